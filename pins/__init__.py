@@ -1,0 +1,44 @@
+"""PINS: prune pre-trained language models by a principled importance, and prove each decision.
+
+The best mask with exactly k kept weights solves max s·m s.t. 1·m = k, m ∈ {0,1}ⁿ; it keeps the k
+largest scores s = −g⊙(θ+u), and (mask, threshold) is a proof that anyone can check in O(n).
+"""
+
+from pins import errors, masks
+from pins.criteria import CRITERIA, Criterion, Observation, find_criterion
+from pins.curvature import adam_second_moment, empirical_fisher
+from pins.errors import PinsError
+from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
+from pins.optimality import Optimality, optimality
+from pins.parameters import PrunableParameters, prunable_parameters
+from pins.pruner import Pruner
+from pins.schedules import CubicSchedule, OneShotSchedule, Schedule, keep_count
+from pins.selection import Decision, decide, select
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CRITERIA",
+    "Criterion",
+    "CubicSchedule",
+    "Decision",
+    "DiagonalSecondOrderModel",
+    "FirstOrderModel",
+    "Observation",
+    "OneShotSchedule",
+    "Optimality",
+    "PinsError",
+    "PrunableParameters",
+    "Pruner",
+    "Schedule",
+    "adam_second_moment",
+    "decide",
+    "empirical_fisher",
+    "errors",
+    "find_criterion",
+    "keep_count",
+    "masks",
+    "optimality",
+    "prunable_parameters",
+    "select",
+]

@@ -1,0 +1,104 @@
+"""Files: whole or not at all, named tensors without pickle, digests."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pins.errors import FileError
+
+ORDER = "order"  # metadata key: names in flat order; the file itself sorts its tensors
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends without an error.
+
+    A killed process or a full disk leaves what stood at `path` before, whole.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
+    os.close(handle)
+    temporary = Path(name)
+    # mkstemp makes files for the owner alone; a result is for whoever the umask allows.
+    umask = os.umask(0)
+    os.umask(umask)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(value: object, path: Path) -> None:
+    """Write `value` as indented JSON to `path`, whole or not at all."""
+    write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", path)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write named tensors to a safetensors file, whole or not at all.
+
+    The order of `tensors` is kept in the metadata, because the format sorts what it stores.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    order = json.dumps(list(tensors))
+    with atomic(path) as temporary:
+        try:
+            save_file(contiguous, temporary, metadata={**metadata, ORDER: order})
+        except SafetensorError as error:
+            raise FileError(f"{path} cannot be written: {error}") from error
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The named tensors of a safetensors file and its metadata.
+
+    They come in the order written in the metadata; without one, sorted by name.
+
+    Raises:
+        FileError: no such file, or not a whole safetensors file.
+    """
+    if not path.is_file():
+        raise FileError(f"{path} is not a file: give the path of a safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            names = sorted(file.keys())
+            order = json.loads(metadata.get(ORDER, "null")) or names
+            if sorted(order) != names:
+                raise FileError(f"{path}: the order in its metadata does not name its tensors")
+            return {name: file.get_tensor(name) for name in order}, metadata
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        if isinstance(error, FileError):
+            raise
+        raise FileError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error

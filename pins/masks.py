@@ -1,0 +1,136 @@
+"""Masks by parameter name, m ∈ {0,1}ⁿ, True = keep: apply, count, compare, save, load."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pins.errors import FileError, MaskError
+from pins.files import load_tensors, save_tensors
+from pins.optimality import require_same_tensors
+
+FORMAT = {"format": "pins-mask", "version": "1"}
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many weights a mask keeps: `kept` of `total`."""
+
+    kept: int
+    total: int
+
+    @property
+    def sparsity(self) -> float:
+        """1 − kept ratio."""
+        return 1 - self.kept / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How two masks agree: numbers of weights kept by both, by one alone, by none."""
+
+    both: int
+    first_only: int
+    second_only: int
+    neither: int
+
+    @property
+    def kept_jaccard(self) -> float:
+        """|A∩B| / |A∪B| of the kept sets; 1 when both are empty."""
+        union = self.both + self.first_only + self.second_only
+        return self.both / union if union else 1.0
+
+    @property
+    def pruned_jaccard(self) -> float:
+        """|A∩B| / |A∪B| of the pruned sets; 1 when both are empty."""
+        union = self.neither + self.first_only + self.second_only
+        return self.neither / union if union else 1.0
+
+
+@torch.no_grad()
+def apply(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """θ ← m ⊙ θ in place; pruned weights become +0.0, also where they were NaN or negative.
+
+    Raises:
+        MaskError: names or shapes differ.
+    """
+    require_same_tensors(tensors, masks)
+    for name, tensor in tensors.items():
+        tensor.masked_fill_(~masks[name], 0.0)
+
+
+def count(masks: Mapping[str, Tensor]) -> Count:
+    """The exact number of ones, over all tensors."""
+    kept = sum(int(mask.count_nonzero()) for mask in masks.values())
+    return Count(kept, sum(mask.numel() for mask in masks.values()))
+
+
+def count_each(masks: Mapping[str, Tensor]) -> dict[str, Count]:
+    """The exact number of ones of each tensor."""
+    return {name: count({name: mask}) for name, mask in masks.items()}
+
+
+def compare(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Overlap:
+    """Count where two masks agree and differ.
+
+    Raises:
+        MaskError: names or shapes differ.
+    """
+    require_same_tensors(first, second)
+    both = sum(int((mask & second[name]).count_nonzero()) for name, mask in first.items())
+    kept_first, kept_second, total = count(first).kept, count(second).kept, count(first).total
+    first_only, second_only = kept_first - both, kept_second - both
+    return Overlap(both, first_only, second_only, total - both - first_only - second_only)
+
+
+def save(masks: Mapping[str, Tensor], path: Path | str) -> None:
+    """Write masks one bit per weight: bit i mod 8 (least significant first) of byte ⌊i/8⌋.
+
+    The shapes and the order of the tensors stand in the file's metadata. Whole or not at all.
+    """
+    packed = {}
+    for name, mask in masks.items():
+        if mask.dtype != torch.bool:
+            raise MaskError(f"the mask of {name!r} is {mask.dtype}: masks are torch.bool")
+        bits = np.packbits(mask.detach().cpu().numpy().reshape(-1), bitorder="little")
+        packed[name] = torch.from_numpy(bits)
+    shapes = json.dumps({name: list(mask.shape) for name, mask in masks.items()})
+    save_tensors(packed, Path(path), {**FORMAT, "shapes": shapes})
+
+
+def load(path: Path | str) -> dict[str, Tensor]:
+    """Read masks, bit-packed by `save` or as plain bool tensors of the weights' shapes.
+
+    Raises:
+        FileError: no such file, torn, or not a mask file.
+    """
+    path = Path(path)
+    tensors, metadata = load_tensors(path)
+    if all(tensor.dtype == torch.bool for tensor in tensors.values()):
+        return tensors
+    if {key: metadata.get(key) for key in FORMAT} != FORMAT:
+        raise FileError(
+            f"{path} is not a mask file: its metadata says {metadata.get('format')!r} version "
+            f"{metadata.get('version')!r}, not 'pins-mask' version '1', and its tensors are not "
+            "all bool"
+        )
+    try:
+        shapes = json.loads(metadata["shapes"])
+        return {name: _unpack(bits, shapes[name]) for name, bits in tensors.items()}
+    except (KeyError, ValueError, TypeError) as error:
+        raise FileError(f"{path} is a damaged mask file: {error}") from error
+
+
+def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
+    """Bits to bools; refuses a byte too many and padding bits that are not zero."""
+    size = int(np.prod(shape, dtype=np.int64))
+    if bits.dtype != torch.uint8 or bits.shape != ((size + 7) // 8,):
+        raise ValueError(f"{tuple(bits.shape)} of {bits.dtype} cannot hold {size} bits")
+    flat = np.unpackbits(bits.numpy(), bitorder="little")
+    if flat[size:].any():
+        raise ValueError("a padding bit is set")
+    return torch.from_numpy(flat[:size].astype(np.bool_)).reshape(shape)

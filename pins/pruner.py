@@ -1,0 +1,186 @@
+"""Pruner: gradual pruning in a plain training loop. Observe a step, decide, apply, keep zeros.
+
+pruner = Pruner(model, optimizer, "obd", CubicSchedule(steps=1000, final_sparsity=0.8))
+for batch in batches:
+    model(**batch).loss.backward()
+    optimizer.step()
+    pruner.step()            # after the optimiser's step, before the gradients are cleared
+    optimizer.zero_grad()
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pins.criteria import Criterion, Observation, Reads, find_criterion
+from pins.curvature import adam_second_moment, has_second_moment
+from pins.errors import ObservationError, OptimalityError, ParameterError
+from pins.masks import apply, count
+from pins.parameters import prunable_parameters
+from pins.schedules import Schedule, keep_count
+from pins.selection import Decision, decide
+
+OnDecision = Callable[[int, dict[str, Tensor], Decision], None]
+CurvatureSource = Callable[[], Mapping[str, Tensor]]
+
+
+class Pruner:
+    """θ ← m⊙θ after every step, where m is the optimal mask of the latest decision.
+
+    At a step of the schedule it scores all prunable weights as they stand after the optimiser's
+    step, solves the program for exactly k kept weights, proves the solution and applies it. Between
+    decisions pruned weights are set back to zero after each step; what a decision keeps again
+    starts from its value after that step. Gradient accumulation and clipping need nothing special:
+    the scores see the gradient that the optimiser used.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        criterion: str | Criterion,
+        schedule: Schedule,
+        *,
+        parameters: Mapping[str, nn.Parameter] | None = None,
+        curvature: CurvatureSource | None = None,
+        on_decision: OnDecision | None = None,
+    ) -> None:
+        """Start dense.
+
+        Args:
+            model: the model in training.
+            optimizer: its optimiser; must hold every prunable parameter.
+            criterion: a name of `pins.CRITERIA`, or a criterion.
+            schedule: when to decide and how many weights to keep.
+            parameters: the weights to prune by name; default `prunable_parameters(model)`.
+            curvature: called at each decision for h by name; default AdamW's second moment.
+            on_decision: called with (step, importance, decision) after each decision.
+
+        Raises:
+            ParameterError: a prunable parameter is frozen or not in the optimiser.
+            ObservationError: the criterion reads a curvature and there is no source of one.
+        """
+        self.parameters = dict(parameters or prunable_parameters(model).parameters)
+        self.criterion = find_criterion(criterion) if isinstance(criterion, str) else criterion
+        self.schedule = schedule
+        self.steps = 0
+        self.masks = {
+            name: torch.ones_like(p, dtype=torch.bool) for name, p in self.parameters.items()
+        }
+        self._optimizer = optimizer
+        self._curvature = curvature
+        self._on_decision = on_decision
+        self._before: dict[str, Tensor] = {}
+        self._require_trained()
+        needs_curvature = Reads.CURVATURE in self.criterion.reads
+        if needs_curvature and curvature is None and not has_second_moment(optimizer):
+            raise ObservationError(
+                f"criterion {self.criterion.name!r} reads a diagonal curvature and "
+                f"{type(optimizer).__name__} keeps none: use AdamW, or give curvature= a "
+                "function that returns one (see pins.empirical_fisher)"
+            )
+        if Reads.BEFORE in self.criterion.reads:
+            optimizer.register_step_pre_hook(self._remember_before)
+
+    @property
+    def total(self) -> int:
+        """n, the number of prunable weights."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+    @property
+    def sparsity(self) -> float:
+        """1 − kept ratio of the masks in force, counted."""
+        return count(self.masks).sparsity
+
+    @torch.no_grad()
+    def step(self) -> Decision | None:
+        """After `optimizer.step()`, before `zero_grad()`: decide when it is time, keep zeros.
+
+        Returns:
+            The decision, with its proof, when one was taken.
+
+        Raises:
+            ObservationError: there is no gradient; was `zero_grad()` called first?
+            ImportanceError: a score is NaN or infinite.
+        """
+        self.steps += 1
+        decision = self._decide() if self.schedule.decides(self.steps) else None
+        apply(self.masks, self.parameters)
+        if decision is not None:
+            self._assert_exact(decision.proof.keep)
+        return decision
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of steps and the masks."""
+        return {"steps": self.steps, "masks": dict(self.masks)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another pruner of the same model stood.
+
+        Raises:
+            MaskError: the masks are of other parameters.
+        """
+        apply(state["masks"], self.parameters)
+        self.steps = int(state["steps"])
+        self.masks = dict(state["masks"])
+
+    def _decide(self) -> Decision:
+        importance = self._importance()
+        keep = keep_count(self.schedule.sparsity(self.steps), self.total)
+        decision = decide(importance, keep)
+        self.masks = decision.masks
+        if self._on_decision is not None:
+            self._on_decision(self.steps, importance, decision)
+        return decision
+
+    def _importance(self) -> dict[str, Tensor]:
+        curvature: Mapping[str, Tensor] = {}
+        if Reads.CURVATURE in self.criterion.reads:
+            curvature = (
+                adam_second_moment(self._optimizer, self.parameters)
+                if self._curvature is None
+                else self._curvature()
+            )
+        importance = {}
+        for name, parameter in self.parameters.items():
+            if Reads.GRADIENT in self.criterion.reads and parameter.grad is None:
+                raise ObservationError(
+                    f"Pruner.step() found no gradient for {name!r}: call it after "
+                    "optimizer.step() and before zero_grad()"
+                )
+            importance[name] = self.criterion.importance(
+                Observation(
+                    after=parameter,
+                    gradient=parameter.grad,
+                    before=self._before.get(name),
+                    curvature=curvature.get(name),
+                )
+            )
+        self._before = {}
+        return importance
+
+    def _remember_before(self, *_: object) -> None:
+        """Copy θ before the optimiser's step, on steps that end in a decision only."""
+        if self.schedule.decides(self.steps + 1):
+            self._before = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    def _require_trained(self) -> None:
+        trained = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+        for name, parameter in self.parameters.items():
+            if not parameter.requires_grad or id(parameter) not in trained:
+                why = "is not in the optimiser" if parameter.requires_grad else "is frozen"
+                raise ParameterError(
+                    f"{name} is to be pruned and {why}: leave it out of `parameters`, or train it"
+                )
+
+    def _assert_exact(self, keep: int) -> None:
+        kept = count(self.masks).kept
+        nonzero = sum(int(p.count_nonzero()) for p in self.parameters.values())
+        # a kept weight may happen to be zero, a pruned one may not happen to be anything else
+        if kept != keep or nonzero > keep:
+            raise OptimalityError(
+                f"step {self.steps} keeps {kept} ({nonzero} non-zero), not {keep}"
+            )

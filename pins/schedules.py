@@ -1,0 +1,123 @@
+"""Sparsity over training: which steps decide, and exactly how many weights they keep.
+
+Ratios are exact fractions; 0.8 means 4/5, the decimal that was written, not the float nearest it.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from pins.errors import ScheduleError
+
+
+class Schedule(Protocol):
+    """Which steps decide, and the sparsity they decide on. Steps are counted from 1."""
+
+    def decides(self, step: int) -> bool:
+        """Whether a pruning decision is taken after that step."""
+        ...
+
+    def sparsity(self, step: int) -> Fraction:
+        """1 − kept ratio after that step, in [0, 1]."""
+        ...
+
+
+def exact_ratio(value: float | Fraction, name: str = "sparsity") -> Fraction:
+    """The decimal that was written, as a fraction of [0, 1].
+
+    Raises:
+        ScheduleError: not a number of [0, 1].
+    """
+    try:
+        ratio = value if isinstance(value, Fraction) else Fraction(repr(value))
+    except (TypeError, ValueError):
+        ratio = Fraction(-1)
+    if not 0 <= ratio <= 1:
+        raise ScheduleError(f"{name} is {value!r}: it is a ratio from 0 (dense) to 1 (all zero)")
+    return ratio
+
+
+def keep_count(sparsity: float | Fraction, total: int) -> int:
+    """k = the integer nearest to (1 − sparsity)·n; a half keeps the extra weight."""
+    return math.floor((1 - exact_ratio(sparsity)) * total + Fraction(1, 2))
+
+
+@dataclass(frozen=True)
+class OneShotSchedule:
+    """One decision, after step `at`."""
+
+    final_sparsity: float | Fraction
+    at: int = 1
+
+    def __post_init__(self) -> None:
+        exact_ratio(self.final_sparsity, "final_sparsity")
+        if self.at < 1:
+            raise ScheduleError(f"at is {self.at}: steps are counted from 1")
+
+    def decides(self, step: int) -> bool:
+        """True after step `at` alone."""
+        return step == self.at
+
+    def sparsity(self, step: int) -> Fraction:
+        """0 before, `final_sparsity` from step `at` on."""
+        return exact_ratio(self.final_sparsity) if step >= self.at else Fraction(0)
+
+
+@dataclass(frozen=True)
+class CubicSchedule:
+    """Kept ratio v(t) = v_f + (v_i − v_f)(1 − (t−t_i)/(T−t_i−t_f))³ between the warm-ups.
+
+    Attributes:
+        steps: T, the training steps in all.
+        final_sparsity: 1 − v_f.
+        initial_sparsity: 1 − v_i.
+        warmup: t_i, steps at the initial sparsity.
+        cooldown: t_f, steps at the final sparsity, in which nothing is decided any more.
+        interval: ΔT, steps from one decision to the next.
+    """
+
+    steps: int
+    final_sparsity: float | Fraction
+    initial_sparsity: float | Fraction = 0.0
+    warmup: int = 0
+    cooldown: int = 0
+    interval: int = 10
+
+    def __post_init__(self) -> None:
+        final = exact_ratio(self.final_sparsity, "final_sparsity")
+        if exact_ratio(self.initial_sparsity, "initial_sparsity") > final:
+            raise ScheduleError(
+                f"initial_sparsity is {self.initial_sparsity} and final_sparsity "
+                f"{self.final_sparsity}: sparsity must not fall"
+            )
+        if self.warmup < 0 or self.cooldown < 0 or self.interval < 1:
+            raise ScheduleError(
+                f"warmup {self.warmup}, cooldown {self.cooldown}, interval {self.interval}: "
+                "the first two are at least 0, the interval at least 1"
+            )
+        missing = self.warmup + self.cooldown + 1 - self.steps
+        if missing > 0:
+            raise ScheduleError(
+                f"warm-up {self.warmup} + cool-down {self.cooldown} leave no step to prune in "
+                f"{self.steps}: {missing} too many"
+            )
+
+    @property
+    def last(self) -> int:
+        """The step of the last decision, at which the final sparsity is reached."""
+        return self.steps - self.cooldown
+
+    def decides(self, step: int) -> bool:
+        """Every `interval` steps after the warm-up, and at the last step before the cool-down."""
+        since = step - self.warmup
+        return step == self.last or (
+            0 < since < self.last - self.warmup and since % self.interval == 0
+        )
+
+    def sparsity(self, step: int) -> Fraction:
+        """1 − v(step), exactly."""
+        initial, final = exact_ratio(self.initial_sparsity), exact_ratio(self.final_sparsity)
+        progress = Fraction(step - self.warmup, self.last - self.warmup)
+        left = 1 - min(max(progress, Fraction(0)), Fraction(1))
+        return final + (initial - final) * left**3

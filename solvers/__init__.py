@@ -1,0 +1,45 @@
+"""Explicit 0-1 programs and everything that can solve them."""
+
+from solvers.cbc import Cbc
+from solvers.closed_form import ClosedForm
+from solvers.comparison import Comparison, Verdict, compare
+from solvers.enumeration import Enumeration, optimal_set
+from solvers.exact import exact_sum, objective, power_of_two_exponent, scaled
+from solvers.files import write
+from solvers.formulation import CardinalityFormulation
+from solvers.highs import Highs
+from solvers.program import BinaryProgram, Sense
+from solvers.registry import SOLVERS, solver
+from solvers.relaxation import Relaxation, RelaxedResult, dual_interval, dual_value
+from solvers.result import Report, Result, Solution, Status
+from solvers.solver import Solver
+
+__all__ = [
+    "SOLVERS",
+    "BinaryProgram",
+    "CardinalityFormulation",
+    "Cbc",
+    "ClosedForm",
+    "Comparison",
+    "Enumeration",
+    "Highs",
+    "Relaxation",
+    "RelaxedResult",
+    "Report",
+    "Result",
+    "Sense",
+    "Solution",
+    "Solver",
+    "Status",
+    "Verdict",
+    "compare",
+    "dual_interval",
+    "dual_value",
+    "exact_sum",
+    "objective",
+    "optimal_set",
+    "power_of_two_exponent",
+    "scaled",
+    "solver",
+    "write",
+]

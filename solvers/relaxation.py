@@ -1,0 +1,144 @@
+"""The LP relaxation and its dual: a price for each row, and a bound for every mask."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy
+from scipy.optimize import linprog
+
+from pins.errors import CardinalityError, ProgramError
+from solvers.exact import FloatArray, exact_sum, scaled
+from solvers.highs import status_of
+from solvers.program import BinaryProgram, Sense
+from solvers.result import Report, Status
+
+
+@dataclass(frozen=True, eq=False)
+class RelaxedResult:
+    """The outcome of one LP; everything but the status is None unless it is OPTIMAL.
+
+    Attributes:
+        status: what the solver claims, about the relaxation.
+        x: (n,) float64 in [0, 1]; for a cardinality program some optimum is integral (Theorem 2).
+        objective: the backend's float for c·x, scaled back.
+        multipliers: λ, (r,) float64, one for each row, in the unit of c; see `Relaxation`.
+        report: how it went.
+    """
+
+    status: Status
+    x: FloatArray | None
+    objective: float | None
+    multipliers: FloatArray | None
+    report: Report
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """min c·x  subject to  A x (≤, =) b,  0 ≤ x ≤ 1, by the HiGHS that scipy bundles.
+
+    Signs. With s = −c the program is max s·x; λⱼ is the price of row j in that maximum:
+
+    | quantity             | of min c·x (scipy's marginal) | of max s·x (λ, returned here)       |
+    |----------------------|-------------------------------|-------------------------------------|
+    | definition           | ∂(min c·x)/∂bⱼ                | ∂(max s·x)/∂bⱼ = −marginal          |
+    | row (A x)ⱼ ≤ bⱼ      | ≤ 0                           | ≥ 0                                 |
+    | row (A x)ⱼ = bⱼ      | free                          | free                                |
+    | row 1·x = k          | in [−s₍ₖ₎, −s₍ₖ₊₁₎]           | in [s₍ₖ₊₁₎, s₍ₖ₎], the threshold     |
+
+    The objective is multiplied by 2^e before and the multipliers by 2^(−e) after, which changes no
+    digit (short of overflow and underflow). The simplex itself works to about 1e-7 of the scaled
+    unit, so λ may miss its interval by that much; `dual_value` makes an exact bound of any λ.
+    """
+
+    name: ClassVar[str] = "relaxation"
+
+    def solve(self, program: BinaryProgram) -> RelaxedResult:
+        """The relaxed optimum and the rows' prices."""
+        start = time.perf_counter()
+        c, exponent = scaled(program.objective)
+        equal = np.array([sense is Sense.EQUAL for sense in program.senses], dtype=np.bool_)
+        has_less, has_equal = bool((~equal).any()), bool(equal.any())
+        # Sparse matrices are documented for this method; the published types know dense ones only.
+        rows: Any = program.matrix
+        outcome = linprog(
+            c,
+            A_ub=rows[~equal] if has_less else None,
+            b_ub=program.rhs[~equal] if has_less else None,
+            A_eq=rows[equal] if has_equal else None,
+            b_eq=program.rhs[equal] if has_equal else None,
+            bounds=(0, 1),
+            method="highs",
+        )
+        status = status_of(outcome.status, outcome.message)
+        claim = None if outcome.fun is None else float(np.ldexp(outcome.fun, -exponent))
+        report = Report(
+            solver=self.name,
+            version=f"HiGHS, scipy {scipy.__version__}",
+            seconds=time.perf_counter() - start,
+            message=outcome.message,
+            claimed_objective=claim,
+            exponent=exponent,
+        )
+        if status is not Status.OPTIMAL:
+            return RelaxedResult(status, None, None, None, report)
+        multipliers = np.zeros(len(program.senses), dtype=np.float64)
+        if has_less:
+            multipliers[~equal] = -outcome.ineqlin.marginals
+        if has_equal:
+            multipliers[equal] = -outcome.eqlin.marginals
+        return RelaxedResult(status, outcome.x, claim, np.ldexp(multipliers, -exponent), report)
+
+
+def dual_value(scores: FloatArray, keep: int, multiplier: float) -> Fraction:
+    """kλ + Σ max(0, sᵢ − λ), exactly: an upper bound of s·m for every mask m with k ones.
+
+    Equal to the optimum of (P) iff λ lies in `dual_interval(scores, keep)`.
+
+    Args:
+        scores: s, (n,) float64, finite; larger = keep.
+        keep: k, 0 ≤ k ≤ n.
+        multiplier: λ, finite, in the unit of the scores.
+
+    Raises:
+        CardinalityError: k is not in 0 … n.
+        ProgramError: λ or a score above it is not finite.
+    """
+    _check_keep("dual_value", scores, keep)
+    if not np.isfinite(multiplier):
+        raise ProgramError(f"dual_value: multiplier {multiplier} came; pass a finite number")
+    # max(0, s − λ) is s − λ where s > λ, so the sum needs one comparison for each score.
+    above = scores > multiplier
+    return exact_sum(scores[above]) + (keep - int(above.sum())) * Fraction(float(multiplier))
+
+
+def dual_interval(scores: FloatArray, keep: int) -> tuple[float, float]:
+    """[s₍ₖ₊₁₎, s₍ₖ₎] of the scores sorted descending: the set of optimal multipliers.
+
+    Args:
+        scores: s, (n,) float64; larger = keep.
+        keep: k, 0 ≤ k ≤ n.
+
+    Returns:
+        (low, high); low = −∞ when k = n and high = +∞ when k = 0.
+
+    Raises:
+        CardinalityError: k is not in 0 … n.
+    """
+    _check_keep("dual_interval", scores, keep)
+    ascending = np.sort(scores)
+    pruned = scores.size - keep
+    low = float(ascending[pruned - 1]) if pruned > 0 else -np.inf
+    high = float(ascending[pruned]) if keep > 0 else np.inf
+    return low, high
+
+
+def _check_keep(name: str, scores: FloatArray, keep: int) -> None:
+    if not 0 <= keep <= scores.size:
+        raise CardinalityError(
+            f"{name}: keep={keep} came for {scores.size} scores; pass 0 … {scores.size}"
+        )

@@ -1,0 +1,91 @@
+"""What a solve returns: a status, a point with its exact objective, and a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from fractions import Fraction
+
+from solvers.exact import BoolArray, objective
+from solvers.program import BinaryProgram
+
+
+class Status(Enum):
+    """What the solver claims; the value is the sentence a person reads.
+
+    A claim, not a proof: a backend that works in floating point may call a wrong point optimal.
+    `solvers.comparison` checks it.
+    """
+
+    OPTIMAL = "The solver claims that its point is optimal."
+    INFEASIBLE = "The solver claims that no point satisfies the constraints."
+    UNBOUNDED = "The solver claims that the objective has no lower bound."
+    INTERRUPTED = "The solver was stopped by a limit before it could prove anything."
+    NOT_PROVED = "The solver has a point and does not claim that it is optimal."
+    FAILED = "The solver stopped on an error and claims nothing."
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A point x ∈ {0,1}ⁿ and its objective Σ cᵢxᵢ, evaluated exactly.
+
+    Attributes:
+        x: (n,) bool, read-only; xᵢ = 1 = keep.
+        objective: Σ cᵢxᵢ as a rational number, of the program as given (not scaled).
+    """
+
+    x: BoolArray
+    objective: Fraction
+
+    def __post_init__(self) -> None:
+        x = self.x.copy()
+        x.setflags(write=False)
+        object.__setattr__(self, "x", x)
+
+    @classmethod
+    def of(cls, program: BinaryProgram, x: BoolArray) -> Solution:
+        """The solution at x; not checked for feasibility.
+
+        Raises:
+            ProgramError: `x` has another shape than the objective, or is not bool.
+        """
+        return cls(x, objective(program.objective, x))
+
+
+@dataclass(frozen=True)
+class Report:
+    """How the solve went; nothing here is used in a proof.
+
+    Attributes:
+        solver: the name in the registry.
+        version: of the backend.
+        seconds: wall-clock time of the backend, building its model included.
+        message: the backend's own status text.
+        claimed_objective: the backend's own float for Σ cᵢxᵢ, scaled back by 2^(−exponent); never
+            compared with anything. None where there is none.
+        exponent: the objective was multiplied by 2^exponent before the backend saw it.
+        distance: max |vᵢ − xᵢ| between the backend's floats v and the point x read from them.
+    """
+
+    solver: str
+    version: str
+    seconds: float
+    message: str
+    claimed_objective: float | None = None
+    exponent: int = 0
+    distance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of one solve.
+
+    Attributes:
+        status: what the solver claims.
+        solution: always there for OPTIMAL and NOT_PROVED, sometimes for INTERRUPTED, else None.
+        report: how it went.
+    """
+
+    status: Status
+    solution: Solution | None
+    report: Report

@@ -1,0 +1,123 @@
+import os
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pulp
+import pytest
+
+from pins.errors import ProgramError
+from solvers import cbc
+from solvers.cbc import STATUSES, Cbc
+from solvers.closed_form import ClosedForm
+from solvers.result import Status
+from tests.solvers.solver_cases import cardinality, knapsacks, market_split, program
+
+FIRST_LINES = {
+    "Optimal - objective value 1.00000000": Status.OPTIMAL,
+    "Infeasible - objective value 1.00000000": Status.INFEASIBLE,
+    "Integer infeasible - objective value 1.00000000": Status.INFEASIBLE,
+    "Unbounded - objective value 1.00000000": Status.UNBOUNDED,
+    "Stopped on time - objective value 1.00000000": Status.INTERRUPTED,
+    "Stopped on iterations - objective value 1.00000000": Status.INTERRUPTED,
+    "Stopped on time (no integer solution - continuous used) - objective value 1.0": (
+        Status.INTERRUPTED
+    ),
+    "Something new": Status.FAILED,
+}
+
+
+@pytest.mark.parametrize(("line", "status"), FIRST_LINES.items())
+def test_each_first_line_of_the_backend_has_its_status(
+    line: str, status: Status, tmp_path: Path
+) -> None:
+    file = tmp_path / "program.sol"
+    file.write_text(line + "\n")
+    backend = pulp.COIN_CMD(path=pulp.PULP_CBC_CMD.pulp_cbc_path)
+    assert STATUSES[backend.get_status(str(file))] is status
+
+
+def test_the_table_covers_every_code_of_the_backend() -> None:
+    assert {pair[0] for pair in STATUSES} == set(pulp.LpStatus)
+    assert {pair[1] for pair in STATUSES} == set(pulp.LpSolution)
+
+
+def test_the_preprocessing_that_loses_the_optimum_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[list[float]] = [[-9, 0, -1, 9], [-6, 6, 0, -6], [1, 0, 0, 0]]
+    instance = program([1, -1, 0, 2], rows, "<<<", [0, -4, 6])
+    solution = Cbc().solve(instance).solution
+    assert solution is not None
+    assert solution.objective == 1
+    # The negative control: with preprocessing CBC calls a worse point optimal.
+    monkeypatch.setattr(cbc, "NO_PREPROCESSING", "preprocess on")
+    wrong = Cbc().solve(instance)
+    assert wrong.status is Status.OPTIMAL
+    assert wrong.solution is not None
+    assert wrong.solution.objective == 2
+
+
+def test_a_stop_on_time_without_a_point() -> None:
+    result = Cbc().solve(market_split(rows=5, size=50), time_limit=0.3)
+    assert result.status is Status.INTERRUPTED
+    assert result.solution is None
+    assert "time limit" in result.report.message
+
+
+def test_a_stop_on_time_with_a_point_is_not_called_optimal() -> None:
+    instance = knapsacks(rows=10, size=200)
+    result = Cbc().solve(instance, time_limit=0.5)
+    assert result.status is Status.INTERRUPTED
+    assert result.solution is not None
+    assert instance.feasible(result.solution.x)
+    # The negative control: PuLP's own status alone says optimal here.
+    assert "Optimal, Solution Found" in result.report.message
+
+
+def test_a_backend_that_cannot_run_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", "no-such-program")
+    result = Cbc().solve(cardinality(np.ones(2), 1))
+    assert result.status is Status.FAILED
+    assert result.solution is None
+    assert "cannot execute no-such-program" in result.report.message
+
+
+def test_the_report_names_both_versions_and_scales_back() -> None:
+    report = Cbc().solve(cardinality(np.array([3e-7, 1e-7]), 1)).report
+    assert report.version.startswith("CBC 2.")
+    assert f"PuLP {pulp.VERSION}" in report.version
+    assert report.exponent == 31
+    assert report.claimed_objective == pytest.approx(-3e-7)
+
+
+def test_threads_change_nothing_and_must_be_positive() -> None:
+    instance = cardinality(np.random.default_rng(0).standard_normal(50), 20)
+    solution = Cbc(threads=2).solve(instance).solution
+    expected = ClosedForm().solve(instance).solution
+    assert solution is not None
+    assert expected is not None
+    assert solution.objective == expected.objective
+    with pytest.raises(ProgramError, match="threads=0 came; pass at least 1"):
+        Cbc(threads=0).solve(instance)
+
+
+def _kept(seed: int) -> bool:
+    """Whether CBC and the closed form keep the same entries; runs in a process of its own."""
+    instance = cardinality(np.random.default_rng(seed).standard_normal(200), 77)
+    ours, theirs = ClosedForm().solve(instance).solution, Cbc().solve(instance).solution
+    return ours is not None and theirs is not None and np.array_equal(ours.x, theirs.x)
+
+
+def test_parallel_processes_leave_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    before = set(os.listdir())  # noqa: PTH208 -- names alone, and of the working folder
+    with ProcessPoolExecutor(2) as pool:
+        assert all(pool.map(_kept, range(6)))
+    assert list(tmp_path.iterdir()) == []
+    assert set(os.listdir()) == before  # noqa: PTH208
+
+
+def test_four_thousand_variables_take_no_time() -> None:
+    report = Cbc().solve(cardinality(np.random.default_rng(0).standard_normal(4096), 2048)).report
+    assert report.seconds < 5

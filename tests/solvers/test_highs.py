@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from scipy.optimize import Bounds, milp
+
+from solvers.highs import STATUSES, Highs, status_of
+from solvers.result import Status
+from tests.solvers.solver_cases import cardinality, knapsacks, market_split, program
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (0, Status.OPTIMAL),
+        (1, Status.INTERRUPTED),
+        (2, Status.INFEASIBLE),
+        (3, Status.UNBOUNDED),
+        (4, Status.FAILED),
+        (5, Status.FAILED),
+        (-1, Status.FAILED),
+    ],
+)
+def test_each_code_has_its_status(code: int, status: Status) -> None:
+    assert status_of(code, "(HiGHS Status 8: Infeasible)") is status
+
+
+def test_the_table_covers_the_documented_codes() -> None:
+    assert set(STATUSES) == {0, 1, 2, 3, 4}
+
+
+def test_an_unbounded_program_is_told_from_an_infeasible_one() -> None:
+    # No BinaryProgram is unbounded, so the backend is asked directly.
+    unbounded = milp([-1.0], bounds=Bounds(0, np.inf))
+    infeasible = milp([-1.0], bounds=Bounds(2, 1))
+    assert status_of(unbounded.status, unbounded.message) is Status.UNBOUNDED
+    assert status_of(infeasible.status, infeasible.message) is Status.INFEASIBLE
+
+
+def test_a_model_that_is_refused_is_not_called_infeasible() -> None:
+    result = Highs().solve(program([1, 2], [[1e16, 1]], "<", [1]))
+    assert result.status is Status.FAILED
+    assert "Model error" in result.report.message
+    # The negative control: scipy's code for it is that of infeasibility.
+    assert STATUSES[2] is Status.INFEASIBLE
+
+
+def test_an_error_of_the_presolve_is_survived() -> None:
+    result = Highs().solve(program([0, 0, 0], [[3, 2, -3]], "=", [1]))
+    assert result.status is Status.INFEASIBLE
+    assert "Solve error" in result.report.message
+    assert "without presolve" in result.report.message
+
+
+def test_a_stop_on_time_without_a_point() -> None:
+    result = Highs().solve(market_split(rows=5, size=50), time_limit=0.3)
+    assert result.status is Status.INTERRUPTED
+    assert result.solution is None
+    assert "Time limit" in result.report.message
+
+
+def test_a_stop_on_time_with_a_point_is_not_called_optimal() -> None:
+    instance = knapsacks(rows=10, size=200)
+    result = Highs().solve(instance, time_limit=0.5)
+    assert result.status is Status.INTERRUPTED
+    assert result.solution is not None
+    assert instance.feasible(result.solution.x)
+
+
+def test_the_report_names_the_version_and_scales_back() -> None:
+    report = Highs().solve(cardinality(np.array([3e-7, 1e-7]), 1)).report
+    assert "scipy" in report.version
+    assert report.exponent == 31
+    assert report.claimed_objective == pytest.approx(-3e-7)

@@ -1,0 +1,644 @@
+"""Check a proof that a pruning mask is optimal: max s·m over masks m ∈ {0,1}ⁿ with Σm = k.
+
+A mask with Σm = k is optimal iff min{sᵢ : mᵢ = 1} ≥ max{sᵢ : mᵢ = 0}, and every λ between the two
+is a dual proof of it. For every λ and every mask with Σm = k,
+
+    s·m  =  kλ + Σ mᵢ(sᵢ − λ)  ≤  kλ + Σ max(0, sᵢ − λ)                          (weak duality)
+
+with equality iff every score above λ is kept and every score below λ is pruned. So the checker
+counts the ones and compares every score with λ: O(n), one pass, no sort, no rounding. For a mask
+that is not optimal the difference of the two sides, at a dual optimal λ, is its exact regret.
+
+The file stands alone: Python's standard library, and nothing of the project that it checks. The
+format and every check are written down in CERTIFICATE.md, in the order made here.
+
+    python verification/checker.py CERTIFICATE.json        exit 0 proved, 1 refuted, 2 unreadable
+
+Not checked: how the scores were computed, and from which model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import reprlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from io import BufferedReader
+from itertools import compress, count, islice
+from math import fsum, gcd, isfinite, prod
+from operator import gt, lt
+from pathlib import Path
+from struct import unpack
+from typing import Any, NamedTuple
+
+# ---- Verdicts ------------------------------------------------------------------------------------
+
+
+class Outcome(Enum):
+    """What came of a check; the value is the exit code."""
+
+    PROVED = 0
+    REFUTED = 1
+    UNREADABLE = 2
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome, and the one line that explains it."""
+
+    outcome: Outcome
+    message: str
+
+
+class _RefutedError(Exception):
+    """The files were understood, and the claim or its evidence is false of them."""
+
+
+class _UnreadableError(Exception):
+    """A file is absent, damaged or not in the format, so nothing is known of the claim."""
+
+
+def check(path: Path) -> Verdict:
+    """Return the verdict on the certificate at `path`, whose files lie beside it; never raises."""
+    path = Path(path)
+    try:
+        outcome, text = Outcome.PROVED, _prove(path)
+    except _RefutedError as reason:
+        outcome, text = Outcome.REFUTED, str(reason)
+    except _UnreadableError as reason:
+        outcome, text = Outcome.UNREADABLE, str(reason)
+    except OSError as error:
+        name = Path(str(error.filename or path)).name
+        outcome, text = Outcome.UNREADABLE, f"{name}: {error.strerror or error}"
+    except Exception as error:  # such as MemoryError: a checker that stumbles has proved nothing
+        outcome, text = Outcome.UNREADABLE, f"{path.name}: the check broke off with {error!r}"
+    return Verdict(outcome, _one_line(f"{outcome.name.lower()}: {text}"))
+
+
+def _one_line(text: str) -> str:
+    """`text` with what the files put into it made harmless: printable, at most 1000 characters."""
+    head = text if len(text) <= 1000 else text[:999] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in head)
+
+
+# ---- The proof -----------------------------------------------------------------------------------
+
+
+def _prove(path: Path) -> str:
+    """What has been proved, in words; raises if the claim is refuted or cannot be read."""
+    claim, evidence = _read_certificate(path)
+    names = [evidence[role]["file"] for role in ("scores", "mask")]
+    with (
+        _open(path.parent / names[0], names[0]) as first,
+        _open(path.parent / names[1], names[1]) as second,
+    ):
+        scores, mask = _TensorFile(names[0], first), _TensorFile(names[1], second)
+        shapes = _mask_shapes(mask)
+        for file, role in ((scores, "scores"), (mask, "mask")):
+            if (found := file.sha256()) != (said := evidence[role]["sha256"]):
+                raise _RefutedError(f"{file.name}: sha256 is {found}, the certificate says {said}")
+        _check_scope(claim, scores, mask.name, shapes)
+        prove = _prove_optimal if claim["statement"] == "optimal" else _prove_regret
+        conclusion = prove(claim, evidence, lambda: _stream(claim["scope"], scores, mask))
+    made = (
+        f"that the scores are {claim['criterion']!r}"
+        if claim["criterion"]
+        else "how the scores were made"
+    )
+    tensors = len(claim["scope"])
+    return (
+        f"the mask keeps exactly {claim['keep']} of {claim['total']} weights in {tensors} "
+        f"tensor{'s' * (tensors != 1)} and {conclusion}; not checked: {made}"
+    )
+
+
+def _check_scope(
+    claim: dict[str, Any], scores: _TensorFile, mask: str, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    """The files hold exactly the tensors of the scope, in these shapes and dtypes."""
+    for name, shape, dtype in (tensor.values() for tensor in claim["scope"]):
+        for file, found in ((scores.name, scores.tensors), (mask, shapes)):
+            if name not in found:
+                raise _RefutedError(f"{file} has no tensor {name}, the scope has")
+        for file, have in ((scores.name, scores.tensors[name]["shape"]), (mask, shapes[name])):
+            if have != shape:
+                raise _RefutedError(f"{name} has the shape {have} in {file}, {shape} in the scope")
+        if (have := scores.tensors[name]["dtype"]) != dtype:
+            raise _RefutedError(
+                f"{name} has the dtype {have} in {scores.name}, {dtype} in the scope"
+            )
+    inside = {tensor["name"] for tensor in claim["scope"]}
+    for file, found in ((scores.name, scores.tensors), (mask, shapes)):
+        for name in sorted(found.keys() - inside):
+            raise _RefutedError(f"{file} holds {name}, which is outside the scope")
+    size = sum(prod(tensor["shape"]) for tensor in claim["scope"])
+    if size != claim["total"]:
+        raise _RefutedError(f"the scope holds {size} weights, the claim says {claim['total']}")
+
+
+def _check_counts(claim: dict[str, Any], evidence: dict[str, Any], counts: list[int]) -> None:
+    """Σm = k, and so tensor by tensor."""
+    if (kept := sum(counts)) != claim["keep"]:
+        raise _RefutedError(f"kept {kept} of {claim['total']}, the claim says {claim['keep']}")
+    for tensor, found, said in zip(claim["scope"], counts, evidence["counts"], strict=True):
+        if found != said:
+            raise _RefutedError(f"kept {found} in {tensor['name']}, the certificate says {said}")
+
+
+def _prove_optimal(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
+    """min{sᵢ : mᵢ = 1} ≥ λ ≥ max{sᵢ : mᵢ = 0}, with the claimed ends, uniqueness and ties."""
+    lam, counts = evidence["lambda"], [0] * len(claim["scope"])
+    lowest, highest = _Extreme(min, lt), _Extreme(max, gt)
+    for block in weights():
+        counts[block.position] += block.kept.count(1)
+        lowest.see(block, block.kept)
+        highest.see(block, block.pruned)
+    _check_counts(claim, evidence, counts)
+
+    kept, pruned, faults = lowest.weight, highest.weight, []
+    if kept and kept.score < lam:
+        faults.append(f"{kept} is kept with score {kept.score}, below λ = {lam}")
+    if pruned and pruned.score > lam:
+        faults.append(f"{pruned} is pruned with score {pruned.score}, above λ = {lam}")
+    if faults:
+        raise _RefutedError("; ".join(faults))
+    for key, weight in (("kept_min", kept), ("pruned_max", pruned)):
+        found, said = weight.score if weight else None, evidence[key]
+        if found != said:
+            raise _RefutedError(f"{key} is {found}, the certificate says {said}")
+
+    threshold = kept.score if kept and pruned and kept.score == pruned.score else None
+    if claim["unique"] != (threshold is None):
+        fact = "unique" if threshold is None else f"not unique, scores tie at {threshold}"
+        raise _RefutedError(f"the optimum is {fact}; the claim says unique = {claim['unique']}")
+    by_index = claim["tie_rule"] == "lower-index"
+    if threshold is not None and by_index:
+        _check_lower_index(weights, threshold)
+    ties = "unique" if threshold is None else "ties by lower index" if by_index else "not unique"
+    return f"no mask with as many has a larger score sum (λ = {lam}, {ties})"
+
+
+def _check_lower_index(weights: _Weights, threshold: float) -> None:
+    """Among the scores equal to the threshold, the kept ones come before the pruned ones."""
+    pruned: Weight | None = None
+    for block in weights():
+        ties = map(threshold.__eq__, block.scores)  # float equality, so -0.0 ties with 0.0
+        for offset in compress(count(), ties):
+            here = Weight(block.tensor, block.start + offset, threshold)
+            if not block.kept[offset]:
+                pruned = pruned or here
+            elif pruned:
+                both = f"{pruned} is pruned and {here} kept, both with score {threshold}"
+                raise _RefutedError(f"{both}, against the tie rule lower-index")
+
+
+def _prove_regret(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
+    """s·m* − s·m = Σ{sᵢ − λ : pruned, sᵢ > λ} + Σ{λ − sᵢ : kept, sᵢ < λ} at a dual optimal λ."""
+    lam, counts = evidence["lambda"], [0] * len(claim["scope"])
+    lowest, highest = _Extreme(min, lt), _Extreme(max, gt)
+    above, equal, regret = 0, 0, Fraction(0)
+    for block in weights():
+        counts[block.position] += block.kept.count(1)
+        lowest.see(block, block.kept)
+        highest.see(block, block.pruned)
+        above += len([score for score in block.scores if score > lam])
+        equal += block.scores.count(lam)
+        missed = [score for score in compress(block.scores, block.pruned) if score > lam]
+        excess = [-score for score in compress(block.scores, block.kept) if score < lam]
+        regret += _exact_sum(missed + excess) + (len(excess) - len(missed)) * Fraction(lam)
+    _check_counts(claim, evidence, counts)
+
+    if not above <= claim["keep"] <= above + equal:
+        sides = f"{above} scores exceed it and {above + equal} reach it"
+        raise _RefutedError(f"λ = {lam} is not dual optimal for {claim['keep']} kept: {sides}")
+    if regret != claim["regret"]:
+        off = f"they differ by {_show(abs(regret - claim['regret']))}"
+        said = _show(claim["regret"])
+        raise _RefutedError(f"the regret is {_show(regret)}, the claim says {said}: {off}")
+    for side, weight in (("kept", lowest.weight), ("pruned", highest.weight)):
+        stated = Weight(**evidence["violation"][side])
+        if stated != weight:
+            rank = "lowest" if side == "kept" else "highest"
+            raise _RefutedError(
+                f"the {rank} {side} score is {weight and weight.score} at {weight}, "
+                f"the certificate says {stated.score} at {stated}"
+            )
+    value = _show(regret).replace("a long", "the claimed")
+    return f"falls short of the optimum by exactly {value}, λ = {lam}"
+
+
+def _exact_sum(terms: list[float]) -> Fraction:
+    """Σ terms, with no rounding; `terms` is used up.
+
+    fsum rounds only its result, so the sum of the terms and of the negated results so far is what
+    rounding has still to give back. It shrinks 2⁵³-fold each time and ends at 0: every term is a
+    multiple of 2⁻¹⁰⁷⁴, so a remainder cannot underflow.
+    """
+    total, unit = Fraction(0), 2**1074
+    try:
+        while part := fsum(terms):
+            total += Fraction(part)
+            terms.append(-part)
+    except OverflowError:  # near the largest float64: slower, in integer multiples of 2⁻¹⁰⁷⁴
+        ratios = map(float.as_integer_ratio, terms)
+        multiples = sum(numerator * (unit // denominator) for numerator, denominator in ratios)
+        total += Fraction(multiples, unit)
+    return total
+
+
+def _show(value: Fraction) -> str:
+    """p/q in full if it is short, else its leading digits; Decimal, since a float may overflow."""
+    near = f"≈ {Decimal(value.numerator) / Decimal(value.denominator):.3e}"
+    return f"{value} ({near})" if len(str(value)) <= 40 else f"a long fraction ({near})"
+
+
+# ---- The weights, streamed -----------------------------------------------------------------------
+
+_BLOCK = 2**16  # weights held at a time; a multiple of 8, so that a block of bits begins a byte
+_BITS = [bytes(byte >> i & 1 for i in range(8)) for byte in range(256)]  # least significant first
+_NEGATE = bytes([1, 0]) + bytes(254)  # a table for bytes.translate: 0 to 1, 1 to 0
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight: its tensor, its flat index in the tensor, its score."""
+
+    tensor: str
+    index: int
+    score: float
+
+    def __str__(self) -> str:
+        return f"{self.tensor}[{self.index}]"
+
+
+class _Block(NamedTuple):
+    """Consecutive weights of one tensor; `kept` and `pruned` hold a byte, 0 or 1, for each."""
+
+    position: int  # of the tensor in the scope
+    tensor: str
+    start: int  # flat index of the first weight in the tensor
+    scores: tuple[float, ...]
+    kept: bytes
+    pruned: bytes
+
+
+_Weights = Callable[[], Iterator[_Block]]  # each call streams all weights anew, in flat order
+
+
+def _stream(scope: Sequence[Any], scores: _TensorFile, mask: _TensorFile) -> Iterator[_Block]:
+    """All weights in flat order; every float64 in a block is the stored score exactly."""
+    for position, tensor in enumerate(scope):
+        name, dtype, total = tensor["name"], tensor["dtype"], prod(tensor["shape"])
+        starts = range(0, total, _BLOCK)
+        sizes = [min(_BLOCK, total - start) for start in starts]
+        packed = mask.tensors[name]["dtype"] == "U8"
+        floats = scores.blocks(name, [size * _DTYPE_BYTES[dtype] for size in sizes])
+        flags = mask.blocks(name, [-(-size // 8) if packed else size for size in sizes])
+        for start, raw, flag in zip(starts, floats, flags, strict=True):
+            values = _decode(raw, dtype)
+            # A sum over a NaN or an infinity is never finite. The converse fails for float64,
+            # where a sum may overflow, so a suspicious block is looked through.
+            if not isfinite(sum(values)):
+                for index, value in enumerate(values, start):
+                    if not isfinite(value):
+                        raise _RefutedError(f"{name}[{index}] has the score {value}")
+            kept = _unpack(flag, len(values), f"{mask.name}: {name}") if packed else flag
+            if kept.translate(None, b"\0\1"):
+                raise _UnreadableError(f"{mask.name}: {name} holds a byte that is not 0 or 1")
+            yield _Block(position, name, start, values, kept, kept.translate(_NEGATE))
+
+
+def _decode(raw: bytes, dtype: str) -> tuple[float, ...]:
+    if dtype == "BF16":  # the upper half of a float32 whose lower half is zero
+        wide = bytearray(2 * len(raw))
+        wide[2::4], wide[3::4] = raw[0::2], raw[1::2]
+        raw, dtype = bytes(wide), "F32"
+    return unpack(f"<{len(raw) // _DTYPE_BYTES[dtype]}{_SCORE_LETTERS[dtype]}", raw)
+
+
+def _unpack(packed: bytes, size: int, where: str) -> bytes:
+    """A byte for each of the first `size` bits; bit i % 8 of byte i // 8 is weight i."""
+    flags = b"".join(map(_BITS.__getitem__, packed))
+    if any(flags[size:]):
+        raise _UnreadableError(f"{where} has a one among its padding bits")
+    return flags[:size]
+
+
+@dataclass
+class _Extreme:
+    """The weight with the least (min, lt) or the greatest (max, gt) score; the first of equals."""
+
+    pick: Callable[..., float | None]
+    beats: Callable[[float, float], bool]
+    weight: Weight | None = None
+
+    def see(self, block: _Block, chosen: bytes) -> None:
+        """Take the chosen weights of `block` into account."""
+        score = self.pick(compress(block.scores, chosen), default=None)
+        if score is None or (self.weight and not self.beats(score, self.weight.score)):
+            return
+        rank = list(compress(block.scores, chosen)).index(score)
+        index = next(islice(compress(count(block.start), chosen), rank, None))
+        self.weight = Weight(block.tensor, index, score)
+
+
+# ---- JSON: a reader takes a value and its place, and returns the value parsed or raises ----------
+
+_Reader = Callable[[Any, str], Any]
+
+
+def _parse_json(raw: bytes | str, where: str) -> Any:
+    """The JSON value in `raw`: UTF-8, no key twice, no NaN or Infinity."""
+
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        unique: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in unique:
+                raise _UnreadableError(f"{where}: the key {reprlib.repr(key)} appears twice")
+            unique[key] = value
+        return unique
+
+    def no_constant(name: str) -> Any:
+        raise _UnreadableError(f"{where}: {name} is not a JSON value")
+
+    try:
+        text = raw.decode("utf-8") if isinstance(raw, bytes) else raw
+        return json.loads(text, object_pairs_hook=unique_keys, parse_constant=no_constant)
+    except ValueError as error:  # bad UTF-8, bad JSON, an integer of thousands of digits
+        raise _UnreadableError(f"{where}: not JSON in UTF-8: {error}") from None
+    except RecursionError:
+        raise _UnreadableError(f"{where}: the JSON is nested too deeply") from None
+
+
+def _unexpected(value: Any, where: str, expected: str) -> _UnreadableError:
+    return _UnreadableError(f"{where} is {reprlib.repr(value)}, expected {expected}")
+
+
+def _typed(kind: type, expected: str) -> _Reader:
+    def read(value: Any, where: str) -> Any:
+        if type(value) is not kind:  # not isinstance, to which True is an integer
+            raise _unexpected(value, where, expected)
+        return value
+
+    return read
+
+
+def _pattern(regex: str, expected: str) -> _Reader:
+    def read(value: Any, where: str) -> Any:
+        if type(value) is not str or not re.fullmatch(regex, value):
+            raise _unexpected(value, where, expected)
+        return value
+
+    return read
+
+
+def _choice(*values: str) -> _Reader:
+    return _pattern("|".join(map(re.escape, values)), " or ".join(map(repr, values)))
+
+
+def _nullable(reader: _Reader) -> _Reader:
+    return lambda value, where: None if value is None else reader(value, where)
+
+
+def _sequence(item: _Reader, longest: int) -> _Reader:
+    def read(value: Any, where: str) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) > longest:
+            raise _unexpected(value, where, f"a list of at most {longest} entries")
+        return tuple(item(entry, f"{where}[{i}]") for i, entry in enumerate(value))
+
+    return read
+
+
+def _record(readers: dict[str, _Reader]) -> _Reader:
+    """A reader of an object with these keys and no others."""
+
+    def read(value: Any, where: str) -> dict[str, Any]:
+        _object(value, where)
+        for key in (*readers, *value):
+            if (key in readers) != (key in value):
+                fault = "lacks the key" if key in readers else "has the unknown key"
+                raise _UnreadableError(f"{where} {fault} {reprlib.repr(key)}")
+        return {key: reader(value[key], f"{where}.{key}") for key, reader in readers.items()}
+
+    return read
+
+
+def _natural(value: Any, where: str) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise _unexpected(value, where, "an integer from 0 to 2**63 - 1")
+    return value
+
+
+def _float64(value: Any, where: str) -> float:
+    """A finite float64 in the notation of float.hex, which must name it without rounding."""
+    text = value if type(value) is str else ""
+    form = re.fullmatch(r"(-?)0x([01])\.([0-9a-f]{1,13})p([+-][0-9]{1,4})", text)
+    try:
+        if form:
+            sign, lead, digits, power = form.groups()
+            exact = int(sign + lead + digits, 16) * Fraction(2) ** (int(power) - 4 * len(digits))
+            if (number := float.fromhex(text)) == exact:
+                return number
+    except OverflowError:  # beyond the largest float64
+        pass
+    raise _unexpected(value, where, "a float64 in hexadecimal such as '0x1.8p-3'")
+
+
+def _rational(value: Any, where: str) -> Fraction:
+    """A positive rational in lowest terms."""
+    digits = _pattern("[1-9][0-9]{0,999}", "a string of decimal digits, at least '1'")
+    parts = _record({"numerator": digits, "denominator": digits})(value, where)
+    numerator, denominator = int(parts["numerator"]), int(parts["denominator"])
+    if gcd(numerator, denominator) != 1:
+        raise _UnreadableError(f"{where} is not in lowest terms")
+    return Fraction(numerator, denominator)
+
+
+_text, _object = _typed(str, "a string"), _typed(dict, "an object")
+_shape = _sequence(_natural, longest=64)
+
+
+# ---- safetensors ---------------------------------------------------------------------------------
+
+_HEADER_BYTES = 100_000_000  # the limit that the safetensors format sets
+_DTYPE_BYTES = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
+    **dict.fromkeys(("U32", "I32", "F32"), 4),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 8),
+}
+_STORED = _record(
+    {
+        "dtype": _choice(*_DTYPE_BYTES),
+        "shape": _shape,
+        "data_offsets": _sequence(_natural, longest=2),  # counted from the end of the header
+    }
+)
+
+
+def _open(path: Path, name: str) -> BufferedReader:
+    if not path.is_file():  # nor a pipe, which would block, nor a device, which need not end
+        raise _UnreadableError(f"{name}: no such file")
+    return path.open("rb")
+
+
+class _TensorFile:
+    """A safetensors file whose header accounts for every byte of it exactly once."""
+
+    def __init__(self, name: str, stream: BufferedReader) -> None:
+        self.name, self._stream = name, stream
+        on_disk = stream.seek(0, 2)
+        stream.seek(0)
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= min(_HEADER_BYTES, on_disk - 8):
+            raise _UnreadableError(f"{name}: {on_disk} bytes on disk, a header of {length} bytes")
+        raw = self._read(length)
+        if not raw.startswith(b"{"):
+            raise _UnreadableError(f"{name}: the header does not begin with '{{'")
+        header = _parse_json(raw, f"{name}: header")
+        self.metadata: dict[str, Any] = header.pop("__metadata__", {})
+        for key, value in _object(self.metadata, f"{name}: __metadata__").items():
+            _text(value, f"{name}: __metadata__.{key}")
+        self.tensors = {key: _STORED(value, f"{name}: {key}") for key, value in header.items()}
+        self._origin = end = 8 + length
+        for key, stored in sorted(self.tensors.items(), key=lambda item: item[1]["data_offsets"]):
+            begin, end = end, end + prod(stored["shape"]) * _DTYPE_BYTES[stored["dtype"]]
+            lies, belongs = stored["data_offsets"], (begin - self._origin, end - self._origin)
+            if lies != belongs:  # a hole, an overlap, or another size than the shape's
+                raise _unexpected(lies, f"{name}: {key}.data_offsets", f"{belongs}")
+        if on_disk != end:
+            raise _UnreadableError(f"{name}: {on_disk} bytes on disk, the header says {end}")
+
+    def _read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) != size:
+            raise _UnreadableError(f"{self.name}: ends {size - len(data)} bytes too early")
+        return data
+
+    def sha256(self) -> str:
+        """SHA-256 of the whole file, in hexadecimal."""
+        self._stream.seek(0)
+        return hashlib.file_digest(self._stream, "sha256").hexdigest()
+
+    def blocks(self, tensor: str, sizes: Sequence[int]) -> Iterator[bytes]:
+        """The bytes of the tensor in blocks of these sizes; nothing else may be read meanwhile."""
+        self._stream.seek(self._origin + self.tensors[tensor]["data_offsets"][0])
+        return map(self._read, sizes)
+
+
+def _mask_shapes(mask: _TensorFile) -> dict[str, tuple[int, ...]]:
+    """The mask's shape for each tensor: that of a BOOL tensor, the recorded one for packed bits."""
+    shapes = {key: s["shape"] for key, s in mask.tensors.items() if s["dtype"] == "BOOL"}
+    packed = {key: s["shape"] for key, s in mask.tensors.items() if s["dtype"] == "U8"}
+    for key in sorted(mask.tensors.keys() - shapes.keys() - packed.keys()):
+        dtype = mask.tensors[key]["dtype"]
+        raise _unexpected(dtype, f"{mask.name}: {key}.dtype", "'U8' or 'BOOL'")
+    if packed:
+        where = f"{mask.name}: __metadata__"
+        _choice("pins-mask")(mask.metadata.get("format"), f"{where}.format")
+        _choice("1")(mask.metadata.get("version"), f"{where}.version")
+        recorded = _parse_json(_text(mask.metadata.get("shapes"), f"{where}.shapes"), where)
+        shapes |= _record(dict.fromkeys(packed, _shape))(recorded, f"{where}.shapes")
+    for key, shape in packed.items():
+        if shape != (size := -(-prod(shapes[key]) // 8),):
+            raise _unexpected(shape, f"{mask.name}: {key}.shape", f"({size},)")
+    return shapes
+
+
+# ---- The certificate -----------------------------------------------------------------------------
+
+_CERTIFICATE_BYTES = 16 * 2**20  # a few lines a tensor: far more than any model needs
+_SCORE_LETTERS = {"F16": "e", "BF16": "f", "F32": "f", "F64": "d"}  # struct's; BF16 once widened
+# A path at or below the certificate's folder on any system: no root, drive, backslash, '.' or '..'.
+_INSIDE = r"(?!\.{1,2}(/|$))[^/\\:\0]+(/(?!\.{1,2}(/|$))[^/\\:\0]+)*"
+
+_TENSORS = _sequence(
+    _record({"name": _text, "shape": _shape, "dtype": _choice(*_SCORE_LETTERS)}), longest=2**20
+)
+_FILE = _record(
+    {
+        "file": _pattern(_INSIDE, "a path inside the certificate's folder"),
+        "sha256": _pattern("[0-9a-f]{64}", "64 lower-case hexadecimal digits"),
+    }
+)
+_WEIGHT = _record({"tensor": _text, "index": _natural, "score": _float64})
+_CLAIM: dict[str, _Reader] = {
+    "statement": _choice("optimal", "regret"),
+    "total": _natural,
+    "keep": _natural,
+    "scope": _TENSORS,
+    "criterion": _nullable(_text),
+}
+_EVIDENCE: dict[str, _Reader] = {
+    "lambda": _float64,
+    "counts": _sequence(_natural, longest=2**20),
+    "scores": _FILE,
+    "mask": _FILE,
+}
+_OWN_CLAIM: dict[str, dict[str, _Reader]] = {
+    "optimal": {
+        "tie_rule": _choice("lower-index", "none"),
+        "unique": _typed(bool, "true or false"),
+    },
+    "regret": {"regret": _rational},
+}
+_OWN_EVIDENCE: dict[str, dict[str, _Reader]] = {
+    "optimal": {"kept_min": _nullable(_float64), "pruned_max": _nullable(_float64)},
+    "regret": {"violation": _record({"kept": _WEIGHT, "pruned": _WEIGHT})},
+}
+
+
+def _read_certificate(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The claim and the evidence, with the keys of CERTIFICATE.md, each of its type."""
+    with _open(path, path.name) as stream:
+        raw = stream.read(_CERTIFICATE_BYTES + 1)
+    if len(raw) > _CERTIFICATE_BYTES:
+        raise _UnreadableError(f"{path.name}: longer than {_CERTIFICATE_BYTES} bytes")
+    where = f"{path.name}: certificate"
+    document = _object(_parse_json(raw, path.name), where)
+    # Format, version and statement come first, because they decide which keys there are.
+    _choice("pins-certificate")(document.get("format"), f"{where}.format")
+    if _natural(document.get("version"), f"{where}.version") != 1:
+        raise _unexpected(document["version"], f"{where}.version", "1, the one known here")
+    statement = _object(document.get("claim"), f"{where}.claim").get("statement")
+    _CLAIM["statement"](statement, f"{where}.claim.statement")
+    certificate = _record(
+        {
+            "format": _text,
+            "version": _natural,
+            "claim": _record(_CLAIM | _OWN_CLAIM[statement]),
+            "evidence": _record(_EVIDENCE | _OWN_EVIDENCE[statement]),
+            "provenance": _object,
+        }
+    )(document, where)
+    claim, evidence = certificate["claim"], certificate["evidence"]
+    if len({tensor["name"] for tensor in claim["scope"]}) < len(claim["scope"]):
+        raise _UnreadableError(f"{where}.claim.scope names a tensor twice")
+    if len(evidence["counts"]) != len(claim["scope"]):
+        raise _unexpected(evidence["counts"], f"{where}.evidence.counts", "one for each tensor")
+    return claim, evidence
+
+
+# ---- The command ---------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the verdict on the one certificate in `arguments` and return its exit code."""
+    if len(arguments) != 1:
+        print("usage: python verification/checker.py CERTIFICATE.json", file=sys.stderr)
+        return Outcome.UNREADABLE.value
+    verdict = check(Path(arguments[0]))
+    stream = sys.stdout if verdict.outcome is Outcome.PROVED else sys.stderr
+    encoding = stream.encoding or "utf-8"  # a terminal without λ is no reason to fail
+    print(verdict.message.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    return verdict.outcome.value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

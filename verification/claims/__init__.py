@@ -1,0 +1,24 @@
+"""The claims of PINS. To add a family: a module with CLAIMS, and a row in ALL_CLAIMS."""
+
+from verification.claims import (
+    certificates,
+    closed_form,
+    criteria,
+    duality,
+    laws,
+    real_model,
+    solver_harness,
+)
+from verification.claims.claim import Claim, Finding, Setting
+
+ALL_CLAIMS: tuple[Claim, ...] = (
+    *closed_form.CLAIMS,
+    *duality.CLAIMS,
+    *laws.CLAIMS,
+    *criteria.CLAIMS,
+    *real_model.CLAIMS,
+    *solver_harness.CLAIMS,
+    *certificates.CLAIMS,
+)
+
+__all__ = ["ALL_CLAIMS", "Claim", "Finding", "Setting"]

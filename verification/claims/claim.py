@@ -1,0 +1,103 @@
+"""A claim: a statement with a scope, a check that can fail, and a control that must fail."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from pins.huggingface import DEMO_MODEL
+from verification.real_model import RealModel, observe
+
+Profile = Literal["quick", "full"]
+
+
+class Setting:
+    """What checks may use: how thorough to be, random numbers, and a real model's gradients."""
+
+    def __init__(
+        self,
+        profile: Profile = "quick",
+        *,
+        seed: int = 0,
+        model: str = DEMO_MODEL,
+        real: RealModel | None = None,
+    ) -> None:
+        """Choose.
+
+        Args:
+            profile: "quick" (a minute on two cores) or "full".
+            seed: of all random numbers.
+            model: id or folder of the real model, loaded when a check first asks for it.
+            real: gradients observed already, instead of loading `model`.
+        """
+        self.profile = profile
+        self.seed = seed
+        self.model = model
+        self._real = real
+
+    @cached_property
+    def real(self) -> RealModel:
+        """The real model.
+
+        Raises:
+            ModelError: it is not there.
+        """
+        return self._real or observe(self.model, seed=self.seed)
+
+    def rng(self) -> np.random.Generator:
+        """The same random numbers at each call."""
+        return np.random.default_rng(self.seed)
+
+    def pick(self, quick: int, full: int) -> int:
+        """A number by profile."""
+        return quick if self.profile == "quick" else full
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        holds: whether the statement held wherever it was tried.
+        evidence: one line: what was tried, and the numbers or the first counterexample.
+        numbers: the same for machines; JSON values.
+    """
+
+    holds: bool
+    evidence: str
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+Check = Callable[[Setting], Finding]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One line of the ledger.
+
+    Attributes:
+        id: short, unique, kebab-case.
+        statement: what is claimed.
+        scope: where it is claimed.
+        source: theorem or paper it comes from.
+        check: tries to refute the statement; `holds` when it could not.
+        control_statement: the same with something made wrong on purpose.
+        control: checks that; must come back with `holds` false, or the check proves nothing.
+    """
+
+    id: str
+    statement: str
+    scope: str
+    source: str
+    check: Check
+    control_statement: str
+    control: Check
+
+
+def search(tried: str, counterexamples: list[str], **numbers: Any) -> Finding:
+    """The finding of a search for counterexamples that tried `tried`."""
+    if counterexamples:
+        return Finding(False, f"{tried}: {counterexamples[0]}", numbers)
+    return Finding(True, tried, numbers)

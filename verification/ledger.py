@@ -1,0 +1,71 @@
+"""The ledger: every claim checked, every control made to fail, the outcome written down."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from verification.claims import Claim, Finding, Setting
+
+
+class Outcome(Enum):
+    """How a claim ended; the value is the sentence a person reads."""
+
+    HOLDS = "holds in its scope; the control fails as it should"
+    REFUTED = "does not hold"
+    UNSOUND = "the control holds as well, so the check proves nothing"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim with what its check and its control found."""
+
+    claim: Claim
+    check: Finding
+    control: Finding
+    seconds: float
+
+    @property
+    def outcome(self) -> Outcome:
+        """The claim stands iff the check holds and the control does not."""
+        if not self.check.holds:
+            return Outcome.REFUTED
+        return Outcome.UNSOUND if self.control.holds else Outcome.HOLDS
+
+
+def run(claims: Iterable[Claim], setting: Setting) -> Iterator[Entry]:
+    """Check each claim and its control, one after the other.
+
+    Raises:
+        PinsError: what a check needs is not there; nothing is passed over in silence.
+    """
+    for claim in claims:
+        start = time.perf_counter()
+        check, control = claim.check(setting), claim.control(setting)
+        yield Entry(claim, check, control, time.perf_counter() - start)
+
+
+def document(entries: Iterable[Entry], setting: Setting) -> dict[str, Any]:
+    """The ledger as JSON values."""
+    rows = [
+        {
+            "id": entry.claim.id,
+            "outcome": entry.outcome.name.lower(),
+            "statement": entry.claim.statement,
+            "scope": entry.claim.scope,
+            "source": entry.claim.source,
+            "check": asdict(entry.check),
+            "control": {"statement": entry.claim.control_statement, **asdict(entry.control)},
+            "seconds": round(entry.seconds, 3),
+        }
+        for entry in entries
+    ]
+    return {
+        "format": "pins-ledger",
+        "version": 1,
+        "profile": setting.profile,
+        "seed": setting.seed,
+        "all_hold": all(row["outcome"] == "holds" for row in rows),
+        "claims": rows,
+    }

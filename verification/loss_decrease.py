@@ -1,0 +1,146 @@
+"""Predicted against measured: what one pruning decision does to the loss.
+
+From the weights θ one SGD step u = −ηg is taken and the mask of a criterion applied. The change
+L(m⊙(θ+u)) − L(θ) is predicted by the first-order and the diagonal second-order model, and measured
+on the rows that the gradient was taken on and on rows it has never seen. The models are only good
+near θ; how near, this table shows.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pins.curvature import empirical_fisher
+from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
+from pins.masks import apply, count
+from pins.schedules import keep_count
+from pins.selection import select
+from pins.tasks import EncodedExamples
+from pins.training import evaluate, loss_gradient, per_example_losses
+from verification.real_model import RealModel
+
+STEP_ALONE = "step alone"  # the row without a mask
+EVALUATION_BATCH = 32
+
+
+@dataclass(frozen=True)
+class LossChange:
+    """One criterion at one pruned fraction; losses are means over rows, changes are to L(θ).
+
+    Attributes:
+        criterion: its name, or "step alone" for the row without pruning.
+        fraction: of the prunable weights to prune, in this one decision.
+        pruned: their exact number.
+        predicted: by the first-order model on the gradient's rows.
+        predicted_second_order: by the diagonal second-order model.
+        measured: on the gradient's rows.
+        measured_unseen: on rows that took no part.
+    """
+
+    criterion: str
+    fraction: float
+    pruned: int
+    predicted: float
+    predicted_second_order: float
+    measured: float
+    measured_unseen: float
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model at θ, and the rows on which its loss is looked at."""
+
+    model: nn.Module
+    parameters: Mapping[str, nn.Parameter]
+    rows: EncodedExamples
+    unseen: EncodedExamples
+    learning_rate: float
+
+    def observe(self, description: str, *, fisher_rows: int, seed: int) -> RealModel:
+        """θ, g on all rows and the empirical Fisher of `fisher_rows` of them."""
+        batches = self.rows.batches(EVALUATION_BATCH)
+        some = self.rows.sample(fisher_rows, torch.Generator().manual_seed(seed))
+        losses = per_example_losses(self.model, some.batches(EVALUATION_BATCH))
+        return RealModel(
+            description=description,
+            before={name: p.detach().clone() for name, p in self.parameters.items()},
+            gradient=loss_gradient(self.model, batches, self.parameters),
+            learning_rate=self.learning_rate,
+            curvature=empirical_fisher(self.parameters, losses),
+        )
+
+    def losses(self) -> tuple[float, float]:
+        """The loss on the gradient's rows and on unseen ones, as the model stands."""
+        return (
+            evaluate(self.model, self.rows.batches(EVALUATION_BATCH)).loss,
+            evaluate(self.model, self.unseen.batches(EVALUATION_BATCH)).loss,
+        )
+
+
+def loss_changes(
+    experiment: Experiment,
+    observed: RealModel,
+    criteria: Sequence[str],
+    fractions: Sequence[float],
+) -> Iterator[LossChange]:
+    """One row for the step alone, then one per criterion and fraction; the weights come back.
+
+    Args:
+        experiment: the model at θ.
+        observed: what `experiment.observe` saw there.
+        criteria: names of criteria.
+        fractions: of the prunable weights to prune in one decision, each from θ.
+    """
+    first, second = _models(observed)
+    total = sum(weight.numel() for weight in observed.before.values())
+    with _restored(experiment.parameters):
+        start = experiment.losses()
+        everything = {
+            name: torch.ones_like(w, dtype=torch.bool) for name, w in observed.before.items()
+        }
+
+        def measure(criterion: str, fraction: float, masks: dict[str, Tensor]) -> LossChange:
+            _set(experiment.parameters, observed.after)
+            apply(masks, experiment.parameters)
+            now = experiment.losses()
+            kept = count(masks).kept
+            return LossChange(
+                criterion=criterion,
+                fraction=fraction,
+                pruned=total - kept,
+                predicted=first.predicted_change(masks),
+                predicted_second_order=second.predicted_change(masks),
+                measured=now[0] - start[0],
+                measured_unseen=now[1] - start[1],
+            )
+
+        yield measure(STEP_ALONE, 0.0, everything)
+        for criterion in criteria:
+            importance = observed.importance(criterion)
+            for fraction in fractions:
+                masks = select(importance, keep_count(fraction, total))
+                yield measure(criterion, fraction, masks)
+
+
+def _models(observed: RealModel) -> tuple[FirstOrderModel, DiagonalSecondOrderModel]:
+    terms = (observed.gradient, observed.before, observed.after)
+    return FirstOrderModel(*terms), DiagonalSecondOrderModel(*terms, observed.curvature or {})
+
+
+@torch.no_grad()
+def _set(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(values[name])
+
+
+@contextmanager
+def _restored(parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    """The weights after the block are those before it."""
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        yield
+    finally:
+        _set(parameters, before)
