@@ -31,6 +31,12 @@ class Classifier:
     tokenizer: Any
     folder: Path
 
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer so that transformers alone loads them, as safetensors."""
+        with _quiet(_transformers()):
+            self.model.save_pretrained(folder)  # type: ignore[operator]
+            self.tokenizer.save_pretrained(folder)
+
 
 def load_classifier(model: str, labels: Sequence[str], *, seed: int) -> Classifier:
     """A sequence classifier on a pre-trained encoder; the new head is drawn from `seed`.

@@ -41,20 +41,23 @@ A pair that is not here counts as FAILED."""
 GAP_STOP = "within gap tolerance"
 """CBC's words for a stop on its gap: PuLP reports it as optimal, we as NOT_PROVED."""
 
-NO_PREPROCESSING = "preprocess off"
-"""CBC 2.10.3's integer preprocessing loses optimal points of some tiny programs: for min x₀ − x₁ +
-2x₃ with −9x₀ − x₂ + 9x₃ ≤ 0, −6x₀ + 6x₁ − 6x₃ ≤ −4, x₀ ≤ 6 it claims 2, and (1, 0, 1, 0) costs 1."""
+PREPROCESSING = ("preprocess off", "preprocess on")
+"""CBC's options, in the order in which they are tried: the second only where CBC crashes.
+
+With its integer preprocessing CBC 2.10.3 loses optimal points of some tiny programs: the minimum of
+x₀ − x₁ + 2x₃ with −9x₀ − x₂ + 9x₃ ≤ 0, −6x₀ + 6x₁ − 6x₃ ≤ −4 and x₀ ≤ 6 it claims to be 2, and
+(1, 0, 1, 0) costs 1. Without it CBC crashes on some infeasible ones, such as 2x₀ = 1."""
 
 
 @dataclass(frozen=True)
 class Cbc(Solver):
-    """min c·x by the CBC that PuLP bundles, with both gaps set to 0 and no preprocessing.
+    """min c·x by the CBC that PuLP bundles, with both gaps set to 0.
 
     CBC works in floating point with absolute tolerances near 1e-7 (and takes two objectives less
     than about 1e-5 apart for equal during its search), so its "optimal" is a claim. PuLP writes
     the program to a file with 13 significant digits (`% .12e`), so CBC does not even see the
     program exactly. For both reasons its point is judged by its exact objective under the original
-    c, and never by CBC's own number.
+    c, and never by CBC's own number. Its preprocessing is off, see `PREPROCESSING`.
 
     Temporary files live in a folder of their own that is removed afterwards, so any number of
     processes can solve at once.
@@ -82,24 +85,14 @@ class Cbc(Solver):
         c, exponent = scaled(program.objective) if self.scale else (program.objective, 0)
         problem, variables = _problem(program, c)
         with tempfile.TemporaryDirectory(prefix="cbc-") as folder:
-            log = Path(folder, "log")
-            backend = pulp.COIN_CMD(
-                path=pulp.PULP_CBC_CMD.pulp_cbc_path,
-                msg=False,
-                gapRel=0,
-                gapAbs=0,
-                timeLimit=time_limit,
-                threads=self.threads,
-                options=[NO_PREPROCESSING],
-                logPath=str(log),
-            )
-            backend.tmpDir = folder
-            try:
-                problem.solve(backend)
-            except pulp.PulpSolverError as error:
-                report = self._report(start, _read(log), str(error), None, exponent, 0.0)
-                return Result(Status.FAILED, None, report)
-            text = _read(log)
+            first, second = PREPROCESSING
+            failure, text = self._run(problem, Path(folder), first, time_limit)
+            left = None if time_limit is None else time_limit - (time.perf_counter() - start)
+            if failure is not None and (left is None or left > 0):
+                failure, text = self._run(problem, Path(folder), second, left)
+        if failure is not None:
+            report = self._report(start, text, failure, None, exponent, 0.0)
+            return Result(Status.FAILED, None, report)
         pair = (problem.status, problem.sol_status)
         status = STATUSES.get(pair, Status.FAILED)
         if status is Status.OPTIMAL and GAP_STOP in text:
@@ -110,6 +103,28 @@ class Cbc(Solver):
         words = f"{pulp.LpStatus[pair[0]]}, {pulp.LpSolution[pair[1]]}"
         claim = _claimed_objective(text) if solution is not None else None
         return Result(status, solution, self._report(start, text, words, claim, exponent, distance))
+
+    def _run(
+        self, problem: Any, folder: Path, option: str, time_limit: float | None
+    ) -> tuple[str | None, str]:
+        """Run CBC on PuLP's model; PuLP's words for a failure, or None, and CBC's log."""
+        log = folder / "log"
+        backend = pulp.COIN_CMD(
+            path=pulp.PULP_CBC_CMD.pulp_cbc_path,
+            msg=False,
+            gapRel=0,
+            gapAbs=0,
+            timeLimit=time_limit,
+            threads=self.threads,
+            options=[option],
+            logPath=str(log),
+        )
+        backend.tmpDir = str(folder)
+        try:
+            problem.solve(backend)
+        except pulp.PulpSolverError as error:
+            return str(error), _read(log)
+        return None, _read(log)
 
     def _report(
         self,

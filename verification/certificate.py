@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -191,5 +192,6 @@ def summary(document: Mapping[str, Any]) -> str:
     what = f"keeps {claim['keep']:,} of {claim['total']:,} weights and "
     if claim["statement"] == "optimal":
         return what + ("is the only optimum" if claim["unique"] else "is optimal (ties by index)")
-    value = int(claim["regret"]["numerator"]) / int(claim["regret"]["denominator"])
-    return what + f"falls short of the optimum by {value:.6g}"
+    exact = claim["regret"]
+    about = Decimal(exact["numerator"]) / Decimal(exact["denominator"])
+    return what + f"falls short of the optimum by about {about:.6g}"

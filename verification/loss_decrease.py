@@ -20,7 +20,7 @@ from pins.schedules import keep_count
 from pins.selection import select
 from pins.tasks import EncodedExamples
 from pins.training import evaluate, loss_gradient, per_example_losses
-from verification.real_model import RealModel
+from verification.real_model import LEARNING_RATE, RealModel
 
 STEP_ALONE = "step alone"  # the row without a mask
 EVALUATION_BATCH = 32
@@ -57,7 +57,7 @@ class Experiment:
     parameters: Mapping[str, nn.Parameter]
     rows: EncodedExamples
     unseen: EncodedExamples
-    learning_rate: float
+    learning_rate: float = LEARNING_RATE
 
     def observe(self, description: str, *, fisher_rows: int, seed: int) -> RealModel:
         """θ, g on all rows and the empirical Fisher of `fisher_rows` of them."""

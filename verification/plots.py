@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 COLOURS = {
     "pins": "#D55E00",
@@ -34,7 +35,6 @@ STYLE: Any = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "svg.fonttype": "none",  # text stays text: small files that can be searched
-    "svg.hashsalt": "pins",  # the same figure gives the same file
 }
 
 
@@ -112,23 +112,24 @@ def predicted_against_measured(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def sorted_scores(
-    scores: Sequence[float], ranks: Sequence[int], threshold: float, keep: int, total: int
-) -> Figure:
+def sorted_scores(curve: Mapping[str, Any]) -> Figure:
     """The scores of one decision in descending order, with the threshold λ that proves the mask."""
-    figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+    scores, threshold = curve["scores"], curve["lambda"]
+    figure = Figure(figsize=(7.0, 3.4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(ranks, scores, color=COLOURS["obd"], linewidth=1.8)
+    axes.plot(curve["ranks"], scores, color=COLOURS["obd"], linewidth=1.8)
     axes.axhline(
         threshold, color="#000000", linewidth=0.9, linestyle="--", label=f"λ = {threshold:.3g}"
     )
-    axes.axvspan(0, keep, color=COLOURS["obd"], alpha=0.12, label=f"kept: {keep:,}")
-    axes.set_xlim(0, total)
-    positive = all(score >= 0 for score in scores)
-    axes.set_yscale(
-        "log" if positive else "symlog",
-        **({} if positive else {"linthresh": max(abs(threshold), 1e-12)}),
+    axes.axvspan(
+        0, curve["keep"], color=COLOURS["obd"], alpha=0.12, label=f"kept: {curve['keep']:,}"
     )
+    axes.set_xlim(0, curve["total"])
+    if min(scores) >= 0:
+        axes.set_yscale("log")
+    else:
+        axes.set_yscale("symlog", linthresh=abs(threshold) or 1e-12)
+    axes.xaxis.set_major_formatter(EngFormatter())
     axes.set_xlabel("rank of the weight")
     axes.set_ylabel("importance s")
     axes.legend(fontsize=9)
@@ -213,10 +214,13 @@ def regret_and_overlap(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def svg(figure: Figure) -> str:
-    """The figure as an SVG element, for a page; the same input gives the same text."""
+def svg(figure: Figure, name: str) -> str:
+    """The figure as an SVG element, for a page; the same input gives the same text.
+
+    The name goes into the element's ids, so that several figures can share a page.
+    """
     buffer = io.StringIO()
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     return text[text.index("<svg") :]

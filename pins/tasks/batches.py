@@ -11,6 +11,8 @@ from pins.tasks.text_classification import Example
 
 Batch = dict[str, Tensor]  # input_ids and attention_mask (rows, tokens), labels (rows,); int64
 
+POOL = 16  # batches drawn together: a heuristic between randomness and little padding
+
 
 @dataclass(frozen=True)
 class EncodedExamples:
@@ -55,13 +57,18 @@ class EncodedExamples:
         return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
     def shuffled(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Batches without end: every row once an epoch, in a new order each time."""
-        order: list[int] = []
+        """Batches without end: every row once an epoch, in a new order each time.
+
+        Rows are drawn into pools, and batches cut from a pool sorted by length: less padding, and
+        the batches of a pool come in random order.
+        """
         while True:
-            while len(order) < size:
-                order += torch.randperm(len(self), generator=generator).tolist()
-            yield self.batch(order[:size])
-            order = order[size:]
+            order = torch.randperm(len(self), generator=generator)
+            for pool in torch.split(order, POOL * size):
+                rows = sorted(pool.tolist(), key=lambda row: len(self.tokens[row]))
+                starts = torch.randperm(-(-len(rows) // size), generator=generator) * size
+                for at in starts.tolist():
+                    yield self.batch(rows[at : at + size])
 
     def batches(self, size: int) -> list[Batch]:
         """All rows once, those of similar length together to save padding."""

@@ -50,11 +50,19 @@ def test_the_preprocessing_that_loses_the_optimum_is_off(monkeypatch: pytest.Mon
     assert solution is not None
     assert solution.objective == 1
     # The negative control: with preprocessing CBC calls a worse point optimal.
-    monkeypatch.setattr(cbc, "NO_PREPROCESSING", "preprocess on")
+    monkeypatch.setattr(cbc, "PREPROCESSING", cbc.PREPROCESSING[::-1])
     wrong = Cbc().solve(instance)
     assert wrong.status is Status.OPTIMAL
     assert wrong.solution is not None
     assert wrong.solution.objective == 2
+
+
+def test_a_crash_without_preprocessing_is_survived(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = program([0], [[2]], "=", [1])
+    assert Cbc().solve(instance).status is Status.INFEASIBLE
+    # The negative control: CBC does crash when it has no second option.
+    monkeypatch.setattr(cbc, "PREPROCESSING", cbc.PREPROCESSING[:1] * 2)
+    assert Cbc().solve(instance).status is Status.FAILED
 
 
 def test_a_stop_on_time_without_a_point() -> None:

@@ -1,0 +1,134 @@
+"""The command line. It alone looks down the chain of packages, and loads them when they are needed.
+
+Exit codes: 0 done, proved, or every claim holds · 1 refuted, or a claim does not hold ·
+2 bad input: a file, a model, an option · 130 interrupted.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pins.errors import PinsError
+
+app = typer.Typer(
+    help="Prune language models by a principled importance, and prove each decision.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def main() -> None:
+    """Run a command; an error PINS raises on purpose becomes one line and exit code 2."""
+    try:
+        app()
+    except PinsError as error:
+        print(f"pins: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("pins: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader has gone (`pins verify | head`); keep the interpreter's own flush quiet
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from pins import __version__
+
+        typer.echo(f"pins {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def certify(
+    scores: Annotated[Path, typer.Argument(help="Importance scores, a safetensors file.")],
+    keep: Annotated[int, typer.Option(help="Number of weights that the mask keeps.")],
+    out: Annotated[Path, typer.Option(help="The certificate to write, JSON.")],
+    mask: Annotated[
+        Path | None, typer.Option(help="The mask, safetensors; without it the optimal one is made.")
+    ] = None,
+    criterion: Annotated[
+        str | None, typer.Option(help="How the scores were made; stated in the claim, not checked.")
+    ] = None,
+) -> None:
+    """Certify a mask: that it is optimal for the scores, or by exactly how much it is not."""
+    from verification.certificate import certify_files, summary
+
+    document = certify_files(scores, out, keep=keep, mask=mask, criterion=criterion)
+    typer.echo(f"{out}: the mask {summary(document)}")
+
+
+@app.command()
+def check(certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")]) -> None:
+    """Check a certificate: exit code 0 proved, 1 refuted, 2 unreadable."""
+    from verification import checker
+
+    raise typer.Exit(checker.main([str(certificate)]))
+
+
+@app.command()
+def verify(
+    profile: Annotated[
+        str, typer.Option(help="How thorough: quick (about a minute) or full.")
+    ] = "quick",
+    json: Annotated[Path | None, typer.Option(help="Write the ledger to this file too.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model for the claims on real gradients: a folder or an id.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
+) -> None:
+    """Run the ledger: each claim is checked, and its control must fail."""
+    from verification.ledger_command import run_ledger
+
+    raise typer.Exit(run_ledger(Console(), profile=profile, file=json, model=model, seed=seed))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
+    model: Annotated[
+        str | None, typer.Option(help="A folder, or an id of the Hugging Face hub.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task to fine-tune on.")] = None,
+    criterion: Annotated[str | None, typer.Option(help="The importance criterion.")] = None,
+    sparsity: Annotated[float | None, typer.Option(help="1 − kept ratio to reach.")] = None,
+    dense_steps: Annotated[int | None, typer.Option(help="Steps of fine-tuning first.")] = None,
+    sparse_steps: Annotated[int | None, typer.Option(help="Steps of pruning after.")] = None,
+    cooldown: Annotated[int | None, typer.Option(help="Of these, at the final sparsity.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all random numbers.")] = None,
+    keep_scores: Annotated[
+        bool, typer.Option(help="Keep the scores of every decision, 4 bytes a weight.")
+    ] = False,
+) -> None:
+    """Fine-tune, prune and prove a real model on real text; write a report. Offline, minutes."""
+    from verification.demo_command import run_demo
+
+    given = {
+        "model": model,
+        "task": task,
+        "criterion": criterion,
+        "sparsity": sparsity,
+        "dense_steps": dense_steps,
+        "sparse_steps": sparse_steps,
+        "cooldown": cooldown,
+        "seed": seed,
+    }
+    settings = {name: value for name, value in given.items() if value is not None}
+    run_demo(Console(), out, {**settings, "keep_scores": keep_scores})

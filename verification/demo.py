@@ -1,0 +1,349 @@
+"""The main job on real input: fine-tune, prune, certify every decision, compare, report.
+
+    load → fine-tune dense → what one decision does to the loss → prune gradually, each decision
+    certified → check the last one with nothing but the standard library → ledger → report
+
+Every number of the report is in the returned results, and comes from this run.
+"""
+
+import itertools
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import Progress
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from pins import masks as masks_module
+from pins.criteria import CRITERIA
+from pins.files import sha256, write_json
+from pins.huggingface import DEMO_MODEL, WEIGHTS, Classifier, load_classifier
+from pins.parameters import prunable_parameters
+from pins.pruner import Pruner
+from pins.schedules import CubicSchedule, keep_count
+from pins.selection import Decision, select
+from pins.tasks import EncodedExamples, TextClassification, load_task
+from pins.training import Evaluation, evaluate, training_steps
+from verification import checker, ledger
+from verification.certificate import certify, save_scores
+from verification.claims import ALL_CLAIMS, Setting
+from verification.loss_decrease import Experiment, loss_changes
+from verification.provenance import provenance
+from verification.real_model import MAX_LENGTH, RealModel, layer_type
+from verification.regret import regret
+
+CURVE_POINTS = 400  # of the sorted-scores figure
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What to run; the defaults take about five minutes on two cores."""
+
+    model: str = DEMO_MODEL
+    task: str = "stdlib-docs"
+    criterion: str = "obd"
+    sparsity: float = 0.8
+    dense_steps: int = 260
+    sparse_steps: int = 240
+    interval: int = 10
+    cooldown: int = 60
+    batch_size: int = 16
+    learning_rate: float = 2e-4
+    compared_rows: int = 128  # on which the loss change of a single decision is looked at
+    fractions: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5)
+    seed: int = 0
+    keep_scores: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts that the phases of a run share."""
+
+    settings: DemoSettings
+    folder: Path
+    task: TextClassification
+    classifier: Classifier
+    train: EncodedExamples
+    test: EncodedExamples
+    progress: Progress
+    seconds: dict[str, float]
+
+    @contextmanager
+    def phase(self, name: str, total: int | None) -> Iterator[Callable[[], None]]:
+        """A progress bar and a row in the table of times; call what it yields to advance."""
+        bar = self.progress.add_task(name, total=total)
+        start = time.perf_counter()
+        yield lambda: self.progress.advance(bar)
+        self.seconds[name] = round(time.perf_counter() - start, 2)
+        self.progress.update(bar, total=total or 1, completed=total or 1)
+
+    def evaluate(self) -> Evaluation:
+        """Loss and accuracy on the test rows."""
+        return evaluate(self.classifier.model, self.test.batches(64))
+
+
+def run(settings: DemoSettings, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Run the demo and return its results; certificates, masks and model are written to `folder`.
+
+    Raises:
+        PinsError: the model or the task is missing, or a setting makes no sense.
+    """
+    # made first, so that a schedule that cannot fit is an error before any work
+    schedule = CubicSchedule(
+        steps=settings.sparse_steps,
+        final_sparsity=settings.sparsity,
+        cooldown=settings.cooldown,
+        interval=settings.interval,
+    )
+    seconds: dict[str, float] = {}
+    start = time.perf_counter()
+    task = load_task(settings.task)
+    classifier = load_classifier(settings.model, task.labels, seed=settings.seed)
+    encode = EncodedExamples.encode
+    it = Run(
+        settings=settings,
+        folder=folder,
+        task=task,
+        classifier=classifier,
+        train=encode(task.train, classifier.tokenizer, MAX_LENGTH),
+        test=encode(task.test, classifier.tokenizer, MAX_LENGTH),
+        progress=progress,
+        seconds=seconds,
+    )
+    seconds["load model and task"] = round(time.perf_counter() - start, 2)
+    training = _Training(it, schedule)
+    dense_losses = training.dense()
+    dense = it.evaluate()
+    observed, compared = _compare(it)
+    sparse_losses, decisions = training.sparse()
+    sparse = it.evaluate()
+    checked = _check_last(it)
+    entries = _ledger(it, observed)
+    classifier.save(folder / "model")
+    return {
+        "provenance": provenance(),
+        "settings": asdict(settings),
+        "model": {
+            "name": settings.model,
+            "weights_sha256": _digest(classifier.folder),
+            "prunable": training.pruner.total,
+            "parameters": sum(p.numel() for p in classifier.model.parameters()),
+        },
+        "task": {
+            "name": task.name,
+            "question": task.question,
+            "labels": task.labels,
+            "train_rows": len(task.train),
+            "test_rows": len(task.test),
+        },
+        "dense": asdict(dense),
+        "sparse": asdict(sparse),
+        "training": {"dense_losses": dense_losses, "sparse_losses": sparse_losses},
+        "decisions": decisions,
+        "layers": _layers(training.pruner),
+        "last_decision": training.curve,
+        "checker": checked,
+        **compared,
+        "ledger": ledger.document(entries, Setting(seed=settings.seed)),
+        "seconds": seconds,
+    }
+
+
+class _Training:
+    """One AdamW through both phases; its second moment is the curvature that `obd` reads."""
+
+    def __init__(self, it: Run, schedule: CubicSchedule) -> None:
+        settings, model = it.settings, it.classifier.model
+        self._it = it
+        self._optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
+        self._scheduler = LambdaLR(self._optimizer, self._rate)
+        torch.manual_seed(settings.seed)
+        generator = torch.Generator().manual_seed(settings.seed)
+        self._batches = it.train.shuffled(settings.batch_size, generator)
+        self._schedule = schedule
+        self._decisions: list[dict[str, Any]] = []
+        self.curve: dict[str, Any] = {}
+        self.pruner = Pruner(
+            model, self._optimizer, settings.criterion, schedule, on_decision=self._certify
+        )
+
+    def dense(self) -> list[float]:
+        """Fine-tune; the loss of each step."""
+        return self._steps("fine-tune", self._it.settings.dense_steps, None)
+
+    def sparse(self) -> tuple[list[float], list[dict[str, Any]]]:
+        """Go on and prune; the loss of each step, and the decisions."""
+        losses = self._steps("prune and certify", self._it.settings.sparse_steps, self.pruner)
+        return losses, self._decisions
+
+    def _steps(self, name: str, steps: int, pruner: Pruner | None) -> list[float]:
+        with self._it.phase(name, steps) as advance:
+            losses = []
+            for loss in training_steps(
+                self._it.classifier.model,
+                itertools.islice(self._batches, steps),
+                self._optimizer,
+                scheduler=self._scheduler,
+                pruner=pruner,
+            ):
+                losses.append(round(loss, 5))
+                advance()
+            return losses
+
+    def _rate(self, step: int) -> float:
+        """Each phase: ten steps up, then linearly down."""
+        dense, sparse = self._it.settings.dense_steps, self._it.settings.sparse_steps
+        at, length = (step, dense) if step < dense else (step - dense, sparse)
+        return min((at + 1) / 10, 1.0) * max(1 - at / length, 0.0)
+
+    def _certify(self, step: int, importance: dict[str, Tensor], decision: Decision) -> None:
+        folder = self._it.folder / "decisions" / f"{step:04}"
+        scores_file, mask_file = folder / "scores.safetensors", folder / "mask.safetensors"
+        save_scores(importance, scores_file)
+        masks_module.save(decision.masks, mask_file)
+        start = time.perf_counter()
+        certify(
+            importance,
+            decision.masks,
+            certificate=folder / "certificate.json",
+            scores_file=scores_file,
+            mask_file=mask_file,
+            criterion=self._it.settings.criterion,
+            provenance={"model": self._it.settings.model, "step": step},
+        )
+        proof = decision.proof
+        self._decisions.append(
+            {
+                "step": step,
+                "keep": proof.keep,
+                "total": proof.total,
+                "sparsity": 1 - proof.keep / proof.total,
+                "lambda": proof.dual_multiplier,
+                "unique": proof.unique,
+                "certificate": f"decisions/{step:04}/certificate.json",
+                "seconds": round(time.perf_counter() - start, 3),
+            }
+        )
+        last = step == self._schedule.last
+        if not last and not self._it.settings.keep_scores:
+            scores_file.unlink()  # 4 bytes a weight; the certificate keeps their digest
+        if last:
+            self.curve = _curve(importance, decision)
+
+
+def _curve(importance: dict[str, Tensor], decision: Decision) -> dict[str, Any]:
+    """Sorted scores at evenly spaced ranks, for the figure."""
+    scores = torch.cat([s.reshape(-1) for s in importance.values()]).sort(descending=True).values
+    ranks = torch.arange(CURVE_POINTS) * (scores.numel() - 1) // (CURVE_POINTS - 1)
+    return {
+        "ranks": ranks.tolist(),
+        "scores": scores[ranks].tolist(),
+        "lambda": decision.proof.dual_multiplier,
+        "keep": decision.proof.keep,
+        "total": decision.proof.total,
+    }
+
+
+def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
+    """What one decision by each criterion does to the loss of the dense model, and its regret."""
+    settings, criteria = it.settings, list(CRITERIA)
+    generator = torch.Generator().manual_seed(settings.seed)
+    parameters = prunable_parameters(it.classifier.model).parameters
+    experiment = Experiment(
+        model=it.classifier.model,
+        parameters=parameters,
+        rows=it.train.sample(settings.compared_rows, generator),
+        unseen=it.test.sample(settings.compared_rows, generator),
+    )
+    with it.phase("compare criteria", 1 + len(criteria) * len(settings.fractions)) as advance:
+        observed = experiment.observe(
+            f"{settings.model}, fine-tuned on {settings.task}", fisher_rows=64, seed=settings.seed
+        )
+        before, before_unseen = experiment.losses()
+        changes = []
+        for change in loss_changes(experiment, observed, criteria, settings.fractions):
+            changes.append(asdict(change))
+            advance()
+    with it.phase("regret of each criterion", len(criteria)) as advance:
+        regrets = []
+        total = sum(parameter.numel() for parameter in parameters.values())
+        keep = keep_count(settings.sparsity, total)
+        scores = observed.importance("pins")
+        for name in criteria:
+            found = regret(scores, select(observed.importance(name), keep))
+            regrets.append(
+                {
+                    "criterion": name,
+                    "regret": float(found.exact),
+                    "relative_regret": found.relative,
+                    "kept_jaccard": found.overlap.kept_jaccard,
+                    "exchanged": found.overlap.first_only,
+                    "keep": keep,
+                }
+            )
+            advance()
+    return observed, {
+        "compared": {
+            "rows": len(experiment.rows),
+            "loss": before,
+            "loss_unseen": before_unseen,
+            "learning_rate": observed.learning_rate,
+        },
+        "loss_changes": changes,
+        "regrets": regrets,
+    }
+
+
+def _check_last(it: Run) -> dict[str, Any]:
+    """Run the standalone checker as anyone would, in an interpreter without site-packages."""
+    file = sorted((it.folder / "decisions").glob("*/certificate.json"))[-1]
+    with it.phase("check the last certificate", None):
+        start = time.perf_counter()
+        command = [sys.executable, "-I", "-S", checker.__file__, str(file)]
+        # our own file and our own interpreter, no shell
+        process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        seconds = time.perf_counter() - start
+    return {
+        "exit": process.returncode,
+        "message": (process.stdout or process.stderr).strip(),
+        "seconds": round(seconds, 2),
+        "certificate": file.relative_to(it.folder).as_posix(),
+    }
+
+
+def _ledger(it: Run, observed: RealModel) -> list[ledger.Entry]:
+    setting = Setting(seed=it.settings.seed, real=observed)
+    with it.phase("ledger of claims", len(ALL_CLAIMS)) as advance:
+        entries = []
+        for entry in ledger.run(ALL_CLAIMS, setting):
+            entries.append(entry)
+            advance()
+    write_json(ledger.document(entries, setting), it.folder / "ledger.json")
+    return entries
+
+
+def _layers(pruner: Pruner) -> list[dict[str, Any]]:
+    """Exact counts of each tensor: kept by the mask, and not zero in the model."""
+    return [
+        {
+            "name": name,
+            "kind": layer_type(name),
+            "total": counted.total,
+            "kept": counted.kept,
+            "nonzero": int(pruner.parameters[name].count_nonzero()),
+            "sparsity": counted.sparsity,
+        }
+        for name, counted in masks_module.count_each(pruner.masks).items()
+    ]
+
+
+def _digest(folder: Path) -> str | None:
+    weights = folder / WEIGHTS
+    return sha256(weights) if weights.is_file() else None

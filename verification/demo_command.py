@@ -1,0 +1,77 @@
+"""`pins demo`: the run with its progress bars, the printed summary, the report."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pins.criteria import find_criterion
+from verification import report
+from verification.demo import DemoSettings, run
+from verification.report import count, percent, signed
+
+
+def run_demo(console: Console, folder: Path, given: Mapping[str, Any]) -> None:
+    """Run the demo into `folder` with the settings given, and print what came out.
+
+    Raises:
+        PinsError: bad settings, a folder in use, a missing model.
+    """
+    settings = DemoSettings(**given)
+    find_criterion(settings.criterion)
+    report.prepare(folder)
+    columns = (
+        TextColumn("{task.description:28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        results = run(settings, folder, progress)
+    page = report.write(results, folder)
+    _print(console, results)
+    console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
+
+
+def _print(console: Console, results: Mapping[str, Any]) -> None:
+    last, checked, ledger = results["decisions"][-1], results["checker"], results["ledger"]
+    held = sum(row["outcome"] == "holds" for row in ledger["claims"])
+    console.print(loss_table(results))
+    lines = (
+        f"accuracy   {percent(results['dense']['accuracy'])} dense, "
+        f"{percent(results['sparse']['accuracy'])} at {percent(last['sparsity'])} sparsity "
+        f"({results['sparse']['rows']} test rows)",
+        f"kept       {count(last['keep'])} of {count(last['total'])} prunable weights, exactly",
+        f"certified  {len(results['decisions'])} decisions of {count(last['total'])} weights each",
+        f"checker    {checked['message']} ({checked['seconds']} s)",
+        f"ledger     {held} of {len(ledger['claims'])} claims hold, every control fails"
+        if ledger["all_hold"]
+        else f"ledger     {held} of {len(ledger['claims'])} claims hold: see ledger.json",
+        f"time       {sum(results['seconds'].values()):.0f} s",
+    )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def loss_table(results: Mapping[str, Any]) -> Table:
+    """Measured change of the loss by one decision, by fraction and criterion, beside pins' own."""
+    rows = [row for row in results["loss_changes"] if row["fraction"] > 0]
+    names = list(dict.fromkeys(row["criterion"] for row in rows))
+    table = Table(
+        title="Loss change of one decision from the dense weights",
+        caption=f"measured on the {results['compared']['rows']} rows of the gradient; "
+        f"the loss was {results['compared']['loss']:.3f}",
+        box=SIMPLE,
+        pad_edge=False,
+    )
+    for heading in ("pruned", "pins predicts", *names):
+        table.add_column(heading, justify="right")
+    for fraction in sorted({row["fraction"] for row in rows}):
+        cells = {row["criterion"]: row for row in rows if row["fraction"] == fraction}
+        measured = [signed(cells[name]["measured"]) for name in names]
+        table.add_row(percent(fraction, 2), signed(cells["pins"]["predicted"]), *measured)
+    return table

@@ -1,0 +1,130 @@
+"""The demo's report: results → one page that opens from disk, with its figures.
+
+Nothing in the page is written by hand but the explanations: every number comes from `results`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from pins.errors import FileError
+from pins.files import write_json, write_text
+from verification import plots
+from verification.loss_decrease import STEP_ALONE
+
+RESULTS = "results.json"
+PAGE = "index.html"
+TEMPLATE = "report.html.j2"
+
+
+def prepare(folder: Path) -> None:
+    """Refuse a folder that holds something other than an earlier report.
+
+    Raises:
+        FileError: it is not a folder, or holds files that no report has written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file: give a folder for the report")
+    started = folder / RESULTS
+    if folder.is_dir() and any(folder.iterdir()) and not started.is_file():
+        raise FileError(
+            f"{folder} is not empty and holds no {RESULTS} of an earlier report: give another "
+            "folder, nothing is overwritten"
+        )
+    write_json({"finished": False}, started)
+
+
+def write(results: Mapping[str, Any], folder: Path) -> Path:
+    """Write results, figures and page; the path of the page."""
+    figures = {
+        "loss_change": plots.loss_change(results["loss_changes"]),
+        "predicted_against_measured": plots.predicted_against_measured(results["loss_changes"]),
+        "regret_and_overlap": plots.regret_and_overlap(results["regrets"]),
+        "training": plots.training(
+            results["training"]["dense_losses"] + results["training"]["sparse_losses"],
+            results["decisions"],
+            len(results["training"]["dense_losses"]),
+        ),
+        "sorted_scores": plots.sorted_scores(results["last_decision"]),
+        "layer_sparsity": plots.layer_sparsity(results["layers"]),
+    }
+    drawn = {name: plots.svg(figure, name) for name, figure in figures.items()}
+    for name, text in drawn.items():
+        write_text(text, folder / "figures" / f"{name}.svg")
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"signed": signed, "percent": percent, "count": count}
+    page = environment.get_template(TEMPLATE).render(
+        results=results,
+        figures=drawn,
+        table=_loss_table(results),
+        scope=_scope(results),
+    )
+    write_text(page, folder / PAGE)
+    write_json(dict(results), folder / RESULTS)
+    return folder / PAGE
+
+
+def signed(value: float) -> str:
+    """A change: sign, and as many digits as tell something."""
+    if value == 0:
+        return "0"
+    digits = f"{abs(value):.1f}" if abs(value) >= 10 else f"{abs(value):.2g}"
+    if abs(value) < 0.0001:
+        digits = f"{abs(value):.0e}"
+    return ("−" if value < 0 else "+") + digits
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A ratio in per cent; small ones keep their first digit."""
+    if 0 < abs(value) < 0.5 * 10 ** (-digits - 2):
+        return f"{100 * value:.0g} %"
+    return f"{100 * value:.{digits}f} %"
+
+
+def count(value: int) -> str:
+    """An integer with thousands apart."""
+    return f"{value:,}"
+
+
+def _loss_table(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Fractions down, criteria across; the lowest measured change of each line is marked."""
+    changes = [row for row in results["loss_changes"] if row["criterion"] != STEP_ALONE]
+    alone = next(row for row in results["loss_changes"] if row["criterion"] == STEP_ALONE)
+    criteria = list(dict.fromkeys(row["criterion"] for row in changes))
+    lines = []
+    for fraction in sorted({row["fraction"] for row in changes}):
+        cells = {row["criterion"]: row for row in changes if row["fraction"] == fraction}
+        best = min(row["measured"] for row in cells.values())
+        lines.append(
+            {
+                "fraction": fraction,
+                "pruned": next(iter(cells.values()))["pruned"],
+                "cells": [
+                    {**cells[name], "best": cells[name]["measured"] == best} for name in criteria
+                ],
+            }
+        )
+    return {"criteria": criteria, "lines": lines, "alone": alone}
+
+
+def _scope(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the signed optimum of the linear model lowered the real loss most, and where not."""
+    table = _loss_table(results)
+    best_at, broken = [], None
+    for line in table["lines"]:
+        cells = {cell["criterion"]: cell for cell in line["cells"]}
+        if cells["pins"]["measured"] < min(
+            cells[name]["measured"] for name in ("magnitude", "sensitivity")
+        ):
+            best_at.append(line["fraction"])
+        elif broken is None:
+            broken = {"fraction": line["fraction"], **cells["pins"]}
+    return {"best_at": best_at, "broken": broken}
