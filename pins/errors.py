@@ -11,6 +11,7 @@ PinsError
 ├── OptimalityError    a decision that is not the optimum of its program: a defect of PINS
 ├── ProgramError       an explicit program that is malformed, or not of the kind a solver takes
 ├── CertificateError   a certificate that cannot be made
+├── ClaimError         a ledger that cannot be run as asked
 ├── FileError          a file that cannot be read or may not be written
 ├── ModelError         a model that is missing or is not the one asked for
 └── TaskError          task data that is missing or malformed
@@ -61,6 +62,10 @@ class ProgramError(PinsError, ValueError):
 
 class CertificateError(PinsError, ValueError):
     """A certificate that cannot be made."""
+
+
+class ClaimError(PinsError, ValueError):
+    """A ledger that cannot be run as asked."""
 
 
 class FileError(PinsError, OSError):

@@ -9,7 +9,7 @@ from solvers.files import write
 from solvers.formulation import CardinalityFormulation
 from solvers.highs import Highs
 from solvers.program import BinaryProgram, Sense
-from solvers.registry import SOLVERS, solver
+from solvers.registry import SOLVERS, find_solver
 from solvers.relaxation import Relaxation, RelaxedResult, dual_interval, dual_value
 from solvers.result import Report, Result, Solution, Status
 from solvers.solver import Solver
@@ -36,10 +36,10 @@ __all__ = [
     "dual_interval",
     "dual_value",
     "exact_sum",
+    "find_solver",
     "objective",
     "optimal_set",
     "power_of_two_exponent",
     "scaled",
-    "solver",
     "write",
 ]

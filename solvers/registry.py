@@ -24,12 +24,12 @@ SOLVERS: Mapping[str, Callable[[], Solver]] = MappingProxyType(
 """Name ↦ a factory that needs no argument. A new solver is one file and one row here."""
 
 
-def solver(name: str) -> Solver:
+def find_solver(name: str) -> Solver:
     """The solver called `name`, with its default settings.
 
     Raises:
         ProgramError: no row has this name; the message lists the known ones.
     """
     if name not in SOLVERS:
-        raise ProgramError(f"solver: {name!r} came; choose one of {', '.join(SOLVERS)}")
+        raise ProgramError(f"there is no solver {name!r}: choose one of {', '.join(SOLVERS)}")
     return SOLVERS[name]()

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -23,7 +22,7 @@ def run_demo(console: Console, folder: Path, given: Mapping[str, Any]) -> None:
     """
     settings = DemoSettings(**given)
     find_criterion(settings.criterion)
-    report.prepare(folder)
+    report.require_free(folder)
     columns = (
         TextColumn("{task.description:28}"),
         BarColumn(),
@@ -33,28 +32,27 @@ def run_demo(console: Console, folder: Path, given: Mapping[str, Any]) -> None:
     with Progress(*columns, console=console) as progress:
         results = run(settings, folder, progress)
     page = report.write(results, folder)
-    _print(console, results)
+    console.print(loss_table(results))
+    for line in summary(results):
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
 
 
-def _print(console: Console, results: Mapping[str, Any]) -> None:
+def summary(results: Mapping[str, Any]) -> list[str]:
+    """What came out, a line each."""
     last, checked, ledger = results["decisions"][-1], results["checker"], results["ledger"]
     held = sum(row["outcome"] == "holds" for row in ledger["claims"])
-    console.print(loss_table(results))
-    lines = (
+    return [
         f"accuracy   {percent(results['dense']['accuracy'])} dense, "
-        f"{percent(results['sparse']['accuracy'])} at {percent(last['sparsity'])} sparsity "
-        f"({results['sparse']['rows']} test rows)",
+        f"{percent(results['sparse']['accuracy'])} at {percent(last['sparsity'])} sparsity after "
+        f"{results['settings']['sparse_steps']} more steps ({results['sparse']['rows']} test rows)",
         f"kept       {count(last['keep'])} of {count(last['total'])} prunable weights, exactly",
         f"certified  {len(results['decisions'])} decisions of {count(last['total'])} weights each",
         f"checker    {checked['message']} ({checked['seconds']} s)",
-        f"ledger     {held} of {len(ledger['claims'])} claims hold, every control fails"
-        if ledger["all_hold"]
-        else f"ledger     {held} of {len(ledger['claims'])} claims hold: see ledger.json",
+        f"ledger     {held} of {len(ledger['claims'])} claims hold"
+        + (", every control fails" if ledger["all_hold"] else ": see ledger.json"),
         f"time       {sum(results['seconds'].values()):.0f} s",
-    )
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
+    ]
 
 
 def loss_table(results: Mapping[str, Any]) -> Table:
@@ -63,12 +61,12 @@ def loss_table(results: Mapping[str, Any]) -> Table:
     names = list(dict.fromkeys(row["criterion"] for row in rows))
     table = Table(
         title="Loss change of one decision from the dense weights",
-        caption=f"measured on the {results['compared']['rows']} rows of the gradient; "
-        f"the loss was {results['compared']['loss']:.3f}",
-        box=SIMPLE,
+        caption=f"measured on the {results['compared']['rows']} rows of the gradient, where the "
+        f"loss was {results['compared']['loss']:.3f}",
+        box=None,
         pad_edge=False,
     )
-    for heading in ("pruned", "pins predicts", *names):
+    for heading in ("pruned", "pins\npredicts", *names):
         table.add_column(heading, justify="right")
     for fraction in sorted({row["fraction"] for row in rows}):
         cells = {row["criterion"]: row for row in rows if row["fraction"] == fraction}

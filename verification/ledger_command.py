@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from pins.errors import CriterionError
+from pins.errors import ClaimError
 from pins.files import write_json
 from pins.huggingface import DEMO_MODEL
 from verification.claims import ALL_CLAIMS, Setting
@@ -21,7 +21,7 @@ def run_ledger(
     """Run every claim and print the ledger; 0 iff each claim and each control ends as it should."""
     profiles: tuple[Profile, ...] = get_args(Profile)
     if profile not in profiles:
-        raise CriterionError(f"there is no profile {profile!r}: choose one of {profiles}")
+        raise ClaimError(f"there is no profile {profile!r}: choose one of {', '.join(profiles)}")
     setting = Setting(profile, seed=seed, model=model or DEMO_MODEL)
     entries: list[Entry] = []
     with Progress(console=console, transient=True) as progress:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pins.masks import Overlap, compare
+from pins.masks import Overlap, compare, count
+from pins.optimality import require_same_tensors
 from pins.selection import decide
 from solvers.exact import exact_sum
 
@@ -66,7 +67,8 @@ def regret(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Reg
         ImportanceError: a score cannot be ranked.
         MaskError: names or shapes differ.
     """
-    keep = sum(int(mask.count_nonzero()) for mask in masks.values())
+    require_same_tensors(importance, masks)
+    keep = count(masks).kept
     best = decide(importance, keep)
     multiplier = best.proof.dual_multiplier
     exact, scale = Fraction(0), 0.0

@@ -3,6 +3,7 @@
 Nothing in the page is written by hand but the explanations: every number comes from `results`.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ PAGE = "index.html"
 TEMPLATE = "report.html.j2"
 
 
-def prepare(folder: Path) -> None:
+def require_free(folder: Path) -> None:
     """Refuse a folder that holds something other than an earlier report.
 
     Raises:
@@ -27,13 +28,18 @@ def prepare(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file: give a folder for the report")
-    started = folder / RESULTS
-    if folder.is_dir() and any(folder.iterdir()) and not started.is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RESULTS).is_file():
         raise FileError(
             f"{folder} is not empty and holds no {RESULTS} of an earlier report: give another "
             "folder, nothing is overwritten"
         )
-    write_json({"finished": False}, started)
+
+
+def start(folder: Path) -> None:
+    """Mark the folder as a report in the making; the decisions of an earlier one go."""
+    require_free(folder)
+    write_json({"finished": False}, folder / RESULTS)
+    shutil.rmtree(folder / "decisions", ignore_errors=True)
 
 
 def write(results: Mapping[str, Any], folder: Path) -> Path:

@@ -57,13 +57,15 @@ class EncodedExamples:
         return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
     def shuffled(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Batches without end: every row once an epoch, in a new order each time.
+        """Batches of `size` rows without end, in a new order each epoch.
 
-        Rows are drawn into pools, and batches cut from a pool sorted by length: less padding, and
-        the batches of a pool come in random order.
+        Every row comes once an epoch, but for the few that would make a short batch. Rows are drawn
+        into pools, and batches cut from a pool sorted by length: less padding, and the batches of
+        a pool come in random order.
         """
         while True:
             order = torch.randperm(len(self), generator=generator)
+            order = order[: max(len(self) // size, 1) * size]
             for pool in torch.split(order, POOL * size):
                 rows = sorted(pool.tolist(), key=lambda row: len(self.tokens[row]))
                 starts = torch.randperm(-(-len(rows) // size), generator=generator) * size

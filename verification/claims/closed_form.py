@@ -6,7 +6,15 @@ import numpy as np
 from torch import Tensor
 
 from pins.selection import select
-from solvers import CardinalityFormulation, Solver, Status, Verdict, compare, optimal_set, solver
+from solvers import (
+    CardinalityFormulation,
+    Solver,
+    Status,
+    Verdict,
+    compare,
+    find_solver,
+    optimal_set,
+)
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.real_model import spread
 from verification.score_families import FAMILIES, ties
@@ -93,7 +101,7 @@ def _solver_claim(
 ) -> Claim:
     def check(setting: Setting, selector: Selector) -> Finding:
         size = setting.pick(QUICK_SIZE[backend], FULL_SIZE)
-        return against_solver(solver(backend), instances(setting, size), selector)
+        return against_solver(find_solver(backend), instances(setting, size), selector)
 
     return Claim(
         id=f"closed-form-{backend}-{where}",

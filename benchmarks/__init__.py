@@ -1,0 +1,1 @@
+"""Benchmarks: a registry of instances, one driver per question. Run from a checkout."""

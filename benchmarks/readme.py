@@ -1,0 +1,67 @@
+"""Write the generated parts of the README: the claims, and tables made from results files.
+
+    python -m benchmarks.readme
+
+A part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test holds the file to it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks.loss_decrease import table
+from pins.files import write_text
+from verification.claims import ALL_CLAIMS
+from verification.demo_command import summary
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+
+
+def claims() -> str:
+    """One line a claim."""
+    lines = ["| claim | scope | control that must fail |", "|---|---|---|"]
+    for claim in ALL_CLAIMS:
+        statement = claim.statement.replace("|", "\\|")
+        control = claim.control_statement.replace("|", "\\|")
+        lines.append(f"| {statement} (`{claim.id}`) | {claim.scope} | {control} |")
+    return "\n".join(lines)
+
+
+def loss_decrease() -> str:
+    """The benchmark's table, without its title."""
+    file = RESULTS / "loss_decrease-minilm-stdlib-docs.json"
+    return table(json.loads(file.read_text(encoding="utf-8"))).partition("\n\n")[2].strip()
+
+
+def demo() -> str:
+    """What `make demo` printed in the run whose results are committed."""
+    results = json.loads((RESULTS / "demo.json").read_text(encoding="utf-8"))
+    return "```\n" + "\n".join(summary(results)) + "\n```"
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "claims": claims,
+    "loss-decrease": loss_decrease,
+    "demo": demo,
+}
+
+
+def filled(text: str) -> str:
+    """The text with every part made anew."""
+    for name, part in PARTS.items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        assert end, f"the README has no part {name!r}"
+        text = f"{before}{start}{part()}\n{end}{after}"
+    return text
+
+
+def main() -> None:
+    """Rewrite README.md."""
+    readme = ROOT / "README.md"
+    write_text(filled(readme.read_text(encoding="utf-8")), readme)
+
+
+if __name__ == "__main__":
+    main()

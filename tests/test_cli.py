@@ -1,0 +1,154 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from pins import masks as masks_module
+from pins.cli import main
+from pins.selection import select
+from verification.certificate import save_scores
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def pins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process: exit code, standard output, standard error."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pins", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        code = stopped.value.code
+        return int(code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def scores(tmp_path: Path) -> Path:
+    file = tmp_path / "scores.safetensors"
+    save_scores({"w": torch.tensor([[0.5, -1.0, 2.0], [0.25, 3.0, -0.5]])}, file)
+    return file
+
+
+def one_line(err: str) -> str:
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    return err
+
+
+def test_certify_and_check_prove_the_optimal_mask(pins: Run, scores: Path) -> None:
+    out = scores.with_name("cert.json")
+    code, said, err = pins("certify", scores, "--keep", "3", "--out", out)
+    assert (code, err) == (0, "")
+    assert "keeps 3 of 6 weights and is the only optimum" in said
+    assert torch.equal(
+        masks_module.load(scores.with_name("cert.mask.safetensors"))["w"],
+        torch.tensor([[True, False, True], [False, True, False]]),
+    )
+    code, said, err = pins("check", out)
+    assert (code, err) == (0, "")
+    assert said.startswith("proved: the mask keeps exactly 3 of 6 weights")
+
+
+def test_a_worse_mask_gets_a_certificate_of_its_regret(pins: Run, scores: Path) -> None:
+    mask, out = scores.with_name("m.safetensors"), scores.with_name("c.json")
+    masks_module.save(select({"w": torch.tensor([[0.0, 1, 0], [1, 0, 1]])}, 3), mask)
+    code, said, _ = pins("certify", scores, "--keep", "3", "--mask", mask, "--out", out)
+    assert code == 0
+    assert "falls short of the optimum by about 6.75" in said
+    assert pins("check", out)[0] == 0
+
+
+def test_a_wrong_mask_is_refuted_with_numbers(pins: Run, scores: Path) -> None:
+    out = scores.with_name("c.json")
+    pins("certify", scores, "--keep", "3", "--out", out)
+    claim = json.loads(out.read_text())
+    claim["claim"]["keep"] = 4
+    out.write_text(json.dumps(claim))
+    code, said, err = pins("check", out)
+    assert (code, said) == (1, "")
+    assert "kept 3 of 6, the claim says 4" in one_line(err)
+
+
+def test_a_tampered_certificate_is_refuted(pins: Run, scores: Path) -> None:
+    out = scores.with_name("c.json")
+    pins("certify", scores, "--keep", "3", "--out", out)
+    masks_module.save({"w": torch.ones(2, 3).bool()}, scores.with_name("c.mask.safetensors"))
+    code, _, err = pins("check", out)
+    assert code == 1
+    assert "sha256 is" in one_line(err)
+
+
+def test_truncated_files_are_unreadable(pins: Run, scores: Path) -> None:
+    out = scores.with_name("c.json")
+    pins("certify", scores, "--keep", "3", "--out", out)
+    whole = scores.read_bytes()
+    scores.write_bytes(whole[:-3])
+    code, _, err = pins("check", out)
+    assert code == 2
+    assert "scores.safetensors" in one_line(err)
+    code, _, err = pins("certify", scores, "--keep", "3", "--out", scores.with_name("d.json"))
+    assert code == 2
+    assert "is not a whole safetensors file" in one_line(err)
+    out.write_text(out.read_text()[:100])
+    assert pins("check", out)[0] == 2
+
+
+def test_nan_scores_are_named_with_tensor_index_and_value(pins: Run, scores: Path) -> None:
+    save_scores({"w": torch.tensor([[1.0, float("nan")]])}, scores)
+    code, _, err = pins("certify", scores, "--keep", "1", "--out", scores.with_name("c.json"))
+    assert code == 2
+    assert "importance['w'] at index (0, 1) is nan" in one_line(err)
+
+
+@pytest.mark.parametrize("keep", ["7", "-1"])
+def test_a_count_no_mask_can_have_is_refused(pins: Run, scores: Path, keep: str) -> None:
+    code, _, err = pins("certify", scores, "--keep", keep, "--out", scores.with_name("c.json"))
+    assert code == 2
+    assert f"keep is {keep}: it is the number of weights to keep, an int from 0 to 6" in one_line(
+        err
+    )
+
+
+def test_missing_files_say_so(pins: Run, tmp_path: Path) -> None:
+    code, _, err = pins("certify", tmp_path / "no", "--keep", "1", "--out", tmp_path / "c.json")
+    assert code == 2
+    assert "no is not a file" in one_line(err)
+    code, _, err = pins("check", tmp_path / "no.json")
+    assert code == 2
+    assert "no.json" in one_line(err)
+
+
+@pytest.mark.parametrize("command", [("verify",), ("demo", "--out")])
+def test_a_missing_model_gives_one_line(
+    pins: Run, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    where = (tmp_path / "report",) if command[0] == "demo" else ()
+    code, _, err = pins(*command, *where, "--model", "no/such-model")
+    assert code == 2
+    assert "model 'no/such-model' is not a folder here" in one_line(err)
+
+
+def test_unknown_names_list_the_known_ones(pins: Run, tmp_path: Path) -> None:
+    code, _, err = pins("verify", "--profile", "slow")
+    assert code == 2
+    assert "choose one of quick, full" in one_line(err)
+    code, _, err = pins("demo", "--out", tmp_path / "r", "--task", "imdb")
+    assert code == 2
+    assert "no task 'imdb': choose one of stdlib-docs" in one_line(err)
+
+
+def test_the_installed_command_runs() -> None:
+    command = Path(sys.executable).with_name("pins")
+    if not command.is_file():
+        pytest.skip("the console script is not installed beside this interpreter")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("pins 0.")

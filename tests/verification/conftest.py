@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny_model import save_tiny_bert
+from verification.real_model import RealModel
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("transformers", reason="the tiny model is a transformers model")
+    return save_tiny_bert(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def small_real() -> RealModel:
+    """Weights and gradients in the shape of a model, small enough for every claim."""
+    generator = torch.Generator().manual_seed(0)
+    names = [f"bert.encoder.layer.{i}.{part}.weight" for i in range(2) for part in ("key", "dense")]
+
+    def draw(scale: float) -> dict[str, torch.Tensor]:
+        return {name: scale * torch.randn(40, 30, generator=generator) for name in names}
+
+    return RealModel("random weights", before=draw(0.05), gradient=draw(1e-3))

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from pins.criteria import CRITERIA
+from pins.huggingface import load_classifier
+from pins.parameters import prunable_parameters
+from pins.tasks import EncodedExamples, Example
+from verification.loss_decrease import STEP_ALONE, Experiment, LossChange, loss_changes
+from verification.real_model import RealModel
+
+FRACTIONS = (0.01, 0.5)
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny_model: Path) -> Experiment:
+    classifier = load_classifier(str(tiny_model), ("a", "b", "c"), seed=0)
+    examples = [Example("return the value of a list", 0), Example("class and method", 1)] * 4
+    encoded = EncodedExamples.encode(examples, classifier.tokenizer, 16)
+    model = classifier.model.double()  # so that changes of 1e-8 can be told from rounding
+    return Experiment(
+        model=model,
+        parameters=prunable_parameters(model).parameters,
+        rows=encoded,
+        unseen=encoded,
+    )
+
+
+@pytest.fixture(scope="module")
+def observed(experiment: Experiment) -> RealModel:
+    return experiment.observe("tiny", fisher_rows=4, seed=0)
+
+
+@pytest.fixture(scope="module")
+def changes(experiment: Experiment, observed: RealModel) -> list[LossChange]:
+    return list(loss_changes(experiment, observed, list(CRITERIA), FRACTIONS))
+
+
+def test_every_criterion_prunes_exactly_as_many(changes: list[LossChange]) -> None:
+    total = 2 * (4 * 16 * 16 + 2 * 16 * 32)
+    assert len(changes) == 1 + len(CRITERIA) * len(FRACTIONS)
+    for change in changes:
+        assert change.pruned == round(change.fraction * total)
+
+
+def test_pins_has_the_lowest_first_order_prediction(changes: list[LossChange]) -> None:
+    for fraction in FRACTIONS:
+        rows = {c.criterion: c.predicted for c in changes if c.fraction == fraction}
+        assert rows["pins"] == min(rows.values())
+        assert rows["magnitude"] > rows["pins"]
+
+
+def test_the_step_alone_is_measured_as_predicted(changes: list[LossChange]) -> None:
+    alone = changes[0]
+    assert alone.criterion == STEP_ALONE
+    # a small step along −g on a smooth loss: the first-order term is most of the change
+    assert alone.measured == pytest.approx(alone.predicted, rel=0.2)
+    assert alone.measured == pytest.approx(alone.measured_unseen)
+
+
+def test_the_weights_come_back_even_after_an_error(
+    experiment: Experiment, observed: RealModel
+) -> None:
+    before = {name: p.detach().clone() for name, p in experiment.parameters.items()}
+    measuring = loss_changes(experiment, observed, ["pins"], (0.5,))
+    next(measuring)
+    changed = [not torch.equal(before[n], p) for n, p in experiment.parameters.items()]
+    assert any(changed)
+    measuring.close()  # type: ignore[attr-defined]
+    for name, parameter in experiment.parameters.items():
+        assert torch.equal(before[name], parameter)

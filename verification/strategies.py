@@ -1,0 +1,275 @@
+"""Hypothesis strategies for the objects of PINS: scores, selections, masks, programs, schedules.
+
+For the tests of this package and of those who build on it; needs the extra 'test'. What is drawn
+is valid unless the docstring says otherwise: the laws must hold on all of it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from scipy import sparse
+from torch import Tensor
+
+from pins.schedules import CubicSchedule, OneShotSchedule
+from solvers.program import BinaryProgram, Sense
+
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+_INTEGER = {
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+    torch.float32: torch.int32,
+    torch.float64: torch.int64,
+}
+_SIMPLE = (0.0, 1.0, -1.0, 0.5, 2.0, -0.25)  # exact in every dtype, so tied across tensors
+
+
+@st.composite
+def shapes(
+    draw: st.DrawFn, *, min_size: int = 0, max_size: int = 24, max_dims: int = 3
+) -> tuple[int, ...]:
+    """Shapes of tensors with `min_size` to `max_size` entries and up to `max_dims` dimensions.
+
+    Zero-size shapes such as (2, 0) and the 0-d shape () of one entry are among them. Shrinks to
+    one short dimension.
+    """
+    size = draw(st.integers(min_size, max_size))
+    dims = draw(st.integers(1, max_dims))
+    if size == 1 and draw(st.booleans()):
+        return ()
+    shape: list[int] = []
+    rest = size
+    for _ in range(dims - 1):
+        if rest == 0:
+            shape.append(draw(st.integers(0, 3)))
+        else:
+            divisor = draw(st.sampled_from([d for d in range(1, rest + 1) if rest % d == 0]))
+            shape.append(divisor)
+            rest //= divisor
+    return (*shape, rest)
+
+
+@dataclass(frozen=True)
+class _Floats:
+    """The finite floats of a dtype as bit patterns: integers whose sign bit is the float's sign.
+
+    Attributes:
+        dtype: the floats'.
+        integer: the integers' dtype, of the same width.
+        negative: the pattern of −0.0, the sign bit alone.
+        largest: the pattern of the largest finite float.
+        simple: the patterns of `_SIMPLE` and of −0.0.
+    """
+
+    dtype: torch.dtype
+    integer: torch.dtype
+    negative: int
+    largest: int
+    simple: tuple[int, ...]
+
+    @classmethod
+    def of(cls, dtype: torch.dtype, integer: torch.dtype) -> "_Floats":
+        """The floats of `dtype`."""
+        negative = int(torch.iinfo(integer).min)
+        values = torch.tensor([torch.finfo(dtype).max, *_SIMPLE], dtype=dtype)
+        largest, *simple = (int(pattern) for pattern in values.view(integer))
+        return cls(dtype, integer, negative, largest, (*simple, negative))
+
+    def patterns(self) -> st.SearchStrategy[int]:
+        """Any of them; magnitudes are drawn as integers, so that every exponent is likely."""
+        magnitudes = st.one_of(
+            st.sampled_from([0, 1, 2, self.largest - 1, self.largest]),
+            st.integers(0, self.largest),
+        )
+        return st.one_of(magnitudes, magnitudes.map(lambda magnitude: self.negative + magnitude))
+
+    def around(self, pattern: int) -> list[int]:
+        """A float, its neighbours, and its opposite."""
+        sign = self.negative if pattern < 0 else 0
+        magnitude = pattern - sign
+        near = [m for m in (magnitude, magnitude - 1, magnitude + 1) if 0 <= m <= self.largest]
+        return [*(sign + m for m in near), self.negative - sign + magnitude]
+
+    def tensor(self, patterns: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """The tensor of these floats."""
+        return torch.tensor(patterns, dtype=self.integer).view(self.dtype).reshape(tuple(shape))
+
+
+_FLOATS = {dtype: _Floats.of(dtype, integer) for dtype, integer in _INTEGER.items()}
+
+
+@st.composite
+def scores(
+    draw: st.DrawFn,
+    *,
+    min_size: int = 1,
+    max_size: int = 24,
+    dtypes: Sequence[torch.dtype] = DTYPES,
+    max_dims: int = 1,
+) -> Tensor:
+    """One tensor of finite scores, of one of `dtypes`.
+
+    Built from a few floats of any size, subnormals and both zeros included, each repeated, negated
+    and set beside its neighbouring floats, so that a threshold is often tied or nearly so. Shrinks
+    to a short 1-D tensor of zeros of the first dtype.
+    """
+    floats = _FLOATS[draw(st.sampled_from(list(dtypes)))]
+    shape = draw(shapes(min_size=min_size, max_size=max_size, max_dims=max_dims))
+    size = math.prod(shape)
+    centres = draw(st.lists(floats.patterns(), max_size=6)) if size else []
+    choice = [*floats.simple, *(near for centre in centres for near in floats.around(centre))]
+    drawn = draw(st.lists(st.sampled_from(choice), min_size=size, max_size=size))
+    return floats.tensor(drawn, shape)
+
+
+@st.composite
+def score_mappings(
+    draw: st.DrawFn,
+    *,
+    min_tensors: int = 1,
+    max_tensors: int = 4,
+    max_size: int = 16,
+    dtypes: Sequence[torch.dtype] = DTYPES,
+) -> dict[str, Tensor]:
+    """Named tensors of finite scores with at least one entry in all.
+
+    Shapes are any, zero-size and 0-d ones included; dtypes are mixed; the names are not in
+    alphabetical order. Shrinks to one tensor with a single zero.
+    """
+    number = draw(st.integers(min_tensors, max_tensors))
+    names = draw(st.permutations([f"layer.{i}" for i in range(number)]))
+    needed = draw(st.integers(0, number - 1))
+    return {
+        name: draw(scores(min_size=int(i == needed), max_size=max_size, dtypes=dtypes, max_dims=3))
+        for i, name in enumerate(names)
+    }
+
+
+@st.composite
+def selections(
+    draw: st.DrawFn,
+    *,
+    max_tensors: int = 4,
+    max_size: int = 16,
+    dtypes: Sequence[torch.dtype] = DTYPES,
+) -> tuple[dict[str, Tensor], int]:
+    """(importance, keep): `score_mappings` of at most `max_size` entries a tensor, 0 ≤ keep ≤ n.
+
+    Shrinks to one tensor with a single zero, nothing kept.
+    """
+    importance = draw(score_mappings(max_tensors=max_tensors, max_size=max_size, dtypes=dtypes))
+    total = sum(tensor.numel() for tensor in importance.values())
+    return importance, draw(st.integers(0, total))
+
+
+@st.composite
+def integer_selections(
+    draw: st.DrawFn,
+    *,
+    max_tensors: int = 3,
+    max_total: int = 12,
+    max_value: int = 100,
+    distinct: bool = False,
+) -> tuple[dict[str, Tensor], int]:
+    """(importance, keep): float32 scores that are integers of [−max_value, max_value].
+
+    All distinct where asked. They are small enough that no tolerance of a floating-point solver
+    takes one for another. Shrinks to one tensor with a single zero, nothing kept.
+    """
+    values = draw(
+        st.lists(
+            st.integers(-max_value, max_value), min_size=1, max_size=max_total, unique=distinct
+        )
+    )
+    cuts = sorted(draw(st.lists(st.integers(0, len(values)), max_size=max_tensors - 1)))
+    pieces = torch.tensor(values, dtype=torch.float32).tensor_split(cuts)
+    importance = {f"layer.{i}": piece.clone() for i, piece in enumerate(pieces)}
+    return importance, draw(st.integers(0, len(values)))
+
+
+@st.composite
+def masks_for(draw: st.DrawFn, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A bool mask for each of `tensors`, of its shape; shrinks to masks that keep nothing."""
+    return {name: draw(_mask(tuple(tensor.shape))) for name, tensor in tensors.items()}
+
+
+@st.composite
+def masks(
+    draw: st.DrawFn, *, min_tensors: int = 0, max_tensors: int = 4, max_size: int = 40
+) -> dict[str, Tensor]:
+    """Named bool masks of any shapes, zero-size and 0-d ones included.
+
+    The names are not in alphabetical order. Shrinks to `min_tensors` empty masks.
+    """
+    number = draw(st.integers(min_tensors, max_tensors))
+    names = draw(st.permutations([f"layer.{i}" for i in range(number)]))
+    return {name: draw(_mask(draw(shapes(max_size=max_size)))) for name in names}
+
+
+@st.composite
+def _mask(draw: st.DrawFn, shape: tuple[int, ...]) -> Tensor:
+    size = math.prod(shape)
+    bits = draw(st.lists(st.booleans(), min_size=size, max_size=size))
+    return torch.tensor(bits, dtype=torch.bool).reshape(shape)
+
+
+@st.composite
+def programs(
+    draw: st.DrawFn, *, max_size: int = 7, max_rows: int = 3, max_value: int = 9
+) -> BinaryProgram:
+    """Small 0-1 programs in integers of [−max_value, max_value], feasible or not.
+
+    Floating-point solvers are exact on them. Shrinks to one variable of cost 0, without rows.
+    """
+    size = draw(st.integers(1, max_size))
+    rows = draw(st.integers(0, max_rows))
+    numbers = st.integers(-max_value, max_value).map(float)
+    row = st.lists(numbers, min_size=size, max_size=size)
+    entries = draw(st.lists(row, min_size=rows, max_size=rows))
+    return BinaryProgram(
+        objective=np.array(draw(row), dtype=np.float64),
+        matrix=sparse.csr_array(np.array(entries, dtype=np.float64).reshape(rows, size)),
+        senses=tuple(draw(st.lists(st.sampled_from(Sense), min_size=rows, max_size=rows))),
+        rhs=np.array(draw(st.lists(numbers, min_size=rows, max_size=rows)), dtype=np.float64),
+    )
+
+
+def sparsities() -> st.SearchStrategy[float | Fraction]:
+    """Ratios of [0, 1] as floats and as fractions; shrinks to 0.0."""
+    return st.one_of(st.floats(0.0, 1.0), st.fractions(0, 1, max_denominator=1000))
+
+
+def schedules(*, max_steps: int = 60) -> st.SearchStrategy[CubicSchedule | OneShotSchedule]:
+    """Valid schedules of both kinds, decided within `max_steps` steps.
+
+    Shrinks to a one-shot schedule at step 1 that prunes nothing.
+    """
+    one_shot = st.builds(OneShotSchedule, final_sparsity=sparsities(), at=st.integers(1, max_steps))
+    return st.one_of(one_shot, cubic_schedules(max_steps=max_steps))
+
+
+@st.composite
+def cubic_schedules(draw: st.DrawFn, *, max_steps: int = 60) -> CubicSchedule:
+    """Valid cubic schedules of at most `max_steps` steps; shrinks to one step that prunes nothing.
+
+    The two sparsities are written in the same way: as the decimals of floats, or as fractions.
+    """
+    steps = draw(st.integers(1, max_steps))
+    warmup = draw(st.integers(0, steps - 1))
+    ratios: st.SearchStrategy[float | Fraction] = draw(
+        st.sampled_from([st.floats(0.0, 1.0), st.fractions(0, 1, max_denominator=1000)])
+    )
+    first, second = draw(ratios), draw(ratios)
+    return CubicSchedule(
+        steps=steps,
+        final_sparsity=max(first, second),
+        initial_sparsity=min(first, second),
+        warmup=warmup,
+        cooldown=draw(st.integers(0, steps - 1 - warmup)),
+        interval=draw(st.integers(1, max_steps)),
+    )
