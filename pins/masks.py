@@ -1,6 +1,7 @@
 """Masks by parameter name, m ∈ {0,1}ⁿ, True = keep: apply, count, compare, save, load."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ def compare(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Overla
         MaskError: names or shapes differ.
     """
     require_same_tensors(first, second)
+    require_same_tensors(second, first)
     both = sum(int((mask & second[name]).count_nonzero()) for name, mask in first.items())
     kept_first, kept_second, total = count(first).kept, count(second).kept, count(first).total
     first_only, second_only = kept_first - both, kept_second - both
@@ -121,13 +123,15 @@ def load(path: Path | str) -> dict[str, Tensor]:
     try:
         shapes = json.loads(metadata["shapes"])
         return {name: _unpack(bits, shapes[name]) for name, bits in tensors.items()}
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise FileError(f"{path} is a damaged mask file: {error}") from error
 
 
 def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
     """Bits to bools; refuses a byte too many and padding bits that are not zero."""
-    size = int(np.prod(shape, dtype=np.int64))
+    if not all(isinstance(length, int) and length >= 0 for length in shape):
+        raise ValueError(f"{shape} is not a shape")
+    size = math.prod(shape)
     if bits.dtype != torch.uint8 or bits.shape != ((size + 7) // 8,):
         raise ValueError(f"{tuple(bits.shape)} of {bits.dtype} cannot hold {size} bits")
     flat = np.unpackbits(bits.numpy(), bitorder="little")

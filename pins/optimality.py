@@ -81,7 +81,9 @@ def require_same_tensors(tensors: Mapping[str, Tensor], masks: Mapping[str, Tens
     Raises:
         MaskError: says which tensor has no mask, or which shapes differ.
     """
-    for name in tensors.keys() ^ masks.keys():
+    for name in [*tensors, *masks]:
+        if name in tensors and name in masks:
+            continue
         where = "no mask" if name in tensors else "a mask but no tensor"
         raise MaskError(f"{name!r} has {where}: masks and tensors must have the same names")
     for name, tensor in tensors.items():

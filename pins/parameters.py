@@ -10,7 +10,7 @@ from pins.errors import ParameterError
 
 PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
 # The pooler feeds the task head alone and counts as a part of it.
-LEFT_OUT_NAMES = r"(^|\.)(pooler|embeddings?)(\.|$)"
+LEFT_OUT_NAMES = r"(^|\.)(pooler|embeddings?(?:_project)?)(\.|$)"
 
 
 @dataclass(frozen=True)
@@ -50,47 +50,46 @@ def prunable_parameters(
         types: module types whose `weight` may be pruned.
 
     Raises:
-        ParameterError: nothing is left to prune, or `include` matches a frozen weight.
+        ParameterError: nothing is left to prune, `include` matches a frozen weight, or is no
+            pattern.
     """
-    types = tuple(types)
+    types, pattern = tuple(types), _compiled(include)
     base = getattr(model, "base_model", model)
     inside_base = {id(p) for p in base.parameters()} if isinstance(base, nn.Module) else set()
-    first_name: dict[int, str] = {}
-    tied_elsewhere = {
+    other_use = {
         id(parameter): f"{name}.{own}".lstrip(".")
         for name, module in model.named_modules()
         if not isinstance(module, types)
         for own, parameter in module.named_parameters(recurse=False)
     }
+    taken: dict[int, str] = {}
     parameters: dict[str, nn.Parameter] = {}
     left_out: dict[str, str] = {}
     for module_name, module in model.named_modules(remove_duplicate=False):
         for own, parameter in module.named_parameters(recurse=False):
             name = f"{module_name}.{own}".lstrip(".")
-            first = first_name.setdefault(id(parameter), name)
             if not isinstance(module, types) or own != "weight" or parameter.dim() != 2:
-                reason = f"{own} of {type(module).__name__}"
-            elif include is not None and not re.search(include, name):
-                reason = f"does not match {include!r}"
-            elif include is None and id(parameter) not in inside_base:
-                reason = "task head"
-            elif include is None and (match := re.search(LEFT_OUT_NAMES, name)):
-                reason = match.group(2)
-            elif id(parameter) in tied_elsewhere:
-                reason = f"tied to {tied_elsewhere[id(parameter)]}"
-            elif first != name and first in parameters:
-                reason = f"tied to {first}, counted there"
-            elif not parameter.requires_grad:
-                if include is not None:
-                    raise ParameterError(
-                        f"{name} matches {include!r} and is frozen (requires_grad=False): "
-                        "thaw it, or choose a pattern that leaves it out"
-                    )
-                reason = "frozen"
-            else:
+                left_out[name] = f"{own} of {type(module).__name__}"
+            elif pattern is not None and not pattern.search(name):
+                left_out[name] = f"does not match {include!r}"
+            elif pattern is None and id(parameter) not in inside_base:
+                left_out[name] = "task head"
+            elif pattern is None and (match := re.search(LEFT_OUT_NAMES, name)):
+                left_out[name] = match.group(2)
+            elif id(parameter) in other_use:
+                left_out[name] = f"tied to {other_use[id(parameter)]}"
+            elif id(parameter) in taken:
+                left_out[name] = f"tied to {taken[id(parameter)]}, counted there"
+            elif parameter.requires_grad:
                 parameters[name] = parameter
-                continue
-            left_out[name] = reason
+                taken[id(parameter)] = name
+            elif pattern is None:
+                left_out[name] = "frozen"
+            else:
+                raise ParameterError(
+                    f"{name} matches {include!r} and is frozen (requires_grad=False): "
+                    "thaw it, or choose a pattern that leaves it out"
+                )
     if not parameters:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:3])
         raise ParameterError(
@@ -98,3 +97,12 @@ def prunable_parameters(
             "give include= with a pattern, or types="
         )
     return PrunableParameters(parameters, left_out)
+
+
+def _compiled(include: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if include is None else re.compile(include)
+    except re.error as error:
+        raise ParameterError(
+            f"include is {include!r}, which is no regular expression: {error}"
+        ) from error

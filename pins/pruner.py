@@ -63,7 +63,11 @@ class Pruner:
             ParameterError: a prunable parameter is frozen or not in the optimiser.
             ObservationError: the criterion reads a curvature and there is no source of one.
         """
-        self.parameters = dict(parameters or prunable_parameters(model).parameters)
+        if parameters is None:
+            parameters = prunable_parameters(model).parameters
+        if not parameters:
+            raise ParameterError("Pruner was given no parameters: leave them out for the default")
+        self.parameters = dict(parameters)
         self.criterion = find_criterion(criterion) if isinstance(criterion, str) else criterion
         self.schedule = schedule
         self.steps = 0
@@ -95,7 +99,6 @@ class Pruner:
         """1 − kept ratio of the masks in force, counted."""
         return count(self.masks).sparsity
 
-    @torch.no_grad()
     def step(self) -> Decision | None:
         """After `optimizer.step()`, before `zero_grad()`: decide when it is time, keep zeros.
 

@@ -30,7 +30,11 @@ def exact_ratio(value: float | Fraction, name: str = "sparsity") -> Fraction:
         ScheduleError: not a number of [0, 1].
     """
     try:
-        ratio = value if isinstance(value, Fraction) else Fraction(repr(value))
+        if isinstance(value, Fraction):
+            ratio = value
+        else:
+            # a float of numpy is a float, but repr() tells them apart
+            ratio = Fraction(repr(float(value) if isinstance(value, float) else value))
     except (TypeError, ValueError):
         ratio = Fraction(-1)
     if not 0 <= ratio <= 1:
@@ -109,7 +113,12 @@ class CubicSchedule:
         return self.steps - self.cooldown
 
     def decides(self, step: int) -> bool:
-        """Every `interval` steps after the warm-up, and at the last step before the cool-down."""
+        """Every `interval` steps after the warm-up, at the last step before the cool-down.
+
+        And at the first step, where the initial sparsity is not 0: models start dense.
+        """
+        if step == 1 and self.initial_sparsity > 0:
+            return True
         since = step - self.warmup
         return step == self.last or (
             0 < since < self.last - self.warmup and since % self.interval == 0

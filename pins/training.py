@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from pins.errors import ModelError
+from pins.precision import widened
 from pins.pruner import Pruner
 from pins.tasks.batches import Batch
 
@@ -57,13 +58,14 @@ def training_steps(
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Without dropout inside the block; as it was after it."""
-    training = model.training
+    """Without dropout inside the block; every part as it was after it."""
+    training = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
-        model.train(training)
+        for module, mode in training.items():
+            module.training = mode
 
 
 @torch.no_grad()
@@ -88,7 +90,7 @@ def loss_gradient(
     The `.grad` fields of the model are left as they are.
     """
     rows = sum(len(batch["labels"]) for batch in batches)
-    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    total = {name: torch.zeros_like(widened(p.detach())) for name, p in parameters.items()}
     with evaluation_mode(model):
         for batch in batches:
             loss = model(**batch).loss * (len(batch["labels"]) / rows)

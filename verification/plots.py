@@ -31,6 +31,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
     "legend.frameon": False,
@@ -44,7 +45,7 @@ def loss_change(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
     Two panels, the gradient's rows and unseen rows; dashed: what the first-order model predicted.
     """
-    figure = Figure(figsize=(9.5, 4.0), layout="constrained")
+    figure = Figure(figsize=(10.5, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, field, title in (
         (left, "measured", "on the gradient's rows"),
@@ -54,7 +55,7 @@ def loss_change(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_title(title)
         axes.set_xlabel("fraction of weights pruned in one decision")
     left.set_ylabel("change of the loss (nats)")
-    right.legend(loc="upper left", fontsize=9)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=9)
     return figure
 
 

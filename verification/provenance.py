@@ -23,7 +23,7 @@ def provenance() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "python": platform.python_version(),
         "versions": versions,
@@ -34,6 +34,14 @@ def provenance() -> dict[str, Any]:
             "torch_threads": torch.get_num_threads(),
         },
     }
+
+
+def command() -> str:
+    """The command line as it was typed, without the interpreter's and the script's folders."""
+    words = sys.orig_argv[1:]
+    if words[:1] == ["-m"]:
+        return shlex.join(["python", *words])
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _processor() -> str:

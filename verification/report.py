@@ -82,9 +82,11 @@ def signed(value: float) -> str:
     """A change: sign, and as many digits as tell something."""
     if value == 0:
         return "0"
-    digits = f"{abs(value):.1f}" if abs(value) >= 10 else f"{abs(value):.2g}"
-    if abs(value) < 0.0001:
-        digits = f"{abs(value):.0e}"
+    size = abs(value)
+    if size >= 1:
+        digits = f"{size:.1f}" if size >= 10 else f"{size:.2f}"
+    else:
+        digits = f"{size:.2g}" if size >= 0.0001 else f"{size:.0e}"
     return ("−" if value < 0 else "+") + digits
 
 
@@ -130,7 +132,7 @@ def _scope(results: Mapping[str, Any]) -> dict[str, Any]:
         if cells["pins"]["measured"] < min(
             cells[name]["measured"] for name in ("magnitude", "sensitivity")
         ):
-            best_at.append(line["fraction"])
+            best_at.append({"fraction": line["fraction"], **cells["pins"]})
         elif broken is None:
             broken = {"fraction": line["fraction"], **cells["pins"]}
     return {"best_at": best_at, "broken": broken}

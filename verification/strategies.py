@@ -31,16 +31,16 @@ _SIMPLE = (0.0, 1.0, -1.0, 0.5, 2.0, -0.25)  # exact in every dtype, so tied acr
 
 @st.composite
 def shapes(
-    draw: st.DrawFn, *, min_size: int = 0, max_size: int = 24, max_dims: int = 3
+    draw: st.DrawFn, *, min_size: int = 0, max_size: int = 24, min_dims: int = 0, max_dims: int = 3
 ) -> tuple[int, ...]:
-    """Shapes of tensors with `min_size` to `max_size` entries and up to `max_dims` dimensions.
+    """Shapes of `min_size` to `max_size` entries in `min_dims` (0 or 1) to `max_dims` dimensions.
 
     Zero-size shapes such as (2, 0) and the 0-d shape () of one entry are among them. Shrinks to
     one short dimension.
     """
     size = draw(st.integers(min_size, max_size))
     dims = draw(st.integers(1, max_dims))
-    if size == 1 and draw(st.booleans()):
+    if size == 1 and min_dims == 0 and draw(st.booleans()):
         return ()
     shape: list[int] = []
     rest = size
@@ -110,6 +110,7 @@ def scores(
     min_size: int = 1,
     max_size: int = 24,
     dtypes: Sequence[torch.dtype] = DTYPES,
+    min_dims: int = 1,
     max_dims: int = 1,
 ) -> Tensor:
     """One tensor of finite scores, of one of `dtypes`.
@@ -119,7 +120,7 @@ def scores(
     to a short 1-D tensor of zeros of the first dtype.
     """
     floats = _FLOATS[draw(st.sampled_from(list(dtypes)))]
-    shape = draw(shapes(min_size=min_size, max_size=max_size, max_dims=max_dims))
+    shape = draw(shapes(min_size=min_size, max_size=max_size, min_dims=min_dims, max_dims=max_dims))
     size = math.prod(shape)
     centres = draw(st.lists(floats.patterns(), max_size=6)) if size else []
     choice = [*floats.simple, *(near for centre in centres for near in floats.around(centre))]
@@ -145,7 +146,11 @@ def score_mappings(
     names = draw(st.permutations([f"layer.{i}" for i in range(number)]))
     needed = draw(st.integers(0, number - 1))
     return {
-        name: draw(scores(min_size=int(i == needed), max_size=max_size, dtypes=dtypes, max_dims=3))
+        name: draw(
+            scores(
+                min_size=int(i == needed), max_size=max_size, dtypes=dtypes, min_dims=0, max_dims=3
+            )
+        )
         for i, name in enumerate(names)
     }
 

@@ -63,9 +63,9 @@ class EncodedExamples:
         into pools, and batches cut from a pool sorted by length: less padding, and the batches of
         a pool come in random order.
         """
-        while True:
+        while len(self):
             order = torch.randperm(len(self), generator=generator)
-            order = order[: max(len(self) // size, 1) * size]
+            order = order[: max(len(self) // size, 1) * size]  # fewer than one batch: all
             for pool in torch.split(order, POOL * size):
                 rows = sorted(pool.tolist(), key=lambda row: len(self.tokens[row]))
                 starts = torch.randperm(-(-len(rows) // size), generator=generator) * size

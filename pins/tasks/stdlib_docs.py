@@ -7,6 +7,7 @@ Real text that is on every machine: the docstrings of the running Python's own l
 import ast
 import hashlib
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def load(library: Path | None = None) -> TextClassification:
     }
     # the largest first, equal ones by name
     labels = sorted(unique, key=lambda package: (-len(unique[package]), package))[:CLASSES]
-    if len(labels) < CLASSES or not unique[labels[-1]]:
+    labels = [package for package in labels if unique[package]]
+    if len(labels) < CLASSES:
         raise TaskError(
             f"{library} holds {len(labels)} packages with docstrings, {NAME} needs {CLASSES}: "
             "run it with a Python whose standard library is installed as source"
@@ -78,7 +80,8 @@ def _package_docstrings(package: Path) -> set[str]:
 def _docstrings(file: Path) -> Iterator[str]:
     """The docstrings of a source file; none where it does not parse (templates, bad encodings)."""
     try:
-        tree = ast.parse(file.read_bytes())
+        with warnings.catch_warnings(action="ignore"):  # whatever is done with warnings elsewhere
+            tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
         return
     for node in ast.walk(tree):

@@ -42,7 +42,7 @@ def test_adam_second_moment_is_the_bias_corrected_average_of_squared_gradients(
     steps = 4
     for _ in range(steps):
         optimizer.zero_grad()
-        (weights["a"].sin() * weights["b"].cos()).sum().backward()
+        torch.autograd.backward((weights["a"].sin() * weights["b"].cos()).sum())
         for name, weight in weights.items():
             assert weight.grad is not None
             moment[name] = beta2[name] * moment[name] + (1 - beta2[name]) * weight.grad.square()
@@ -58,7 +58,7 @@ def test_adam_second_moment_is_the_bias_corrected_average_of_squared_gradients(
 def test_after_one_step_the_second_moment_is_the_squared_gradient() -> None:
     weight = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
     optimizer = torch.optim.AdamW([weight], lr=0.1)
-    weight.square().sum().backward()
+    torch.autograd.backward(weight.square().sum())
     optimizer.step()
     assert weight.grad is not None
     torch.testing.assert_close(
@@ -72,7 +72,7 @@ def test_obd_of_adams_moment_is_the_formula_after_several_steps() -> None:
     moment = torch.zeros(3, dtype=torch.float64)
     for _ in range(5):
         optimizer.zero_grad()
-        weight.exp().sum().backward()
+        torch.autograd.backward(weight.exp().sum())
         assert weight.grad is not None
         moment = 0.999 * moment + 0.001 * weight.grad.square()
         optimizer.step()
@@ -85,7 +85,7 @@ def test_obd_of_adams_moment_is_the_formula_after_several_steps() -> None:
 def test_the_second_moment_costs_the_optimizer_nothing() -> None:
     weight = torch.ones(3, requires_grad=True)
     optimizer = torch.optim.AdamW([weight])
-    weight.sum().backward()
+    torch.autograd.backward(weight.sum())
     optimizer.step()
     held = optimizer.state[weight]["exp_avg_sq"].clone()
     adam_second_moment(optimizer, {"w": weight})["w"].zero_()
@@ -110,7 +110,7 @@ def test_there_is_no_second_moment_before_the_first_step() -> None:
 def test_sgd_has_no_second_moment() -> None:
     weight = torch.ones(3, requires_grad=True)
     optimizer = torch.optim.SGD([weight], lr=0.1)
-    weight.sum().backward()
+    torch.autograd.backward(weight.sum())
     optimizer.step()
     with pytest.raises(ObservationError, match="SGD holds no exp_avg_sq for 'w'"):
         adam_second_moment(optimizer, {"w": weight})
@@ -119,7 +119,7 @@ def test_sgd_has_no_second_moment() -> None:
 def test_a_weight_of_another_optimizer_is_named() -> None:
     weight, other = (torch.ones(3, requires_grad=True) for _ in range(2))
     optimizer = torch.optim.AdamW([weight])
-    weight.sum().backward()
+    torch.autograd.backward(weight.sum())
     optimizer.step()
     with pytest.raises(ObservationError, match="no exp_avg_sq for 'other'"):
         adam_second_moment(optimizer, {"w": weight, "other": other})

@@ -52,7 +52,7 @@ def settings_of_a_step(draw: st.DrawFn) -> Setting:
 def all_masks() -> list[dict[str, Tensor]]:
     total = sum(SIZES.values())
     return [
-        dict(zip(SIZES, torch.tensor(bits).split(list(SIZES.values())), strict=True))
+        {"a": torch.tensor(bits[: SIZES["a"]]), "b": torch.tensor(bits[SIZES["a"] :])}
         for bits in itertools.product((False, True), repeat=total)
     ]
 
@@ -176,7 +176,7 @@ def test_small_differences_are_summed_in_float64() -> None:
 
 
 def test_16_bit_importance_does_not_underflow() -> None:
-    small = {"w": torch.tensor([1e-4, 2e-4], dtype=torch.float16)}
+    small = {"w": torch.tensor([1e-4, 1.2e-4], dtype=torch.float16)}
     model = FirstOrderModel({"w": -small["w"]}, small, small)
     least, kept = least_pair(model)
     assert kept == least

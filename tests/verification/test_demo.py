@@ -93,7 +93,7 @@ def test_bad_settings_are_refused_before_any_work(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.0, "0"), (-39.6, "−39.6"), (2.67, "+2.7"), (-0.0134, "−0.013"), (4e-7, "+4e-07")],
+    [(0.0, "0"), (-39.6, "−39.6"), (2.0, "+2.00"), (-0.0134, "−0.013"), (4e-7, "+4e-07")],
 )
 def test_changes_are_shown_with_sign_and_telling_digits(value: float, shown: str) -> None:
     assert report.signed(value) == shown

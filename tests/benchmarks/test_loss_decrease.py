@@ -1,0 +1,90 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import loss_decrease
+from benchmarks.instances import INSTANCES, find_instance
+from pins.criteria import CRITERIA
+from pins.errors import FileError, TaskError
+from tests.tiny_model import save_tiny_bert
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real run of the driver, on a tiny model, as anyone would start it."""
+    pytest.importorskip("transformers", reason="the instances are transformers models")
+    folder = tmp_path_factory.mktemp("results")
+    model = save_tiny_bert(tmp_path_factory.mktemp("model"))
+    command = [sys.executable, "-m", "benchmarks.loss_decrease", "--instance", "smoke", "--seeds"]
+    options = ["2", "--model", str(model), "--out", str(folder)]
+    subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True)
+    return folder
+
+
+def test_a_run_leaves_a_row_for_every_seed_criterion_and_fraction(results: Path) -> None:
+    document = json.loads((results / "loss_decrease-smoke.json").read_text())
+    fractions = INSTANCES["smoke"].fractions
+    assert len(document["rows"]) == 2 * (1 + len(CRITERIA) * len(fractions))
+    for fraction in fractions:
+        assert len({r["pruned"] for r in document["rows"] if r["fraction"] == fraction}) == 1
+    assert {row["seed"] for row in document["rows"]} == {0, 1}
+    command = document["provenance"]["command"]
+    assert command.startswith("python -m benchmarks.loss_decrease --instance smoke")
+    assert document["provenance"]["versions"]["torch"]
+
+
+def test_table_and_figure_are_made_from_the_results_file_alone(results: Path) -> None:
+    table = (results / "loss_decrease-smoke.md").read_text()
+    figure = (results / "loss_decrease-smoke.svg").read_text()
+    (results / "loss_decrease-smoke.md").unlink()
+    loss_decrease.render(results / "loss_decrease-smoke.json")
+    assert (results / "loss_decrease-smoke.md").read_text() == table
+    assert (results / "loss_decrease-smoke.svg").read_text() == figure
+    assert all(f" {name} |" in table for name in CRITERIA)
+
+
+def test_an_interrupted_run_goes_on_and_other_settings_overwrite_nothing(results: Path) -> None:
+    file = results / "loss_decrease-smoke.json"
+    document = json.loads(file.read_text())
+    assert loss_decrease._measured_before(file, document) == document["rows"]
+    other = {**document, "settings": {**document["settings"], "rows": 99}}
+    with pytest.raises(FileError, match="holds results of other settings: move it"):
+        loss_decrease._measured_before(file, other)
+    assert loss_decrease._measured_before(results / "none.json", document) == []
+
+
+def test_means_are_over_seeds() -> None:
+    rows = [
+        {
+            "seed": seed,
+            "criterion": "pins",
+            "fraction": 0.5,
+            "pruned": 3,
+            "predicted": value,
+            "predicted_second_order": 0.0,
+            "measured": 2 * value,
+            "measured_unseen": 0.0,
+        }
+        for seed, value in ((0, 1.0), (1, 3.0))
+    ]
+    (mean,) = loss_decrease.mean_over_seeds(rows)
+    assert (mean["predicted"], mean["measured"], mean["pruned"]) == (2.0, 4.0, 3)
+
+
+def test_unknown_instances_and_broken_results_say_so(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match="no instance 'bert': choose one of minilm-stdlib-docs"):
+        find_instance("bert")
+    (tmp_path / "torn.json").write_text("{")
+    with pytest.raises(FileError, match=r"torn\.json is not a results file"):
+        loss_decrease.render(tmp_path / "torn.json")
+
+
+def test_every_instance_says_what_it_exercises() -> None:
+    for instance in INSTANCES.values():
+        assert instance.exercises
+        assert all(0 < fraction < 1 for fraction in instance.fractions)

@@ -1,0 +1,144 @@
+"""The selection's structure and refusals; its laws are in `tests.laws`."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor
+
+import pins
+from pins import selection
+from pins.errors import CardinalityError, ImportanceError
+from pins.optimality import optimality
+from verification.strategies import DTYPES, selections
+
+NAN, INF = float("nan"), float("inf")
+
+
+def test_the_structure_that_came_is_given_back() -> None:
+    first, second = torch.tensor([3.0, 1.0]), torch.tensor([[2.0]])
+    masks = [[True, False], [[True]]]
+    assert pins.select(first, 1).tolist() == [True, False]
+    from_list = pins.select([first, second], 2)
+    assert isinstance(from_list, list)
+    assert [mask.tolist() for mask in from_list] == masks
+    from_tuple = pins.select((first, second), 2)
+    assert isinstance(from_tuple, tuple)
+    assert [mask.tolist() for mask in from_tuple] == masks
+    from_mapping = pins.select({"z": first, "a": second}, 2)
+    assert [(name, mask.tolist()) for name, mask in from_mapping.items()] == [
+        ("z", [True, False]),
+        ("a", [[True]]),
+    ]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2])
+def test_masks_have_the_shapes_of_the_scores(keep: int) -> None:
+    scores = [torch.zeros(0, 3), torch.tensor(1.0), torch.ones(1, 1, 1), torch.zeros(2, 0)]
+    masks = pins.select(scores, keep)
+    assert [mask.shape for mask in masks] == [tensor.shape for tensor in scores]
+    assert all(mask.dtype == torch.bool for mask in masks)
+    assert sum(int(mask.sum()) for mask in masks) == keep
+
+
+def test_scores_with_a_graph_are_ranked_without_it() -> None:
+    scores = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    for keep in range(4):
+        assert not pins.select(scores * 2, keep).requires_grad
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_neighbouring_floats_are_told_apart_in_every_dtype(dtype: torch.dtype) -> None:
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    one = torch.ones(1, dtype=dtype)
+    above = (one.view(integer) + 1).view(dtype)
+    scores = torch.cat([one, above, -above, -one])
+    assert pins.select(scores, 1).tolist() == [False, True, False, False]
+    assert pins.select(scores, 3).tolist() == [True, True, False, True]
+
+
+def test_mixed_dtypes_are_compared_by_value() -> None:
+    third = 1 / 3
+    scores = [torch.tensor([third], dtype=dtype) for dtype in DTYPES]
+    # as exact numbers: float32 0.33333334, float64 0.333…, float16 0.33325, bfloat16 0.33398
+    assert [int(mask) for mask in pins.select(scores, 1)] == [0, 0, 0, 1]
+    assert [int(mask) for mask in pins.select(scores, 2)] == [1, 0, 0, 1]
+    assert [int(mask) for mask in pins.select(scores, 3)] == [1, 1, 0, 1]
+
+
+@settings(max_examples=20)
+@given(selections())
+def test_the_proof_of_a_decision_is_read_from_its_masks(
+    instance: tuple[dict[str, Tensor], int],
+) -> None:
+    importance, keep = instance
+    decision = pins.decide(importance, keep)
+    assert decision.proof == optimality(importance, decision.masks)
+    assert decision.proof.keep == keep
+    assert decision.proof.holds
+
+
+def test_more_scores_than_a_block_holds_are_cut_in_blocks() -> None:
+    size = selection.BLOCK + 3
+    scores = torch.arange(size, dtype=torch.float32).flip(0)
+    mask = pins.select(scores, size - 2)
+    assert bool(mask[:-2].all())
+    assert not mask[-2:].any()
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (torch.tensor([1.0, NAN]), r"^importance at index \(1\) is nan: importance must be finite"),
+        (torch.tensor(INF), r"^importance at index \(\) is inf"),
+        (
+            [torch.zeros(2), torch.tensor([[0.0, 1.0], [-INF, NAN]])],
+            r"^importance\[1\] at index \(1, 0\) is -inf",
+        ),
+        ((torch.zeros(1), torch.tensor([NAN])), r"^importance\[1\] at index \(0\) is nan"),
+        (
+            {"layer.weight": torch.tensor([[NAN]])},
+            r"^importance\['layer\.weight'\] at index \(0, 0\) is nan",
+        ),
+        (torch.tensor([1, 2]), r"^importance is torch\.int64: importance is a tensor of float16"),
+        (torch.tensor([True]), r"^importance is torch\.bool"),
+        (torch.zeros(1, dtype=torch.complex64), r"^importance is torch\.complex64"),
+        ({"a": [1.0]}, r"^importance\['a'\] is list: importance is a tensor"),
+        ([1.0], r"^importance\[0\] is float"),
+        (torch.zeros(0), "importance is empty: there is no weight to rank"),
+        ([], "importance is empty"),
+        ({}, "importance is empty"),
+        ([torch.zeros(0), torch.zeros(2, 0)], "importance is empty"),
+    ],
+)
+def test_scores_that_cannot_be_ranked_are_named(scores: Any, message: str) -> None:
+    for keep in (0, 1):
+        with pytest.raises(ImportanceError, match=message):
+            pins.select(scores, keep)
+
+
+def test_a_score_that_is_not_finite_is_found_in_a_later_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(selection, "BLOCK", 4)
+    scores = torch.zeros(3, 5)
+    scores[2, 1] = NAN
+    with pytest.raises(ImportanceError, match=r"importance at index \(2, 1\) is nan"):
+        pins.select(scores, 1)
+
+
+@pytest.mark.parametrize("keep", [-1, 4, 1.0, "1", None, True, NAN])
+def test_a_cardinality_that_no_mask_can_have_is_refused(keep: Any) -> None:
+    message = r"keep is .*: it is the number of weights to keep, an int from 0 to 3"
+    with pytest.raises(CardinalityError, match=message):
+        pins.select(torch.zeros(3), keep)
+    with pytest.raises(CardinalityError, match=message):
+        pins.decide({"w": torch.zeros(3)}, keep)
+
+
+def test_integers_of_other_libraries_are_integers() -> None:
+    keeps: list[Any] = [np.int64(2), torch.tensor(2)]
+    for keep in keeps:
+        assert pins.select(torch.zeros(3), keep).tolist() == [True, True, False]

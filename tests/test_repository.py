@@ -1,0 +1,245 @@
+"""The repository is what its documents say: imports, public names, README, wheel."""
+
+import ast
+import contextlib
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import pins
+import solvers
+import verification.checker
+from benchmarks import readme
+from pins import masks as masks_module
+from verification.certificate import save_scores
+
+ROOT = Path(__file__).parents[1]
+CHAIN = ("pins", "solvers", "verification", "benchmarks")  # each may import those to its left
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+# where a library may be imported; `pins/cli.py` alone may look down the chain, inside functions
+LIBRARIES = {
+    "pulp": {"solvers/cbc.py"},
+    "scipy.optimize": {"solvers/highs.py", "solvers/relaxation.py"},
+    "hypothesis": {"verification/strategies.py"},
+    "matplotlib": {"verification/plots.py"},
+    "jinja2": {"verification/report.py"},
+    "transformers": {"pins/huggingface.py"},
+    "huggingface_hub": {"pins/huggingface.py"},
+}
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for package in CHAIN:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            yield file.relative_to(ROOT).as_posix(), ast.parse(file.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.AST) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def wrong_way(path: str, names: set[str]) -> set[str]:
+    """Imports of a package to the right of the file's own."""
+    package = path.split("/")[0]
+    right = CHAIN[CHAIN.index(package) + 1 :]
+    return {name for name in names if name.split(".")[0] in (*right, "tests")}
+
+
+def within(name: str, library: str) -> bool:
+    return name == library or name.startswith(library + ".")
+
+
+def test_imports_point_one_way() -> None:
+    for path, tree in sources():
+        if path == "pins/cli.py":
+            at_the_top = {
+                name
+                for node in tree.body
+                for name in imported(node)
+                if isinstance(node, ast.Import | ast.ImportFrom)
+            }
+            assert not wrong_way(path, at_the_top)
+        else:
+            assert not wrong_way(path, imported(tree)), path
+
+
+def test_an_import_the_wrong_way_is_found() -> None:
+    tree = ast.parse("def f():\n    from solvers.cbc import Cbc\nimport verification\n")
+    assert wrong_way("pins/masks.py", imported(tree)) >= {"solvers.cbc", "verification"}
+    assert not wrong_way("verification/ledger.py", imported(tree))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
+    users = {path for path, tree in sources() if any(within(n, library) for n in imported(tree))}
+    assert users == LIBRARIES[library]
+
+
+def test_the_checker_imports_the_standard_library_alone() -> None:
+    tree = dict(sources())["verification/checker.py"]
+    assert {name.split(".")[0] for name in imported(tree)} <= sys.stdlib_module_names
+
+
+def test_no_pickle_is_loaded_and_nothing_is_evaluated() -> None:
+    for path, tree in sources():
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not calls & {"eval", "exec", "torch.load", "pickle.load", "pickle.loads"}, path
+        assert "trust_remote_code" not in ast.unparse(tree), path
+
+
+def test_public_names_are_sorted_and_exist() -> None:
+    for package in (pins, solvers):
+        assert list(package.__all__) == sorted(package.__all__, key=_capitals_first)
+        for name in package.__all__:
+            assert name.isupper() or getattr(package, name).__doc__, name
+
+
+def _capitals_first(name: str) -> tuple[int, str]:
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def test_every_public_definition_has_a_docstring_and_every_module_says_what_it_is() -> None:
+    for path, tree in sources():
+        assert ast.get_docstring(tree), path
+
+
+def test_initialisers_only_re_export() -> None:
+    for path, tree in sources():
+        if path.endswith("__init__.py"):
+            allowed = (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+            assert all(isinstance(node, allowed) for node in tree.body), path
+
+
+def readme_examples() -> list[tuple[str, str]]:
+    found = re.findall(r"```python\n(.*?)```\n```output\n(.*?)```", README, flags=re.S)
+    assert len(found) == README.count("```python\n")
+    return found
+
+
+@pytest.mark.parametrize(("code", "output"), readme_examples(), ids=["theorem", "pruner"])
+def test_the_readme_examples_print_what_it_says(
+    code: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "README.md", "exec"), {})  # noqa: S102 (our own README)
+    assert printed.getvalue() == output
+
+
+def test_the_readme_commands_do_what_it_says(tmp_path: Path) -> None:
+    scores = {"w": torch.tensor([0.5, 2.0, 0.25, 1.0])}
+    save_scores(scores, tmp_path / "scores.safetensors")
+    masks_module.save({"w": torch.tensor([True, True, True, False])}, tmp_path / "mask.safetensors")
+    (block,) = re.findall(r"```sh\n(pins certify.*?)```", README, flags=re.S)
+    run = 0
+    for line in block.splitlines():
+        words = shlex.split(line, comments=True)
+        if words == ["pins", "verify"]:
+            continue  # a minute; the claims have tests of their own
+        if words[0] == "pins":
+            command = [sys.executable, "-c", "from pins.cli import main; main()", *words[1:]]
+        else:
+            command = [sys.executable, "-I", "-S", str(ROOT / words[1]), *words[2:]]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        run += 1
+    assert run == 4
+    assert (tmp_path / "own.json").is_file()
+
+
+def test_the_readme_names_the_targets_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("demo", "test"):
+        assert f"make {target}" in README
+        assert re.search(rf"^{target}:", makefile, flags=re.M)
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "make check" in ci
+    assert "make test" in ci
+
+
+def test_the_generated_parts_of_the_readme_are_up_to_date() -> None:
+    assert readme.filled(README) == README, "run `python -m benchmarks.readme`"
+
+
+def test_every_link_of_the_documents_leads_somewhere() -> None:
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")):
+        text = document.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)\)", text):
+            if not target.startswith("http"):
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_changelog_begins_with_the_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f"\n## {pins.__version__}\n" in changelog
+    assert f'\nversion = "{pins.__version__}"\n' in pyproject
+
+
+def test_every_dependency_has_a_reason_on_its_line() -> None:
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    requirements = re.findall(r'^    "[a-z0-9-]+[>=~].*$', pyproject, flags=re.M)
+    assert len(requirements) >= 15
+    for line in requirements:
+        assert "  # " in line, line
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
+    (built,) = out.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    top = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert top == {"pins", "solvers", "verification"}
+    for name in (
+        "pins/py.typed",
+        "solvers/py.typed",
+        "verification/py.typed",
+        "verification/CERTIFICATE.md",
+        "verification/report.html.j2",
+    ):
+        assert name in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_an_installed_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--target"]
+    subprocess.run([*command, str(site), str(wheel)], check=True, capture_output=True)
+    code = "import pins, solvers, verification.claims as c; print(pins.__file__, len(c.ALL_CLAIMS))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(str(site))
+
+
+def test_the_standalone_checker_is_the_installed_one() -> None:
+    assert Path(verification.checker.__file__) == ROOT / "verification" / "checker.py"
