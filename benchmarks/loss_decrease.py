@@ -119,6 +119,7 @@ def table(document: Mapping[str, Any]) -> str:
             + " | ".join(shown)
             + " |"
         )
+    lines += ["", scope(rows)]
     versions = document["provenance"]["versions"]
     machine = document["provenance"]["machine"]
     lines += [
@@ -130,6 +131,19 @@ def table(document: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def scope(rows: Sequence[Mapping[str, Any]]) -> str:
+    """At which fractions pins lowered the loss more than magnitude and sensitivity did."""
+    held = []
+    for field, where in (("measured", "the gradient's rows"), ("measured_unseen", "unseen rows")):
+        fractions = []
+        for fraction in sorted({row["fraction"] for row in rows if row["fraction"] > 0}):
+            cells = {row["criterion"]: row[field] for row in rows if row["fraction"] == fraction}
+            if cells["pins"] < min(cells["magnitude"], cells["sensitivity"]):
+                fractions.append(percent(fraction, 3))
+        held.append(f"on {where} at {' and '.join(fractions) or 'no fraction tried'}")
+    return f"`pins` lowered the loss more than magnitude and sensitivity {', '.join(held)}."
 
 
 def render(file: Path) -> str:

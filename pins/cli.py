@@ -1,7 +1,7 @@
 """The command line. It alone looks down the chain of packages, and loads them when they are needed.
 
 Exit codes: 0 done, proved, or every claim holds · 1 refuted, or a claim does not hold ·
-2 bad input: a file, a model, an option · 130 interrupted.
+2 bad input: a file, a model, an option.
 """
 
 import os
@@ -15,6 +15,8 @@ from rich.console import Console
 from pins.errors import PinsError
 
 DEMO_EXTRA = ("jinja2", "matplotlib", "transformers")  # what `pip install pins-pruning` leaves out
+
+SEEDS = 2**63 - 1  # the largest seed that torch and numpy both take
 
 app = typer.Typer(
     help="Prune language models by a principled importance, and prove each decision.",
@@ -40,13 +42,14 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("pins: interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
     except BrokenPipeError:
         # the reader has gone (`pins verify | head`); keep the interpreter's own flush quiet
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (OSError, UnicodeError) as error:
+        # a path that the system or an encoding refuses, before PINS could ask about it
+        print(f"pins: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
 
 
 def _version(asked: bool) -> None:
@@ -102,7 +105,7 @@ def verify(
     model: Annotated[
         str | None, typer.Option(help="Model for the claims on real gradients: a folder or an id.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of all random numbers.")] = 0,
 ) -> None:
     """Run the ledger: each claim is checked, and its control must fail."""
     from verification.ledger_command import run_ledger
@@ -119,10 +122,16 @@ def demo(
     task: Annotated[str | None, typer.Option(help="The task to fine-tune on.")] = None,
     criterion: Annotated[str | None, typer.Option(help="The importance criterion.")] = None,
     sparsity: Annotated[float | None, typer.Option(help="1 − kept ratio to reach.")] = None,
-    dense_steps: Annotated[int | None, typer.Option(help="Steps of fine-tuning first.")] = None,
-    sparse_steps: Annotated[int | None, typer.Option(help="Steps of pruning after.")] = None,
-    cooldown: Annotated[int | None, typer.Option(help="Of these, at the final sparsity.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of all random numbers.")] = None,
+    dense_steps: Annotated[
+        int | None, typer.Option(min=0, help="Steps of fine-tuning first.")
+    ] = None,
+    sparse_steps: Annotated[int | None, typer.Option(min=1, help="Steps of pruning after.")] = None,
+    cooldown: Annotated[
+        int | None, typer.Option(min=0, help="Of these, at the final sparsity.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=SEEDS, help="Of all random numbers.")
+    ] = None,
     keep_scores: Annotated[
         bool, typer.Option(help="Keep the scores of every decision, 4 bytes a weight.")
     ] = False,
@@ -141,4 +150,4 @@ def demo(
         "seed": seed,
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    run_demo(Console(), out, {**settings, "keep_scores": keep_scores})
+    raise typer.Exit(run_demo(Console(), out, {**settings, "keep_scores": keep_scores}))

@@ -123,7 +123,7 @@ class Magnitude(Criterion):
     """sᵢ = |θᵢ+uᵢ|, which ranks as (θᵢ+uᵢ)² does, without the rounding of the square."""
 
     name = "magnitude"
-    program = "the quadratic loss change with g = 0 and Hessian c·I"
+    program = "the quadratic loss change of the mask after the step, with g = 0 and Hessian c·I"
 
     def importance(self, observation: Observation) -> Tensor:
         """|θ+u|."""
@@ -158,7 +158,7 @@ class OptimalBrainDamage(Criterion):
     """sᵢ = ½ hᵢ (θᵢ+uᵢ)² (LeCun, Denker & Solla 1989)."""
 
     name = "obd"
-    program = "the quadratic loss change with g = 0 and a diagonal Hessian h"
+    program = "the quadratic loss change of the mask after the step, g = 0, Hessian diagonal h"
     reads = frozenset({Reads.CURVATURE})
 
     def importance(self, observation: Observation) -> Tensor:

@@ -11,8 +11,12 @@ from pins.precision import widened
 
 
 def has_second_moment(optimizer: Optimizer) -> bool:
-    """Whether the optimiser is of Adam's family, which keeps an average of g²."""
-    return all("betas" in group for group in optimizer.param_groups)
+    """Whether the optimiser is of Adam's family, which keeps an average of g².
+
+    Adamax has Adam's options and keeps a maximum instead.
+    """
+    adams = all("betas" in group for group in optimizer.param_groups)
+    return adams and not isinstance(optimizer, torch.optim.Adamax)
 
 
 def adam_second_moment(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -59,6 +59,22 @@ def write_json(value: object, path: Path) -> None:
     write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", path)
 
 
+def require_replaceable(path: Path, format_: str) -> None:
+    """Refuse to write over anything but an earlier JSON file of the same format.
+
+    Raises:
+        FileError: something else stands at `path`.
+    """
+    if not path.exists():
+        return
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        earlier = None
+    if not isinstance(earlier, dict) or earlier.get("format") != format_:
+        raise FileError(f"{path} exists and is no {format_}: give another path")
+
+
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write named tensors to a safetensors file, whole or not at all.
 

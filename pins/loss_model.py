@@ -48,7 +48,7 @@ class FirstOrderModel:
         return float(sum(self._term(name, mask).sum().item() for name, mask in masks.items()))
 
     def _term(self, name: str, mask: Tensor) -> Tensor:
-        """The summands of one tensor, in float64 (the products of float32 factors are exact)."""
+        """The summands of one tensor, in float64."""
         return self.gradient[name].double() * self._displacement(name, mask)
 
     def _displacement(self, name: str, mask: Tensor) -> Tensor:

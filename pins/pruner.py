@@ -19,7 +19,7 @@ from pins.criteria import Criterion, Observation, Reads, find_criterion
 from pins.curvature import adam_second_moment, has_second_moment
 from pins.errors import ObservationError, OptimalityError, ParameterError
 from pins.masks import apply, count
-from pins.parameters import prunable_parameters
+from pins.parameters import PrunableParameters, prunable_parameters
 from pins.schedules import Schedule, keep_count
 from pins.selection import Decision, decide
 
@@ -44,7 +44,7 @@ class Pruner:
         criterion: str | Criterion,
         schedule: Schedule,
         *,
-        parameters: Mapping[str, nn.Parameter] | None = None,
+        parameters: Mapping[str, nn.Parameter] | PrunableParameters | None = None,
         curvature: CurvatureSource | None = None,
         on_decision: OnDecision | None = None,
     ) -> None:
@@ -64,7 +64,9 @@ class Pruner:
             ObservationError: the criterion reads a curvature and there is no source of one.
         """
         if parameters is None:
-            parameters = prunable_parameters(model).parameters
+            parameters = prunable_parameters(model)
+        if isinstance(parameters, PrunableParameters):
+            parameters = parameters.parameters
         if not parameters:
             raise ParameterError("Pruner was given no parameters: leave them out for the default")
         self.parameters = dict(parameters)
@@ -110,10 +112,17 @@ class Pruner:
             ImportanceError: a score is NaN or infinite.
         """
         self.steps += 1
-        decision = self._decide() if self.schedule.decides(self.steps) else None
+        if not self.schedule.decides(self.steps):
+            apply(self.masks, self.parameters)
+            return None
+        importance = self._importance()
+        keep = keep_count(self.schedule.sparsity(self.steps), self.total)
+        decision = decide(importance, keep)
+        self.masks = decision.masks
         apply(self.masks, self.parameters)
-        if decision is not None:
-            self._assert_exact(decision.proof.keep)
+        self._assert_exact(keep)
+        if self._on_decision is not None:
+            self._on_decision(self.steps, importance, decision)
         return decision
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,15 +139,6 @@ class Pruner:
         self.steps = int(state["steps"])
         self.masks = dict(state["masks"])
 
-    def _decide(self) -> Decision:
-        importance = self._importance()
-        keep = keep_count(self.schedule.sparsity(self.steps), self.total)
-        decision = decide(importance, keep)
-        self.masks = decision.masks
-        if self._on_decision is not None:
-            self._on_decision(self.steps, importance, decision)
-        return decision
-
     def _importance(self) -> dict[str, Tensor]:
         curvature: Mapping[str, Tensor] = {}
         if Reads.CURVATURE in self.criterion.reads:
@@ -153,6 +153,11 @@ class Pruner:
                 raise ObservationError(
                     f"Pruner.step() found no gradient for {name!r}: call it after "
                     "optimizer.step() and before zero_grad()"
+                )
+            if Reads.BEFORE in self.criterion.reads and name not in self._before:
+                raise ObservationError(
+                    f"criterion {self.criterion.name!r} reads the weights before the step, and no "
+                    "step of the optimiser came before this Pruner.step(): call it once after each"
                 )
             importance[name] = self.criterion.importance(
                 Observation(
@@ -171,6 +176,12 @@ class Pruner:
             self._before = {name: p.detach().clone() for name, p in self.parameters.items()}
 
     def _require_trained(self) -> None:
+        names: dict[int, str] = {}
+        for name, parameter in self.parameters.items():
+            if (other := names.setdefault(id(parameter), name)) != name:
+                raise ParameterError(
+                    f"{name} is the same tensor as {other}: tied weights are pruned once"
+                )
         trained = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
         for name, parameter in self.parameters.items():
             if not parameter.requires_grad or id(parameter) not in trained:

@@ -82,6 +82,11 @@ def decide(importance: Mapping[str, Tensor], keep: int) -> Decision:
         ImportanceError, CardinalityError: as `select`.
         OptimalityError: the masks are not the optimum, which would be a defect of PINS.
     """
+    if not isinstance(importance, Mapping):
+        raise ImportanceError(
+            f"decide() was given a {type(importance).__name__}: give a mapping of tensors by name, "
+            "or call select()"
+        )
     masks = select(importance, keep)
     proof = optimality(importance, masks)
     if proof.keep != keep or not proof.holds:
@@ -170,6 +175,11 @@ def _validate(importance: Mapping[str, Tensor]) -> None:
                 f"{label} is {kind}: importance is a tensor of float16, bfloat16, float32 or "
                 "float64"
             )
+        if scores.layout != torch.strided or scores.is_meta:
+            raise ImportanceError(
+                f"{label} is {'on the meta device' if scores.is_meta else scores.layout}: "
+                "importance is a dense tensor with values"
+            )
         for number, block in enumerate(torch.split(scores.detach().reshape(-1), BLOCK)):
             finite = block.isfinite()
             if not finite.all():
@@ -190,7 +200,8 @@ def _cardinality(keep: int, total: int) -> int:
         number = operator.index(keep)
     except TypeError:
         number = -1
-    if isinstance(keep, bool) or not 0 <= number <= total:
+    boolean = isinstance(keep, bool) or getattr(keep, "dtype", None) == torch.bool
+    if boolean or not 0 <= number <= total:
         raise CardinalityError(
             f"keep is {keep!r}: it is the number of weights to keep, an int from 0 to {total}"
         )

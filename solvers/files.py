@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from pins.errors import FileError, ProgramError
+from pins.errors import ProgramError
+from pins.files import write_text
 from solvers.program import BinaryProgram, Sense
 
 
@@ -18,7 +18,7 @@ def write(program: BinaryProgram, path: str | os.PathLike[str]) -> None:
     Every number is written by `repr`, the shortest decimal that reads back as the same float64 (17
     significant digits at most), so nothing is lost. PuLP's own writers round to 13 digits (MPS) and
     12 (LP); that is why this is a writer of our own. Variables are called x0 … x(n−1), rows r0 …
-    r(m−1). The file appears at once or not at all: it is written beside `path` and then renamed.
+    r(m−1). The file appears whole or not at all.
 
     Args:
         program: the program.
@@ -33,18 +33,8 @@ def write(program: BinaryProgram, path: str | os.PathLike[str]) -> None:
         raise ProgramError(
             f"write: {target.name} came; end the file's name with {' or '.join(FORMATS)}"
         )
-    # In the same folder, because only a rename within one file system is atomic.
-    draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        with draft.open("x", encoding="ascii", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in FORMATS[target.suffix](program))
-        draft.replace(target)
-    except OSError as error:
-        raise FileError(
-            f"write: {target} cannot be written ({error}); choose another place"
-        ) from error
-    finally:
-        draft.unlink(missing_ok=True)
+    lines = FORMATS[target.suffix](program)
+    write_text("".join(f"{line}\n" for line in lines), target)
 
 
 def _lp_lines(program: BinaryProgram) -> Iterator[str]:

@@ -9,6 +9,7 @@ import torch
 
 from pins import masks as masks_module
 from pins.cli import main
+from pins.files import sha256
 from pins.selection import select
 from verification.certificate import save_scores
 
@@ -81,10 +82,71 @@ def test_a_wrong_mask_is_refuted_with_numbers(pins: Run, scores: Path) -> None:
 def test_a_tampered_certificate_is_refuted(pins: Run, scores: Path) -> None:
     out = scores.with_name("c.json")
     pins("certify", scores, "--keep", "3", "--out", out)
-    masks_module.save({"w": torch.ones(2, 3).bool()}, scores.with_name("c.mask.safetensors"))
+    mask = scores.with_name("c.mask.safetensors")
+    masks_module.save({"w": torch.tensor([[True, True, True], [False, False, False]])}, mask)
     code, _, err = pins("check", out)
     assert code == 1
-    assert "sha256 is" in one_line(err)
+    assert "c.mask.safetensors: sha256 is" in one_line(err)
+    forged = json.loads(out.read_text())
+    forged["evidence"]["mask"]["sha256"] = sha256(mask)
+    out.write_text(json.dumps(forged))
+    code, _, err = pins("check", out)
+    assert code == 1
+    assert "w[1] is kept with score -1.0, below λ = 0.5" in one_line(err)
+
+
+@pytest.mark.parametrize("out", [".", "", "/"])
+def test_a_certificate_that_is_a_folder_is_refused(pins: Run, scores: Path, out: str) -> None:
+    code, _, err = pins("certify", scores, "--keep", "3", "--out", out)
+    assert code == 2
+    assert "is a folder: give a file for the certificate" in one_line(err)
+
+
+def test_a_path_that_the_system_refuses_gives_one_line(pins: Run, scores: Path) -> None:
+    code, _, err = pins("certify", scores, "--keep", "3", "--out", scores.with_name("c" * 300))
+    assert code == 2
+    assert "File name too long" in one_line(err)
+
+
+def test_certify_leaves_nothing_behind_when_it_fails(pins: Run, scores: Path) -> None:
+    elsewhere = scores.parent / "sub" / "c.json"
+    for _ in range(2):
+        code, _, err = pins("certify", scores, "--keep", "3", "--out", elsewhere)
+        assert code == 2
+        assert "is not beside or below" in one_line(err)
+    assert not elsewhere.parent.exists()
+
+
+def test_names_that_its_checker_would_refuse_are_refused_first(pins: Run, scores: Path) -> None:
+    odd = scores.rename(scores.with_name("a:b.safetensors"))
+    code, _, err = pins("certify", odd, "--keep", "3", "--out", scores.with_name("c.json"))
+    assert code == 2
+    assert "has a colon or a backslash" in one_line(err)
+
+
+def test_a_linked_file_is_certified_where_the_link_stands(pins: Run, scores: Path) -> None:
+    folder = scores.parent / "links"
+    folder.mkdir()
+    (folder / "s.safetensors").symlink_to(scores)
+    out = folder / "c.json"
+    assert pins("certify", folder / "s.safetensors", "--keep", "3", "--out", out)[0] == 0
+    assert pins("check", out)[0] == 0
+
+
+def test_verify_writes_over_nothing_but_a_ledger(pins: Run, tmp_path: Path) -> None:
+    precious = tmp_path / "thesis.txt"
+    precious.write_text("precious")
+    code, _, err = pins("verify", "--json", precious)
+    assert code == 2
+    assert "thesis.txt exists and is no pins-ledger" in one_line(err)
+    assert precious.read_text() == "precious"
+
+
+@pytest.mark.parametrize("command", ["verify", "demo"])
+def test_a_negative_seed_is_refused_at_once(pins: Run, command: str) -> None:
+    code, _, err = pins(command, "--seed", "-1")
+    assert code == 2
+    assert "--seed" in err
 
 
 def test_truncated_files_are_unreadable(pins: Run, scores: Path) -> None:

@@ -117,6 +117,18 @@ def _capitals_first(name: str) -> tuple[int, str]:
 def test_every_public_definition_has_a_docstring_and_every_module_says_what_it_is() -> None:
     for path, tree in sources():
         assert ast.get_docstring(tree), path
+        for node in public_definitions(tree):
+            assert ast.get_docstring(node), f"{path}: {node.name}"
+
+
+def public_definitions(tree: ast.Module) -> Iterator[ast.ClassDef | ast.FunctionDef]:
+    """Classes and functions at the top of a module, and the methods of those classes."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+            for part in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
+                    yield part
 
 
 def test_initialisers_only_re_export() -> None:

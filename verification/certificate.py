@@ -126,11 +126,15 @@ def certify_files(
         CertificateError: the mask keeps another number, or something would be overwritten.
         FileError, ImportanceError, CardinalityError, MaskError: as the parts raise them.
     """
-    importance, _ = load_tensors(scores)
+    if certificate.is_dir() or not certificate.name:
+        raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
     mask_file = mask or certificate.with_name(f"{certificate.stem}.mask.safetensors")
     for file in (certificate, *([] if mask else [mask_file])):
         if file.exists():
             raise CertificateError(f"{file} exists: remove it, or write to another file")
+    for file in (scores, mask_file):
+        _name_beside(file, certificate)
+    importance, _ = load_tensors(scores)
     if mask is None:
         masks = decide(importance, keep).masks
         masks_module.save(masks, mask_file)
@@ -176,14 +180,26 @@ def _violation(violation: Violation | None) -> dict[str, Any]:
 
 def _file(file: Path, certificate: Path) -> dict[str, str]:
     """Name relative to the certificate's folder, and digest."""
+    return {"file": _name_beside(file, certificate), "sha256": sha256(file)}
+
+
+def _name_beside(file: Path, certificate: Path) -> str:
+    """The name of a file relative to the certificate's folder, as the format allows it."""
     try:
-        name = file.resolve().relative_to(certificate.resolve().parent).as_posix()
+        # a link is a file of the folder it stands in, so only the folders are resolved
+        inside = (file.parent.resolve() / file.name).relative_to(certificate.parent.resolve())
     except ValueError:
         raise CertificateError(
             f"{file} is not beside or below {certificate}: a certificate names its files relative "
             "to its own folder; write it there"
         ) from None
-    return {"file": name, "sha256": sha256(file)}
+    name = inside.as_posix()
+    if ":" in name or "\\" in name:
+        raise CertificateError(
+            f"{name} has a colon or a backslash, which mean different things on different "
+            "systems: rename it"
+        )
+    return name
 
 
 def summary(document: Mapping[str, Any]) -> str:
@@ -191,7 +207,10 @@ def summary(document: Mapping[str, Any]) -> str:
     claim = document["claim"]
     what = f"keeps {claim['keep']:,} of {claim['total']:,} weights and "
     if claim["statement"] == "optimal":
-        return what + ("is the only optimum" if claim["unique"] else "is optimal (ties by index)")
+        if claim["unique"]:
+            return what + "is the only optimum"
+        by_index = claim["tie_rule"] == "lower-index"
+        return what + ("is optimal, ties by index" if by_index else "is optimal, with other ties")
     exact = claim["regret"]
     about = Decimal(exact["numerator"]) / Decimal(exact["denominator"])
     return what + f"falls short of the optimum by about {about:.6g}"

@@ -325,7 +325,7 @@ def _ledger(it: Run, observed: RealModel) -> list[ledger.Entry]:
         for entry in ledger.run(ALL_CLAIMS, setting):
             entries.append(entry)
             advance()
-    write_json(ledger.document(entries, setting), it.folder / "ledger.json")
+    write_json(ledger.document(entries, setting), it.folder / report.LEDGER)
     return entries
 
 

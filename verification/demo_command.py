@@ -14,8 +14,11 @@ from verification.demo import DemoSettings, run
 from verification.report import count, percent, signed
 
 
-def run_demo(console: Console, folder: Path, given: Mapping[str, Any]) -> None:
+def run_demo(console: Console, folder: Path, given: Mapping[str, Any]) -> int:
     """Run the demo into `folder` with the settings given, and print what came out.
+
+    Returns:
+        0 iff the last certificate is proved and every claim of the ledger holds, else 1.
 
     Raises:
         PinsError: bad settings, a folder in use, a missing model.
@@ -36,6 +39,7 @@ def run_demo(console: Console, folder: Path, given: Mapping[str, Any]) -> None:
     for line in summary(results):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
+    return 0 if results["checker"]["exit"] == 0 and results["ledger"]["all_hold"] else 1
 
 
 def summary(results: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from verification.claims import Claim, Finding, Setting
 
+FORMAT = "pins-ledger"
+
 
 class Outcome(Enum):
     """How a claim ended; the value is the sentence a person reads."""
@@ -62,7 +64,7 @@ def document(entries: Iterable[Entry], setting: Setting) -> dict[str, Any]:
         for entry in entries
     ]
     return {
-        "format": "pins-ledger",
+        "format": FORMAT,
         "version": 1,
         "profile": setting.profile,
         "seed": setting.seed,

@@ -8,11 +8,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pins.errors import ClaimError
-from pins.files import write_json
+from pins.files import require_replaceable, write_json
 from pins.huggingface import DEMO_MODEL
 from verification.claims import ALL_CLAIMS, Setting
 from verification.claims.claim import Profile
-from verification.ledger import Entry, Outcome, document, run
+from verification.ledger import FORMAT, Entry, Outcome, document, run
 
 
 def run_ledger(
@@ -22,6 +22,8 @@ def run_ledger(
     profiles: tuple[Profile, ...] = get_args(Profile)
     if profile not in profiles:
         raise ClaimError(f"there is no profile {profile!r}: choose one of {', '.join(profiles)}")
+    if file is not None:
+        require_replaceable(file, FORMAT)
     setting = Setting(profile, seed=seed, model=model or DEMO_MODEL)
     entries: list[Entry] = []
     with Progress(console=console, transient=True) as progress:

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pins.masks import Overlap, compare, count
 from pins.optimality import require_same_tensors
 from pins.selection import decide
-from solvers.exact import exact_sum
+from solvers.exact import FloatArray, exact_sum
 
 
 @dataclass(frozen=True)
@@ -75,19 +74,21 @@ def regret(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Reg
     kept: Violation | None = None
     pruned: Violation | None = None
     for name, scores in importance.items():
-        flat, mask = scores.detach().cpu().reshape(-1), masks[name].cpu().reshape(-1)
+        # float64 holds every score exactly; in its own dtype λ, another tensor's, might be rounded
+        flat = scores.detach().cpu().double().reshape(-1)
+        mask = masks[name].cpu().reshape(-1)
         lost = flat[~mask & (flat > multiplier)]
         gained = flat[mask & (flat < multiplier)]
         exact += _exact(lost) - _exact(gained)
         exact += (gained.numel() - lost.numel()) * Fraction(multiplier)
-        scale += float(flat.double().abs().sum())
+        scale += float(flat.abs().sum())
         kept = _extreme(name, flat, mask, kept, sign=1)
         pruned = _extreme(name, flat, ~mask, pruned, sign=-1)
     return Regret(exact, scale, multiplier, compare(best.masks, masks), kept, pruned)
 
 
 def _exact(scores: Tensor) -> Fraction:
-    values = scores.double().numpy().astype(np.float64, copy=False)
+    values: FloatArray = scores.numpy()
     return exact_sum(values)
 
 
@@ -97,7 +98,7 @@ def _extreme(
     """The least of sign·score where `where` holds, first among equals, or `best` if not beaten."""
     if not where.any():
         return best
-    candidates = torch.where(where, sign * flat.double(), torch.inf)
+    candidates = torch.where(where, sign * flat, torch.inf)
     index = int((candidates == candidates.min()).nonzero()[0])
     score = flat[index].item()
     if best is not None and sign * best.score <= sign * score:

@@ -11,11 +11,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pins.errors import FileError
-from pins.files import write_json, write_text
+from pins.files import require_replaceable, write_json, write_text
 from verification import plots
 from verification.loss_decrease import STEP_ALONE
 
+FORMAT = "pins-report"
 RESULTS = "results.json"
+LEDGER = "ledger.json"
 PAGE = "index.html"
 TEMPLATE = "report.html.j2"
 
@@ -28,18 +30,27 @@ def require_free(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file: give a folder for the report")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / RESULTS).is_file():
-        raise FileError(
-            f"{folder} is not empty and holds no {RESULTS} of an earlier report: give another "
-            "folder, nothing is overwritten"
-        )
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / RESULTS).is_file():
+            raise FileError(
+                f"{folder} is not empty and holds no {RESULTS} of an earlier report: give another "
+                "folder, nothing is overwritten"
+            )
+        require_replaceable(folder / RESULTS, FORMAT)
 
 
 def start(folder: Path) -> None:
-    """Mark the folder as a report in the making; the decisions of an earlier one go."""
+    """Mark the folder as a report in the making; all that an earlier one wrote goes.
+
+    Raises:
+        FileError: as `require_free`.
+    """
     require_free(folder)
-    write_json({"finished": False}, folder / RESULTS)
-    shutil.rmtree(folder / "decisions", ignore_errors=True)
+    write_json({"format": FORMAT, "finished": False}, folder / RESULTS)
+    for name in (PAGE, LEDGER):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("decisions", "figures", "model"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def write(results: Mapping[str, Any], folder: Path) -> Path:
@@ -74,7 +85,7 @@ def write(results: Mapping[str, Any], folder: Path) -> Path:
         scope=_scope(results),
     )
     write_text(page, folder / PAGE)
-    write_json(dict(results), folder / RESULTS)
+    write_json({"format": FORMAT, "finished": True, **results}, folder / RESULTS)
     return folder / PAGE
 
 

@@ -268,23 +268,15 @@ def test_weights_before_the_step_are_copied_only_where_a_decision_reads_them(
         optimizer.zero_grad()
 
 
-def test_without_an_optimizer_step_the_weights_before_are_those_after() -> None:
+def test_without_an_optimizer_step_the_weights_before_are_not_made_up() -> None:
     model = perceptron()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    heard: list[dict[str, Tensor]] = []
-    pruner = Pruner(
-        model,
-        optimizer,
-        "movement",
-        OneShotSchedule(0.5),
-        on_decision=lambda *t: heard.append(t[1]),
-    )
-    before = {name: p.detach().clone() for name, p in pruner.parameters.items()}
+    pruner = Pruner(model, optimizer, "movement", OneShotSchedule(0.5, at=2))
     backward(next(losses(model, 1)))
+    optimizer.step()
     pruner.step()
-    for name, parameter in pruner.parameters.items():
-        assert parameter.grad is not None
-        assert torch.equal(heard[0][name], -parameter.grad * before[name])
+    with pytest.raises(ObservationError, match=r"no step of the optimiser came before this Pruner"):
+        pruner.step()
 
 
 def test_gradients_cleared_too_early_are_missed() -> None:
@@ -507,3 +499,38 @@ def test_a_criterion_object_serves_as_its_name_does() -> None:
         pruner.step()
         masks.append(pruner.masks)
     assert all(torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
+
+
+def test_tied_weights_given_twice_are_refused() -> None:
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    weight = prunable_parameters(model).parameters["0.weight"]
+    twice = {"a": weight, "b": weight}
+    with pytest.raises(ParameterError, match="b is the same tensor as a: tied weights are pruned"):
+        Pruner(model, optimizer, "magnitude", OneShotSchedule(0.5), parameters=twice)
+
+
+def test_adamax_keeps_no_second_moment() -> None:
+    model = perceptron()
+    optimizer = torch.optim.Adamax(model.parameters())
+    with pytest.raises(ObservationError, match="Adamax keeps none"):
+        Pruner(model, optimizer, "obd", OneShotSchedule(0.5))
+
+
+def test_the_callback_sees_the_pruned_weights() -> None:
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    seen = []
+    pruner = Pruner(
+        model,
+        optimizer,
+        "magnitude",
+        OneShotSchedule(0.5),
+        parameters=prunable_parameters(model),
+        on_decision=lambda *_: seen.append([int((p != 0).sum()) for p in model.parameters()]),
+    )
+    backward(next(losses(model, 1)))
+    optimizer.step()
+    pruner.step()
+    assert seen == [[int((p != 0).sum()) for p in model.parameters()]]
+    assert pruner.sparsity == 0.5

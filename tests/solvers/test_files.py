@@ -106,6 +106,7 @@ def test_a_file_is_replaced_and_no_draft_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"missing/program\.lp cannot be written"):
-        write(EXAMPLES[0], tmp_path / "missing" / "program.lp")
+def test_a_folder_that_cannot_be_made_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"file/program\.lp cannot be written"):
+        write(EXAMPLES[0], tmp_path / "file" / "program.lp")

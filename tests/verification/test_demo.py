@@ -84,6 +84,15 @@ def test_a_folder_with_other_things_is_not_touched(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_results_of_another_project_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"my": "experiment"}')
+    (tmp_path / "decisions").mkdir()
+    (tmp_path / "decisions" / "minutes.txt").write_text("precious")
+    with pytest.raises(FileError, match=r"results\.json exists and is no pins-report"):
+        run_demo(Console(quiet=True), tmp_path, {})
+    assert (tmp_path / "decisions" / "minutes.txt").read_text() == "precious"
+
+
 def test_bad_settings_are_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(CriterionError, match="no criterion 'taylor': choose one of pins"):
         run_demo(Console(quiet=True), tmp_path / "a", {"criterion": "taylor"})

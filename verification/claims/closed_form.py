@@ -116,7 +116,8 @@ def _solver_claim(
     return Claim(
         id=f"closed-form-{backend}-{where}",
         statement=f"{TITLE[backend]} finds no better mask than the closed form.",
-        scope=f"{scope}; {KEPT_RATIO:.0%} kept, objective scaled by a power of two",
+        scope=f"{scope}; n ≤ {QUICK_SIZE[backend]:,} (full: {FULL_SIZE:,}), {KEPT_RATIO:.0%} kept, "
+        "objective scaled by a power of two",
         source="Theorem 1; Ren & Zhu 2023, equality-constrained 0-1 ILP",
         check=lambda setting: check(setting, select),
         control_statement="ranking by |s| instead is as good",

@@ -137,7 +137,7 @@ CLAIMS = (
     ),
     _claim(
         "obd",
-        "obd minimises the quadratic loss change with g = 0 and diagonal Hessian h.",
+        "obd minimises the quadratic change by the mask after the step: g = 0, Hessian diagonal h.",
         find_criterion("obd").importance,
         quadratic,
         "magnitude",
