@@ -50,7 +50,7 @@ class DemoSettings:
     task: str = "stdlib-docs"
     criterion: str = "obd"
     sparsity: float = 0.8
-    dense_steps: int = 340
+    dense_steps: int = 300
     sparse_steps: int = 240
     interval: int = 10
     cooldown: int = 60

@@ -23,7 +23,7 @@ from verification.score_families import FAMILIES, ties
 KEPT_RATIO = 0.2
 TITLE = {"cbc": "CBC", "highs": "HiGHS"}
 FULL_SIZE = 4096
-QUICK_SIZE = {"cbc": 4096, "highs": 2048}  # the time of HiGHS grows with n²: 4 s at n = 4,096
+QUICK_SIZE = {"cbc": 4096, "highs": 1024}  # the time of HiGHS grows with n²: 4 s at n = 4,096
 # CBC and HiGHS stop within absolute tolerances of 1e-7 to 1e-6 of the scaled objective, whose
 # largest coefficient is about 1e3: what they miss may be this large, relative to the optimum.
 SOLVER_TOLERANCE = 1e-6
