@@ -90,7 +90,7 @@ def predicted_against_measured(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
     On the diagonal the model is right. Above it the loss rose more, or fell less, than predicted.
     """
-    figure = Figure(figsize=(5.6, 4.6), layout="constrained")
+    figure = Figure(figsize=(7.0, 4.8), layout="constrained")
     axes = figure.subplots()
     for name, points in _by_criterion(rows).items():
         axes.scatter(
