@@ -125,6 +125,8 @@ def public_definitions(tree: ast.Module) -> Iterator[ast.ClassDef | ast.Function
     """Classes and functions at the top of a module, and the methods of those classes."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            if "overload" in {ast.unparse(d) for d in node.decorator_list}:
+                continue  # its docstring stands with the implementation
             yield node
             for part in node.body if isinstance(node, ast.ClassDef) else ():
                 if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
