@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from verification.claims import ALL_CLAIMS, Claim, Finding, Setting
+from verification.claims import ALL_CLAIMS, Claim, Finding, Setting, laws
 from verification.ledger import Outcome, document, run
 from verification.real_model import RealModel
 
@@ -13,6 +13,12 @@ def test_the_claim_holds_and_its_control_fails(claim: Claim, small_real: RealMod
     (entry,) = run([claim], Setting(seed=3, real=small_real))
     assert entry.check.holds, entry.check.evidence
     assert not entry.control.holds, entry.control.evidence
+
+
+@pytest.mark.parametrize("claim", laws.CLAIMS, ids=lambda claim: claim.id)
+def test_the_laws_hold_in_the_full_profile(claim: Claim) -> None:
+    (entry,) = run([claim], Setting("full", seed=0))
+    assert entry.outcome is Outcome.HOLDS, (entry.check.evidence, entry.control.evidence)
 
 
 def test_ids_are_unique_and_everything_is_said() -> None:

@@ -41,7 +41,7 @@ def complement(selector: Selector, scores: Tensor, keep: int) -> bool:
 
 def concatenation(selector: Selector, scores: Tensor, keep: int) -> bool:
     """One decision over the parts of a model = the decision over all of it in one tensor."""
-    cut = scores.numel() // 3
+    cut = max(scores.numel() // 3, 1)
     parts = [scores[:cut], scores[cut:]]
     together = selector(scores, keep)
     if selector is select:
