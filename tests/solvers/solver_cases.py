@@ -53,21 +53,6 @@ def cardinality_programs(draw: st.DrawFn, *, max_size: int = 12) -> tuple[FloatA
     return np.array(scores), draw(st.integers(0, len(scores)))
 
 
-@st.composite
-def integer_programs(draw: st.DrawFn, *, max_size: int = 7) -> BinaryProgram:
-    """Small programs with small integers, on which floating-point solvers are exact."""
-    n = draw(st.integers(1, max_size))
-    r = draw(st.integers(0, 3))
-    numbers = st.integers(-9, 9).map(float)
-    row = st.lists(numbers, min_size=n, max_size=n)
-    return program(
-        draw(row),
-        draw(st.lists(row, min_size=r, max_size=r)),
-        "".join(draw(st.lists(st.sampled_from("<="), min_size=r, max_size=r))),
-        draw(st.lists(numbers, min_size=r, max_size=r)),
-    )
-
-
 def market_split(*, rows: int, size: int) -> BinaryProgram:
     """Split each of `rows` lists of numbers into halves at once: tiny, and hard for branch and cut.
 

@@ -11,7 +11,8 @@ from pins.errors import FileError, ProgramError
 from solvers.enumeration import Enumeration
 from solvers.files import write
 from solvers.program import BinaryProgram
-from tests.solvers.solver_cases import cardinality, integer_programs, program
+from tests.solvers.solver_cases import cardinality, program
+from verification.strategies import programs
 
 CBC = pulp.PULP_CBC_CMD.pulp_cbc_path
 EXAMPLES = [
@@ -43,7 +44,7 @@ def test_cbc_finds_the_same_optimum_in_the_file(
 
 
 @settings(max_examples=50, deadline=None)
-@given(instance=integer_programs())
+@given(instance=programs())
 def test_the_mps_reads_back(
     instance: BinaryProgram, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

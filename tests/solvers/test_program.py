@@ -9,7 +9,8 @@ from scipy import sparse
 
 from pins.errors import ProgramError
 from solvers.program import BinaryProgram, Sense
-from tests.solvers.solver_cases import cardinality, integer_programs, program
+from tests.solvers.solver_cases import cardinality, program
+from verification.strategies import programs
 
 ARGUMENTS: dict[str, Any] = {
     "objective": np.array([1.0, 2.0]),
@@ -55,7 +56,7 @@ def test_the_arrays_are_copies_and_read_only() -> None:
             array[0] = 7
 
 
-@given(integer_programs())
+@given(programs())
 def test_feasible_is_what_the_rows_say(instance: BinaryProgram) -> None:
     rows = instance.matrix.toarray()
     for bits in product([False, True], repeat=instance.size):

@@ -15,10 +15,10 @@ from tests.solvers.solver_cases import (
     cardinality,
     cardinality_programs,
     finite,
-    integer_programs,
     program,
     score_kinds,
 )
+from verification.strategies import programs
 
 
 @given(cardinality_programs(max_size=6), finite())
@@ -91,7 +91,7 @@ def test_the_wrong_sign_would_be_noticed() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(integer_programs())
+@given(programs())
 def test_optimality_conditions_of_the_relaxation(instance: BinaryProgram) -> None:
     result = Relaxation().solve(instance)
     assume(result.status is Status.OPTIMAL)

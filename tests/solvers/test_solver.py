@@ -15,9 +15,9 @@ from tests.solvers.solver_cases import (
     SOLVERS,
     cardinality,
     cardinality_programs,
-    integer_programs,
     program,
 )
+from verification.strategies import programs
 
 
 def name_of(solver: Solver) -> str:
@@ -31,7 +31,7 @@ each_general_solver = pytest.mark.parametrize("solver", GENERAL_SOLVERS, ids=nam
 # Derandomised, because a new defect of somebody else's solver should not stop an unrelated change.
 @each_general_solver
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(instance=integer_programs())
+@given(instance=programs())
 def test_the_point_is_in_the_optimal_set(solver: Solver, instance: BinaryProgram) -> None:
     result = solver.solve(instance)
     points = [point.tolist() for point in optimal_set(instance)]
