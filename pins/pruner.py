@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from pins.criteria import Criterion, Observation, Reads, find_criterion
 from pins.curvature import adam_second_moment, has_second_moment
-from pins.errors import ObservationError, OptimalityError, ParameterError
+from pins.errors import MaskError, ObservationError, OptimalityError, ParameterError
 from pins.masks import apply, count
 from pins.parameters import PrunableParameters, prunable_parameters
 from pins.schedules import Schedule, keep_count
@@ -133,8 +133,13 @@ class Pruner:
         """Go on where another pruner of the same model stood.
 
         Raises:
-            MaskError: the masks are of other parameters.
+            MaskError: the masks are of other parameters, or it is no state of a pruner.
         """
+        if missing := {"steps", "masks"} - state.keys():
+            raise MaskError(
+                f"load_state_dict() was given no {' and no '.join(sorted(missing))}: give what "
+                "state_dict() returned"
+            )
         apply(state["masks"], self.parameters)
         self.steps = int(state["steps"])
         self.masks = dict(state["masks"])

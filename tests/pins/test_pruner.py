@@ -534,3 +534,11 @@ def test_the_callback_sees_the_pruned_weights() -> None:
     pruner.step()
     assert seen == [[int((p != 0).sum()) for p in model.parameters()]]
     assert pruner.sparsity == 0.5
+
+
+def test_what_is_no_state_is_not_loaded() -> None:
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    pruner = Pruner(model, optimizer, "magnitude", OneShotSchedule(0.5))
+    with pytest.raises(MaskError, match="was given no masks and no steps: give what state_dict"):
+        pruner.load_state_dict({})
