@@ -28,7 +28,13 @@ from pins.parameters import prunable_parameters
 from pins.tasks import EncodedExamples, load_task
 from pins.training import training_steps
 from verification import plots
-from verification.loss_decrease import STEP_ALONE, Experiment, loss_changes
+from verification.loss_decrease import (
+    Experiment,
+    by_fraction,
+    loss_changes,
+    pins_lowers_most,
+    step_alone,
+)
 from verification.provenance import provenance
 from verification.real_model import MAX_LENGTH
 from verification.report import percent, signed
@@ -59,10 +65,11 @@ def measure(instance: Instance, seed: int) -> list[dict[str, Any]]:
     observed = experiment.observe(
         instance.model, fisher_rows=min(FISHER_ROWS, instance.rows), seed=seed
     )
-    loss, loss_unseen = experiment.losses()
+    start = experiment.losses()
+    changes = loss_changes(experiment, observed, list(CRITERIA), instance.fractions, start)
     return [
-        {"seed": seed, "loss": loss, "loss_unseen": loss_unseen, **asdict(change)}
-        for change in loss_changes(experiment, observed, list(CRITERIA), instance.fractions)
+        {"seed": seed, "loss": start.rows, "loss_unseen": start.unseen, **asdict(change)}
+        for change in changes
     ]
 
 
@@ -86,8 +93,8 @@ def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def table(document: Mapping[str, Any]) -> str:
     """The results as Markdown: measured change on the gradient's rows / on unseen rows."""
     rows = mean_over_seeds(document["rows"])
-    names = list(dict.fromkeys(r["criterion"] for r in rows if r["criterion"] != STEP_ALONE))
-    alone = next(row for row in rows if row["criterion"] == STEP_ALONE)
+    by, alone = by_fraction(rows), step_alone(rows)
+    names = list(next(iter(by.values())))
     seeds = sorted({row["seed"] for row in document["rows"]})
     losses = {row["seed"]: row["loss"] for row in document["rows"]}
     lines = [
@@ -102,8 +109,7 @@ def table(document: Mapping[str, Any]) -> str:
         "| pruned | pins predicts | " + " | ".join(names) + " |",
         "|---:" * (len(names) + 2) + "|",
     ]
-    for fraction in sorted({row["fraction"] for row in rows if row["fraction"] > 0}):
-        cells = {row["criterion"]: row for row in rows if row["fraction"] == fraction}
+    for fraction, cells in by.items():
         least = {f: min(c[f] for c in cells.values()) for f in ("measured", "measured_unseen")}
         shown = [
             " / ".join(
@@ -137,11 +143,11 @@ def scope(rows: Sequence[Mapping[str, Any]]) -> str:
     """At which fractions pins lowered the loss more than magnitude and sensitivity did."""
     held = []
     for field, where in (("measured", "the gradient's rows"), ("measured_unseen", "unseen rows")):
-        fractions = []
-        for fraction in sorted({row["fraction"] for row in rows if row["fraction"] > 0}):
-            cells = {row["criterion"]: row[field] for row in rows if row["fraction"] == fraction}
-            if cells["pins"] < min(cells["magnitude"], cells["sensitivity"]):
-                fractions.append(percent(fraction, 3))
+        fractions = [
+            percent(fraction, 3)
+            for fraction, cells in by_fraction(rows).items()
+            if pins_lowers_most(cells, field)
+        ]
         held.append(f"on {where} at {' and '.join(fractions) or 'no fraction tried'}")
     return f"`pins` lowered the loss more than magnitude and sensitivity {', '.join(held)}."
 

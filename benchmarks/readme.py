@@ -9,13 +9,12 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks.loss_decrease import table
+from benchmarks.loss_decrease import RESULTS, table
 from pins.files import write_text
 from verification.claims import ALL_CLAIMS
 from verification.demo_command import summary
 
 ROOT = Path(__file__).parents[1]
-RESULTS = Path(__file__).parent / "results"
 
 
 def claims() -> str:

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from pins.errors import PinsError
 
-DEMO_EXTRA = ("jinja2", "matplotlib", "transformers")  # what `pip install pins-pruning` leaves out
+# what `pip install pins-pruning` leaves out; transformers, too, but its module says so itself
+DEMO_EXTRA = ("jinja2", "matplotlib")
 
 SEEDS = 2**63 - 1  # the largest seed that torch and numpy both take
 
@@ -31,9 +32,6 @@ def main() -> None:
     """Run a command; an error PINS raises on purpose becomes one line and exit code 2."""
     try:
         app()
-    except PinsError as error:
-        print(f"pins: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
     except ModuleNotFoundError as error:
         if error.name not in DEMO_EXTRA:
             raise
@@ -46,8 +44,8 @@ def main() -> None:
         # the reader has gone (`pins verify | head`); keep the interpreter's own flush quiet
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (OSError, UnicodeError) as error:
-        # a path that the system or an encoding refuses, before PINS could ask about it
+    except (PinsError, OSError, UnicodeError) as error:
+        # the last two: a path that the system or an encoding refuses before PINS could ask
         print(f"pins: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
 

@@ -110,9 +110,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             if sorted(order) != names:
                 raise FileError(f"{path}: the order in its metadata does not name its tensors")
             return {name: file.get_tensor(name) for name in order}, metadata
+    except FileError:
+        raise
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        if isinstance(error, FileError):
-            raise
         raise FileError(f"{path} is not a whole safetensors file: {error}") from error
 
 

@@ -80,7 +80,7 @@ class Pruner:
         self._curvature = curvature
         self._on_decision = on_decision
         self._before: dict[str, Tensor] = {}
-        self._require_trained()
+        self._require_prunable()
         needs_curvature = Reads.CURVATURE in self.criterion.reads
         if needs_curvature and curvature is None and not has_second_moment(optimizer):
             raise ObservationError(
@@ -180,7 +180,8 @@ class Pruner:
         if self.schedule.decides(self.steps + 1):
             self._before = {name: p.detach().clone() for name, p in self.parameters.items()}
 
-    def _require_trained(self) -> None:
+    def _require_prunable(self) -> None:
+        """Each parameter once, trained by the optimiser."""
         names: dict[int, str] = {}
         for name, parameter in self.parameters.items():
             if (other := names.setdefault(id(parameter), name)) != name:

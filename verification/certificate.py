@@ -17,7 +17,7 @@ from pins.errors import CertificateError
 from pins.files import load_tensors, save_tensors, sha256, write_json
 from pins.masks import count, count_each
 from pins.optimality import Optimality, optimality
-from pins.selection import decide
+from pins.selection import decide, select
 from verification.regret import Violation, regret
 
 FORMAT = "pins-certificate"
@@ -61,7 +61,6 @@ def certify(
         ImportanceError, MaskError: scores that cannot be ranked, masks that do not fit.
     """
     keep, total = count(masks).kept, count(masks).total
-    best = decide(importance, keep)
     proof = optimality(importance, masks)
     claim: dict[str, Any] = {
         "statement": "optimal" if proof.holds else "regret",
@@ -73,16 +72,17 @@ def certify(
         ],
         "criterion": criterion,
     }
-    evidence: dict[str, Any] = {
-        "lambda": best.proof.dual_multiplier.hex(),
-        "counts": [each.kept for each in count_each({n: masks[n] for n in importance}).values()],
-    }
+    counts = [each.kept for each in count_each({n: masks[n] for n in importance}).values()]
+    evidence: dict[str, Any]
     if proof.holds:
-        by_index = all(torch.equal(mask, masks[name]) for name, mask in best.masks.items())
+        best = select(importance, keep)
+        by_index = all(torch.equal(mask, masks[name]) for name, mask in best.items())
         claim |= {"tie_rule": "lower-index" if by_index else "none", "unique": proof.unique}
+        evidence = {"lambda": proof.dual_multiplier.hex(), "counts": counts}
         evidence |= _dual_interval(proof)
     else:
         shortfall = regret(importance, masks)
+        evidence = {"lambda": shortfall.multiplier.hex(), "counts": counts}
         claim["regret"] = {
             "numerator": str(shortfall.exact.numerator),
             "denominator": str(shortfall.exact.denominator),

@@ -126,7 +126,7 @@ def run(settings: DemoSettings, folder: Path, progress: Progress) -> dict[str, A
     sparse_losses, decisions = training.sparse()
     sparse = it.evaluate()
     checked = _check(it, decisions[-1]["certificate"])
-    entries = _ledger(it, observed)
+    claims = _ledger(it, observed)
     classifier.save(folder / "model")
     return {
         "provenance": provenance(),
@@ -152,7 +152,7 @@ def run(settings: DemoSettings, folder: Path, progress: Progress) -> dict[str, A
         "last_decision": training.curve,
         "checker": checked,
         **compared,
-        "ledger": ledger.document(entries, Setting(seed=settings.seed)),
+        "ledger": claims,
         "seconds": seconds,
     }
 
@@ -267,9 +267,9 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
         observed = experiment.observe(
             f"{settings.model}, fine-tuned on {settings.task}", fisher_rows=64, seed=settings.seed
         )
-        before, before_unseen = experiment.losses()
+        start = experiment.losses()
         changes = []
-        for change in loss_changes(experiment, observed, criteria, settings.fractions):
+        for change in loss_changes(experiment, observed, criteria, settings.fractions, start):
             changes.append(asdict(change))
             advance()
     with it.phase("regret of each criterion", len(criteria)) as advance:
@@ -293,8 +293,8 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
     return observed, {
         "compared": {
             "rows": len(experiment.rows),
-            "loss": before,
-            "loss_unseen": before_unseen,
+            "loss": start.rows,
+            "loss_unseen": start.unseen,
             "learning_rate": observed.learning_rate,
         },
         "loss_changes": changes,
@@ -318,15 +318,16 @@ def _check(it: Run, certificate: str) -> dict[str, Any]:
     }
 
 
-def _ledger(it: Run, observed: RealModel) -> list[ledger.Entry]:
+def _ledger(it: Run, observed: RealModel) -> dict[str, Any]:
     setting = Setting(seed=it.settings.seed, real=observed)
     with it.phase("ledger of claims", len(ALL_CLAIMS)) as advance:
         entries = []
         for entry in ledger.run(ALL_CLAIMS, setting):
             entries.append(entry)
             advance()
-    write_json(ledger.document(entries, setting), it.folder / report.LEDGER)
-    return entries
+    document = ledger.document(entries, setting)
+    write_json(document, it.folder / report.LEDGER)
+    return document
 
 
 def _layers(pruner: Pruner) -> list[dict[str, Any]]:

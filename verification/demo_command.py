@@ -11,6 +11,7 @@ from rich.table import Table
 from pins.criteria import find_criterion
 from verification import report
 from verification.demo import DemoSettings, run
+from verification.loss_decrease import by_fraction
 from verification.report import count, percent, signed
 
 
@@ -61,8 +62,8 @@ def summary(results: Mapping[str, Any]) -> list[str]:
 
 def loss_table(results: Mapping[str, Any]) -> Table:
     """Measured change of the loss by one decision, by fraction and criterion, beside pins' own."""
-    rows = [row for row in results["loss_changes"] if row["fraction"] > 0]
-    names = list(dict.fromkeys(row["criterion"] for row in rows))
+    by = by_fraction(results["loss_changes"])
+    names = list(next(iter(by.values())))
     table = Table(
         title="Loss change of one decision from the dense weights",
         caption=f"measured on the {results['compared']['rows']} rows of the gradient, where the "
@@ -72,8 +73,7 @@ def loss_table(results: Mapping[str, Any]) -> Table:
     )
     for heading in ("pruned", "pins\npredicts", *names):
         table.add_column(heading, justify="right")
-    for fraction in sorted({row["fraction"] for row in rows}):
-        cells = {row["criterion"]: row for row in rows if row["fraction"] == fraction}
+    for fraction, cells in by.items():
         measured = [signed(cells[name]["measured"]) for name in names]
         table.add_row(percent(fraction, 2), signed(cells["pins"]["predicted"]), *measured)
     return table

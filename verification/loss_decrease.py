@@ -9,6 +9,7 @@ near θ; how near, this table shows.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,13 @@ class LossChange:
     measured_unseen: float
 
 
+class Losses(NamedTuple):
+    """Mean losses of a model as it stands: on the gradient's rows, and on unseen ones."""
+
+    rows: float
+    unseen: float
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A model at θ, and the rows on which its loss is looked at."""
@@ -72,9 +80,9 @@ class Experiment:
             curvature=empirical_fisher(self.parameters, losses),
         )
 
-    def losses(self) -> tuple[float, float]:
+    def losses(self) -> Losses:
         """The loss on the gradient's rows and on unseen ones, as the model stands."""
-        return (
+        return Losses(
             evaluate(self.model, self.rows.batches(EVALUATION_BATCH)).loss,
             evaluate(self.model, self.unseen.batches(EVALUATION_BATCH)).loss,
         )
@@ -85,6 +93,7 @@ def loss_changes(
     observed: RealModel,
     criteria: Sequence[str],
     fractions: Sequence[float],
+    start: Losses,
 ) -> Iterator[LossChange]:
     """One row for the step alone, then one per criterion and fraction; the weights come back.
 
@@ -93,11 +102,11 @@ def loss_changes(
         observed: what `experiment.observe` saw there.
         criteria: names of criteria.
         fractions: of the prunable weights to prune in one decision, each from θ.
+        start: `experiment.losses()` at θ.
     """
     first, second = _models(observed)
     total = sum(weight.numel() for weight in observed.before.values())
     with _restored(experiment.parameters):
-        start = experiment.losses()
         everything = {
             name: torch.ones_like(w, dtype=torch.bool) for name, w in observed.before.items()
         }
@@ -113,8 +122,8 @@ def loss_changes(
                 pruned=total - kept,
                 predicted=first.predicted_change(masks),
                 predicted_second_order=second.predicted_change(masks),
-                measured=now[0] - start[0],
-                measured_unseen=now[1] - start[1],
+                measured=now.rows - start.rows,
+                measured_unseen=now.unseen - start.unseen,
             )
 
         yield measure(STEP_ALONE, 0.0, everything)
@@ -123,6 +132,28 @@ def loss_changes(
             for fraction in fractions:
                 masks = select(importance, keep_count(fraction, total))
                 yield measure(criterion, fraction, masks)
+
+
+Row = Mapping[str, Any]  # a LossChange as JSON values, as results files hold it
+
+
+def by_fraction(rows: Sequence[Row]) -> dict[float, dict[str, Row]]:
+    """Fraction, ascending → criterion → its row; the step alone, which prunes nothing, left out."""
+    pruned = sorted((row for row in rows if row["fraction"] > 0), key=lambda row: row["fraction"])
+    table: dict[float, dict[str, Row]] = {}
+    for row in pruned:
+        table.setdefault(row["fraction"], {})[row["criterion"]] = row
+    return table
+
+
+def step_alone(rows: Sequence[Row]) -> Row:
+    """The row of the step without a mask."""
+    return next(row for row in rows if row["criterion"] == STEP_ALONE)
+
+
+def pins_lowers_most(cells: Mapping[str, Row], field: str) -> bool:
+    """The paper's claim at one fraction: pins lowers the loss more than magnitude, sensitivity."""
+    return bool(cells["pins"][field] < min(cells[n][field] for n in ("magnitude", "sensitivity")))
 
 
 def _models(observed: RealModel) -> tuple[FirstOrderModel, DiagonalSecondOrderModel]:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pins.errors import FileError
 from pins.files import require_replaceable, write_json, write_text
 from verification import plots
-from verification.loss_decrease import STEP_ALONE
+from verification.loss_decrease import Row, by_fraction, pins_lowers_most, step_alone
 
 FORMAT = "pins-report"
 RESULTS = "results.json"
@@ -115,35 +115,27 @@ def count(value: int) -> str:
 
 def _loss_table(results: Mapping[str, Any]) -> dict[str, Any]:
     """Fractions down, criteria across; the lowest measured change of each line is marked."""
-    changes = [row for row in results["loss_changes"] if row["criterion"] != STEP_ALONE]
-    alone = next(row for row in results["loss_changes"] if row["criterion"] == STEP_ALONE)
-    criteria = list(dict.fromkeys(row["criterion"] for row in changes))
     lines = []
-    for fraction in sorted({row["fraction"] for row in changes}):
-        cells = {row["criterion"]: row for row in changes if row["fraction"] == fraction}
+    for fraction, cells in by_fraction(results["loss_changes"]).items():
         best = min(row["measured"] for row in cells.values())
         lines.append(
             {
                 "fraction": fraction,
-                "pruned": next(iter(cells.values()))["pruned"],
-                "cells": [
-                    {**cells[name], "best": cells[name]["measured"] == best} for name in criteria
-                ],
+                "pruned": cells["pins"]["pruned"],
+                "cells": [{**row, "best": row["measured"] == best} for row in cells.values()],
             }
         )
-    return {"criteria": criteria, "lines": lines, "alone": alone}
+    return {
+        "criteria": [cell["criterion"] for cell in lines[0]["cells"]],
+        "lines": lines,
+        "alone": step_alone(results["loss_changes"]),
+    }
 
 
 def _scope(results: Mapping[str, Any]) -> dict[str, Any]:
     """Where the signed optimum of the linear model lowered the real loss most, and where not."""
-    table = _loss_table(results)
-    best_at, broken = [], None
-    for line in table["lines"]:
-        cells = {cell["criterion"]: cell for cell in line["cells"]}
-        if cells["pins"]["measured"] < min(
-            cells[name]["measured"] for name in ("magnitude", "sensitivity")
-        ):
-            best_at.append({"fraction": line["fraction"], **cells["pins"]})
-        elif broken is None:
-            broken = {"fraction": line["fraction"], **cells["pins"]}
-    return {"best_at": best_at, "broken": broken}
+    best_at: list[Row] = []
+    broken: list[Row] = []
+    for cells in by_fraction(results["loss_changes"]).values():
+        (best_at if pins_lowers_most(cells, "measured") else broken).append(cells["pins"])
+    return {"best_at": best_at, "broken": broken[0] if broken else None}

@@ -34,7 +34,7 @@ def observed(experiment: Experiment) -> RealModel:
 
 @pytest.fixture(scope="module")
 def changes(experiment: Experiment, observed: RealModel) -> list[LossChange]:
-    return list(loss_changes(experiment, observed, list(CRITERIA), FRACTIONS))
+    return list(loss_changes(experiment, observed, list(CRITERIA), FRACTIONS, experiment.losses()))
 
 
 def test_every_criterion_prunes_exactly_as_many(changes: list[LossChange]) -> None:
@@ -63,7 +63,7 @@ def test_the_weights_come_back_even_after_an_error(
     experiment: Experiment, observed: RealModel
 ) -> None:
     before = {name: p.detach().clone() for name, p in experiment.parameters.items()}
-    measuring = loss_changes(experiment, observed, ["pins"], (0.5,))
+    measuring = loss_changes(experiment, observed, ["pins"], (0.5,), experiment.losses())
     next(measuring)
     changed = [not torch.equal(before[n], p) for n, p in experiment.parameters.items()]
     assert any(changed)
