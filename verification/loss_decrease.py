@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pins.batches import Encoded
 from pins.curvature import empirical_fisher
 from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
 from pins.masks import apply, count
 from pins.schedules import keep_count
 from pins.selection import select
-from pins.tasks import EncodedExamples
 from pins.training import evaluate, loss_gradient, per_example_losses
 from verification.real_model import LEARNING_RATE, RealModel
 
@@ -63,8 +63,8 @@ class Experiment:
 
     model: nn.Module
     parameters: Mapping[str, nn.Parameter]
-    rows: EncodedExamples
-    unseen: EncodedExamples
+    rows: Encoded
+    unseen: Encoded
     learning_rate: float = LEARNING_RATE
 
     def observe(self, description: str, *, fisher_rows: int, seed: int) -> RealModel:

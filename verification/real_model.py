@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pins.criteria import Observation, Reads, find_criterion
 from pins.errors import ObservationError
-from pins.huggingface import load_classifier
+from pins.huggingface import load_model
 from pins.parameters import prunable_parameters
-from pins.tasks import EncodedExamples, load_task
+from pins.tasks import load_task
 from pins.training import loss_gradient
 
 MAX_LENGTH = 64  # tokens of a row
@@ -89,8 +89,10 @@ def observe(model: str, *, task: str = "stdlib-docs", rows: int = 32, seed: int 
         ModelError, TaskError: the model or the task is not there.
     """
     loaded_task = load_task(task)
-    classifier = load_classifier(model, loaded_task.labels, seed=seed)
-    examples = EncodedExamples.encode(loaded_task.train, classifier.tokenizer, MAX_LENGTH)
+    classifier = load_model(model, loaded_task.heads, loaded_task.labels, seed=seed)
+    examples = loaded_task.encode(
+        loaded_task.train, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True
+    )
     drawn = examples.sample(rows, torch.Generator().manual_seed(seed))
     parameters = prunable_parameters(classifier.model).parameters
     gradient = loss_gradient(classifier.model, drawn.batches(rows), parameters)

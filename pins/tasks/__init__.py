@@ -1,14 +1,15 @@
-"""Tasks: labelled text, its classes and its split into training and test rows."""
+"""Tasks: rows, the head that a model needs for them, the metric that judges it."""
 
-from pins.tasks.batches import Batch, EncodedExamples
 from pins.tasks.registry import TASKS, load_task
+from pins.tasks.task import Recipe, Scores, Task
 from pins.tasks.text_classification import Example, TextClassification
 
 __all__ = [
     "TASKS",
-    "Batch",
-    "EncodedExamples",
     "Example",
+    "Recipe",
+    "Scores",
+    "Task",
     "TextClassification",
     "load_task",
 ]

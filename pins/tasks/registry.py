@@ -1,22 +1,30 @@
 """The tasks by name. To add one: a module that loads it, and a row here."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from pins.errors import TaskError
 from pins.tasks import stdlib_docs
-from pins.tasks.text_classification import TextClassification
+from pins.tasks.task import Task
 
-TASKS: Mapping[str, Callable[[], TextClassification]] = {
+# a folder with the original files, or None: the hub, or whatever needs no data
+Loader = Callable[[Path | None], Task]
+
+TASKS: Mapping[str, Loader] = {
     stdlib_docs.NAME: stdlib_docs.load,
 }
 
 
-def load_task(name: str) -> TextClassification:
+def load_task(name: str, data: Path | None = None) -> Task:
     """The task of that name.
 
+    Args:
+        name: of `TASKS`.
+        data: the folder with its original files; default: the Hugging Face hub.
+
     Raises:
-        TaskError: there is none, or its data is missing.
+        TaskError: there is none, or its data is missing, torn or malformed.
     """
     if name not in TASKS:
         raise TaskError(f"there is no task {name!r}: choose one of {', '.join(TASKS)}")
-    return TASKS[name]()
+    return TASKS[name](data)

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pins.errors import TaskError
+from pins.tasks.task import Recipe
 from pins.tasks.text_classification import Example, TextClassification
 
 NAME = "stdlib-docs"
 CLASSES = 12  # the largest packages
 MIN_LENGTH = 40  # characters; shorter docstrings say too little
 TEST_PERCENT = 20
+RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=2e-4, max_length=64)
 NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages"}
 
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -65,6 +67,8 @@ def load(library: Path | None = None) -> TextClassification:
         labels=tuple(labels),
         train=tuple(example for example, test in rows if not test),
         test=tuple(example for example, test in rows if test),
+        recipe=RECIPE,
+        digests={"rows": hashlib.sha256(repr(rows).encode()).hexdigest()},
     )
 
 

@@ -1,30 +1,82 @@
-"""A text-classification task: one text, one of C classes."""
+"""Text classification and scoring: one text or two, one of C classes or a number."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from pins.batches import Encoded, Feature
+from pins.heads import CLASSIFICATION, REGRESSION, Head
+from pins.tasks.metrics import METRICS
+from pins.tasks.task import Scores, Task
+from pins.training import outputs
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row: a text and the number of its class."""
+    """One row: a text or a pair of texts, and the number of its class or its score."""
 
     text: str
-    label: int
+    label: float  # an int, where it is a class
+    second: str | None = None
 
 
-@dataclass(frozen=True)
-class TextClassification:
-    """The rows of a task, split once and for all.
+@dataclass(frozen=True, kw_only=True)
+class TextClassification(Task):
+    """A task whose rows are `Example`s; without `labels` it is a regression.
 
     Attributes:
-        name: as on the command line.
-        question: what is asked of each text.
-        labels: names of the classes; a row's label is an index into them.
-        train: rows to learn from.
-        test: rows never seen in training.
+        metrics: names of `METRICS`, the headline among them.
     """
 
-    name: str
-    question: str
-    labels: tuple[str, ...]
-    train: tuple[Example, ...] = field(repr=False)
-    test: tuple[Example, ...] = field(repr=False)
+    train: Sequence[Example] = field(repr=False)
+    test: Sequence[Example] = field(repr=False)
+    metric: str = "accuracy"
+    metrics: tuple[str, ...] = ("accuracy",)
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Classification with labels, regression without."""
+        return (CLASSIFICATION if self.labels else REGRESSION,)
+
+    def encode(
+        self, rows: Sequence[Example], tokenizer: Any, max_length: int, head: Head, *, train: bool
+    ) -> Encoded:
+        """As `encode_texts`; the same for training and for evaluation."""
+        return encode_texts(rows, tokenizer, max_length)
+
+    def evaluate(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        encoded: Encoded,
+        head: Head,
+        *,
+        batch_size: int,
+    ) -> Scores:
+        """The metrics and the mean loss over all rows."""
+        predictions, targets, loss = [], [], 0.0
+        for rows, batch, output in outputs(model, encoded, batch_size):
+            logits = output.logits.float()
+            predictions.append((logits.argmax(-1) if self.labels else logits.squeeze(-1)).cpu())
+            targets.append(batch["labels"].cpu())
+            loss += output.loss.item() * len(rows)
+        predicted, right = torch.cat(predictions), torch.cat(targets)
+        scores = {name: METRICS[name](predicted, right).item() for name in self.metrics}
+        return {**scores, "loss": loss / len(encoded)}
+
+
+def encode_texts(rows: Sequence[Example], tokenizer: Any, max_length: int) -> Encoded:
+    """The texts, cut to `max_length` tokens (of a pair, the longer one first), and their labels."""
+    texts: list[list[str | None]] = [[row.text for row in rows]]
+    if any(row.second is not None for row in rows):
+        texts.append([row.second for row in rows])
+    encoded = tokenizer(*texts, truncation=True, max_length=max_length) if rows else {}
+    features: list[Feature] = [
+        {**{name: tuple(column[at]) for name, column in encoded.items()}, "labels": row.label}
+        for at, row in enumerate(rows)
+    ]
+    padding = getattr(tokenizer, "pad_token_id", None)
+    return Encoded(tuple(features), fill={"input_ids": 0 if padding is None else padding})

@@ -1,6 +1,6 @@
 """Small networks, data and loops for the tests; the classifiers look like those of transformers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pins.tasks import Batch, EncodedExamples
+from pins.batches import Batch, Encoded
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "mask", "keeps", "k", "weights")
 
@@ -42,18 +42,23 @@ class BagClassifier(nn.Module):
         return Output(nn.functional.cross_entropy(logits, labels), logits)
 
 
-def examples(*, rows: int = 10, words: int = 12, labels: int = 3) -> EncodedExamples:
+def encoded(rows: Sequence[Sequence[int]], labels: Sequence[int], padding: int = 0) -> Encoded:
+    """Rows of tokens with a label each, as a tokenizer's."""
+    return Encoded(
+        tuple(
+            {"input_ids": tuple(row), "attention_mask": (1,) * len(row), "labels": label}
+            for row, label in zip(rows, labels, strict=True)
+        ),
+        fill={"input_ids": padding},
+    )
+
+
+def examples(*, rows: int = 10, words: int = 12, labels: int = 3) -> Encoded:
     """Rows of 1 to 5 tokens, none of them the padding."""
     generator = torch.Generator().manual_seed(1)
     lengths = torch.randint(1, 6, (rows,), generator=generator).tolist()
-    return EncodedExamples(
-        tokens=tuple(
-            tuple(torch.randint(1, words, (length,), generator=generator).tolist())
-            for length in lengths
-        ),
-        labels=tuple(torch.randint(0, labels, (rows,), generator=generator).tolist()),
-        padding=0,
-    )
+    tokens = [torch.randint(1, words, (n,), generator=generator).tolist() for n in lengths]
+    return encoded(tokens, torch.randint(0, labels, (rows,), generator=generator).tolist())
 
 
 def perceptron(*, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Sequential:

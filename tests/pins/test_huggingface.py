@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from pins import huggingface
 from pins.errors import ModelError
 from pins.files import sha256
-from pins.huggingface import DEMO_MODEL, DEMO_PACKAGE, load_classifier, locate
+from pins.heads import CLASSIFICATION
+from pins.huggingface import DEMO_MODEL, DEMO_PACKAGE, load_model, locate
 from pins.parameters import prunable_parameters
 from tests.pins.networks import save_tiny_bert, tiny_batch
 
@@ -49,7 +50,7 @@ def test_a_folder_is_its_own_location(saved: Path) -> None:
 
 
 def test_a_classifier_on_a_pretrained_encoder(saved: Path) -> None:
-    classifier = load_classifier(str(saved), LABELS, seed=0)
+    classifier = load_model(str(saved), (CLASSIFICATION,), LABELS, seed=0)
     model: Any = classifier.model
     assert classifier.folder == saved
     assert model.config.id2label == {0: "no", 1: "yes", 2: "maybe"}
@@ -66,7 +67,7 @@ def test_a_classifier_on_a_pretrained_encoder(saved: Path) -> None:
 def test_the_head_is_drawn_from_the_seed(saved: Path) -> None:
     heads = []
     for seed in (0, 0, 1):
-        model: Any = load_classifier(str(saved), LABELS, seed=seed).model
+        model: Any = load_model(str(saved), (CLASSIFICATION,), LABELS, seed=seed).model
         heads.append(model.classifier.weight)
         torch.rand(3)  # what was drawn before does not matter
     assert torch.equal(heads[0], heads[1])
@@ -74,9 +75,9 @@ def test_the_head_is_drawn_from_the_seed(saved: Path) -> None:
 
 
 def test_a_saved_classifier_is_loaded_again_with_its_head(saved: Path, tmp_path: Path) -> None:
-    first = load_classifier(str(saved), LABELS, seed=0)
+    first = load_model(str(saved), (CLASSIFICATION,), LABELS, seed=0)
     first.save(tmp_path / "again")
-    second: Any = load_classifier(str(tmp_path / "again"), LABELS, seed=1)
+    second: Any = load_model(str(tmp_path / "again"), (CLASSIFICATION,), LABELS, seed=1)
     model: Any = first.model
     assert torch.equal(second.model.classifier.weight, model.classifier.weight)
     assert second.tokenizer(["mask"])["input_ids"] == first.tokenizer(["mask"])["input_ids"]
@@ -87,7 +88,7 @@ def test_loading_leaves_what_transformers_prints_as_it_was(saved: Path) -> None:
     transformers = pytest.importorskip("transformers")
     verbosity = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
-    load_classifier(str(saved), LABELS, seed=0)
+    load_model(str(saved), (CLASSIFICATION,), LABELS, seed=0)
     assert transformers.logging.get_verbosity() == verbosity
     assert transformers.logging.is_progress_bar_enabled() == bars
 
@@ -105,7 +106,7 @@ def test_the_digest_of_a_known_model_is_checked(
     ):
         locate(str(saved))
     with pytest.raises(ModelError, match="it is another or a damaged file"):
-        load_classifier(str(saved), LABELS, seed=0)
+        load_model(str(saved), (CLASSIFICATION,), LABELS, seed=0)
 
 
 def dict_of_digests() -> dict[str, str]:
@@ -117,7 +118,7 @@ def test_a_folder_without_safetensors_is_refused(folder: Path) -> None:
     with pytest.raises(
         ModelError, match=r"bert holds no model\.safetensors: give a model saved as safetensors"
     ):
-        load_classifier(str(folder), LABELS, seed=0)
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
 
 def test_weights_in_several_files_are_found_by_their_index(folder: Path) -> None:
@@ -126,13 +127,13 @@ def test_weights_in_several_files_are_found_by_their_index(folder: Path) -> None
     (folder / "model.safetensors").unlink(missing_ok=True)
     assert (folder / "model.safetensors.index.json").is_file()
     assert locate(str(folder)) == folder
-    load_classifier(str(folder), LABELS, seed=0)
+    load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
 
 def test_a_folder_without_a_configuration_is_refused(folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(ModelError, match=r"model '.*bert' in .*bert does not load: \S"):
-        load_classifier(str(folder), LABELS, seed=0)
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
 
 def test_a_folder_without_a_vocabulary_is_refused(folder: Path) -> None:
@@ -140,13 +141,13 @@ def test_a_folder_without_a_vocabulary_is_refused(folder: Path) -> None:
     for name in ("tokenizer.json", "vocab.txt"):
         (folder / name).unlink()
     with pytest.raises(ModelError, match="tokenizer"):
-        load_classifier(str(folder), LABELS, seed=0)
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
 
 def test_a_configuration_that_is_no_json_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text("{")
     with pytest.raises(ModelError, match="not a valid JSON"):
-        load_classifier(str(folder), LABELS, seed=0)
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
 
 @pytest.mark.parametrize("kept", [-100, 5, 0])
@@ -154,7 +155,7 @@ def test_weights_that_are_not_whole_are_refused(folder: Path, kept: int) -> None
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
     with pytest.raises(ModelError, match="does not load"):
-        load_classifier(str(folder), LABELS, seed=0)
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
 
 @pytest.mark.usefixtures("offline")
@@ -187,7 +188,7 @@ def test_without_transformers_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)  # as Python marks what is not there
     with pytest.raises(ModelError, match="transformers is not installed: install the extra 'demo'"):
-        load_classifier(str(saved), LABELS, seed=0)
+        load_model(str(saved), (CLASSIFICATION,), LABELS, seed=0)
 
 
 @pytest.mark.model
@@ -201,7 +202,7 @@ def test_the_demo_model_is_the_one_that_its_digest_names() -> None:
 @needs_demo_model
 def test_the_demo_model_loads_and_has_six_layers_to_prune() -> None:
     pytest.importorskip("transformers")
-    classifier = load_classifier(DEMO_MODEL, LABELS, seed=0)
+    classifier = load_model(DEMO_MODEL, (CLASSIFICATION,), LABELS, seed=0)
     found = prunable_parameters(classifier.model)
     # six layers of 4 square matrices and two to and from the inner width
     assert found.total == 6 * (4 * 384 * 384 + 2 * 384 * 1536)

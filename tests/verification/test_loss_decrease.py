@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from pins.criteria import CRITERIA
-from pins.huggingface import load_classifier
+from pins.heads import CLASSIFICATION
+from pins.huggingface import load_model
 from pins.parameters import prunable_parameters
-from pins.tasks import EncodedExamples, Example
+from pins.tasks.text_classification import Example, encode_texts
 from verification.loss_decrease import STEP_ALONE, Experiment, LossChange, loss_changes
 from verification.real_model import RealModel
 
@@ -15,9 +16,9 @@ FRACTIONS = (0.01, 0.5)
 
 @pytest.fixture(scope="module")
 def experiment(tiny_model: Path) -> Experiment:
-    classifier = load_classifier(str(tiny_model), ("a", "b", "c"), seed=0)
+    classifier = load_model(str(tiny_model), (CLASSIFICATION,), ("a", "b", "c"), seed=0)
     examples = [Example("return the value of a list", 0), Example("class and method", 1)] * 4
-    encoded = EncodedExamples.encode(examples, classifier.tokenizer, 16)
+    encoded = encode_texts(examples, classifier.tokenizer, 16)
     model = classifier.model.double()  # so that changes of 1e-8 can be told from rounding
     return Experiment(
         model=model,

@@ -34,7 +34,7 @@ def rows(task: TextClassification) -> dict[str, set[str]]:
     """Texts by label."""
     found: dict[str, set[str]] = {label: set() for label in task.labels}
     for example in (*task.train, *task.test):
-        found[task.labels[example.label]].add(example.text)
+        found[task.labels[int(example.label)]].add(example.text)
     return found
 
 
