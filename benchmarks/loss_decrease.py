@@ -25,6 +25,7 @@ from pins.errors import FileError, PinsError
 from pins.files import write_json, write_text
 from pins.huggingface import load_model
 from pins.parameters import prunable_parameters
+from pins.provenance import provenance
 from pins.tasks import load_task
 from pins.training import training_steps
 from verification import plots
@@ -35,7 +36,6 @@ from verification.loss_decrease import (
     pins_lowers_most,
     step_alone,
 )
-from verification.provenance import provenance
 from verification.real_model import MAX_LENGTH
 from verification.report import percent, signed
 

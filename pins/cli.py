@@ -7,12 +7,16 @@ Exit codes: 0 done, proved, or every claim holds · 1 refuted, or a claim does n
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from pins.errors import PinsError
+from pins.options import prune_signature
+
+if TYPE_CHECKING:
+    from pins.constraints import Constraint
 
 # what `pip install pins-pruning` leaves out; transformers, too, but its module says so itself
 DEMO_EXTRA = ("jinja2", "matplotlib")
@@ -67,6 +71,56 @@ def _options(
     pass
 
 
+def prune(
+    config: Path | None = None, out: Path | None = None, resume: bool = False, **settings: Any
+) -> None:
+    """Prune a model while it is fine-tuned, with self-regularisation; write a model that loads."""
+    from pins.prune_command import run_prune
+    from verification.certificate import certify_files, summary
+
+    def certify_run(
+        scores: Path, mask: Path, certificate: Path, constraint: "Constraint", criterion: str
+    ) -> str:
+        certificate.unlink(missing_ok=True)  # of a run that was stopped here
+        return summary(
+            certify_files(scores, certificate, keep=constraint, mask=mask, criterion=criterion)
+        )
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    if out is not None:
+        given["out"] = out
+    raise typer.Exit(run_prune(Console(), given, config=config, resume=resume, certify=certify_run))
+
+
+prune.__signature__ = prune_signature()  # type: ignore[attr-defined]
+app.command()(prune)
+
+
+@app.command()
+def pack(
+    model: Annotated[Path, typer.Argument(help="Folder of a pruned model.")],
+    mask: Annotated[
+        Path | None, typer.Option(help="Its masks; default: masks.safetensors in the folder.")
+    ] = None,
+) -> None:
+    """Write packed.safetensors beside a model: a bit a weight, and the kept values."""
+    from pins import masks, packed
+
+    file = packed.pack_folder(model, masks.load(mask or model / "masks.safetensors"))
+    typer.echo(f"{file}: {file.stat().st_size:,} bytes")
+
+
+@app.command()
+def unpack(
+    model: Annotated[Path, typer.Argument(help="Folder with packed.safetensors.")],
+    out: Annotated[Path, typer.Option(help="New folder for the dense model.")],
+) -> None:
+    """Write the model back from its packed form, bit for bit."""
+    from pins import packed
+
+    typer.echo(packed.unpack_folder(model, out))
+
+
 @app.command()
 def certify(
     scores: Annotated[Path, typer.Argument(help="Importance scores, a safetensors file.")],
@@ -78,11 +132,26 @@ def certify(
     criterion: Annotated[
         str | None, typer.Option(help="How the scores were made; stated in the claim, not checked.")
     ] = None,
+    scope: Annotated[
+        Literal["global", "tensor"],
+        typer.Option(help="Masks to compare with: all, or those with as many in each tensor."),
+    ] = "global",
+    minimum_kept: Annotated[
+        float, typer.Option(help="Only masks that keep this ratio of each tensor at least.")
+    ] = 0.0,
 ) -> None:
     """Certify a mask: that it is optimal for the scores, or by exactly how much it is not."""
+    from pins.scope import Scope
     from verification.certificate import certify_files, summary
 
-    document = certify_files(scores, out, keep=keep, mask=mask, criterion=criterion)
+    document = certify_files(
+        scores,
+        out,
+        keep=keep,
+        scope=Scope(by_tensor=scope == "tensor", minimum_kept=minimum_kept),
+        mask=mask,
+        criterion=criterion,
+    )
     typer.echo(f"{out}: the mask {summary(document)}")
 
 

@@ -14,7 +14,10 @@ PinsError
 ├── ClaimError         a ledger that cannot be run as asked
 ├── FileError          a file that cannot be read or may not be written
 ├── ModelError         a model that is missing or is not the one asked for
-└── TaskError          task data that is missing or malformed
+├── TaskError          task data that is missing or malformed
+├── DeviceError        a device or a precision that is not there
+├── SettingError       a setting of a run that makes no sense
+└── CheckpointError    a checkpoint that is torn, or of another run
 
 A message says what was called, what came, and what to do.
 """
@@ -78,3 +81,15 @@ class ModelError(PinsError, RuntimeError):
 
 class TaskError(PinsError, ValueError):
     """Task data that is missing or malformed."""
+
+
+class DeviceError(PinsError, ValueError):
+    """A device or a precision that is not there."""
+
+
+class SettingError(PinsError, ValueError):
+    """A setting of a run that makes no sense."""
+
+
+class CheckpointError(PinsError, RuntimeError):
+    """A checkpoint that is torn, or of another run."""

@@ -79,12 +79,12 @@ def prunable_parameters(
                 left_out[name] = f"{own} of {type(module).__name__}"
             elif pattern is not None and not pattern.search(name):
                 left_out[name] = f"does not match {include!r}"
+            elif id(parameter) in other_use:
+                left_out[name] = f"tied to {other_use[id(parameter)]}"
             elif pattern is None and id(parameter) not in inside_base:
                 left_out[name] = "task head"
             elif pattern is None and (match := re.search(LEFT_OUT_NAMES, name)):
                 left_out[name] = match.group(2)
-            elif id(parameter) in other_use:
-                left_out[name] = f"tied to {other_use[id(parameter)]}"
             elif id(parameter) in taken:
                 left_out[name] = f"tied to {taken[id(parameter)]}, counted there"
             elif parameter.requires_grad:

@@ -15,13 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pins.constraints import Constraint
 from pins.criteria import Criterion, Observation, Reads, find_criterion
 from pins.curvature import adam_second_moment, has_second_moment
 from pins.errors import MaskError, ObservationError, OptimalityError, ParameterError
 from pins.masks import apply, count
+from pins.optimality import require_same_tensors
 from pins.parameters import PrunableParameters, prunable_parameters
-from pins.schedules import Schedule, keep_count
+from pins.schedules import Schedule
+from pins.scope import Scope
 from pins.selection import Decision, decide
+from pins.smoothing import NoSmoothing, Smoothing
 
 OnDecision = Callable[[int, dict[str, Tensor], Decision], None]
 CurvatureSource = Callable[[], Mapping[str, Tensor]]
@@ -33,8 +37,11 @@ class Pruner:
     At a step of the schedule it scores all prunable weights as they stand after the optimiser's
     step, solves the program for exactly k kept weights, proves the solution and applies it. Between
     decisions pruned weights are set back to zero after each step; what a decision keeps again
-    starts from its value after that step. Gradient accumulation and clipping need nothing special:
-    the scores see the gradient that the optimiser used.
+    starts from its value after that step.
+
+    Gradient accumulation, clipping, autocast and `torch.compile` need nothing special: the scores
+    see the gradient that the optimiser used. A step that the optimiser did not take because a
+    gradient overflowed (`GradScaler`) gives no scores; a decision due at it is taken at the next.
     """
 
     def __init__(
@@ -45,6 +52,8 @@ class Pruner:
         schedule: Schedule,
         *,
         parameters: Mapping[str, nn.Parameter] | PrunableParameters | None = None,
+        smoothing: Smoothing | None = None,
+        scope: Scope | None = None,
         curvature: CurvatureSource | None = None,
         on_decision: OnDecision | None = None,
     ) -> None:
@@ -56,6 +65,9 @@ class Pruner:
             criterion: a name of `pins.CRITERIA`, or a criterion.
             schedule: when to decide and how many weights to keep.
             parameters: the weights to prune by name; default `prunable_parameters(model)`.
+            smoothing: average the scores of the steps between decisions; default: a decision sees
+                the scores of its own step.
+            scope: which masks are allowed beside the number of ones; default: any.
             curvature: called at each decision for h by name; default AdamW's second moment.
             on_decision: called with (step, importance, decision) after each decision.
 
@@ -72,7 +84,10 @@ class Pruner:
         self.parameters = dict(parameters)
         self.criterion = find_criterion(criterion) if isinstance(criterion, str) else criterion
         self.schedule = schedule
+        self.smoothing = smoothing or NoSmoothing()
+        self.scope = scope or Scope()
         self.steps = 0
+        self.decision: Decision | None = None
         self.masks = {
             name: torch.ones_like(p, dtype=torch.bool) for name, p in self.parameters.items()
         }
@@ -80,6 +95,8 @@ class Pruner:
         self._curvature = curvature
         self._on_decision = on_decision
         self._before: dict[str, Tensor] = {}
+        self._stepped = False  # whether the optimiser took a step since the last call of step()
+        self._due = False  # whether a decision waits for a step that the optimiser takes
         self._require_prunable()
         needs_curvature = Reads.CURVATURE in self.criterion.reads
         if needs_curvature and curvature is None and not has_second_moment(optimizer):
@@ -88,6 +105,7 @@ class Pruner:
                 f"{type(optimizer).__name__} keeps none: use AdamW, or give curvature= a "
                 "function that returns one (see pins.empirical_fisher)"
             )
+        optimizer.register_step_post_hook(self._remember_step)
         if Reads.BEFORE in self.criterion.reads:
             optimizer.register_step_pre_hook(self._remember_before)
 
@@ -101,6 +119,11 @@ class Pruner:
         """1 − kept ratio of the masks in force, counted."""
         return count(self.masks).sparsity
 
+    @property
+    def finished(self) -> bool:
+        """Whether the last decision of the schedule was taken."""
+        return self.steps >= self.schedule.last and not self._due
+
     def step(self) -> Decision | None:
         """After `optimizer.step()`, before `zero_grad()`: decide when it is time, keep zeros.
 
@@ -108,26 +131,35 @@ class Pruner:
             The decision, with its proof, when one was taken.
 
         Raises:
-            ObservationError: there is no gradient; was `zero_grad()` called first?
+            ObservationError: there is no gradient (was `zero_grad()` called first?), or the
+                optimiser took no step.
             ImportanceError: a score is NaN or infinite.
         """
+        # what reads nothing of a step needs none
+        taken, self._stepped = self._stepped or not self.criterion.reads, False
+        if not taken:
+            self._require_overflow()
         self.steps += 1
-        if not self.schedule.decides(self.steps):
-            apply(self.masks, self.parameters)
-            return None
-        importance = self._importance()
-        keep = keep_count(self.schedule.sparsity(self.steps), self.total)
-        decision = decide(importance, keep)
-        self.masks = decision.masks
-        apply(self.masks, self.parameters)
-        self._assert_exact(keep)
-        if self._on_decision is not None:
+        self._due |= self.schedule.decides(self.steps)
+        decision = None
+        if taken and (self._due or self._averages()):
+            importance = self._importance()
+            if self._due:
+                decision = self._decided(importance)
+        self._before = {}
+        self._keep_zeros()
+        if decision is not None and self._on_decision is not None:
             self._on_decision(self.steps, importance, decision)
         return decision
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps and the masks."""
-        return {"steps": self.steps, "masks": dict(self.masks)}
+        """The number of steps, the masks, the averages, and whether a decision is due."""
+        return {
+            "steps": self.steps,
+            "due": self._due,
+            "masks": dict(self.masks),
+            "smoothing": self.smoothing.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where another pruner of the same model stood.
@@ -135,16 +167,45 @@ class Pruner:
         Raises:
             MaskError: the masks are of other parameters, or it is no state of a pruner.
         """
-        if missing := {"steps", "masks"} - state.keys():
+        if missing := {"steps", "masks", "due", "smoothing"} - state.keys():
             raise MaskError(
                 f"load_state_dict() was given no {' and no '.join(sorted(missing))}: give what "
                 "state_dict() returned"
             )
+        require_same_tensors(self.parameters, state["masks"])
+        self.smoothing.load_state_dict(state["smoothing"])
         apply(state["masks"], self.parameters)
-        self.steps = int(state["steps"])
+        self.steps, self._due = int(state["steps"]), bool(state["due"])
         self.masks = dict(state["masks"])
 
+    def _averages(self) -> bool:
+        """Whether this step's scores go into an average."""
+        return self.smoothing.every_step and self.steps <= self.schedule.last
+
+    def _decided(self, importance: dict[str, Tensor]) -> Decision:
+        """Solve the program of this step; the masks in force are its optimum from now on."""
+        constraint = self.constraint(self.steps)
+        decision = self._decide(importance, constraint)
+        self.masks, self.decision, self._due = decision.masks, decision, False
+        self.smoothing.decided()
+        self._keep_zeros()
+        self._assert_exact(constraint)
+        return decision
+
+    def constraint(self, step: int) -> Constraint:
+        """Which masks are allowed after a step."""
+        sizes = {name: parameter.numel() for name, parameter in self.parameters.items()}
+        return self.scope.constraint(self.schedule.sparsity(step), sizes)
+
+    def _decide(self, importance: dict[str, Tensor], constraint: Constraint) -> Decision:
+        return decide(importance, constraint)
+
+    def _keep_zeros(self) -> None:
+        """Apply the masks in force."""
+        apply(self.masks, self.parameters)
+
     def _importance(self) -> dict[str, Tensor]:
+        """Scores of this step, averaged where averages are asked for."""
         curvature: Mapping[str, Tensor] = {}
         if Reads.CURVATURE in self.criterion.reads:
             curvature = (
@@ -159,12 +220,7 @@ class Pruner:
                     f"Pruner.step() found no gradient for {name!r}: call it after "
                     "optimizer.step() and before zero_grad()"
                 )
-            if Reads.BEFORE in self.criterion.reads and name not in self._before:
-                raise ObservationError(
-                    f"criterion {self.criterion.name!r} reads the weights before the step, and no "
-                    "step of the optimiser came before this Pruner.step(): call it once after each"
-                )
-            importance[name] = self.criterion.importance(
+            scores = self.criterion.importance(
                 Observation(
                     after=parameter,
                     gradient=parameter.grad,
@@ -172,13 +228,35 @@ class Pruner:
                     curvature=curvature.get(name),
                 )
             )
-        self._before = {}
+            # one tensor at a time: between decisions no scores are kept but the averages
+            self.smoothing.update(name, scores)
+            if self._due:
+                importance[name] = self.smoothing.importance(name)
         return importance
 
     def _remember_before(self, *_: object) -> None:
-        """Copy θ before the optimiser's step, on steps that end in a decision only."""
-        if self.schedule.decides(self.steps + 1):
+        """Copy θ before the optimiser's step, on steps whose scores are needed only."""
+        step = self.steps + 1
+        averaged = self.smoothing.every_step and step <= self.schedule.last
+        if averaged or self._due or self.schedule.decides(step):
             self._before = {name: p.detach().clone() for name, p in self.parameters.items()}
+
+    def _remember_step(self, *_: object) -> None:
+        self._stepped = True
+
+    def _require_overflow(self) -> None:
+        """That the optimiser took no step must have a reason: `GradScaler` found an overflow."""
+        gradients = [
+            parameter.grad
+            for group in self._optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        if all(bool(gradient.isfinite().all()) for gradient in gradients):
+            raise ObservationError(
+                f"Pruner.step() was called and {type(self._optimizer).__name__} has taken no step "
+                "since the last time: call it once after each optimizer.step()"
+            )
 
     def _require_prunable(self) -> None:
         """Each parameter once, trained by the optimiser."""
@@ -196,11 +274,11 @@ class Pruner:
                     f"{name} is to be pruned and {why}: leave it out of `parameters`, or train it"
                 )
 
-    def _assert_exact(self, keep: int) -> None:
+    def _assert_exact(self, constraint: Constraint) -> None:
         kept = count(self.masks).kept
         nonzero = sum(int(p.count_nonzero()) for p in self.parameters.values())
         # a kept weight may happen to be zero, a pruned one may not happen to be anything else
-        if kept != keep or nonzero > keep:
+        if kept != constraint.keep or nonzero > constraint.keep:
             raise OptimalityError(
-                f"step {self.steps} keeps {kept} ({nonzero} non-zero), not {keep}"
+                f"step {self.steps} keeps {kept} ({nonzero} non-zero), not {constraint.keep}"
             )

@@ -4,15 +4,27 @@ Ratios are exact fractions; 0.8 means 4/5, the decimal that was written, not the
 """
 
 import math
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, SupportsIndex, runtime_checkable
 
 from pins.errors import ScheduleError
 
+# the paper's run on RTE: 20 epochs of 156 steps, of which 200 warm up and 6 · 200 cool down
+PAPER_STEPS, PAPER_WARMUP, PAPER_COOLDOWN = 3120, 200, 1200
 
+
+@runtime_checkable
 class Schedule(Protocol):
     """Which steps decide, and the sparsity they decide on. Steps are counted from 1."""
+
+    @property
+    def last(self) -> int:
+        """The step of the last decision, at which the final sparsity is reached."""
+        ...
 
     def decides(self, step: int) -> bool:
         """Whether a pruning decision is taken after that step."""
@@ -47,6 +59,20 @@ def keep_count(sparsity: float | Fraction, total: int) -> int:
     return math.floor((1 - exact_ratio(sparsity)) * total + Fraction(1, 2))
 
 
+def paper_phases(steps: int) -> tuple[int, int]:
+    """Warm-up and cool-down of a run of `steps` in the paper's proportions, rounded down.
+
+    200 and 6 · 200 of 3,120 steps (RTE: 20 epochs of 156 steps), so that 1,720 prune. Of any
+    number of steps at least one is left to prune in.
+
+    Raises:
+        ScheduleError: less than one step.
+    """
+    if steps < 1:
+        raise ScheduleError(f"steps is {steps}: a run has at least 1")
+    return steps * PAPER_WARMUP // PAPER_STEPS, steps * PAPER_COOLDOWN // PAPER_STEPS
+
+
 @dataclass(frozen=True)
 class OneShotSchedule:
     """One decision, after step `at`."""
@@ -56,8 +82,14 @@ class OneShotSchedule:
 
     def __post_init__(self) -> None:
         exact_ratio(self.final_sparsity, "final_sparsity")
+        _require_integers(at=self.at)
         if self.at < 1:
             raise ScheduleError(f"at is {self.at}: steps are counted from 1")
+
+    @property
+    def last(self) -> int:
+        """`at`, the one decision."""
+        return self.at
 
     def decides(self, step: int) -> bool:
         """True after step `at` alone."""
@@ -69,8 +101,10 @@ class OneShotSchedule:
 
 
 @dataclass(frozen=True)
-class CubicSchedule:
-    """Kept ratio v(t) = v_f + (v_i − v_f)(1 − (t−t_i)/(T−t_i−t_f))³ between the warm-ups.
+class GradualSchedule(ABC):
+    """Kept ratio v(t) = v_f + (v_i − v_f)·left(x), x = (t−t_i)/(T−t_i−t_f) cut to [0, 1].
+
+    left falls from 1 to 0: what is still to do of the way to the final sparsity.
 
     Attributes:
         steps: T, the training steps in all.
@@ -95,6 +129,9 @@ class CubicSchedule:
                 f"initial_sparsity is {self.initial_sparsity} and final_sparsity "
                 f"{self.final_sparsity}: sparsity must not fall"
             )
+        _require_integers(
+            steps=self.steps, warmup=self.warmup, cooldown=self.cooldown, interval=self.interval
+        )
         if self.warmup < 0 or self.cooldown < 0 or self.interval < 1:
             raise ScheduleError(
                 f"warmup {self.warmup}, cooldown {self.cooldown}, interval {self.interval}: "
@@ -106,6 +143,10 @@ class CubicSchedule:
                 f"warm-up {self.warmup} + cool-down {self.cooldown} leave no step to prune in "
                 f"{self.steps}: {missing} too many"
             )
+
+    @abstractmethod
+    def left(self, progress: Fraction) -> Fraction:
+        """What is still to do at a progress of [0, 1]: 1 at 0, 0 at 1, never rising."""
 
     @property
     def last(self) -> int:
@@ -127,6 +168,50 @@ class CubicSchedule:
     def sparsity(self, step: int) -> Fraction:
         """1 − v(step), exactly."""
         initial, final = exact_ratio(self.initial_sparsity), exact_ratio(self.final_sparsity)
-        progress = Fraction(step - self.warmup, self.last - self.warmup)
-        left = 1 - min(max(progress, Fraction(0)), Fraction(1))
-        return final + (initial - final) * left**3
+        progress = Fraction(step - self.warmup, self.steps - self.cooldown - self.warmup)
+        return final + (initial - final) * self.left(min(max(progress, Fraction(0)), Fraction(1)))
+
+
+class LinearSchedule(GradualSchedule):
+    """left = 1 − x: each interval prunes as much as any other."""
+
+    def left(self, progress: Fraction) -> Fraction:
+        """1 − x."""
+        return 1 - progress
+
+
+class CubicSchedule(GradualSchedule):
+    """left = (1 − x)³: most is pruned early, while there is time to recover (Zhu & Gupta 2017)."""
+
+    def left(self, progress: Fraction) -> Fraction:
+        """(1 − x)³."""
+        return (1 - progress) ** 3
+
+
+SCHEDULES: Mapping[str, Callable[..., Schedule]] = {
+    "cubic": CubicSchedule,
+    "linear": LinearSchedule,
+    "one-shot": OneShotSchedule,
+}
+
+
+def find_schedule(name: str) -> Callable[..., Schedule]:
+    """The kind of schedule of that name: its class.
+
+    Raises:
+        ScheduleError: there is none; says which there are.
+    """
+    try:
+        return SCHEDULES[name]
+    except KeyError:
+        raise ScheduleError(
+            f"there is no schedule {name!r}: choose one of {', '.join(SCHEDULES)}"
+        ) from None
+
+
+def _require_integers(**values: SupportsIndex) -> None:
+    for name, value in values.items():
+        try:
+            operator.index(value)
+        except TypeError:
+            raise ScheduleError(f"{name} is {value!r}: it is a whole number of steps") from None

@@ -1,12 +1,12 @@
-"""Scores and a cardinality constraint → the optimal mask: exactly k kept, ties by index.
+"""Scores and a constraint → the optimal mask: exactly k kept, ties by index.
 
 The mask keeps the k largest scores; among equal ones the lower flat index. The threshold s₍ₖ₎ is
 found by a radix search on integers whose order is the order of the scores, so nothing is sorted,
 rounded, concatenated or sampled, and the answer is the same on every device and for every chunking.
+With a minimum in each tensor (`pins.constraints`) a few such selections make the mask.
 """
 
 import functools
-import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -14,8 +14,14 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from pins.errors import CardinalityError, ImportanceError, OptimalityError
-from pins.optimality import Optimality, optimality
+from pins.constraints import Cardinality, Constraint, PerTensor, cardinality
+from pins.errors import ImportanceError, OptimalityError
+from pins.optimality import (
+    ConstrainedOptimality,
+    Optimality,
+    constrained_optimality,
+    optimality,
+)
 
 BLOCK = 1 << 20  # weights looked at together: bounds the memory beside scores and masks
 DIGIT_BITS = 16  # of a key, fixed in one pass over the scores: 2 passes for float32
@@ -31,15 +37,28 @@ _KEY_DTYPE = {
 
 @dataclass(frozen=True)
 class Decision:
-    """One solved program max s·m s.t. 1·m = keep: the optimal masks and the proof.
+    """One solved program max s·m over the masks a constraint allows: the optimum and its proof.
 
     Attributes:
         masks: bool masks by tensor name, True = keep.
-        proof: Theorem 1, read back from scores and masks after the selection.
+        proof: Theorem 1, or 4 where tensors have minimums, read back from scores and masks after
+            the selection.
+        constraint: the masks allowed.
     """
 
     masks: dict[str, Tensor]
-    proof: Optimality
+    proof: Optimality | ConstrainedOptimality
+    constraint: Constraint
+
+    @property
+    def binding(self) -> tuple[str, ...]:
+        """The tensors whose minimum binds: they keep a score below one that is pruned elsewhere.
+
+        Empty iff the mask is an optimum of Σm = k alone. `PerTensor` has no minimums, so none bind.
+        """
+        if isinstance(self.proof, Optimality) or isinstance(self.constraint, PerTensor):
+            return ()
+        return self.proof.binding
 
 
 @overload
@@ -75,11 +94,21 @@ def select(
     return tuple(masks) if isinstance(importance, tuple) else list(masks)
 
 
-def decide(importance: Mapping[str, Tensor], keep: int) -> Decision:
-    """Solve the program and prove the solution: `select`, then Theorem 1 on what it returned.
+def decide(importance: Mapping[str, Tensor], keep: int | Constraint) -> Decision:
+    """Solve the program and prove the solution: select, then Theorem 1 or 4 on what came of it.
+
+    Of several optima it is the one whose ones stand at the lowest flat indices (the first in
+    lexicographic order): each tensor's minimum goes to its largest scores, then the rest to the
+    largest of all others, and both times to the lower index among equals. Where the plain selection
+    has every minimum already, the mask is the plain selection.
+
+    Args:
+        importance: scores s by tensor name, as `select`.
+        keep: the constraint; an int k is `Cardinality(k)`.
 
     Raises:
-        ImportanceError, CardinalityError: as `select`.
+        ImportanceError: as `select`.
+        CardinalityError: no mask of these tensors meets the constraint.
         OptimalityError: the masks are not the optimum, which would be a defect of PINS.
     """
     if not isinstance(importance, Mapping):
@@ -87,18 +116,58 @@ def decide(importance: Mapping[str, Tensor], keep: int) -> Decision:
             f"decide() was given a {type(importance).__name__}: give a mapping of tensors by name, "
             "or call select()"
         )
-    masks = select(importance, keep)
-    proof = optimality(importance, masks)
-    if proof.keep != keep or not proof.holds:
-        raise OptimalityError(f"the selection kept {proof.keep} of {keep} and proves {proof}")
-    return Decision(masks, proof)
+    constraint = keep if isinstance(keep, Constraint) else Cardinality(keep)
+    proof: Optimality | ConstrainedOptimality
+    if isinstance(constraint, Cardinality):
+        masks = select(importance, constraint.keep)
+        proof = optimality(importance, masks)
+    else:
+        _validate({f"importance[{name!r}]": scores for name, scores in importance.items()})
+        constraint.validate({name: scores.shape for name, scores in importance.items()})
+        masks = _with_minimums(importance, constraint)
+        proof = constrained_optimality(importance, masks, constraint.minimums)
+    if proof.keep != constraint.keep or not proof.holds:
+        raise OptimalityError(
+            f"the selection kept {proof.keep} of {constraint.keep} and proves {proof}"
+        )
+    return Decision(masks, proof, constraint)
+
+
+def _with_minimums(importance: Mapping[str, Tensor], constraint: Constraint) -> dict[str, Tensor]:
+    """Masks by name with Σm = k and Σ_{i∈t} mᵢ ≥ l_t.
+
+    Where the plain selection gives a tensor less than its minimum, the optimum gives it exactly the
+    minimum: that leaves the others fewer weights, hence a higher threshold. The others are a
+    smaller program of the same kind, and each such round settles at least one tensor.
+    """
+    masks: dict[str, Tensor] = {}
+    unsettled, left = dict(importance), constraint.keep
+    while unsettled:
+        minimums = {name: constraint.minimums.get(name, 0) for name in unsettled}
+        if sum(minimums.values()) == left:  # nothing beyond them to share
+            short = list(unsettled)
+        else:
+            plain = _largest(unsettled, left)
+            short = [n for n, least in minimums.items() if int(plain[n].count_nonzero()) < least]
+            if not short:
+                masks |= plain
+                break
+        for name in short:
+            masks |= _largest({name: unsettled.pop(name)}, minimums[name])
+            left -= minimums[name]
+    return {name: masks[name] for name in importance}
 
 
 def _masks(importance: Mapping[str, Tensor], keep: int) -> dict[str, Tensor]:
     """Masks by label; the labels are those an error message names."""
     _validate(importance)
     total = sum(scores.numel() for scores in importance.values())
-    keep = _cardinality(keep, total)
+    return _largest(importance, cardinality(keep, total))
+
+
+def _largest(importance: Mapping[str, Tensor], keep: int) -> dict[str, Tensor]:
+    """The masks of the k largest scores, 0 ≤ k ≤ n; the lower flat index among equals."""
+    total = sum(scores.numel() for scores in importance.values())
     if keep in (0, total):
         return {
             label: torch.full_like(scores, keep > 0, dtype=torch.bool)
@@ -192,17 +261,3 @@ def _validate(importance: Mapping[str, Tensor]) -> None:
                 )
     if sum(scores.numel() for scores in importance.values()) == 0:
         raise ImportanceError("importance is empty: there is no weight to rank")
-
-
-def _cardinality(keep: int, total: int) -> int:
-    """`keep` as an int of [0, total]."""
-    try:
-        number = operator.index(keep)
-    except TypeError:
-        number = -1
-    boolean = isinstance(keep, bool) or getattr(keep, "dtype", None) == torch.bool
-    if boolean or not 0 <= number <= total:
-        raise CardinalityError(
-            f"keep is {keep!r}: it is the number of weights to keep, an int from 0 to {total}"
-        )
-    return number

@@ -33,8 +33,10 @@ LIBRARIES = {
     "hypothesis": {"verification/strategies.py"},
     "matplotlib": {"verification/plots.py"},
     "jinja2": {"verification/report.py"},
-    "transformers": {"pins/huggingface.py"},
-    "huggingface_hub": {"pins/huggingface.py"},
+    "transformers": {"pins/huggingface.py", "pins/trainer.py"},
+    "datasets": {"pins/tasks/hub.py"},
+    "torchmetrics": {"pins/tasks/metrics.py"},
+    "huggingface_hub": {"pins/huggingface.py", "pins/model_card.py"},
 }
 
 

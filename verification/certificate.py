@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,24 @@ from torch import Tensor
 
 import pins
 from pins import masks as masks_module
+from pins.constraints import Cardinality, Constraint, PerTensor, cardinality
 from pins.errors import CertificateError
 from pins.files import load_tensors, save_tensors, sha256, write_json
 from pins.masks import count, count_each
-from pins.optimality import Optimality, optimality
+from pins.optimality import (
+    ConstrainedOptimality,
+    Optimality,
+    constrained_optimality,
+    optimality,
+    require_same_tensors,
+)
+from pins.scope import Scope
 from pins.selection import decide, select
 from verification.regret import Violation, regret
 
 FORMAT = "pins-certificate"
 VERSION = 1
+CONSTRAINED_VERSION = 2  # has the minimums of tensors in its claim
 DTYPES = {
     torch.float16: "F16",
     torch.bfloat16: "BF16",
@@ -37,12 +47,15 @@ def certify(
     certificate: Path,
     scores_file: Path,
     mask_file: Path,
+    constraint: Constraint | None = None,
     criterion: str | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the certificate of a decision whose scores and masks are on disk already.
 
     For an optimal mask it claims optimality, with λ as the proof; for any other its exact regret.
+    Where a constraint has more rows than Σm = k, it claims optimality among the masks allowed, with
+    a threshold for each tensor as the proof, and a mask that is not optimal gets none.
 
     Args:
         importance: the scores in `scores_file`, in the flat order claimed.
@@ -50,6 +63,7 @@ def certify(
         certificate: where to write; the two files must lie beside or below it.
         scores_file: safetensors file of the scores.
         mask_file: safetensors file of the masks.
+        constraint: the masks that compete; default: all with as many ones.
         criterion: how the scores were made; stated, not provable.
         provenance: anything else worth telling; stated, not provable.
 
@@ -57,14 +71,30 @@ def certify(
         The certificate, as written.
 
     Raises:
-        CertificateError: a file lies elsewhere.
+        CertificateError: a file lies elsewhere, or the mask is not the optimum of more rows.
+        CardinalityError: no mask of these tensors meets the constraint.
         ImportanceError, MaskError: scores that cannot be ranked, masks that do not fit.
     """
-    keep, total = count(masks).kept, count(masks).total
-    proof = optimality(importance, masks)
+    proof: Optimality | ConstrainedOptimality = optimality(importance, masks)
+    keep = proof.keep
+    constraint = Cardinality(keep) if constraint is None else constraint
+    if constraint.keep != keep:
+        raise CertificateError(
+            f"the mask keeps {keep} of {proof.total} weights, its constraint asks for "
+            f"{constraint.keep}: certify it under its own"
+        )
+    plain = isinstance(constraint, Cardinality)
+    best = select(importance, keep) if plain else decide(importance, constraint).masks
+    if not plain:
+        proof = constrained_optimality(importance, masks, constraint.minimums)
+    if isinstance(proof, ConstrainedOptimality) and proof.fault is not None:
+        raise CertificateError(
+            f"the mask is not the optimum of its constraint: {proof.fault}; without the constraint "
+            "it gets a certificate of its regret"
+        )
     claim: dict[str, Any] = {
         "statement": "optimal" if proof.holds else "regret",
-        "total": total,
+        "total": proof.total,
         "keep": keep,
         "scope": [
             {"name": name, "shape": list(scores.shape), "dtype": DTYPES[scores.dtype]}
@@ -75,11 +105,9 @@ def certify(
     counts = [each.kept for each in count_each({n: masks[n] for n in importance}).values()]
     evidence: dict[str, Any]
     if proof.holds:
-        best = select(importance, keep)
         by_index = all(torch.equal(mask, masks[name]) for name, mask in best.items())
         claim |= {"tie_rule": "lower-index" if by_index else "none", "unique": proof.unique}
-        evidence = {"lambda": proof.dual_multiplier.hex(), "counts": counts}
-        evidence |= _dual_interval(proof)
+        evidence = {"lambda": proof.dual_multiplier.hex(), "counts": counts} | _ends(proof)
     else:
         shortfall = regret(importance, masks)
         evidence = {"lambda": shortfall.multiplier.hex(), "counts": counts}
@@ -91,11 +119,14 @@ def certify(
             "kept": _violation(shortfall.kept),
             "pruned": _violation(shortfall.pruned),
         }
+    if isinstance(proof, ConstrainedOptimality):
+        claim["constraint"] = _stated(constraint, importance)
+        evidence["thresholds"] = [each.hex() for each in proof.thresholds.values()]
     evidence["scores"] = _file(scores_file, certificate)
     evidence["mask"] = _file(mask_file, certificate)
     document = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if plain else CONSTRAINED_VERSION,
         "claim": claim,
         "evidence": evidence,
         "provenance": {"made_by": f"pins {pins.__version__}", **(provenance or {})},
@@ -108,7 +139,8 @@ def certify_files(
     scores: Path,
     certificate: Path,
     *,
-    keep: int,
+    keep: int | Constraint,
+    scope: Scope | None = None,
     mask: Path | None = None,
     criterion: str | None = None,
 ) -> dict[str, Any]:
@@ -117,7 +149,10 @@ def certify_files(
     Args:
         scores: safetensors file of scores.
         certificate: where to write the certificate.
-        keep: number of ones claimed.
+        keep: number of ones claimed, or the constraint.
+        scope: with a number: which masks with as many ones compete; default: all. By tensor, a mask
+            that is given competes with those that keep as many of each tensor as it does; one that
+            is made keeps the ratio keep/n of each, to the nearest integer.
         mask: safetensors file of masks; default: the optimum is made and written as
             `<certificate's stem>.mask.safetensors`.
         criterion: how the scores were made; stated, not provable.
@@ -135,25 +170,47 @@ def certify_files(
     for file in (scores, mask_file):
         _name_beside(file, certificate)
     importance, _ = load_tensors(scores)
-    if mask is None:
-        masks = decide(importance, keep).masks
-        masks_module.save(masks, mask_file)
-    else:
-        masks = masks_module.load(mask)
-        kept = count(masks)
-        if kept.kept != keep:
+    masks = None if mask is None else masks_module.load(mask)
+    if masks is not None:
+        require_same_tensors(importance, masks)
+        kept, said = count(masks), keep.keep if isinstance(keep, Constraint) else keep
+        if kept.kept != said:
             raise CertificateError(
-                f"{mask} keeps {kept.kept} of {kept.total}, --keep says {keep}: no certificate "
+                f"{mask} keeps {kept.kept} of {kept.total}, --keep says {said}: no certificate "
                 "can be made of a mask with another number of ones"
             )
+    constraint = (
+        keep if isinstance(keep, Constraint) else _constraint(keep, scope, importance, masks)
+    )
+    if masks is None:
+        masks = decide(importance, constraint).masks
+        masks_module.save(masks, mask_file)
     return certify(
         importance,
         masks,
         certificate=certificate,
         scores_file=scores,
         mask_file=mask_file,
+        constraint=constraint,
         criterion=criterion,
     )
+
+
+def _constraint(
+    keep: int,
+    scope: Scope | None,
+    importance: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor] | None,
+) -> Constraint:
+    """What a number of ones and a scope mean for these tensors."""
+    sizes = {name: scores.numel() for name, scores in importance.items()}
+    total = sum(sizes.values())
+    keep = cardinality(keep, total)
+    if scope is None or total == 0:
+        return Cardinality(keep)
+    if scope.by_tensor and masks is not None:
+        return PerTensor({name: each.kept for name, each in count_each(masks).items()})
+    return scope.constraint(1 - Fraction(keep, total), sizes)
 
 
 def save_scores(importance: Mapping[str, Tensor], path: Path) -> None:
@@ -161,8 +218,19 @@ def save_scores(importance: Mapping[str, Tensor], path: Path) -> None:
     save_tensors(importance, path, {"format": "pins-scores", "version": "1"})
 
 
-def _dual_interval(proof: Optimality) -> dict[str, str | None]:
-    """[s₍ₖ₊₁₎, s₍ₖ₎], every λ of which is a proof; an end is null where nothing is on that side."""
+def _stated(constraint: Constraint, importance: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The constraint as the format states it, one number for each tensor in flat order."""
+    numbers = [constraint.minimums.get(name, 0) for name in importance]
+    if isinstance(constraint, PerTensor):
+        return {"kind": "per-tensor", "keep": numbers}
+    return {"kind": "minimum-per-tensor", "minimum": numbers}
+
+
+def _ends(proof: Optimality | ConstrainedOptimality) -> dict[str, str | None]:
+    """The least kept and the largest pruned score; null where nothing is on that side.
+
+    Without more rows than Σm = k they are the dual interval, every λ of which is a proof.
+    """
     return {
         "kept_min": None if proof.kept_min is None else proof.kept_min.hex(),
         "pruned_max": None if proof.pruned_max is None else proof.pruned_max.hex(),
@@ -207,10 +275,23 @@ def summary(document: Mapping[str, Any]) -> str:
     claim = document["claim"]
     what = f"keeps {claim['keep']:,} of {claim['total']:,} weights and "
     if claim["statement"] == "optimal":
+        among = _among(document) if "constraint" in claim else ""
         if claim["unique"]:
-            return what + "is the only optimum"
+            return what + "is the only optimum" + among
         by_index = claim["tie_rule"] == "lower-index"
-        return what + ("is optimal, ties by index" if by_index else "is optimal, with other ties")
+        return f"{what}is optimal{among}, {'ties by index' if by_index else 'with other ties'}"
     exact = claim["regret"]
     about = Decimal(exact["numerator"]) / Decimal(exact["denominator"])
     return what + f"falls short of the optimum by about {about:.6g}"
+
+
+def _among(document: Mapping[str, Any]) -> str:
+    """The masks that a constrained one competes with, and in how many tensors a minimum binds."""
+    if document["claim"]["constraint"]["kind"] == "per-tensor":
+        return " among masks that keep as many of each tensor"
+    evidence = document["evidence"]
+    multiplier = float.fromhex(evidence["lambda"])
+    thresholds = [float.fromhex(each) for each in evidence["thresholds"]]
+    binding = sum(each < multiplier for each in thresholds)
+    where = f"binds in {binding} of {len(thresholds)} tensors" if binding else "binds nowhere"
+    return f" among masks with the minimum of each tensor, which {where}"

@@ -9,6 +9,11 @@ with equality iff every score above λ is kept and every score below λ is prune
 counts the ones and compares every score with λ: O(n), one pass, no sort, no rounding. For a mask
 that is not optimal the difference of the two sides, at a dual optimal λ, is its exact regret.
 
+Where the masks m′ must also keep at least l_t weights of each tensor t, there is a λ_t ≤ λ for each
+tensor in place of λ, less than λ only where the tensor keeps exactly l_t:
+
+    s·m′  ≤  kλ − Σ_t (λ − λ_t)·l_t + Σ max(0, sᵢ − λ_t)
+
 The file stands alone: Python's standard library, and nothing of the project that it checks. The
 format and every check are written down in CERTIFICATE.md, in the order made here.
 
@@ -24,7 +29,7 @@ import json
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -105,6 +110,8 @@ def _prove(path: Path) -> str:
                 raise _RefutedError(f"{file.name}: sha256 is {found}, the certificate says {said}")
         _check_scope(claim, scores, mask.name, shapes)
         prove = _prove_optimal if claim["statement"] == "optimal" else _prove_regret
+        if "constraint" in claim:
+            prove = _prove_constrained
         conclusion = prove(claim, evidence, lambda: _stream(claim["scope"], scores, mask))
     made = (
         f"that the scores are {claim['criterion']!r}"
@@ -161,41 +168,161 @@ def _prove_optimal(claim: dict[str, Any], evidence: dict[str, Any], weights: _We
         highest.see(block, block.pruned)
     _check_counts(claim, evidence, counts)
 
-    kept, pruned, faults = lowest.weight, highest.weight, []
+    kept, pruned = lowest.weight, highest.weight
+    _check_sides(kept, pruned, lam, f"λ = {lam}")
+    _check_ends(evidence, kept, pruned)
+    threshold = _tie(kept, pruned)
+    _check_unique(claim, threshold)
+    by_index = claim["tie_rule"] == "lower-index"
+    if threshold is not None and by_index:
+        ties = _Ties(threshold)
+        for block in weights():
+            ties.see(block)
+    return f"no mask with as many has a larger score sum (λ = {lam}, {_ties(threshold, by_index)})"
+
+
+def _prove_constrained(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
+    """The same in each tensor with its own λ_t, where λ_t < λ only at the tensor's minimum."""
+    scope, lam, thresholds = claim["scope"], evidence["lambda"], evidence["thresholds"]
+    counts = [0] * len(scope)
+    lowest, highest = ([_Extreme(*order) for _ in scope] for order in ((min, lt), (max, gt)))
+    for block in weights():
+        counts[block.position] += block.kept.count(1)
+        lowest[block.position].see(block, block.kept)
+        highest[block.position].see(block, block.pruned)
+    _check_counts(claim, evidence, counts)
+    loose = _check_constraint(claim, counts)
+
+    for tensor, threshold, may_lose in zip(scope, thresholds, loose, strict=True):
+        its = f"the threshold of {tensor['name']} is {threshold}"
+        if threshold > lam:
+            raise _RefutedError(f"{its}, above λ = {lam}")
+        if threshold < lam and may_lose:
+            raise _RefutedError(f"{its}, below λ = {lam}, and it keeps more than its minimum")
+    kept, pruned = ([extreme.weight for extreme in side] for side in (lowest, highest))
+    for low, high, threshold in zip(kept, pruned, thresholds, strict=True):
+        _check_sides(low, high, threshold, f"its tensor's λ = {threshold}")
+    top = _most(max, pruned)
+    _check_ends(evidence, _most(min, kept), top)
+
+    own = [_tie(low, high) for low, high in zip(kept, pruned, strict=True)]
+    across = _tie(_most(min, compress(kept, loose)), top)
+    tied = next((score for score in (across, *own) if score is not None), None)
+    _check_unique(claim, tied)
+    by_index = claim["tie_rule"] == "lower-index"
+    if tied is not None and by_index:
+        _check_lower_index(weights, own, across, loose)
+    if claim["constraint"]["kind"] == "per-tensor":
+        of, at = "that keeps as many of each tensor", "a threshold for each tensor"
+    else:
+        lower = sum(threshold < lam for threshold in thresholds)
+        least = f"the claimed minimum of each tensor ({_minimums(claim)})"
+        of = f"with as many that keeps at least {least}"
+        at = f"λ = {lam}, a lower threshold in {lower} tensor{'s' * (lower != 1)}"
+    return f"no mask {of} has a larger score sum ({at}, {_ties(tied, by_index)})"
+
+
+def _check_constraint(claim: dict[str, Any], counts: list[int]) -> list[bool]:
+    """Each tensor keeps its number, or at least its minimum; whether it keeps more than that."""
+    exact = claim["constraint"]["kind"] == "per-tensor"
+    loose = []
+    for tensor, found, number in zip(
+        claim["scope"], counts, claim["constraint"]["numbers"], strict=True
+    ):
+        if found < number or (exact and found > number):
+            asked = f"{'exactly' if exact else 'at least'} {number}"
+            raise _RefutedError(
+                f"kept {found} in {tensor['name']}, the constraint asks for {asked}"
+            )
+        loose.append(found > number)
+    return loose
+
+
+def _check_sides(kept: Weight | None, pruned: Weight | None, lam: float, called: str) -> None:
+    """min kept ≥ λ ≥ max pruned."""
+    faults = []
     if kept and kept.score < lam:
-        faults.append(f"{kept} is kept with score {kept.score}, below λ = {lam}")
+        faults.append(f"{kept} is kept with score {kept.score}, below {called}")
     if pruned and pruned.score > lam:
-        faults.append(f"{pruned} is pruned with score {pruned.score}, above λ = {lam}")
+        faults.append(f"{pruned} is pruned with score {pruned.score}, above {called}")
     if faults:
         raise _RefutedError("; ".join(faults))
+
+
+def _check_ends(evidence: dict[str, Any], kept: Weight | None, pruned: Weight | None) -> None:
+    """The least kept and the greatest pruned score are the stated ones."""
     for key, weight in (("kept_min", kept), ("pruned_max", pruned)):
         found, said = weight.score if weight else None, evidence[key]
         if found != said:
             raise _RefutedError(f"{key} is {found}, the certificate says {said}")
 
-    threshold = kept.score if kept and pruned and kept.score == pruned.score else None
-    if claim["unique"] != (threshold is None):
-        fact = "unique" if threshold is None else f"not unique, scores tie at {threshold}"
+
+def _check_unique(claim: dict[str, Any], tied: float | None) -> None:
+    """Another mask is as good iff a kept and a pruned score that could be exchanged are equal."""
+    if claim["unique"] != (tied is None):
+        fact = "unique" if tied is None else f"not unique, scores tie at {tied}"
         raise _RefutedError(f"the optimum is {fact}; the claim says unique = {claim['unique']}")
-    by_index = claim["tie_rule"] == "lower-index"
-    if threshold is not None and by_index:
-        _check_lower_index(weights, threshold)
-    ties = "unique" if threshold is None else "ties by lower index" if by_index else "not unique"
-    return f"no mask with as many has a larger score sum (λ = {lam}, {ties})"
 
 
-def _check_lower_index(weights: _Weights, threshold: float) -> None:
-    """Among the scores equal to the threshold, the kept ones come before the pruned ones."""
-    pruned: Weight | None = None
+def _check_lower_index(
+    weights: _Weights, own: list[float | None], across: float | None, loose: list[bool]
+) -> None:
+    """Of equal scores that could be exchanged, within a tensor or across, the first are kept."""
+    ties = [None if score is None else _Ties(score) for score in own]
+    ties_across = None if across is None else _Ties(across)
     for block in weights():
-        ties = map(threshold.__eq__, block.scores)  # float equality, so -0.0 ties with 0.0
-        for offset in compress(count(), ties):
-            here = Weight(block.tensor, block.start + offset, threshold)
-            if not block.kept[offset]:
-                pruned = pruned or here
-            elif pruned:
-                both = f"{pruned} is pruned and {here} kept, both with score {threshold}"
-                raise _RefutedError(f"{both}, against the tie rule lower-index")
+        if within := ties[block.position]:
+            within.see(block)
+        if ties_across:
+            ties_across.see(block, may_lose=loose[block.position])
+
+
+@dataclass
+class _Ties:
+    """The weights with one score, in flat order: once one is pruned, none may be kept any more."""
+
+    score: float
+    pruned: Weight | None = None
+
+    def see(self, block: _Block, *, may_lose: bool = True) -> None:
+        """Go on with `block`, whose kept weights count only if the tensor may lose them."""
+        tied = bytes(map(self.score.__eq__, block.scores))  # floats, so that -0.0 ties with 0.0
+        flags = bytes(compress(block.kept, tied))
+        start = 0
+        if not self.pruned and (start := flags.find(0)) >= 0:
+            self.pruned = self._weight(block, tied, start)
+        if self.pruned and may_lose and (late := flags.find(1, start)) >= 0:
+            both = f"{self.pruned} is pruned and {self._weight(block, tied, late)} kept"
+            raise _RefutedError(
+                f"{both}, both with score {self.score}, against the tie rule lower-index"
+            )
+
+    def _weight(self, block: _Block, tied: bytes, rank: int) -> Weight:
+        index = next(islice(compress(count(block.start), tied), rank, None))
+        return Weight(block.tensor, index, self.score)
+
+
+def _tie(kept: Weight | None, pruned: Weight | None) -> float | None:
+    """The score of both, or None where they differ or one is absent."""
+    return kept.score if kept and pruned and kept.score == pruned.score else None
+
+
+def _ties(tied: float | None, by_index: bool) -> str:
+    return "unique" if tied is None else "ties by lower index" if by_index else "not unique"
+
+
+def _most(pick: Callable[..., Weight | None], among: Iterable[Weight | None]) -> Weight | None:
+    """The weight of least (min) or greatest (max) score; the first of equals."""
+    there = (weight for weight in among if weight)
+    return pick(there, key=lambda weight: weight.score, default=None)
+
+
+def _minimums(claim: dict[str, Any]) -> str:
+    """The minimums in words: tensor by tensor if these are few."""
+    names, numbers = [t["name"] for t in claim["scope"]], claim["constraint"]["numbers"]
+    if len(names) <= 3:
+        return ", ".join(f"{n} of {name}" for n, name in zip(numbers, names, strict=True))
+    return f"{min(numbers)} to {max(numbers)}, {sum(numbers)} in all"
 
 
 def _prove_regret(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
@@ -569,7 +696,7 @@ _FILE = _record(
 )
 _WEIGHT = _record({"tensor": _text, "index": _natural, "score": _float64})
 _CLAIM: dict[str, _Reader] = {
-    "statement": _choice("optimal", "regret"),
+    "statement": _text,
     "total": _natural,
     "keep": _natural,
     "scope": _TENSORS,
@@ -580,6 +707,21 @@ _EVIDENCE: dict[str, _Reader] = {
     "counts": _sequence(_natural, longest=2**20),
     "scores": _FILE,
     "mask": _FILE,
+}
+_NUMBERS = {"per-tensor": "keep", "minimum-per-tensor": "minimum"}  # the key, by kind
+
+
+def _constraint(value: Any, where: str) -> dict[str, Any]:
+    kind = _choice(*_NUMBERS)(_object(value, where).get("kind"), f"{where}.kind")
+    readers = {"kind": _text, _NUMBERS[kind]: _sequence(_natural, longest=2**20)}
+    return {"kind": kind, "numbers": _record(readers)(value, where)[_NUMBERS[kind]]}
+
+
+_STATEMENTS = {1: ("optimal", "regret"), 2: ("optimal",)}  # by version
+_VERSION_CLAIM: dict[int, dict[str, _Reader]] = {1: {}, 2: {"constraint": _constraint}}
+_VERSION_EVIDENCE: dict[int, dict[str, _Reader]] = {
+    1: {},
+    2: {"thresholds": _sequence(_float64, longest=2**20)},
 }
 _OWN_CLAIM: dict[str, dict[str, _Reader]] = {
     "optimal": {
@@ -604,24 +746,32 @@ def _read_certificate(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     document = _object(_parse_json(raw, path.name), where)
     # Format, version and statement come first, because they decide which keys there are.
     _choice("pins-certificate")(document.get("format"), f"{where}.format")
-    if _natural(document.get("version"), f"{where}.version") != 1:
-        raise _unexpected(document["version"], f"{where}.version", "1, the one known here")
+    version = _natural(document.get("version"), f"{where}.version")
+    if version not in _STATEMENTS:
+        raise _unexpected(version, f"{where}.version", "1 or 2, the ones known here")
     statement = _object(document.get("claim"), f"{where}.claim").get("statement")
-    _CLAIM["statement"](statement, f"{where}.claim.statement")
+    _choice(*_STATEMENTS[version])(statement, f"{where}.claim.statement")
     certificate = _record(
         {
             "format": _text,
             "version": _natural,
-            "claim": _record(_CLAIM | _OWN_CLAIM[statement]),
-            "evidence": _record(_EVIDENCE | _OWN_EVIDENCE[statement]),
+            "claim": _record(_CLAIM | _VERSION_CLAIM[version] | _OWN_CLAIM[statement]),
+            "evidence": _record(_EVIDENCE | _VERSION_EVIDENCE[version] | _OWN_EVIDENCE[statement]),
             "provenance": _object,
         }
     )(document, where)
     claim, evidence = certificate["claim"], certificate["evidence"]
     if len({tensor["name"] for tensor in claim["scope"]}) < len(claim["scope"]):
         raise _UnreadableError(f"{where}.claim.scope names a tensor twice")
-    if len(evidence["counts"]) != len(claim["scope"]):
-        raise _unexpected(evidence["counts"], f"{where}.evidence.counts", "one for each tensor")
+    lists = {
+        f"evidence.{key}": evidence[key] for key in ("counts", "thresholds") if key in evidence
+    }
+    if version == 2:
+        constraint = claim["constraint"]
+        lists[f"claim.constraint.{_NUMBERS[constraint['kind']]}"] = constraint["numbers"]
+    for key, values in lists.items():
+        if len(values) != len(claim["scope"]):
+            raise _unexpected(values, f"{where}.{key}", "one for each tensor")
     return claim, evidence
 
 

@@ -27,6 +27,7 @@ from pins.criteria import CRITERIA
 from pins.files import sha256, write_json
 from pins.huggingface import DEMO_MODEL, WEIGHTS, Pretrained, load_model
 from pins.parameters import prunable_parameters
+from pins.provenance import provenance
 from pins.pruner import Pruner
 from pins.schedules import CubicSchedule, keep_count
 from pins.selection import Decision, select
@@ -36,7 +37,6 @@ from verification import checker, ledger, report
 from verification.certificate import certify, save_scores
 from verification.claims import ALL_CLAIMS, Setting
 from verification.loss_decrease import Experiment, loss_changes
-from verification.provenance import provenance
 from verification.real_model import MAX_LENGTH, RealModel, layer_type
 from verification.regret import regret
 

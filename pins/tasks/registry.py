@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pins.errors import TaskError
-from pins.tasks import stdlib_docs
+from pins.tasks import glue, stdlib_docs
 from pins.tasks.task import Task
 
 # a folder with the original files, or None: the hub, or whatever needs no data
 Loader = Callable[[Path | None], Task]
 
 TASKS: Mapping[str, Loader] = {
+    **glue.LOADERS,
     stdlib_docs.NAME: stdlib_docs.load,
 }
 

@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from pins.batches import Encoded
 from pins.heads import Head
+
+HELD_OUT, MOST_HELD_OUT = 20, 500
 
 Scores = Mapping[
     str, float
@@ -57,6 +60,24 @@ class Task(ABC):
     test: Sequence[Any] = field(repr=False)
     recipe: Recipe
     digests: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def sample(self, rows: Sequence[Any], number: int, seed: int) -> Sequence[Any]:
+        """So many of the rows, drawn without replacement, in their order (all, if there are fewer)."""
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randperm(len(rows), generator=generator)[:number]
+        return [rows[row] for row in sorted(drawn.tolist())]
+
+    def hold_out(self, rows: Sequence[Any], seed: int) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Rows to train on, and rows to choose checkpoints by: every 20th, 500 at most.
+
+        The test rows choose nothing, or the score on them would be the best of many.
+        """
+        number = min(max(len(rows) // HELD_OUT, 1), MOST_HELD_OUT)
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(rows), generator=generator).tolist()
+        chosen = set(order[:number])
+        train = [row for at, row in enumerate(rows) if at not in chosen]
+        return train or rows, [rows[at] for at in sorted(chosen)]
 
     @property
     @abstractmethod

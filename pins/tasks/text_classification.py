@@ -1,7 +1,7 @@
 """Text classification and scoring: one text or two, one of C classes or a number."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -45,6 +45,8 @@ class TextClassification(Task):
         self, rows: Sequence[Example], tokenizer: Any, max_length: int, head: Head, *, train: bool
     ) -> Encoded:
         """As `encode_texts`; the same for training and for evaluation."""
+        if not self.labels:  # a score is a float, also where all of them are whole
+            rows = [replace(row, label=float(row.label)) for row in rows]
         return encode_texts(rows, tokenizer, max_length)
 
     def evaluate(

@@ -1,9 +1,10 @@
 """Schedules: exact ratios, the cubic formula, and when decisions are taken."""
 
+import math
 import re
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,8 +12,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pins.errors import ScheduleError
-from pins.schedules import CubicSchedule, OneShotSchedule, Schedule, exact_ratio, keep_count
+from pins.schedules import (
+    SCHEDULES,
+    CubicSchedule,
+    GradualSchedule,
+    LinearSchedule,
+    OneShotSchedule,
+    Schedule,
+    exact_ratio,
+    find_schedule,
+    keep_count,
+    paper_phases,
+)
 from verification.strategies import cubic_schedules, schedules, sparsities
+
+GRADUAL: dict[str, type[GradualSchedule]] = {"linear": LinearSchedule, "cubic": CubicSchedule}
+
+
+def as_linear(schedule: CubicSchedule) -> LinearSchedule:
+    return LinearSchedule(**vars(schedule))
+
+
+def gradual_schedules() -> st.SearchStrategy[GradualSchedule]:
+    return st.one_of(cubic_schedules(), cubic_schedules().map(as_linear))
+
+
+def decisions(schedule: Schedule, until: int = 200) -> list[int]:
+    return [step for step in range(-5, until) if schedule.decides(step)]
 
 
 def test_a_float_means_the_decimal_that_was_written() -> None:
@@ -54,8 +80,9 @@ def test_keep_count_is_that_of_the_written_decimal() -> None:
     assert keep_count(0.9, total) == total // 10 != keep_count(Fraction(0.9), total)
 
 
-@given(cubic_schedules(), st.integers(-10, 80))
-def test_the_cubic_schedule_is_its_formula(schedule: CubicSchedule, step: int) -> None:
+@given(gradual_schedules(), st.integers(-10, 80))
+def test_a_gradual_schedule_is_its_formula(schedule: GradualSchedule, step: int) -> None:
+    power = {LinearSchedule: 1, CubicSchedule: 3}[type(schedule)]
     v_i, v_f = 1 - exact_ratio(schedule.initial_sparsity), 1 - exact_ratio(schedule.final_sparsity)
     t_i, t_f, steps = schedule.warmup, schedule.cooldown, schedule.steps
     if step <= t_i:
@@ -64,7 +91,7 @@ def test_the_cubic_schedule_is_its_formula(schedule: CubicSchedule, step: int) -
         kept = v_f
     else:
         left = 1 - Fraction(step - t_i) / (steps - t_i - t_f)
-        kept = v_f + (v_i - v_f) * left**3
+        kept = v_f + (v_i - v_f) * left**power
     assert 1 - schedule.sparsity(step) == kept
 
 
@@ -75,35 +102,66 @@ def test_the_cubic_schedule_on_numbers_that_tell_it_from_linear_and_quadratic() 
     assert sparsities[1] == Fraction(7, 10)
 
 
+def test_the_linear_schedule_on_numbers() -> None:
+    schedule = LinearSchedule(steps=12, final_sparsity=0.8, warmup=2, cooldown=2)
+    sparsities = [schedule.sparsity(step) for step in (2, 4, 6, 8, 10, 12)]
+    assert sparsities == [Fraction(part, 5) for part in (0, 1, 2, 3, 4, 4)]
+
+
 @given(cubic_schedules())
-def test_sparsity_never_falls_and_stays_between_its_ends(schedule: CubicSchedule) -> None:
+def test_cubic_is_never_behind_linear_and_ahead_of_it_on_the_way(schedule: CubicSchedule) -> None:
+    linear = as_linear(schedule)
+    rises = exact_ratio(schedule.final_sparsity) > exact_ratio(schedule.initial_sparsity)
+    for step in range(schedule.steps + 2):
+        ahead = schedule.sparsity(step) - linear.sparsity(step)
+        on_the_way = schedule.warmup < step < schedule.last
+        assert (ahead > 0) == (rises and on_the_way)
+        assert ahead >= 0
+    assert decisions(linear) == decisions(schedule)
+    assert linear.last == schedule.last
+
+
+@given(gradual_schedules())
+def test_sparsity_never_falls_and_stays_between_its_ends(schedule: GradualSchedule) -> None:
     values = [schedule.sparsity(step) for step in range(schedule.steps + 2)]
     assert all(before <= after for before, after in pairwise(values))
     assert values[0] == exact_ratio(schedule.initial_sparsity)
     assert values[-1] == exact_ratio(schedule.final_sparsity)
 
 
-@given(schedules())
-def test_the_last_decision_reaches_the_final_sparsity(
-    schedule: CubicSchedule | OneShotSchedule,
+@given(st.one_of(schedules(), gradual_schedules()))
+def test_the_last_decision_reaches_the_final_sparsity_exactly_and_it_stays(
+    schedule: GradualSchedule | OneShotSchedule,
 ) -> None:
-    decisions = [step for step in range(-5, 100) if schedule.decides(step)]
-    assert decisions
-    assert decisions[0] >= 1
-    assert schedule.sparsity(decisions[-1]) == exact_ratio(schedule.final_sparsity)
+    taken = decisions(schedule)
+    assert taken
+    assert taken[0] >= 1
+    assert taken[-1] == schedule.last
+    final = exact_ratio(schedule.final_sparsity)
+    assert all(schedule.sparsity(step) == final for step in range(schedule.last, 200))
 
 
-@given(cubic_schedules())
+def test_a_schedule_that_stops_short_of_its_end_breaks_that() -> None:
+    # what happens where decisions come every 10 steps and nothing is added for the last step
+    schedule = CubicSchedule(steps=25, final_sparsity=0.8, interval=10)
+    assert schedule.sparsity(20) < Fraction(4, 5) == schedule.sparsity(schedule.last)
+
+
+@given(gradual_schedules())
 def test_decisions_come_every_interval_after_the_warmup_and_none_in_the_cooldown(
-    schedule: CubicSchedule,
+    schedule: GradualSchedule,
 ) -> None:
-    decisions = [step for step in range(-5, schedule.steps + 50) if schedule.decides(step)]
+    taken = decisions(schedule)
     last = schedule.steps - schedule.cooldown
     assert schedule.last == last
     every = range(schedule.warmup + schedule.interval, last, schedule.interval)
     # a model starts dense, so an initial sparsity has to be decided too, at the first step
     first = {1} if schedule.initial_sparsity > 0 else set()
-    assert decisions == sorted({*first, *every, last})
+    assert taken == sorted({*first, *every, last})
+    inside = [step for step in taken if step not in first]
+    assert all(schedule.warmup < step <= last for step in inside)
+    if not first:
+        assert len(taken) == math.ceil(Fraction(last - schedule.warmup, schedule.interval))
 
 
 def test_decisions_on_an_example() -> None:
@@ -120,9 +178,43 @@ def test_one_shot_decides_once() -> None:
     assert [schedule.sparsity(step) for step in (2, 3, 4)] == [0, Fraction(1, 4), Fraction(1, 4)]
 
 
-def test_both_are_schedules() -> None:
-    both: list[Schedule] = [OneShotSchedule(0.5), CubicSchedule(10, 0.5)]
-    assert all(0 <= schedule.sparsity(1) <= 1 for schedule in both)
+def test_all_are_schedules() -> None:
+    everyone: list[Schedule] = [
+        OneShotSchedule(0.5, at=10),
+        LinearSchedule(10, 0.5),
+        CubicSchedule(10, 0.5),
+    ]
+    for schedule in everyone:
+        assert 0 <= schedule.sparsity(1) <= 1
+        assert schedule.last == 10
+
+
+@pytest.mark.parametrize(("name", "kind"), [("one-shot", OneShotSchedule), *GRADUAL.items()])
+def test_a_schedule_is_found_by_its_name(name: str, kind: type[Schedule]) -> None:
+    assert find_schedule(name) is kind
+    assert name in SCHEDULES
+
+
+def test_a_schedule_that_does_not_exist_says_which_do() -> None:
+    message = "there is no schedule 'quartic': choose one of cubic, linear, one-shot$"
+    with pytest.raises(ScheduleError, match=message):
+        find_schedule("quartic")
+
+
+def test_the_phases_of_the_paper() -> None:
+    assert paper_phases(3120) == (200, 1200)
+    assert paper_phases(400) == (25, 153)  # 25.64… and 153.84…, not 6 · 25
+    assert paper_phases(1) == (0, 0)
+    with pytest.raises(ScheduleError, match="steps is 0: a run has at least 1"):
+        paper_phases(0)
+
+
+@given(st.integers(1, 10**7))
+def test_the_phases_of_the_paper_fit_any_run_in_its_proportions(steps: int) -> None:
+    warmup, cooldown = paper_phases(steps)
+    CubicSchedule(steps=steps, final_sparsity=0.8, warmup=warmup, cooldown=cooldown)
+    assert 0 <= Fraction(200, 3120) * steps - warmup < 1
+    assert 0 <= 6 * Fraction(200, 3120) * steps - cooldown < 1
 
 
 @pytest.mark.parametrize(
@@ -143,13 +235,18 @@ def test_both_are_schedules() -> None:
         ),
         ({"warmup": 150}, "leave no step to prune in 100: 51 too many"),
         ({"steps": 0}, "leave no step to prune in 0: 1 too many"),
+        ({"steps": 99.5}, r"steps is 99\.5: it is a whole number of steps"),
+        ({"warmup": 0.1}, r"warmup is 0\.1: it is a whole number of steps"),
+        ({"cooldown": None}, "cooldown is None: it is a whole number of steps"),
+        ({"interval": "10"}, "interval is '10': it is a whole number of steps"),
     ],
 )
+@pytest.mark.parametrize("kind", GRADUAL.values(), ids=GRADUAL)
 def test_a_schedule_that_does_not_fit_its_steps_says_by_how_much(
-    wrong: dict[str, Any], message: str
+    kind: type[GradualSchedule], wrong: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ScheduleError, match=message):
-        CubicSchedule(**{"steps": 100, "final_sparsity": 0.8, **wrong})
+        kind(**{"steps": 100, "final_sparsity": 0.8, **wrong})
 
 
 def test_the_longest_warmups_that_fit_are_taken() -> None:
@@ -162,3 +259,5 @@ def test_one_shot_is_checked_too() -> None:
         OneShotSchedule(0.5, at=0)
     with pytest.raises(ScheduleError, match="final_sparsity is 2: it is a ratio"):
         OneShotSchedule(2)
+    with pytest.raises(ScheduleError, match=r"at is 1\.5: it is a whole number of steps"):
+        OneShotSchedule(0.5, at=cast(int, 1.5))

@@ -615,7 +615,8 @@ def _at(*keys: Any) -> Callable[[Any], Edit]:
 
 
 UNREADABLE_CERTIFICATES = [
-    (_at("version")(2), "certificate.version is 2, expected 1"),
+    (_at("version")(3), "certificate.version is 3, expected 1 or 2, the ones known here"),
+    (_at("version")(0), "certificate.version is 0, expected 1 or 2"),
     (_at("version")(True), "certificate.version is True, expected an integer"),
     (_at("format")("x"), "certificate.format is 'x', expected 'pins-certificate'"),
     (_at("extra")(0), "certificate has the unknown key 'extra'"),
@@ -1036,15 +1037,26 @@ def test_the_checker_is_one_file_of_the_standard_library() -> None:
 # ---- The specification ---------------------------------------------------------------------------
 
 
-def test_the_worked_example_of_the_specification_is_proved(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("", ('"lambda": "0x1.8p-2"', '"lambda": "0x1.4p-1"')),
+        ("constrained ", ('"minimum": [0, 2]', '"minimum": [0, 1]')),
+    ],
+)
+def test_the_worked_examples_of_the_specification_are_proved(
+    tmp_path: Path, kind: str, change: tuple[str, str]
+) -> None:
     text = CHECKER.with_name("CERTIFICATE.md").read_text(encoding="utf-8")
     parts = dict(re.findall(r"<!-- ([a-z ]+) -->\n```[a-z]+\n(.*?)\n```", text, re.DOTALL))
-    for role in ("scores", "mask"):
-        raw = with_header(parts[f"{role} header"].encode(), bytes.fromhex(parts[f"{role} data"]))
+    for role, data in (("scores", "scores data"), ("mask", f"{kind}mask data")):
+        raw = with_header(parts[f"{role} header"].encode(), bytes.fromhex(parts[data]))
         assert raw[:8].hex() in text
         (tmp_path / f"{role}.safetensors").write_bytes(raw)
-    path = tmp_path / "certificate.json"
-    path.write_text(parts["certificate"], encoding="utf-8")
-    assert check(path) == Verdict(Outcome.PROVED, parts["verdict"])
-    path.write_text(parts["certificate"].replace("0x1.8p-2", "0x1.4p-1"), encoding="utf-8")
+    path, certificate = tmp_path / "certificate.json", parts[f"{kind}certificate"]
+    path.write_text(certificate, encoding="utf-8")
+    assert check(path) == Verdict(Outcome.PROVED, parts[f"{kind}verdict"])
+    assert change[0] in certificate
+    path.write_text(certificate.replace(*change), encoding="utf-8")
+    assert check(path).outcome is Outcome.REFUTED
     assert check(path).message in text

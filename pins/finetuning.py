@@ -1,0 +1,245 @@
+"""A model in training: loss, optimiser, learning rate, pruner and teacher, step by step.
+
+    loss → backward → clip → optimiser's step → prune → next learning rate
+
+All of it can be read out between two steps and put back, bit for bit.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from pins import checkpoints
+from pins.authors import AuthorsPruner, Quirks
+from pins.batches import Batch
+from pins.checkpoints import nested
+from pins.devices import Device
+from pins.errors import CheckpointError, ModelError
+from pins.heads import Head
+from pins.mixed_loss import mixed_loss
+from pins.parameters import prunable_parameters
+from pins.pruner import OnDecision, Pruner
+from pins.self_regularization import SelfRegularizer
+from pins.settings import AUTHORS, Settings
+from pins.smoothing import find_smoothing
+from pins.training import to_device
+
+MAX_GRADIENT_NORM = 1.0
+
+
+class FineTuning:
+    """One model of a run, from its settings."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        head: Head,
+        settings: Settings,
+        device: Device,
+        *,
+        higher_is_better: bool = True,
+        teacher: nn.Module | None = None,
+        on_decision: OnDecision | None = None,
+    ) -> None:
+        """Put everything together; no step is taken.
+
+        Args:
+            model: with its head.
+            head: what the model predicts.
+            settings: resolved.
+            device: where to compute.
+            higher_is_better: of the scores that make a teacher.
+            teacher: the first one; default: the model as it is.
+            on_decision: as in `Pruner`.
+
+        Raises:
+            PinsError: a setting does not fit the model or the steps.
+        """
+        self.settings, self.device, self.head = settings, device, head
+        self.model = model.to(device.device)
+        if settings.gradient_checkpointing:
+            # its name since transformers 5.20 or so; the earlier one goes in 6
+            enable = getattr(self.model, "activation_checkpointing_enable", None)
+            (enable or self.model.gradient_checkpointing_enable)()  # type: ignore[operator]
+        self._forward: Any = torch.compile(model) if settings.compile else model
+        self.optimizer = _optimizer(self.model, settings)
+        self._scaler = device.scaler()
+        self.scheduler = LambdaLR(self.optimizer, _rate(settings))
+        self.pruner = _pruner(self.model, self.optimizer, settings, on_decision)
+        self.regularizer: SelfRegularizer | None = None
+        if settings.self_regularization:
+            if teacher is not None:
+                teacher = teacher.to(device.device)
+            self.regularizer = SelfRegularizer(
+                self.model,
+                teacher=teacher,
+                head=head,
+                temperature=settings.temperature,
+                higher_is_better=higher_is_better,
+                **_divergence(settings),
+            )
+
+    def step(self, parts: Sequence[Batch]) -> float:
+        """One optimiser step on the rows of all parts together; its loss.
+
+        Raises:
+            ModelError: the loss is not finite.
+        """
+        self.model.train()
+        # the mean over the predictions of the whole step, however its rows are cut into parts
+        count = sum(self.head.count(part) for part in parts)
+        value = 0.0
+        for part in parts:
+            loss = self._loss(to_device(part, self.device.device), count)
+            value += loss.item()
+            scaled = loss if self._scaler is None else self._scaler.scale(loss)
+            torch.autograd.backward(scaled)
+        if not math.isfinite(value):
+            raise ModelError(
+                f"the loss of step {self.pruner.steps + 1} is {value}: lower the learning rate"
+            )
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)  # clipping and scores see the true gradient
+        nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
+        if self._scaler is None:
+            self.optimizer.step()
+        else:
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+        self.pruner.step()
+        self.optimizer.zero_grad()
+        self.scheduler.step()
+        return value
+
+    def _loss(self, batch: Batch, count: int) -> Tensor:
+        with self.device.autocast():
+            output = self._forward(**batch)
+            if self.regularizer is not None:
+                return self.regularizer.loss(output, batch, num_items=count)
+        return mixed_loss(self.head.rows(output, batch), None, num_items=count)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON values that say where the training stands."""
+        pruner = self.pruner.state_dict()
+        smoothing = pruner["smoothing"] or {}
+        groups = {
+            "model": dict(self.model.state_dict()),
+            "optimizer": checkpoints.optimizer_tensors(self.optimizer, self._names()),
+            "masks": pruner["masks"],
+            "smoothing": {k: v for k, v in smoothing.items() if isinstance(v, Tensor)},
+            "random": checkpoints.random_state(),
+        }
+        scalars: dict[str, Any] = {
+            "pruner": {"steps": pruner["steps"], "due": pruner["due"]},
+            "smoothing": {k: v for k, v in smoothing.items() if not isinstance(v, Tensor)},
+            "scheduler": {
+                k: v for k, v in self.scheduler.state_dict().items() if k != "lr_lambdas"
+            },
+            "rates": [group["lr"] for group in self.optimizer.param_groups],
+        }
+        if self._scaler is not None:
+            scalars["scaler"] = self._scaler.state_dict()
+        if self.regularizer is not None:
+            groups["teacher"], scalars["teacher"] = self.regularizer.state_dict()
+        tensors = {
+            f"{group}/{name}": tensor
+            for group, named in groups.items()
+            for name, tensor in named.items()
+        }
+        return tensors, scalars
+
+    def load_state(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+        """Put back what `state` read out.
+
+        Raises:
+            CheckpointError: it is the state of another run.
+        """
+        device = self.device.device
+        try:
+            self.model.load_state_dict(nested(tensors, "model"))
+            checkpoints.load_optimizer(
+                self.optimizer, nested(tensors, "optimizer"), dict(self.model.named_parameters())
+            )
+            for group, rate in zip(self.optimizer.param_groups, scalars["rates"], strict=True):
+                group["lr"] = rate
+            self.scheduler.load_state_dict({**scalars["scheduler"], "lr_lambdas": [None]})
+            masks = {k: v.to(device) for k, v in nested(tensors, "masks").items()}
+            averages = {k: v.to(device) for k, v in nested(tensors, "smoothing").items()}
+            smoothing = None
+            if self.pruner.smoothing is not None:
+                smoothing = {**averages, **scalars["smoothing"]}
+            self.pruner.load_state_dict(
+                {**scalars["pruner"], "masks": masks, "smoothing": smoothing}
+            )
+            if self._scaler is not None:
+                self._scaler.load_state_dict(scalars["scaler"])
+            if self.regularizer is not None:
+                self.regularizer.load_state_dict(nested(tensors, "teacher"), scalars["teacher"])
+            checkpoints.load_random_state(nested(tensors, "random"))
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            # PINS' own errors, too: each is a value or a runtime error that says what differs
+            line = str(error).strip().partition("\n")[0]
+            raise CheckpointError(f"the checkpoint does not fit this model: {line}") from error
+
+    def _names(self) -> dict[int, str]:
+        return {id(parameter): name for name, parameter in self.model.named_parameters()}
+
+
+def _divergence(settings: Settings) -> Any:
+    """The options in which the authors' self-regularisation differs."""
+    if settings.criterion != AUTHORS:
+        return {}
+    quirks = Quirks.without(*settings.without_quirks)
+    options = {}
+    if quirks.cross_entropy_as_kl:
+        options["divergence"] = "cross-entropy"
+    if quirks.frozen_teacher:
+        options["rule"] = "best-ever"
+    return options
+
+
+def _optimizer(model: nn.Module, settings: Settings) -> Optimizer:
+    assert settings.learning_rate is not None
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
+    return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def _rate(settings: Settings) -> Any:
+    """Up during the warm-up, then linearly down to 0 at the end: the paper's learning rate."""
+    steps, warmup = settings.steps or 1, settings.warmup or 0
+
+    def rate(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return max(steps - step, 0) / max(steps - warmup, 1)
+
+    return rate
+
+
+def _pruner(
+    model: nn.Module, optimizer: Optimizer, settings: Settings, on_decision: OnDecision | None
+) -> Pruner:
+    parameters = prunable_parameters(model, settings.include)
+    schedule = settings.pruning_schedule()
+    if settings.criterion == AUTHORS:
+        quirks = Quirks.without(*settings.without_quirks)
+        return AuthorsPruner(model, optimizer, schedule, quirks, on_decision=on_decision)
+    return Pruner(
+        model,
+        optimizer,
+        settings.criterion,
+        schedule,
+        parameters=parameters,
+        smoothing=find_smoothing(settings.smoothing)(),
+        scope=settings.pruning_scope(),
+        on_decision=on_decision,
+    )

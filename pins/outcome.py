@@ -1,0 +1,137 @@
+"""What a run leaves behind: model, masks, packed form, costs, card, and run.json at the very end."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pins import __version__, checkpoints, masks
+from pins.constraints import Constraint
+from pins.costs import Costs, count_weights, measure_disk
+from pins.errors import OptimalityError
+from pins.files import write_json, write_text
+from pins.huggingface import Pretrained, weights_digest
+from pins.latency import latency
+from pins.model_card import model_card
+from pins.packed import pack_folder, weight_files
+from pins.provenance import provenance
+from pins.run import CHECKPOINTS, MASKS, RUN, SCORES, Run
+from pins.training import to_device
+
+CERTIFICATE, CARD = "certificate.json", "README.md"
+LATENCY_ROWS = 8
+
+# (scores, masks, certificate, constraint, criterion) → the sentence that was proved
+Certify = Callable[[Path, Path, Path, Constraint, str], str]
+
+
+def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
+    """Judge the model on the test rows, write everything, and remove the checkpoints.
+
+    Args:
+        run: after its last step.
+        certify: makes the certificate of the final decision; None: there is none.
+
+    Returns:
+        The facts in run.json.
+
+    Raises:
+        OptimalityError: the run did not come to its final sparsity.
+    """
+    pruner, out = run.training.pruner, run.out
+    if not pruner.finished:
+        raise OptimalityError(
+            f"the run ended after {pruner.steps} steps without its final decision: the last steps "
+            "overflowed; give more steps, or another precision"
+        )
+    sparse = dict(run.test())
+    dense = None if run.teacher is None else dict(run.test(_fresh_teacher(run)))
+    _save_model(run.pretrained, out)
+    masks.save(pruner.masks, out / MASKS)
+    packed = pack_folder(out, pruner.masks)
+    certificate = None
+    if certify is not None:
+        sentence = certify(
+            out / SCORES,
+            out / MASKS,
+            out / CERTIFICATE,
+            pruner.constraint(pruner.steps),
+            run.settings.criterion,
+        )
+        certificate = {"file": CERTIFICATE, "sentence": sentence}
+    model = run.pretrained.model
+    rows = range(min(LATENCY_ROWS, len(run.test_rows)))
+    batch = to_device(run.test_rows.batch(rows), run.device.device)
+    costs = Costs(
+        count_weights(model, pruner.masks),
+        measure_disk(weight_files(out), packed),
+        latency(model, batch, pruner.masks),
+    )
+    facts = {
+        "format": "pins-run",
+        "version": 1,
+        "pins": __version__,
+        **provenance(),
+        "settings": {**run.settings.as_json(), "device": str(run.device.device)},
+        "precision": run.device.precision,
+        "head": run.pretrained.head.name,
+        "weights_sha256": weights_digest(run.pretrained.folder),
+        "data": dict(run.task.digests),
+        "rows": {
+            "train": len(run.train),
+            "held_out": len(run.held_out),
+            "test": len(run.test_rows),
+        },
+        "metric": run.task.metric,
+        "scores": {
+            "sparse": sparse,
+            **({} if dense is None else {"dense": dense}),
+            "split": "test",
+            "rows": len(run.test_rows),
+        },
+        "decisions": run.record.decisions,
+        "evaluations": run.record.evaluations,
+        "certificate": certificate,
+        "mask": MASKS,
+        "packed": packed.name,
+        "costs": costs.as_json(),
+    }
+    write_text(model_card(facts), out / CARD)
+    write_json(facts, out / RUN)
+    checkpoints.remove(out / CHECKPOINTS)
+    return facts
+
+
+def _fresh_teacher(run: Run) -> Pretrained:
+    """The dense model again: what regularised the run has become one of its checkpoints."""
+    assert run.settings.teacher is not None
+    return run.load(run.settings.teacher)
+
+
+def _save_model(pretrained: Pretrained, out: Path) -> None:
+    """Model and tokenizer into `out`, file by file, each whole."""
+    folder = out / ".unfinished-model"
+    shutil.rmtree(folder, ignore_errors=True)
+    pretrained.save(folder)
+    for file in sorted(folder.iterdir()):
+        file.replace(out / file.name)
+    folder.rmdir()
+
+
+def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What came out of a run, a line each: name and value."""
+    weights, metric, scores = facts["costs"]["weights"], facts["metric"], facts["scores"]
+    lines = [
+        ("kept", f"{weights['kept']:,} of {weights['prunable']:,} prunable weights, exactly"),
+        ("sparsity", f"{1 - weights['kept'] / weights['prunable']:.4%}"),
+    ]
+    if "dense" in scores:
+        lines.append((f"{metric}, dense", f"{scores['dense'][metric]:.4f}"))
+    for name, value in scores["sparse"].items():
+        lines.append((name, f"{value:.4f}" + (" (headline)" if name == metric else "")))
+    lines.append(("judged on", f"{scores['rows']:,} test rows"))
+    if facts["certificate"]:
+        lines.append(("certificate", f"the final mask {facts['certificate']['sentence']}"))
+    if facts["decisions"] and (binding := facts["decisions"][-1]["binding"]):
+        lines.append(("minimum binds", f"in {len(binding)} tensors: {', '.join(binding[:3])}"))
+    return lines

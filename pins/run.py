@@ -1,0 +1,259 @@
+"""A run of `pins prune`: load → fine-tune and prune → judge → write. It resumes at any step.
+
+OUT/
+├── config.json, model.safetensors, tokenizer …   what AutoModel.from_pretrained(OUT) loads
+├── README.md             the model card
+├── run.json              everything needed to repeat the run, and what it gave; written last
+├── masks.safetensors     one bit a weight
+├── packed.safetensors    the model again: bit mask and kept values
+├── scores.safetensors    importance at the final decision
+├── certificate.json      the proof of that decision
+└── checkpoints/          while the run lasts
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pins import checkpoints, masks
+from pins.batches import Batch, Encoded
+from pins.devices import Device, choose_device
+from pins.errors import CheckpointError, FileError
+from pins.files import save_tensors
+from pins.finetuning import FineTuning
+from pins.huggingface import Pretrained, load_model, weights_digest
+from pins.selection import Decision
+from pins.settings import Settings
+from pins.tasks import Scores, Task, load_task
+
+RUN = "run.json"
+SCORES, MASKS = "scores.safetensors", "masks.safetensors"
+CHECKPOINTS = "checkpoints"
+EVALUATION_BATCH = 64  # rows, at least
+# what may differ between a run and its continuation: digests stand for the paths
+NOT_FINGERPRINT = ("model", "teacher", "data", "device", "checkpoint_every")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands after a step: what a progress bar shows."""
+
+    step: int
+    steps: int
+    loss: float
+    sparsity: float
+    score: float | None  # the headline at the last evaluation on held-out training rows
+
+
+@dataclass
+class Record:
+    """What a run has seen so far, as JSON values."""
+
+    losses: list[float]  # since the last evaluation
+    evaluations: list[dict[str, Any]]
+    decisions: list[dict[str, Any]]
+
+
+class Run:
+    """A run between its start and its results.
+
+    run = Run(Settings(task="stdlib-docs", steps=100), Path("out"))
+    for moment in run.steps():
+        print(moment.step, moment.loss, moment.sparsity)
+    print(run.test())
+    """
+
+    def __init__(self, settings: Settings, out: Path, *, resume: bool = False) -> None:
+        """Load the task and the model; go on from the last checkpoint, if asked for.
+
+        Args:
+            settings: of the run.
+            out: an empty or new folder, or with `resume` the folder of a run.
+            resume: go on from the last checkpoint in `out`; from the start, where there is none.
+
+        Raises:
+            PinsError: a setting, the task, the model or the checkpoint does not fit.
+        """
+        require_free(out, resume)
+        self.out = out
+        self.task: Task = load_task(settings.task, settings.data)
+        rows = self.task.train
+        if settings.train_rows is not None:
+            rows = self.task.sample(rows, settings.train_rows, settings.seed)
+        train, held_out = self.task.hold_out(rows, settings.seed)
+        test = self.task.test
+        if settings.test_rows is not None:
+            test = self.task.sample(test, settings.test_rows, settings.seed)
+        self.seed = settings.seed
+        self.pretrained = self.load(settings.model)
+        length = settings.max_length or self.task.recipe.max_length
+        self.train = self._encode(train, length, train=True)
+        self.held_out = self._encode(held_out, length, train=False)
+        self.test_rows = self._encode(test, length, train=False)
+        self.settings = settings.resolved(self.task.recipe, len(self.train))
+        self.device: Device = choose_device(settings.device, settings.precision)
+        self.teacher = None
+        if settings.teacher is not None:
+            self.teacher = self.load(settings.teacher)
+        self.record = Record([], [], [])
+        self.training = FineTuning(
+            self.pretrained.model,
+            self.pretrained.head,
+            self.settings,
+            self.device,
+            higher_is_better=self.task.higher_is_better,
+            teacher=None if self.teacher is None else self.teacher.model,
+            on_decision=self._remember,
+        )
+        self.fingerprint = self._fingerprint()
+        torch.manual_seed(settings.seed)  # dropout; a checkpoint brings its own state
+        self._go_on(out / CHECKPOINTS, resume)
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.training.pruner.steps
+
+    def steps(self) -> Iterator[Moment]:
+        """Take the steps that are left, one at a time, with evaluations and checkpoints."""
+        settings = self.settings
+        assert settings.steps is not None
+        assert settings.batch_size is not None
+        assert settings.evaluate_every is not None
+        assert settings.checkpoint_every is not None
+        stream = self.train.stream(settings.batch_size, seed=settings.seed, start=self.step)
+        for batch in islice(stream, settings.steps - self.step):
+            loss = self.training.step(parts(batch, settings.accumulation))
+            self.record.losses.append(loss)
+            last = self.step == settings.steps
+            if self.step % settings.evaluate_every == 0 or last:
+                self._evaluate()
+            if self.step % settings.checkpoint_every == 0 or last:
+                self.checkpoint()
+            yield Moment(self.step, settings.steps, loss, self.training.pruner.sparsity, self.score)
+
+    @property
+    def score(self) -> float | None:
+        """The headline at the last evaluation."""
+        return self.record.evaluations[-1]["score"] if self.record.evaluations else None
+
+    def test(self, pretrained: Pretrained | None = None) -> Scores:
+        """The scores on the test rows: of the model, or of another."""
+        return self._scores(self.test_rows, pretrained or self.pretrained)
+
+    def checkpoint(self) -> Path:
+        """Write where the run stands."""
+        tensors, scalars = self.training.state()
+        return checkpoints.save(
+            self.out / CHECKPOINTS,
+            self.step,
+            tensors,
+            {"training": scalars, "record": vars(self.record)},
+            self.fingerprint,
+        )
+
+    def load(self, model: str) -> Pretrained:
+        """A model with the head of this run's task."""
+        return load_model(model, self.task.heads, self.task.labels, seed=self.seed)
+
+    def _encode(self, rows: Any, length: int, *, train: bool) -> Encoded:
+        tokenizer, head = self.pretrained.tokenizer, self.pretrained.head
+        return self.task.encode(rows, tokenizer, length, head, train=train)
+
+    def _scores(self, encoded: Encoded, pretrained: Pretrained) -> Scores:
+        assert self.settings.batch_size is not None
+        model = pretrained.model.to(self.device.device)
+        with self.device.autocast():
+            return self.task.evaluate(
+                model,
+                pretrained.tokenizer,
+                encoded,
+                pretrained.head,
+                batch_size=max(self.settings.batch_size, EVALUATION_BATCH),
+            )
+
+    def _evaluate(self) -> None:
+        """Judge the model on the held-out rows, and offer it as teacher."""
+        scores = self._scores(self.held_out, self.pretrained)
+        score = scores[self.task.metric]
+        pruner, regularizer = self.training.pruner, self.training.regularizer
+        losses = self.record.losses
+        self.record.evaluations.append(
+            {
+                "step": self.step,
+                "loss": sum(losses) / len(losses),
+                "sparsity": pruner.sparsity,
+                "score": score,
+                "teacher": regularizer is not None and regularizer.update(score, pruner.sparsity),
+            }
+        )
+        losses.clear()
+
+    def _remember(self, step: int, importance: dict[str, Tensor], decision: Decision) -> None:
+        """The decision's numbers; of the final one, the scores too, for its certificate."""
+        kept = masks.count(decision.masks)
+        self.record.decisions.append(
+            {
+                "step": step,
+                "keep": kept.kept,
+                "total": kept.total,
+                "sparsity": kept.sparsity,
+                "binding": list(decision.binding),
+            }
+        )
+        if self.training.pruner.finished:
+            save_tensors(importance, self.out / SCORES, {"format": "pins-scores", "version": "1"})
+
+    def _fingerprint(self) -> dict[str, Any]:
+        settings = self.settings.as_json()
+        return {
+            **{name: value for name, value in settings.items() if name not in NOT_FINGERPRINT},
+            "model": weights_digest(self.pretrained.folder),
+            "teacher": None if self.teacher is None else weights_digest(self.teacher.folder),
+            "data": dict(self.task.digests),
+        }
+
+    def _go_on(self, folder: Path, resume: bool) -> None:
+        place = checkpoints.latest(folder) if resume else None
+        if place is None:
+            return
+        checkpoint = checkpoints.load(place, self.fingerprint)
+        try:
+            self.training.load_state(checkpoint.tensors, checkpoint.scalars["training"])
+            self.record = Record(**checkpoint.scalars["record"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{place} is torn: {error}") from error
+
+
+def require_free(out: Path, resume: bool) -> None:
+    """Refuse to write into a folder with other files, or over a run that may go on.
+
+    Raises:
+        FileError: says what stands there.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise FileError(f"{out} is a file: give a folder")
+    found = sorted(each.name for each in out.iterdir())
+    if not found:
+        return
+    if not resume:
+        what = "a run that can go on with --resume" if CHECKPOINTS in found else "files"
+        raise FileError(f"{out} holds {what} ({found[0]} …): give another folder")
+    if RUN in found:
+        raise FileError(f"{out} holds a run that is done: there is nothing to resume")
+
+
+def parts(batch: Batch, number: int) -> list[Batch]:
+    """A batch cut into `number` parts of about equal size (fewer, where it has fewer rows)."""
+    cut = {name: tensor.tensor_split(number) for name, tensor in batch.items()}
+    return [
+        {name: tensors[at] for name, tensors in cut.items()}
+        for at in range(min(number, len(batch["input_ids"])))
+    ]

@@ -1,0 +1,248 @@
+"""Data-to-text: say in words what a record holds (E2E) or what triples state (WebNLG, DART)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+from sacrebleu import corpus_bleu
+from torch import nn
+from torchmetrics.functional.text.rouge import rouge_score
+
+from pins.batches import IGNORED, Encoded, Feature
+from pins.errors import ModelError, TaskError
+from pins.heads import CAUSAL, SEQ2SEQ, Head
+from pins.tasks.losses import summed_loss
+from pins.tasks.tables import Row, defect
+from pins.tasks.task import Scores, Task
+from pins.tasks.tokens import padding
+from pins.training import device_of, evaluation_mode, outputs, to_device
+from pins.wrappers import unwrapped
+
+LENGTH = 128  # tokens of a text, its end included; the longest of E2E has 71 words
+MIN_LENGTH = 8  # tokens of a row
+
+
+@dataclass(frozen=True)
+class Described:
+    """One row: data as a line of text, and every text that says the same in words."""
+
+    source: str
+    references: tuple[str, ...]
+
+
+def described(rows: Iterable[tuple[Row, str, Sequence[str]]]) -> tuple[Described, ...]:
+    """Rows of place, source and references, those of the same source made one.
+
+    Raises:
+        TaskError: a row has no reference, or one without words.
+    """
+    references: dict[str, list[str]] = {}
+    for row, source, own in rows:
+        if not own or not all(text.strip() for text in own):
+            raise defect(row.where, "one text or more, of words, for a source", list(own))
+        references.setdefault(source, []).extend(own)
+    return tuple(Described(source, tuple(own)) for source, own in references.items())
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What judging a row needs.
+
+    Attributes:
+        references: the texts that count as right.
+        answers: source and reference as for training, one for each reference: for the loss.
+        length: tokens that the generated text may have.
+    """
+
+    references: tuple[str, ...]
+    answers: tuple[Feature, ...]
+    length: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataToText(Task):
+    """A task whose rows are `Described`s."""
+
+    train: Sequence[Described]
+    test: Sequence[Described]
+    metric: str = "bleu"
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """An encoder and a decoder, or a decoder alone."""
+        return (SEQ2SEQ, CAUSAL)
+
+    def encode(
+        self, rows: Sequence[Described], tokenizer: Any, max_length: int, head: Head, *, train: bool
+    ) -> Encoded:
+        """For training a row for each reference, for evaluation one for each source.
+
+        An encoder reads the source, and its decoder learns to write the reference. A decoder alone
+        reads `source <separator> reference <end>` and learns all that follows the separator; for
+        evaluation it reads up to the separator, padded on the left. The separator is the token
+        that begins a text, or the one that ends it where there is no other. A reference is cut to
+        half of `max_length` tokens, 128 at most, a source to what that leaves of `max_length`.
+
+        Raises:
+            ModelError: the tokenizer has no token that ends a text.
+            TaskError: `max_length` is less than 8.
+        """
+        if max_length < MIN_LENGTH:
+            raise TaskError(
+                f"{max_length} tokens have no room for data and a text: give {MIN_LENGTH} or more"
+            )
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                f"{type(tokenizer).__name__} has no token that ends a text, which a model needs to "
+                "learn to stop: give a model that writes (T5, BART, GPT-2)"
+            )
+        length = min(LENGTH, max_length // 2)
+        read = _continued if head is CAUSAL else _translated
+        pairs = read(rows, tokenizer, max_length - length, length) if rows else ()
+        fill = {**padding(tokenizer), "labels": IGNORED}
+        if train:
+            return Encoded(tuple(answer for _, answers in pairs for answer in answers), fill)
+        features, answered = zip(*pairs, strict=True) if rows else ((), ())
+        return Encoded(
+            features,
+            fill,
+            side="left" if head is CAUSAL else "right",
+            about=tuple(
+                Prompt(row.references, answers, length)
+                for row, answers in zip(rows, answered, strict=True)
+            ),
+        )
+
+    def evaluate(
+        self, model: nn.Module, tokenizer: Any, encoded: Encoded, head: Head, *, batch_size: int
+    ) -> Scores:
+        """BLEU and ROUGE-L of one text for each source, in [0, 1], and the mean loss of a token.
+
+        A text is written token by token, always the most probable one, and compared with all
+        references of its source as in `compare`.
+        """
+        answers = [answer for prompt in encoded.about for answer in prompt.answers]
+        loss, tokens = 0.0, 0
+        for _, batch, output in outputs(model, Encoded(tuple(answers), encoded.fill), batch_size):
+            total, count = summed_loss(head, output, batch)
+            loss, tokens = loss + total, tokens + count
+        written = generate(model, tokenizer, encoded, head, batch_size=batch_size)
+        references = [prompt.references for prompt in encoded.about]
+        return {**compare(written, references), "loss": loss / tokens}
+
+
+def _translated(
+    rows: Sequence[Described], tokenizer: Any, source_length: int, length: int
+) -> Iterator[tuple[Feature, tuple[Feature, ...]]]:
+    """For an encoder and a decoder: each source, and with each of its references as labels."""
+    sources = tokenizer([row.source for row in rows], truncation=True, max_length=source_length)
+    references = iter(
+        tokenizer(
+            text_target=[text for row in rows for text in row.references],
+            truncation=True,
+            max_length=length,
+        )["input_ids"]
+    )
+    for at, row in enumerate(rows):
+        source: Feature = {name: tuple(column[at]) for name, column in sources.items()}
+        labels = islice(references, len(row.references))
+        yield source, tuple({**source, "labels": tuple(text)} for text in labels)
+
+
+def _continued(
+    rows: Sequence[Described], tokenizer: Any, source_length: int, length: int
+) -> Iterator[tuple[Feature, tuple[Feature, ...]]]:
+    """For a decoder alone: each prompt, and continued by each of its references."""
+    end, begin = tokenizer.eos_token_id, tokenizer.bos_token_id
+    # Llama and its kin were trained on texts that begin with a token of their own, GPT-2 was not
+    lead = (begin,) if begin is not None and tokenizer("")["input_ids"][:1] == [begin] else ()
+    separator = (end if begin is None else begin,)
+    room = source_length - len(lead) - len(separator)
+
+    def read(texts: list[str], size: int) -> Iterator[tuple[int, ...]]:
+        encoded = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=size)
+        return map(tuple, encoded["input_ids"])
+
+    sources = read([row.source for row in rows], room)
+    references = read([text for row in rows for text in row.references], length - 1)
+    for row, source in zip(rows, sources, strict=True):
+        prompt = (*lead, *source, *separator)
+        answers = [(*text, end) for text in islice(references, len(row.references))]
+        yield (
+            {"input_ids": prompt, "attention_mask": (1,) * len(prompt)},
+            tuple(
+                {
+                    "input_ids": (*prompt, *answer),
+                    "attention_mask": (1,) * (len(prompt) + len(answer)),
+                    "labels": (*(IGNORED for _ in prompt), *answer),
+                }
+                for answer in answers
+            ),
+        )
+
+
+def generate(
+    model: nn.Module, tokenizer: Any, encoded: Encoded, head: Head, *, batch_size: int
+) -> list[str]:
+    """The text that a model writes for each row, always the most probable token next."""
+    texts = [""] * len(encoded)
+    writer: Any = unwrapped(model)
+    device = device_of(model)
+    with evaluation_mode(model), torch.no_grad():
+        for rows in encoded.by_length(batch_size):
+            batch = to_device(encoded.batch(rows), device)
+            with _greedy(writer, tokenizer, encoded.about[rows[0]].length) as settings:
+                tokens = writer.generate(**batch, generation_config=settings)
+            if head is CAUSAL:  # it repeats the prompt
+                tokens = tokens[:, batch["input_ids"].shape[1] :]
+            written = tokenizer.batch_decode(
+                tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+            for row, text in zip(rows, written, strict=True):
+                texts[row] = text.strip()
+    return texts
+
+
+@contextmanager
+def _greedy(model: Any, tokenizer: Any, length: int) -> Iterator[Any]:
+    """Settings that know nothing of the beams, penalties and lengths that a model was saved with.
+
+    They stand in for the model's own inside the block, or `generate` would take what they leave
+    open from those.
+    """
+    own = model.generation_config
+    settings = type(own)(
+        max_new_tokens=length,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=own.bos_token_id,
+        decoder_start_token_id=own.decoder_start_token_id,
+        forced_bos_token_id=own.forced_bos_token_id,  # names the language, in some models
+    )
+    model.generation_config = settings
+    try:
+        yield settings
+    finally:
+        model.generation_config = own
+
+
+def compare(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """BLEU and ROUGE-L of texts, each with references of its own, however many: both in [0, 1].
+
+    BLEU is sacrebleu's of the whole corpus (13a tokens, case kept), its percentage divided by 100.
+    ROUGE-L is the mean over texts of the best F-measure over the references.
+    """
+    streams: Any = [
+        [own[at] if at < len(own) else None for own in references]
+        for at in range(max(map(len, references)))
+    ]
+    bleu = corpus_bleu(texts, streams, force=True).score / 100  # it does not judge the spacing
+    rouge = rouge_score(
+        list(texts), [list(own) for own in references], accumulate="best", rouge_keys="rougeL"
+    )
+    return {"bleu": min(bleu, 1.0), "rouge_l": rouge["rougeL_fmeasure"].item()}

@@ -1,0 +1,152 @@
+"""Named-entity recognition: a tag for each word, an entity being a run of tags (BIO).
+
+O: outside; B-T: the first word of an entity of type T; I-T: a further word of it. CoNLL-2003 is
+written in IOB1, where B-T stands only between two entities of the same type that touch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seqeval.metrics.sequence_labeling import (  # type: ignore[import-untyped]
+    precision_recall_fscore_support,
+)
+from torch import nn
+
+from pins.batches import IGNORED, Encoded, Feature
+from pins.heads import TOKENS, Head
+from pins.tasks.losses import summed_loss
+from pins.tasks.task import Scores, Task
+from pins.tasks.tokens import padding, require_fast
+from pins.training import outputs
+
+OUTSIDE = "O"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One row: words and their tags in BIO."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """What judging a sentence needs.
+
+    Attributes:
+        tags: the right tag of every word.
+        positions: of each word's first token; None for a word that has none: cut off, or made of
+            characters that the tokenizer drops.
+    """
+
+    tags: tuple[str, ...]
+    positions: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedEntities(Task):
+    """A task whose rows are `Sentence`s."""
+
+    train: Sequence[Sentence]
+    test: Sequence[Sentence]
+    metric: str = "f1"
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """A class for each token."""
+        return (TOKENS,)
+
+    def encode(
+        self, rows: Sequence[Sentence], tokenizer: Any, max_length: int, head: Head, *, train: bool
+    ) -> Encoded:
+        """The words, cut to `max_length` tokens; the first token of a word has its label.
+
+        For training, rows without a single label are left out: their loss would be 0/0.
+
+        Raises:
+            ModelError: the tokenizer is not a fast one.
+        """
+        require_fast(tokenizer)
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        lead = _lead(tokenizer)
+        encoded = tokenizer(
+            [[lead + word for word in row.words] for row in rows],
+            is_split_into_words=True,
+            truncation=True,
+            max_length=max_length,
+        )
+        features: list[Feature] = []
+        about: list[Tagged] = []
+        for at, row in enumerate(rows):
+            positions: dict[int, int] = {}
+            for position, word in enumerate(encoded.word_ids(at)):
+                if word is not None:
+                    positions.setdefault(word, position)
+            labels = [IGNORED] * len(encoded["input_ids"][at])
+            for word, position in positions.items():
+                labels[position] = numbers[row.tags[word]]
+            if positions or not train:
+                tokens = {name: tuple(column[at]) for name, column in encoded.items()}
+                features.append({**tokens, "labels": tuple(labels)})
+                about.append(Tagged(row.tags, tuple(map(positions.get, range(len(row.words))))))
+        fill = {**padding(tokenizer), "labels": IGNORED}
+        return Encoded(tuple(features), fill=fill, about=tuple(about))
+
+    def evaluate(
+        self, model: nn.Module, tokenizer: Any, encoded: Encoded, head: Head, *, batch_size: int
+    ) -> Scores:
+        """Precision, recall and F1 of entities over all sentences, and the mean loss of a label.
+
+        An entity counts as found where type, first and last word are right, as in conlleval. Every
+        word counts: one without a token is predicted to be outside.
+        """
+        right: list[list[str]] = []
+        predicted: list[list[str]] = []
+        loss, labels = 0.0, 0
+        for rows, batch, output in outputs(model, encoded, batch_size):
+            classes = output.logits.argmax(-1).tolist()
+            for row, of_token in zip(rows, classes, strict=True):
+                tagged: Tagged = encoded.about[row]
+                right.append(list(tagged.tags))
+                predicted.append(
+                    [
+                        OUTSIDE if position is None else self.labels[of_token[position]]
+                        for position in tagged.positions
+                    ]
+                )
+            total, count = summed_loss(head, output, batch)
+            loss, labels = loss + total, labels + count
+        return {**compare(right, predicted), "loss": loss / max(labels, 1)}
+
+
+def _lead(tokenizer: Any) -> str:
+    """What a word alone needs in front of it to be read as in a text.
+
+    Byte-level tokenizers (RoBERTa, GPT-2) take a word without a space for the rest of another one.
+    """
+    words = ["the", "cat"]
+    read = tokenizer(words, is_split_into_words=True)["input_ids"]
+    return "" if read == tokenizer(" ".join(words))["input_ids"] else " "
+
+
+def compare(right: Sequence[list[str]], predicted: Sequence[list[str]]) -> dict[str, float]:
+    """Precision, recall and F1 of the predicted entities; 0 where one would be 0/0."""
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        right, predicted, average="micro", zero_division=0
+    )
+    return {"f1": float(f1), "precision": float(precision), "recall": float(recall)}
+
+
+def begins(tag: str, before: str) -> bool:
+    """Whether an entity begins with `tag`, which stands after the tag `before`: in BIO or IOB1."""
+    return tag.startswith("B") or (tag != OUTSIDE and tag[2:] != before[2:])
+
+
+def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
+    """The same entities in BIO: every I that begins one, as IOB1 has it, becomes B."""
+    before = (OUTSIDE, *tags[:-1])
+    return tuple(
+        f"B-{tag[2:]}" if begins(tag, last) else tag for tag, last in zip(tags, before, strict=True)
+    )

@@ -1,0 +1,239 @@
+"""Extractive question answering: the answer to a question is a span of its context.
+
+A context longer than a model reads is cut into windows that overlap; every window is a row.
+"""
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.text.squad import squad
+
+from pins.batches import Encoded, Feature
+from pins.errors import TaskError
+from pins.heads import SPAN, Head
+from pins.tasks.losses import summed_loss
+from pins.tasks.task import Scores, Task
+from pins.tasks.tokens import padding, require_fast
+from pins.training import outputs
+
+STRIDE = 128  # tokens that neighbouring windows share
+QUESTION_LENGTH = 64  # tokens of a question, as in BERT's SQuAD code
+MIN_LENGTH = 16  # tokens of a window; fewer leave a context no room
+BEST = 20  # starts and ends of a window that are tried with each other
+ANSWER_LENGTH = 30  # tokens of an answer, as in BERT's SQuAD code
+CHUNK = 1000  # questions tokenised at once: a heuristic between speed and memory
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A text and the character of its context that it begins at."""
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row: a question, the context that answers it, and the answers that count as right."""
+
+    id: str
+    text: str
+    context: str
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A question's piece of context in one row.
+
+    Attributes:
+        question: the whole row.
+        first: position of the first token of the context; the others follow it.
+        starts: by token of the context, the character that it begins at.
+        ends: by token of the context, the character after its last.
+    """
+
+    question: Question
+    first: int
+    starts: "array[int]"
+    ends: "array[int]"
+
+    def positions(self, answer: Answer) -> tuple[int, int]:
+        """Positions of the answer's first and last token; (0, 0) where it is not all inside."""
+        begin = answer.start + len(answer.text) - len(answer.text.lstrip())
+        end = answer.start + len(answer.text.rstrip())
+        if not self.starts or self.starts[0] > begin or self.ends[-1] < end:
+            return 0, 0
+        first, last = bisect_right(self.ends, begin), bisect_left(self.starts, end) - 1
+        return (self.first + first, self.first + last) if first <= last else (0, 0)
+
+    def text(self, start: int, end: int) -> str:
+        """The context from the token at position `start` to the one at `end`, both included."""
+        characters = slice(self.starts[start - self.first], self.ends[end - self.first])
+        return self.question.context[characters].strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionAnswering(Task):
+    """A task whose rows are `Question`s."""
+
+    train: Sequence[Question]
+    test: Sequence[Question]
+    metric: str = "f1"
+
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """Spans."""
+        return (SPAN,)
+
+    def encode(
+        self, rows: Sequence[Question], tokenizer: Any, max_length: int, head: Head, *, train: bool
+    ) -> Encoded:
+        """As `encode_windows`; for evaluation with the windows in `about`."""
+        return encode_windows(rows, tokenizer, max_length)
+
+    def evaluate(
+        self, model: nn.Module, tokenizer: Any, encoded: Encoded, head: Head, *, batch_size: int
+    ) -> Scores:
+        """F1 of words and ratio of exact matches, the best over a question's answers, in [0, 1].
+
+        Texts are compared as by SQuAD's own script: without case, punctuation and articles. The
+        loss is the mean over windows and their two positions, for the first answer of a question;
+        unlike transformers' own, it knows that no answer is in the padding.
+        """
+        spans: list[tuple[float, int, int]] = [(-torch.inf, 0, 0)] * len(encoded)
+        loss, positions = 0.0, 0
+        for rows, batch, output in outputs(model, encoded, batch_size):
+            start, end = output.start_logits.float(), output.end_logits.float()
+            best = best_spans(start, end, _inside([encoded.about[row] for row in rows], start))
+            for row, *span in zip(rows, *(column.tolist() for column in best), strict=True):
+                spans[row] = tuple(span)
+            total, count = summed_loss(head, output, batch)
+            loss, positions = loss + total, positions + count
+        surest: dict[Question, tuple[float, str]] = {}
+        for window, (score, first, last) in zip(encoded.about, spans, strict=True):
+            highest, _ = surest.setdefault(window.question, (-torch.inf, ""))
+            if score > highest:
+                surest[window.question] = score, window.text(first, last)
+        scores = compare({question: text for question, (_, text) in surest.items()})
+        return {**scores, "loss": loss / positions}
+
+
+def encode_windows(rows: Sequence[Question], tokenizer: Any, max_length: int) -> Encoded:
+    """Question and context, a row for each window, as many tokens as `max_length` at most.
+
+    Neighbouring windows share 128 tokens (a third of a window, where that is less). The positions
+    are those of the first answer; (0, 0), BERT's [CLS], where the window does not hold all of it.
+
+    Raises:
+        ModelError: the tokenizer is not a fast one.
+        TaskError: `max_length` is less than 16.
+    """
+    require_fast(tokenizer)
+    if max_length < MIN_LENGTH:
+        raise TaskError(
+            f"windows of {max_length} tokens leave a context no room: give {MIN_LENGTH} or more"
+        )
+    features: list[Feature] = []
+    windows: list[Window] = []
+    for at in range(0, len(rows), CHUNK):
+        chunk = rows[at : at + CHUNK]
+        encoded = tokenizer(
+            _cut([row.text.strip() for row in chunk], tokenizer, max_length // 3),
+            [row.context for row in chunk],
+            truncation="only_second",
+            max_length=max_length,
+            stride=min(STRIDE, max_length // 3),
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+        offsets = encoded.pop("offset_mapping")
+        for number, row in enumerate(encoded.pop("overflow_to_sample_mapping")):
+            window = _window(chunk[row], encoded.sequence_ids(number), offsets[number])
+            start, end = window.positions(window.question.answers[0])
+            tokens = {name: tuple(column[number]) for name, column in encoded.items()}
+            features.append({**tokens, "start_positions": start, "end_positions": end})
+            windows.append(window)
+    return Encoded(tuple(features), fill=padding(tokenizer), about=tuple(windows))
+
+
+def _cut(texts: list[str], tokenizer: Any, length: int) -> list[str]:
+    """The texts up to the end of their last token of `QUESTION_LENGTH` or `length`."""
+    encoded = tokenizer(
+        texts,
+        add_special_tokens=False,
+        truncation=True,
+        max_length=min(QUESTION_LENGTH, length),
+        return_offsets_mapping=True,
+    )
+    return [
+        text[: offsets[-1][1]] if offsets else ""
+        for text, offsets in zip(texts, encoded["offset_mapping"], strict=True)
+    ]
+
+
+def _window(
+    question: Question, sequences: Sequence[int | None], offsets: Sequence[tuple[int, int]]
+) -> Window:
+    """The window of a row whose tokens come from sequence 0 (question), 1 (context) or none."""
+    first = sequences.index(1) if 1 in sequences else 0
+    own = offsets[first : first + sequences.count(1)]
+    starts, ends = (array("i", [offset[side] for offset in own]) for side in (0, 1))
+    return Window(question, first, starts, ends)
+
+
+def best_spans(start: Tensor, end: Tensor, inside: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """max start_i + end_j, i ≤ j < i + 30, over the 20 best i and the 20 best j of each row.
+
+    Args:
+        start: (B, L) logits of the first token.
+        end: (B, L) logits of the last token.
+        inside: (B, L), True = a token of the context; others are neither first nor last.
+
+    Returns:
+        The sums (B,), −∞ where no pair is allowed; i (B,); j (B,).
+    """
+    best = min(BEST, start.shape[-1])
+    start_score, first = start.masked_fill(~inside, -torch.inf).topk(best)
+    end_score, last = end.masked_fill(~inside, -torch.inf).topk(best)
+    length = last[:, None, :] - first[:, :, None] + 1
+    score = start_score[:, :, None] + end_score[:, None, :]
+    score = score.masked_fill((length < 1) | (length > ANSWER_LENGTH), -torch.inf)
+    highest, pair = score.flatten(1).max(-1, keepdim=True)
+    return (
+        highest.squeeze(-1),
+        first.gather(1, pair // best).squeeze(-1),
+        last.gather(1, pair % best).squeeze(-1),
+    )
+
+
+def _inside(windows: Sequence[Window], like: Tensor) -> Tensor:
+    """(B, L) for logits (B, L): which positions are tokens of the context."""
+    firsts, lengths = (
+        torch.tensor(column, device=like.device)[:, None]
+        for column in zip(*((w.first, len(w.starts)) for w in windows), strict=True)
+    )
+    position = torch.arange(like.shape[-1], device=like.device) - firsts
+    return (position >= 0) & (position < lengths)
+
+
+def compare(predicted: Mapping[Question, str]) -> dict[str, float]:
+    """Mean F1 and exact match of predicted texts, each the best over the question's answers."""
+    texts = [{"id": str(at), "prediction_text": text} for at, text in enumerate(predicted.values())]
+    right: list[Any] = [
+        {
+            "id": str(at),
+            "answers": {
+                "text": [answer.text for answer in question.answers],
+                "answer_start": [answer.start for answer in question.answers],
+            },
+        }
+        for at, question in enumerate(predicted)
+    ]
+    scores = squad(texts, right)
+    return {name: scores[name].item() / 100 for name in ("f1", "exact_match")}

@@ -1,0 +1,53 @@
+"""Zeros that stay: fine-tune a sparse model further without losing its sparsity."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pins.errors import ParameterError
+from pins.masks import apply, count
+from pins.parameters import PrunableParameters, prunable_parameters
+
+
+def nonzero_masks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """mᵢ = 1 where θᵢ ≠ 0, by name."""
+    return {name: tensor.detach() != 0 for name, tensor in tensors.items()}
+
+
+def keep_zeros(
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    parameters: Mapping[str, nn.Parameter] | PrunableParameters | None = None,
+) -> dict[str, Tensor]:
+    """θ ← m⊙θ after every step of the optimiser, m being where the weights are not zero now.
+
+    Args:
+        model: a sparse model, as `from_pretrained` loads it.
+        optimizer: that goes on training it.
+        parameters: the weights to watch by name; default: the prunable ones of the model.
+
+    Returns:
+        The masks, True = keep.
+
+    Raises:
+        ParameterError: there is no zero to keep.
+    """
+    if parameters is None:
+        parameters = prunable_parameters(model)
+    if isinstance(parameters, PrunableParameters):
+        parameters = parameters.parameters
+    watched = dict(parameters)
+    masks = nonzero_masks(watched)
+    kept = count(masks)
+    if kept.kept == kept.total:
+        raise ParameterError(
+            f"keep_zeros() found no zero among {kept.total:,} weights: the model is dense"
+        )
+
+    def restore(*_: object) -> None:
+        apply(masks, watched)
+
+    optimizer.register_step_post_hook(restore)
+    return masks
