@@ -5,6 +5,7 @@ largest scores s = −g⊙(θ+u), and (mask, threshold) is a proof that anyone c
 """
 
 from pins import errors, masks
+from pins.constraints import Cardinality, MinimumPerTensor, PerTensor
 from pins.criteria import CRITERIA, Criterion, Observation, find_criterion
 from pins.curvature import adam_second_moment, empirical_fisher
 from pins.errors import PinsError
@@ -12,31 +13,45 @@ from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
 from pins.optimality import Optimality, optimality
 from pins.parameters import PrunableParameters, prunable_parameters
 from pins.pruner import Pruner
-from pins.schedules import CubicSchedule, OneShotSchedule, Schedule, keep_count
+from pins.schedules import CubicSchedule, LinearSchedule, OneShotSchedule, Schedule, keep_count
+from pins.scope import Scope
 from pins.selection import Decision, decide, select
+from pins.self_regularization import SelfRegularizer
+from pins.smoothing import ExponentialAverage, Uncertainty, WindowMean
+from pins.zeros import keep_zeros
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CRITERIA",
+    "Cardinality",
     "Criterion",
     "CubicSchedule",
     "Decision",
     "DiagonalSecondOrderModel",
+    "ExponentialAverage",
     "FirstOrderModel",
+    "LinearSchedule",
+    "MinimumPerTensor",
     "Observation",
     "OneShotSchedule",
     "Optimality",
+    "PerTensor",
     "PinsError",
     "PrunableParameters",
     "Pruner",
     "Schedule",
+    "Scope",
+    "SelfRegularizer",
+    "Uncertainty",
+    "WindowMean",
     "adam_second_moment",
     "decide",
     "empirical_fisher",
     "errors",
     "find_criterion",
     "keep_count",
+    "keep_zeros",
     "masks",
     "optimality",
     "prunable_parameters",

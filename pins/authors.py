@@ -5,9 +5,10 @@ criterion "pins". Two things are not reproduced: a rank that its threshold canno
 CardinalityError here, and scores that are not finite are an ImportanceError.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from pins.smoothing import ExponentialAverage, Smoothing, Uncertainty
 
 # parts of the names of what is pruned; the third holds the second
 NAME_PARTS = ("attention.self", "attention.output.dense", "output.dense", "intermediate.dense")
+NEAR = Fraction(1, 100)  # of the kept ratio: what the released code calls final
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +60,9 @@ class Quirks:
             at q = p; its gradient is the same. Ours: Σ q log(q/p). Read by the training, not here.
         frozen_teacher: the teacher is the best model ever, mostly an early dense one. Ours: the
             best of the latest sparsity. Read by the training, not here.
-        near_final: a model whose kept ratio is within 0.01 of the target counts as final. Ours
-            has the target exactly. Read by the training, not here.
+        near_final: the result reported is the best of all checkpoints whose scheduled kept ratio
+            is within 0.01 of the target. Ours is the last step's, at the target exactly; a run
+            with this quirk says beside it what would have been reported: `reported_as_final`.
     """
 
     absolute: bool = True
@@ -155,6 +158,26 @@ class AuthorsSchedule(CubicSchedule):
             return final
         left = 1 - (count - self.warmup) / (self.steps - (self.cooldown + self.warmup))
         return final + (initial - final) * left**3
+
+
+def reported_as_final(
+    evaluations: Sequence[Mapping[str, Any]], schedule: Schedule, *, higher_is_better: bool
+) -> Mapping[str, Any] | None:
+    """The evaluation that the released code reports: the best within 0.01 of the target.
+
+    Args:
+        evaluations: of a run, with `step` and `score`.
+        schedule: of the run.
+        higher_is_better: how scores compare.
+
+    Returns:
+        One of them, the earliest of equals; None where there is none so near.
+    """
+    target = schedule.sparsity(schedule.last)
+    near = [e for e in evaluations if abs(schedule.sparsity(e["step"]) - target) <= NEAR]
+    if not near:
+        return None
+    return (max if higher_is_better else min)(near, key=lambda e: e["score"])
 
 
 def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

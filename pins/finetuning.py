@@ -118,7 +118,7 @@ class FineTuning:
 
     def _loss(self, batch: Batch, count: int) -> Tensor:
         with self.device.autocast():
-            output = self._forward(**batch)
+            output = self._forward(**self.head.inputs(self.model, batch))
             if self.regularizer is not None:
                 return self.regularizer.loss(output, batch, num_items=count)
         return mixed_loss(self.head.rows(output, batch), None, num_items=count)
@@ -232,7 +232,14 @@ def _pruner(
     schedule = settings.pruning_schedule()
     if settings.criterion == AUTHORS:
         quirks = Quirks.without(*settings.without_quirks)
-        return AuthorsPruner(model, optimizer, schedule, quirks, on_decision=on_decision)
+        return AuthorsPruner(
+            model,
+            optimizer,
+            schedule,
+            quirks,
+            parameters=None if quirks.biases else parameters,
+            on_decision=on_decision,
+        )
     return Pruner(
         model,
         optimizer,

@@ -25,8 +25,8 @@ class Scope:
     def __post_init__(self) -> None:
         if exact_ratio(self.minimum_kept, "minimum_kept") and self.by_tensor:
             raise CardinalityError(
-                f"minimum_kept is {self.minimum_kept} and the scope is by tensor: each tensor keeps "
-                "its share then, leave the minimum out"
+                f"minimum_kept is {self.minimum_kept} and the scope is by tensor: each tensor "
+                "keeps its share then, leave the minimum out"
             )
 
     def constraint(self, sparsity: float | Fraction, sizes: Mapping[str, int]) -> Constraint:

@@ -48,16 +48,16 @@ class Settings:
         sparsity: 1 − kept ratio to reach.
         criterion: of `pins.CRITERIA`, or "authors": the released code, defects and all.
         without_quirks: names of `pins.authors.Quirks` that "authors" leaves out.
-        smoothing: of `pins.smoothing.SMOOTHINGS`.
+        smoothing: of `pins.smoothing.SMOOTHINGS`; "authors" has its own.
         schedule: of `pins.schedules.SCHEDULES`.
         warmup: steps at full density; default 200/3120 of the run.
         cooldown: steps at the final sparsity; default six times 200/3120 of the run.
         interval: ΔT, steps from one decision to the next.
         scope: "global": one ranking of all weights; "tensor": each tensor keeps its share.
         minimum_kept: ratio of each tensor that is kept at least.
-        include: a pattern for the names of the weights to prune; default: the model's linear layers.
+        include: a pattern for the names of the weights to prune; default: linear layers.
         self_regularization: mix the loss with the divergence from the latest best checkpoint.
-        teacher: a dense fine-tuned model to start the self-regularisation from; default: the model.
+        teacher: a dense fine-tuned model to start self-regularisation from; default: the model.
         temperature: T of the divergence.
         epochs: passes over the training rows; default: the task's.
         steps: optimiser steps, instead of epochs.
@@ -131,6 +131,10 @@ class Settings:
         if self.without_quirks and self.criterion != AUTHORS:
             raise SettingError(
                 f"without_quirks is for criterion 'authors', the criterion is {self.criterion!r}"
+            )
+        if self.criterion == AUTHORS and (self.scope != "global" or self.minimum_kept):
+            raise SettingError(
+                "criterion 'authors' ranks all weights together: leave scope and minimum_kept out"
             )
         self.pruning_scope()
 
@@ -232,6 +236,7 @@ def _typed(path: Path, name: str, value: Any) -> Any:
 
 
 def _words(kinds: tuple[type, ...]) -> str:
-    words = {int: "a whole number", float: "a number", str: "a text", Path: "a text", bool: "true or false"}
+    words = {int: "a whole number", float: "a number", bool: "true or false"}
+    words |= {str: "a text", Path: "a text"}
     names = [words.get(kind, "a list of texts") for kind in kinds if kind is not type(None)]
     return " or ".join(names)

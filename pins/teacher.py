@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -79,9 +80,11 @@ class Teacher:
                 f"{type(self._student).__name__} cannot be copied for a teacher: {error}"
             ) from error
         for module in model.modules():
-            # accelerate's wrapper of a forward may hold on to the student
-            if (forward := module.__dict__.pop("_original_forward", None)) is not None:
-                module.forward = forward
+            if isinstance(vars(module).get("forward"), FunctionType):
+                raise ModelError(
+                    f"{type(module).__name__} cannot be copied for a teacher: its forward was "
+                    "replaced by a function, which would run the student; replace it afterwards"
+                )
             config: Any = getattr(module, "config", None)
             if getattr(config, "use_cache", False):
                 config.use_cache = False  # nobody generates with the teacher

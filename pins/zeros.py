@@ -20,34 +20,39 @@ def keep_zeros(
     optimizer: Optimizer,
     *,
     parameters: Mapping[str, nn.Parameter] | PrunableParameters | None = None,
+    masks: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """θ ← m⊙θ after every step of the optimiser, m being where the weights are not zero now.
+    """θ ← m⊙θ now and after every step of the optimiser; m is 1 where θ is not zero now.
 
     Args:
         model: a sparse model, as `from_pretrained` loads it.
         optimizer: that goes on training it.
         parameters: the weights to watch by name; default: the prunable ones of the model.
+        masks: m by name, True = keep, in place of where the weights are not zero.
 
     Returns:
         The masks, True = keep.
 
     Raises:
         ParameterError: there is no zero to keep.
+        MaskError: the masks are of other parameters.
     """
     if parameters is None:
         parameters = prunable_parameters(model)
     if isinstance(parameters, PrunableParameters):
         parameters = parameters.parameters
     watched = dict(parameters)
-    masks = nonzero_masks(watched)
-    kept = count(masks)
-    if kept.kept == kept.total:
+    kept = dict(nonzero_masks(watched) if masks is None else masks)
+    apply(kept, watched)
+    ones = count(kept)
+    if ones.kept == ones.total:
         raise ParameterError(
-            f"keep_zeros() found no zero among {kept.total:,} weights: the model is dense"
+            f"keep_zeros() found no zero among {ones.total:,} weights: the model is dense; load a "
+            "pruned one, or name the weights that were pruned"
         )
 
     def restore(*_: object) -> None:
-        apply(masks, watched)
+        apply(kept, watched)
 
     optimizer.register_step_post_hook(restore)
-    return masks
+    return kept

@@ -146,7 +146,7 @@ def begins(tag: str, before: str) -> bool:
 
 def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
     """The same entities in BIO: every I that begins one, as IOB1 has it, becomes B."""
-    before = (OUTSIDE, *tags[:-1])
+    before = (OUTSIDE, *tags)[: len(tags)]
     return tuple(
         f"B-{tag[2:]}" if begins(tag, last) else tag for tag, last in zip(tags, before, strict=True)
     )

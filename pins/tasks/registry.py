@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pins.errors import TaskError
-from pins.tasks import glue, stdlib_docs
+from pins.tasks import conll, e2e, glue, language_modeling, squad, stdlib_docs, triples
 from pins.tasks.task import Task
 
 # a folder with the original files, or None: the hub, or whatever needs no data
@@ -12,6 +12,12 @@ Loader = Callable[[Path | None], Task]
 
 TASKS: Mapping[str, Loader] = {
     **glue.LOADERS,
+    squad.NAME: squad.load,
+    conll.NAME: conll.load,
+    e2e.NAME: e2e.load,
+    triples.NAME: triples.load,
+    language_modeling.WIKITEXT: language_modeling.load_wikitext,
+    language_modeling.TEXT: language_modeling.load_text,
     stdlib_docs.NAME: stdlib_docs.load,
 }
 

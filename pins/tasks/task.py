@@ -62,7 +62,7 @@ class Task(ABC):
     digests: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def sample(self, rows: Sequence[Any], number: int, seed: int) -> Sequence[Any]:
-        """So many of the rows, drawn without replacement, in their order (all, if there are fewer)."""
+        """So many of the rows, drawn without replacement, in their order (all, of fewer)."""
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randperm(len(rows), generator=generator)[:number]
         return [rows[row] for row in sorted(drawn.tolist())]

@@ -24,8 +24,13 @@ class Headed:
     targets: Mapping[str, Tensor]
 
     def model(self) -> nn.Module:
-        """Without dropout, so that it predicts the same again."""
-        return tiny(self.family, self.kind, **self.changes).eval()
+        """Without dropout, so that it predicts the same again; its weights all matter."""
+        model = tiny(self.family, self.kind, **self.changes).eval()
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn(parameter.shape, generator=generator) / 4)
+        return model
 
     def batch(self) -> Batch:
         """Three texts of 4, 5 and 2 words."""

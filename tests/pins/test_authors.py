@@ -21,6 +21,7 @@ from pins.authors import (
     Quirks,
     loose_decision,
     named_parameters,
+    reported_as_final,
 )
 from pins.criteria import Observation
 from pins.errors import (
@@ -589,3 +590,19 @@ def test_lagging_averages_follow_one_model() -> None:
         lagging.update("w", torch.ones(3))
     values = [t for key, t in lagging.state_dict().items() if ".count/" not in key]
     assert [tensor.shape for tensor in values] == [(2, 3)] * 3
+
+
+def test_the_result_reported_is_the_best_of_all_near_the_target() -> None:
+    # kept ratio 0.2 at the end; at step 9 of 10 it is 0.2 + 0.8·0.1³ = 0.2008, at 7 0.2216
+    schedule = CubicSchedule(steps=10, final_sparsity=0.8, interval=1)
+    evaluations = [
+        {"step": 7, "score": 0.9},
+        {"step": 8, "score": 0.7},  # 0.2 + 0.8·0.2³ = 0.2064: near
+        {"step": 9, "score": 0.8},
+        {"step": 10, "score": 0.6},
+    ]
+    best = reported_as_final(evaluations, schedule, higher_is_better=True)
+    assert best == {"step": 9, "score": 0.8}
+    worst = reported_as_final(evaluations, schedule, higher_is_better=False)
+    assert worst == {"step": 10, "score": 0.6}
+    assert reported_as_final(evaluations[:1], schedule, higher_is_better=True) is None

@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pins.errors import MaskError, OptimalityError
-from pins.optimality import Optimality, optimality
-from pins.selection import select
+from pins.optimality import (
+    ConstrainedOptimality,
+    Optimality,
+    constrained_optimality,
+    optimality,
+)
+from pins.selection import decide, select
+from tests.pins.constrained import Program, constrained, optima
 from verification.strategies import masks_for, score_mappings, selections
 
 
@@ -96,6 +102,81 @@ def test_a_mask_that_is_not_optimal_has_no_multiplier() -> None:
 def test_nothing_at_all_has_no_multiplier() -> None:
     with pytest.raises(OptimalityError, match="no dual multiplier"):
         _ = optimality({}, {}).dual_multiplier
+
+
+@given(st.data())
+def test_a_mask_is_optimal_with_minimums_iff_enumeration_says_so(data: st.DataObject) -> None:
+    importance, constraint = data.draw(constrained())
+    masks = data.draw(masks_for(importance))
+    mine = tuple(i for i, kept in enumerate(bits(masks)) if kept)
+    found = constrained_optimality(importance, masks, constraint.minimums)
+    if len(mine) == constraint.keep:
+        best = optima(importance, constraint)
+        assert found.holds == (mine in best)
+        assert found.unique == (best == [mine])
+    assert (found.keep, found.total) == (len(mine), len(exact(importance)))
+    plain = optimality(importance, masks)
+    assert (found.kept_min, found.pruned_max) == (plain.kept_min, plain.pruned_max)
+    without = constrained_optimality(importance, masks, {})
+    assert (without.holds, without.unique) == (plain.holds, plain.unique and plain.holds)
+    if plain.holds:
+        assert without.dual_multiplier == plain.dual_multiplier
+
+
+@given(constrained())
+def test_mask_multiplier_and_thresholds_are_a_proof(program: Program) -> None:
+    """The dual is feasible, and its value is that of the mask."""
+    importance, constraint = program
+    decision = decide(importance, constraint)
+    proof = constrained_optimality(importance, decision.masks, constraint.minimums)
+    multiplier = Fraction(proof.dual_multiplier)
+    dual = constraint.keep * multiplier
+    for name, scores in importance.items():
+        threshold = Fraction(proof.thresholds[name])
+        assert threshold <= multiplier
+        assert (threshold < multiplier) == (name in proof.binding)
+        dual -= (multiplier - threshold) * constraint.minimums[name]
+        dual += sum(max(Fraction(0), s - threshold) for s in exact({name: scores}))
+    kept = zip(exact(importance), bits(decision.masks), strict=True)
+    assert dual == sum((s for s, bit in kept if bit), Fraction(0))
+
+
+def both(first: list[bool], second: list[bool], **minimums: int) -> ConstrainedOptimality:
+    importance = {"a": torch.tensor([4.0, 2.0]), "b": torch.tensor([3.0, 1.0])}
+    masks = {"a": torch.tensor(first), "b": torch.tensor(second)}
+    return constrained_optimality(importance, masks, minimums)
+
+
+@pytest.mark.parametrize(
+    ("found", "fault"),
+    [
+        (both([True, False], [False, True]), "'b' keeps 1.0 and prunes 3.0"),
+        (both([True, True], [False, False], b=1), "'b' keeps 0 weights, its minimum is 1"),
+        (
+            both([True, True], [False, False], a=1),
+            "'a' keeps 2.0 with more than its minimum of weights, and 'b' prunes 3.0",
+        ),
+    ],
+)
+def test_why_a_mask_is_not_optimal_is_said(found: ConstrainedOptimality, fault: str) -> None:
+    assert found.fault == fault
+    assert not found.holds
+    assert not found.unique
+    with pytest.raises(OptimalityError, match=fault):
+        _ = found.dual_multiplier
+    with pytest.raises(OptimalityError, match=fault):
+        _ = found.thresholds
+
+
+def test_a_minimum_makes_another_mask_optimal() -> None:
+    found = both([True, True], [False, False], a=2)
+    assert found.holds
+    assert found.unique
+    assert (found.dual_multiplier, found.thresholds) == (3.0, {"a": 2.0, "b": 3.0})
+    assert found.binding == ("a",)
+    assert both([True, False], [True, False], a=1).binding == ()
+    with pytest.raises(OptimalityError, match="no dual multiplier: there is no weight"):
+        _ = constrained_optimality({}, {}, {}).dual_multiplier
 
 
 @pytest.mark.parametrize(

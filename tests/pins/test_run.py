@@ -1,7 +1,7 @@
 """A whole run: exactly sparse, judged, written, and gone on with bit for bit."""
 
 import json
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +155,7 @@ def test_the_scores_on_file_are_those_of_the_final_decision(
 def test_the_teacher_follows_the_sparsity(model: Path, data: Path, tmp_path: Path) -> None:
     run = take(Run(settings(model, data), tmp_path / "out"))
     offered = run.record.evaluations
-    sparser = [
-        b for a, b in zip(offered, offered[1:], strict=False) if b["sparsity"] > a["sparsity"]
-    ]
+    sparser = [b for a, b in pairwise(offered) if b["sparsity"] > a["sparsity"]]
     assert sparser
     assert all(each["teacher"] for each in sparser)
 

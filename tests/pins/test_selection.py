@@ -10,8 +10,11 @@ from torch import Tensor
 
 import pins
 from pins import selection
-from pins.errors import CardinalityError, ImportanceError
-from pins.optimality import optimality
+from pins.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
+from pins.errors import CardinalityError, ImportanceError, OptimalityError
+from pins.masks import count_each
+from pins.optimality import constrained_optimality, optimality
+from tests.pins.constrained import Program, constrained, flat, ones, optima
 from verification.strategies import DTYPES, selections
 
 NAN, INF = float("nan"), float("inf")
@@ -142,3 +145,157 @@ def test_integers_of_other_libraries_are_integers() -> None:
     keeps: list[Any] = [np.int64(2), torch.tensor(2)]
     for keep in keeps:
         assert pins.select(torch.zeros(3), keep).tolist() == [True, True, False]
+
+
+# ---- More rows than one --------------------------------------------------------------------------
+
+
+@given(constrained())
+def test_a_constrained_decision_is_the_first_optimum(program: Program) -> None:
+    """Of all optima the one whose ones stand at the lowest flat indices: which no other rule is."""
+    importance, constraint = program
+    decision = pins.decide(importance, constraint)
+    assert ones(decision.masks) == optima(importance, constraint)[0]
+    assert {name: mask.shape for name, mask in decision.masks.items()} == {
+        name: scores.shape for name, scores in importance.items()
+    }
+    assert decision.constraint is constraint
+
+
+@given(constrained())
+def test_the_proof_of_a_constrained_decision_is_read_from_its_masks(program: Program) -> None:
+    importance, constraint = program
+    decision = pins.decide(importance, constraint)
+    proof = constrained_optimality(importance, decision.masks, constraint.minimums)
+    assert decision.proof == proof
+    assert proof.holds
+    assert (proof.keep, proof.total) == (constraint.keep, len(flat(importance)))
+
+
+@given(constrained(max_size=8))
+def test_each_tensor_keeps_what_its_constraint_says(program: Program) -> None:
+    importance, constraint = program
+    counts = {n: c.kept for n, c in count_each(pins.decide(importance, constraint).masks).items()}
+    assert sum(counts.values()) == constraint.keep
+    assert all(counts[name] >= least for name, least in constraint.minimums.items())
+    if isinstance(constraint, PerTensor):
+        assert counts == constraint.keeps
+        for name, scores in importance.items():
+            if scores.numel():
+                alone = pins.select(scores, counts[name])
+                assert torch.equal(pins.decide(importance, constraint).masks[name], alone)
+
+
+@given(constrained(max_size=8))
+def test_where_plain_selection_has_every_minimum_it_is_the_decision(program: Program) -> None:
+    importance, constraint = program
+    plain = pins.select(importance, constraint.keep)
+    decision = pins.decide(importance, MinimumPerTensor(constraint.keep, constraint.minimums))
+    kept = {name: each.kept for name, each in count_each(plain).items()}
+    enough = all(kept[name] >= least for name, least in constraint.minimums.items())
+    same = all(torch.equal(mask, plain[name]) for name, mask in decision.masks.items())
+    assert same == enough
+    without = pins.decide(importance, MinimumPerTensor(constraint.keep, dict.fromkeys(kept, 0)))
+    assert ones(without.masks) == ones(plain)
+    assert without.binding == ()
+    assert without.proof.dual_multiplier == optimality(importance, plain).dual_multiplier
+
+
+@given(constrained())
+def test_no_minimum_binds_iff_the_mask_is_an_optimum_without_minimums(program: Program) -> None:
+    importance, constraint = program
+    decision = pins.decide(importance, constraint)
+    plain = optima(importance, Cardinality(constraint.keep))
+    if isinstance(constraint, PerTensor):
+        assert decision.binding == ()
+    else:
+        assert (decision.binding == ()) == (ones(decision.masks) in plain)
+
+
+@given(constrained(max_size=2))
+def test_a_minimum_binds_iff_the_optimum_without_it_is_larger(program: Program) -> None:
+    importance, constraint = program
+    decision = pins.decide(importance, MinimumPerTensor(constraint.keep, constraint.minimums))
+    scores = flat(importance)
+    value = sum(scores[i] for i in ones(decision.masks))
+    for name in importance:
+        without = MinimumPerTensor(constraint.keep, {**constraint.minimums, name: 0})
+        larger = sum(scores[i] for i in optima(importance, without)[0]) > value
+        assert larger == (name in decision.binding)
+
+
+def test_a_minimum_takes_the_weight_from_the_lowest_that_may_be_lost() -> None:
+    importance = {"a": torch.tensor([5.0, 4.0, 3.0]), "b": torch.tensor([2.0, 1.0])}
+    decision = pins.decide(importance, MinimumPerTensor(3, {"b": 1}))
+    assert {n: m.tolist() for n, m in decision.masks.items()} == {
+        "a": [True, True, False],
+        "b": [True, False],
+    }
+    assert decision.binding == ("b",)
+    assert pins.decide(importance, MinimumPerTensor(4, {"b": 1})).binding == ()
+
+
+def test_one_minimum_may_make_another_bind() -> None:
+    """Without b's minimum a keeps two of its own accord; with it a's second has to be protected."""
+    importance = {
+        "a": torch.tensor([9.0, 3.0]),
+        "b": torch.tensor([1.0]),
+        "c": torch.tensor([8.0, 4.0]),
+    }
+    alone = pins.decide(importance, MinimumPerTensor(4, {"a": 2}))
+    assert alone.binding == ()
+    both = pins.decide(importance, MinimumPerTensor(4, {"a": 2, "b": 1}))
+    assert both.binding == ("a", "b")
+    assert ones(both.masks) == (0, 1, 2, 3)
+
+
+@given(constrained(max_size=8))
+def test_with_the_same_minimums_what_k_keeps_is_kept_by_k_plus_1(program: Program) -> None:
+    importance, constraint = program
+    if constraint.keep == len(flat(importance)):
+        return
+    fewer, more = (
+        ones(pins.decide(importance, MinimumPerTensor(keep, constraint.minimums)).masks)
+        for keep in (constraint.keep, constraint.keep + 1)
+    )
+    assert set(fewer) < set(more)
+
+
+def test_with_other_minimums_nesting_is_not_promised() -> None:
+    importance = {"a": torch.tensor([5.0, 4.0]), "b": torch.tensor([1.0])}
+    assert ones(pins.decide(importance, MinimumPerTensor(1, {"b": 1})).masks) == (2,)
+    assert ones(pins.decide(importance, MinimumPerTensor(2, {"b": 0})).masks) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        (Cardinality(4), "keep is 4: .*an int from 0 to 3"),
+        (PerTensor({"w": 1}), "PerTensor says nothing of 'v'"),
+        (MinimumPerTensor(3, {"v": 2}), r"minimums\['v'\] is 2, and 'v' has 1 weights"),
+    ],
+)
+def test_a_constraint_that_no_mask_meets_is_refused(constraint: Constraint, message: str) -> None:
+    with pytest.raises(CardinalityError, match=message):
+        pins.decide({"w": torch.zeros(2), "v": torch.zeros(1)}, constraint)
+
+
+def test_scores_are_validated_before_the_constraint() -> None:
+    for bad in (torch.tensor([1.0, NAN]), torch.zeros(0)):
+        with pytest.raises(
+            ImportanceError, match=r"importance\['w'\] at index \(1\) is nan|is empty"
+        ):
+            pins.decide({"w": bad}, MinimumPerTensor(0, {"v": 0}))
+    with pytest.raises(ImportanceError, match=r"decide\(\) was given a Tensor"):
+        pins.decide(torch.zeros(2), MinimumPerTensor(0, {}))  # type: ignore[arg-type]
+
+
+def test_a_selection_that_is_wrong_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    importance = {"a": torch.tensor([2.0, 1.0]), "b": torch.tensor([0.0])}
+
+    def first(importance: dict[str, Tensor], keep: int) -> dict[str, Tensor]:
+        return {name: torch.arange(s.numel()) >= s.numel() - keep for name, s in importance.items()}
+
+    monkeypatch.setattr(selection, "_largest", first)
+    with pytest.raises(OptimalityError, match="the selection kept 2 of 2 and proves"):
+        pins.decide(importance, PerTensor({"a": 1, "b": 1}))

@@ -1,5 +1,6 @@
-"""Self-regularisation: the rule as a law over histories, the loss, and runs that go on bit for bit."""
+"""Self-regularisation: the rule as a law over histories, the loss, runs that go on bit for bit."""
 
+import copy
 import json
 import math
 from fractions import Fraction
@@ -110,7 +111,7 @@ def test_a_rule_that_is_none_is_refused() -> None:
 
 def test_a_sparsity_that_is_none_is_refused() -> None:
     regularizer = SelfRegularizer(HEADED["classification"].model())
-    with pytest.raises(ScheduleError, match="sparsity is 1.5: it is a ratio from 0"):
+    with pytest.raises(ScheduleError, match=r"sparsity is 1\.5: it is a ratio from 0"):
         regularizer.update(0.5, 1.5)
 
 
@@ -129,8 +130,10 @@ def test_the_loss_mixes_the_predictions_of_model_and_teacher(name: str) -> None:
     output = student(**batch)
     mixture = Mixture(3.0, 0.4, "cross-entropy")
     expected = mixed_loss(head.rows(output, batch), teacher, mixture)
-    assert torch.equal(regularizer.loss(output, batch), expected)
-    assert not torch.equal(regularizer.loss(output, batch), mixed_loss(teacher, teacher, mixture))
+    loss = regularizer.loss(output, batch)
+    torch.testing.assert_close(loss, expected)
+    itself = mixed_loss(head.rows(output, batch), head.rows(output, batch), mixture)
+    assert not torch.isclose(loss, itself, rtol=1e-4, atol=0)
     per_item = regularizer.loss(output, batch, num_items=2)
     torch.testing.assert_close(per_item, expected * len(teacher.targets) / 2)
     torch.autograd.backward(regularizer.loss(output, batch))
@@ -168,7 +171,7 @@ def test_padding_changes_neither_loss_nor_gradient(name: str, columns: int) -> N
         trained = [parameter for parameter in student.parameters() if parameter.dim() > 1]
         gradients = torch.autograd.grad(loss, trained, allow_unused=True)
         found.append((loss, [gradient for gradient in gradients if gradient is not None]))
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["tokens", "span", "causal", "seq2seq"])
@@ -250,9 +253,9 @@ class Run:
             self.model.train()
             output = self.model(**batch)
             if self.regularizer is None:
-                output.loss.backward()
+                torch.autograd.backward(output.loss)
             else:
-                self.regularizer.loss(output, batch).backward()
+                torch.autograd.backward(self.regularizer.loss(output, batch))
             self.optimizer.step()
             self.pruner.step()
             self.optimizer.zero_grad()
@@ -276,7 +279,7 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
     text = json.dumps(scalars, allow_nan=False)
 
     second.model.load_state_dict(first.model.state_dict())
-    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
     second.pruner.load_state_dict(first.pruner.state_dict())
     second.regularizer.load_state_dict(
         load_tensors(tmp_path / "teacher.safetensors")[0], json.loads(text)
@@ -284,6 +287,7 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
     torch.testing.assert_close(
         weights(second.regularizer.teacher), weights(first.regularizer.teacher), rtol=0, atol=0
     )
+    assert second.regularizer.state_dict()[1] == scalars
     state = torch.get_rng_state()
     first.steps(3, 8)
     torch.set_rng_state(state)
@@ -347,7 +351,7 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_copied() -> 
     rule: Any = "first"
     with pytest.raises(SettingError, match="no rule 'first'"):
         SelfRegularizer(model, rule=rule)
-    with pytest.raises(SettingError, match="dtype is torch.int8"):
+    with pytest.raises(SettingError, match=r"dtype is torch\.int8"):
         SelfRegularizer(model, dtype=torch.int8)
 
 

@@ -283,6 +283,15 @@ def test_a_model_that_cannot_be_copied_is_refused() -> None:
         Teacher(student)
 
 
+def test_a_model_whose_forward_holds_on_to_it_is_refused() -> None:
+    student: Any = bert()
+    original = student.forward
+    student.forward = lambda **batch: original(**batch)
+    message = "BertForSequenceClassification cannot be copied for a teacher: its forward was repl"
+    with pytest.raises(ModelError, match=message):
+        Teacher(student)
+
+
 @pytest.mark.parametrize("wrap", ["compiled", "compiled in place", "parallel"])
 def test_a_wrapped_student_is_unwrapped(wrap: str) -> None:
     model: Any = bert()
@@ -305,7 +314,7 @@ def test_a_wrapped_student_is_unwrapped(wrap: str) -> None:
 def test_a_student_that_accelerate_has_wrapped_is_not_run_in_place_of_the_teacher() -> None:
     accelerate = pytest.importorskip("accelerate")
     student = accelerate.Accelerator(mixed_precision="bf16", cpu=True).prepare_model(bert())
-    assert "_original_forward" in vars(student)
+    assert "forward" in vars(student)
     teacher = Teacher(student, dtype=torch.float32)
     before = logits(teacher)
     disturbed(student)

@@ -3,6 +3,7 @@
 from verification.claims import (
     certificates,
     closed_form,
+    constraints,
     criteria,
     duality,
     laws,
@@ -13,6 +14,7 @@ from verification.claims.claim import Claim, Finding, Setting
 
 ALL_CLAIMS: tuple[Claim, ...] = (
     *closed_form.CLAIMS,
+    *constraints.CLAIMS,
     *duality.CLAIMS,
     *laws.CLAIMS,
     *criteria.CLAIMS,

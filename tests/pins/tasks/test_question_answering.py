@@ -94,7 +94,10 @@ class Liking(nn.Module):
 
 # ------------------------------------------------------------------ windows
 
-contexts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=60)
+# longer than a window about as often as not
+contexts = st.integers(1, 60).flatmap(
+    lambda size: st.lists(st.sampled_from(WORDS), min_size=size, max_size=size)
+)
 
 
 @st.composite
@@ -181,6 +184,19 @@ def test_texts_come_from_the_context_whatever_its_letters_are(
             if positions != (0, 0)
         }
         assert texts == {answer}
+
+
+def test_an_answer_that_touches_another_token_begins_with_its_own() -> None:
+    asked = question("a 24-10, b", "10")
+    encoded = encode_windows([asked], word_tokenizer([asked.context]), 32)
+    start, end = encoded[0]["start_positions"], encoded[0]["end_positions"]
+    assert encoded.about[0].text(start, end) == "10"
+
+
+def test_neighbouring_windows_of_384_tokens_share_128() -> None:
+    encoded = encode_windows([question(" ".join(WORDS * 60), "j")], WORDWISE, 384)
+    first, second = (set(window.starts) for window in encoded.about[:2])
+    assert len(first & second) == 128
 
 
 def test_white_space_around_an_answer_has_no_tokens() -> None:

@@ -1,0 +1,281 @@
+"""What do pruning and self-regularisation cost in whole training steps? Side by side, as ratios.
+
+    python -m benchmarks.overhead [--device cuda] [--networks bert-base,minilm] [--rounds 5]
+
+Writes overhead-DEVICE.json (a row per network, precision and variant, with command, versions and
+machine beside them) and the table overhead-DEVICE.md to the results folder. `--render` makes the
+tables again from the results files alone.
+"""
+
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmarks.results_file import RESULTS, measured_with, read, without_paths
+from benchmarks.whole_steps import (
+    DENSE,
+    INTERVAL,
+    NETWORKS,
+    REGULARIZED,
+    VARIANTS,
+    Workload,
+    describe,
+    peak_bytes,
+    step_seconds,
+    weights_of,
+)
+from pins.devices import choose_device
+from pins.errors import FileError, PinsError, SettingError
+from pins.files import write_json, write_text
+from pins.provenance import provenance
+from pins.teacher import fast_dtype
+
+# rows and tokens of a step, and the precisions, by kind of device
+BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128)}
+SMALL_BATCH = (8, 64)
+PRECISIONS: Mapping[str, tuple[str, ...]] = {"cuda": ("bfloat16", "float32")}
+GOAL_NETWORK = "bert-base"
+GOAL = {"time": 0.20, "memory": 0.15}
+PAPER = {"time": 0.30, "memory": 0.27}  # what Ren & Zhu report for self-regularisation
+
+
+def workloads(
+    networks: Sequence[str], device: str, batch: tuple[int, int] | None
+) -> Iterator[Workload]:
+    """Every network in every precision that is measured on such a device."""
+    kind = torch.device(device).type
+    rows, length = batch or BATCHES.get(kind, SMALL_BATCH)
+    for network in networks:
+        for precision in PRECISIONS.get(kind, ("float32",)):
+            yield Workload(network, rows, length, device, precision)
+
+
+def measure(workload: Workload, rounds: int) -> list[dict[str, Any]]:
+    """A row of results for each variant; each measurement in a fresh process."""
+    peaks = {name: _fresh(peak_bytes, workload, name) for name in VARIANTS}
+    seconds = _fresh(step_seconds, workload, list(VARIANTS), rounds)
+    rows = []
+    for name in VARIANTS:
+        found = {
+            "seconds": seconds if isinstance(seconds, str) else seconds[name],
+            "peak_bytes": peaks[name],
+        }
+        errors = {what: value for what, value in found.items() if isinstance(value, str)}
+        rows.append(
+            {
+                **asdict(workload),
+                "weights": weights_of(workload.network),
+                "variant": name,
+                **{what: None if what in errors else value for what, value in found.items()},
+                "errors": errors,
+            }
+        )
+    return rows
+
+
+def _fresh(function: Callable[..., Any], *arguments: object) -> Any:
+    """What the function returns in a process of its own; an error's text, if it failed."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            return "the process was killed: there may be too little memory"
+        except Exception as error:  # a failure is a result
+            return describe(error)
+
+
+def compared(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each variant of one workload against dense training.
+
+    Time is compared round by round, with the dense steps of the same round: the median of the
+    ratios, their least and their greatest, all less 1. A failed measurement compares as None.
+    """
+    (dense,) = (row for row in rows if row["variant"] == DENSE)
+    found = []
+    for row in rows:
+        time = memory = None
+        if row["seconds"] and dense["seconds"]:
+            ratios = [
+                own / base - 1 for own, base in zip(row["seconds"], dense["seconds"], strict=True)
+            ]
+            time = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+        if row["peak_bytes"] and dense["peak_bytes"]:
+            memory = row["peak_bytes"] / dense["peak_bytes"] - 1
+        found.append({**row, "time": time, "memory": memory})
+    return found
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The results as Markdown."""
+    device, settings = document["device"], document["settings"]
+    lines = [
+        f"# What pruning and self-regularisation cost: {device['name']}",
+        "",
+        f"Whole training steps (AdamW, clipping). The variants take turns, {settings['interval']} "
+        f"steps each, {settings['rounds']} rounds; every turn holds one pruning decision and one "
+        "copy of the model to its teacher. Time: seconds of a step, median of the rounds, and the "
+        "median of the ratios to the dense steps of the same round (least to greatest). Memory: "
+        f"{device['memory']}, in a fresh process for each variant. The teacher's matrices are in "
+        f"{device['teacher']}. Judging the model, as a choice of checkpoints needs it, is not "
+        "included.",
+    ]
+    for rows in _by_workload(document["rows"]):
+        first = rows[0]
+        lines += [
+            "",
+            f"{first['network']} ({first['weights'] / 1e6:.1f} M weights), {first['precision']}, "
+            f"{first['batch']} rows of {first['length']} tokens:",
+            "",
+            "| training | seconds a step | time | peak memory | memory |",
+            "|---|---:|---:|---:|---:|",
+            *(_line(row) for row in compared(rows)),
+        ]
+        errors = [
+            f"{row['variant']}: {what} failed with {error}"
+            for row in rows
+            for what, error in row["errors"].items()
+        ]
+        lines += ["", *errors] if errors else []
+    lines += ["", verdict(document), "", measured_with(document["provenance"]), ""]
+    return "\n".join(lines)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    failed = "failed"
+    seconds = f"{statistics.median(row['seconds']):.3g}" if row["seconds"] else failed
+    peak = f"{row['peak_bytes'] / 1e6:,.0f} MB" if row["peak_bytes"] else failed
+    if row["variant"] == DENSE:
+        return f"| {DENSE} | {seconds} | | {peak} | |"
+    time, memory = row["time"], row["memory"]
+    shown = (
+        f"{_change(time['median'])} ({_change(time['low'])} to {_change(time['high'])})"
+        if time
+        else "–"
+    )
+    more = "–" if memory is None else _change(memory)
+    return f"| + {row['variant']} | {seconds} | {shown} | {peak} | {more} |"
+
+
+def verdict(document: Mapping[str, Any]) -> str:
+    """Where self-regularisation stands against its goal, which is one for GPUs."""
+    goal = (
+        f"Goal for self-regularisation of {GOAL_NETWORK} on a GPU: at most "
+        f"{_change(GOAL['time'])} time and {_change(GOAL['memory'])} peak memory (the paper "
+        f"reports {_change(PAPER['time'])} and {_change(PAPER['memory'])})."
+    )
+    judged = []
+    for rows in _by_workload(document["rows"]):
+        row = next(row for row in compared(rows) if row["variant"] == REGULARIZED)
+        if row["network"] != GOAL_NETWORK or not row["time"] or row["memory"] is None:
+            continue
+        found = {"time": row["time"]["median"], "memory": row["memory"]}
+        words = [
+            f"{_change(value)} {what}, {'within' if value <= GOAL[what] else 'over'} that figure"
+            for what, value in found.items()
+        ]
+        judged.append(f"In {row['precision']}: {'; '.join(words)}.")
+    if not judged:
+        return f"{goal} Nothing in this file was measured that says whether it is met."
+    if document["device"]["kind"] != "cuda":
+        where = "Not judged: no GPU was measured in this file. On this CPU:"
+        return " ".join([goal, where, *judged])
+    return " ".join([goal, *judged])
+
+
+def _change(ratio: float) -> str:
+    return f"{ratio:+.0%}".replace("-", "−").replace("%", " %")
+
+
+def _by_workload(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        grouped.setdefault((row["network"], row["precision"]), []).append(row)
+    return list(grouped.values())
+
+
+def render(file: Path) -> str:
+    """The table from a results file; its text."""
+    text = table(read(file))
+    write_text(text, file.with_suffix(".md"))
+    return text
+
+
+def run(
+    networks: Annotated[str, typer.Option(help=f"Of {', '.join(NETWORKS)}.")] = "bert-base,minilm",
+    device: Annotated[str | None, typer.Option(help="cuda or cpu; default: the first.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each variant.")] = 5,
+    batch: Annotated[str | None, typer.Option(help="Rows x tokens, such as 8x64.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
+    render_only: Annotated[
+        bool, typer.Option("--render", help="Tables again from the results files.")
+    ] = False,
+) -> None:
+    """Measure every network in every precision; the file is written after each."""
+    if render_only:
+        files = sorted(out.glob("overhead-*.json"))
+        if not files:
+            raise FileError(f"{out} holds no overhead-*.json: measure first")
+        for file in files:
+            print(render(file))
+        return
+    names = networks.split(",")
+    if unknown := [name for name in names if name not in NETWORKS]:
+        raise SettingError(f"there is no network {unknown[0]!r}: choose of {', '.join(NETWORKS)}")
+    chosen = choose_device(device, "float32").device
+    made = provenance()
+    document: dict[str, Any] = {
+        "device": _about(chosen, made),
+        "settings": {"interval": INTERVAL, "rounds": rounds},
+        "provenance": {**made, "command": without_paths(made["command"], {"OUT": out})},
+        "rows": [],
+    }
+    file = out / f"overhead-{chosen.type}.json"
+    for workload in workloads(names, str(chosen), _batch(batch)):
+        print(f"{workload.network}, {workload.precision} …", flush=True)
+        document["rows"] += measure(workload, rounds)
+        write_json(document, file)
+    print(render(file))
+
+
+def _about(device: torch.device, made: Mapping[str, Any]) -> dict[str, str]:
+    cuda = device.type == "cuda"
+    processor = made["machine"]["processor"]
+    return {
+        "kind": device.type,
+        "name": torch.cuda.get_device_name(device) if cuda else processor,
+        "teacher": str(fast_dtype(device)).removeprefix("torch."),
+        "memory": "the most that tensors take at a time on the GPU"
+        if cuda
+        else "the most that the process takes at a time, beyond what its libraries take",
+    }
+
+
+def _batch(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    rows, _, length = text.partition("x")
+    if not (rows.isdecimal() and length.isdecimal() and int(rows) and int(length)):
+        raise SettingError(f"batch is {text!r}: give rows x tokens, such as 8x64")
+    return int(rows), int(length)
+
+
+def main() -> None:
+    """Run; an error PINS raises on purpose becomes one line and exit code 2."""
+    try:
+        typer.run(run)
+    except PinsError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""PruningCallback: prune while the Trainer of Hugging Face transformers trains."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from pins import trainer_state
+from pins.criteria import Criterion, find_criterion
+from pins.errors import CheckpointError, PinsError, ScheduleError, SettingError
+from pins.masks import count
+from pins.parameters import prunable_parameters
+from pins.pruner import OnDecision, Pruner
+from pins.schedules import OneShotSchedule, Schedule, exact_ratio, find_schedule, paper_phases
+from pins.scope import Scope
+from pins.self_regularization import SelfRegularizer
+from pins.smoothing import find_smoothing
+from pins.trainer_state import Standing
+from pins.zeros import keep_zeros as keep_zeros_of
+
+
+class PruningCallback(TrainerCallback):
+    """Prunes while a Trainer trains; its checkpoints hold what is needed to go on.
+
+    The masks in force are `masks`, and exactly as sparse as asked for when training ends. A
+    decision changes the model, so the best checkpoint (`load_best_model_at_end`, early stopping) is
+    the best since the last decision: in the end, one with the final masks.
+
+    The sparsity stands in the Trainer's history beside each loss. Of the callbacks that report,
+    those after this one see it: `callbacks=[PruningCallback(...), TensorBoardCallback()]` with
+    `report_to="none"`. With `PruningTrainer` all do.
+
+    Attributes:
+        pruner: of the training; None before it, and where zeros are kept.
+        regularizer: of a `PruningTrainer` in training.
+    """
+
+    def __init__(
+        self,
+        sparsity: float | None = None,
+        criterion: str | Criterion = "abs-pins",
+        *,
+        schedule: str | Schedule = "cubic",
+        warmup: int | None = None,
+        cooldown: int | None = None,
+        interval: int = 10,
+        smoothing: str = "uncertainty",
+        scope: Scope | None = None,
+        include: str | None = None,
+        keep_zeros: bool = False,
+        on_decision: OnDecision | None = None,
+    ) -> None:
+        """Say what to do; the Trainer brings model, optimiser and number of steps.
+
+        Args:
+            sparsity: 1 − kept ratio to reach.
+            criterion: of `pins.CRITERIA`, or a criterion.
+            schedule: of `pins.schedules.SCHEDULES`; or a schedule, which says all the rest.
+            warmup: steps before the first decision; default: the paper's share of the run.
+            cooldown: steps after the last decision; default: the paper's share of the run.
+            interval: steps from one decision to the next.
+            smoothing: of `pins.smoothing.SMOOTHINGS`.
+            scope: which masks are allowed beside the number of ones.
+            include: a pattern for the names of the weights to prune.
+            keep_zeros: take no decisions; keep the zeros that the prunable weights have.
+            on_decision: as in `Pruner`.
+
+        Raises:
+            SettingError: neither a sparsity, nor a schedule, nor zeros to keep; or too many.
+            ScheduleError: the sparsity is no ratio, or there is no such schedule.
+            CriterionError: there is no such criterion or smoothing.
+        """
+        given = [sparsity is not None, isinstance(schedule, Schedule), keep_zeros]
+        if sum(given) != 1:
+            raise SettingError(
+                "PruningCallback() takes a sparsity, a schedule object or keep_zeros=True, one of "
+                f"them: it was given {sum(given)}"
+            )
+        if isinstance(schedule, str):
+            find_schedule(schedule)
+        if sparsity is not None:
+            exact_ratio(sparsity)
+        elif warmup is not None or cooldown is not None:
+            raise SettingError(
+                "PruningCallback() was given a warm-up or a cool-down: they go with a sparsity, a "
+                "schedule object has its own"
+            )
+        self.sparsity, self.criterion, self.schedule = sparsity, find_criterion(criterion), schedule
+        self.warmup, self.cooldown, self.interval = warmup, cooldown, interval
+        self.smoothing, self.scope, self.include = find_smoothing(smoothing), scope, include
+        self.keep_zeros = keep_zeros
+        self.on_decision = on_decision
+        self.pruner: Pruner | None = None
+        self.regularizer: SelfRegularizer | None = None
+        self.teach: Callable[[nn.Module], SelfRegularizer] | None = None  # of a PruningTrainer
+        self._kept: Mapping[str, Tensor] = {}
+        self._standing: Standing | None = None
+
+    @property
+    def masks(self) -> Mapping[str, Tensor]:
+        """The masks in force, True = keep; none before training."""
+        return self._kept if self.pruner is None else self.pruner.masks
+
+    @property
+    def current_sparsity(self) -> float:
+        """1 − kept ratio of the masks in force, counted; 0 before training."""
+        return count(self.masks).sparsity
+
+    def resume(self, folder: Path | str, model: nn.Module | None = None) -> None:
+        """Read where the pruning stood at a checkpoint; the training that resumes goes on there.
+
+        Needed for a plain Trainer that resumes from outside its `output_dir`: it does not tell its
+        callbacks from where.
+
+        Args:
+            folder: of the checkpoint.
+            model: whose weights they must be; default: that is seen when training begins.
+
+        Raises:
+            CheckpointError: the checkpoint was written without this callback, or is damaged.
+        """
+        self._standing = trainer_state.load(Path(folder))
+        if model is not None:
+            self._standing.require_model(prunable_parameters(model, self.include).parameters)
+
+    def on_train_begin(  # noqa: D102 - the Trainer's interface documents it
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        model: nn.Module | None = None,
+        optimizer: Any = None,
+        **_: Any,
+    ) -> None:
+        assert model is not None, "the Trainer gives its model"
+        optimizer = _torch_optimizer(optimizer, args)
+        parameters = prunable_parameters(model, self.include)
+        standing = self._found(args, state)
+        if standing is not None:
+            standing.require_weights(parameters.parameters, state.global_step)
+        # not before: until now the model may have been moved, cast, loaded or made anew
+        self.regularizer = None if self.teach is None else self.teach(model)
+        if self.keep_zeros:
+            masks = None if standing is None else _to_device(standing.masks, parameters.parameters)
+            self._kept = keep_zeros_of(model, optimizer, parameters=parameters, masks=masks)
+        else:
+            self.pruner = Pruner(
+                model,
+                optimizer,
+                self.criterion,
+                self._fitting_schedule(state.max_steps),
+                parameters=parameters,
+                smoothing=self.smoothing(),
+                scope=self.scope,
+                on_decision=self.on_decision,
+            )
+        if standing is not None:
+            self._go_on(standing)
+
+    def on_optimizer_step(  # noqa: D102 - the Trainer's interface documents it
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self.pruner is not None and self.pruner.step() is not None:
+            # the best so far has other masks than the model has from now on
+            state.best_metric = state.best_global_step = state.best_model_checkpoint = None
+
+    def on_log(  # noqa: D102 - the Trainer's interface documents it
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        if logs is not None and "loss" in logs and "sparsity" not in logs:
+            logs["sparsity"] = self.current_sparsity
+            if state.log_history:
+                state.log_history[-1]["sparsity"] = logs["sparsity"]
+
+    def on_save(  # noqa: D102 - the Trainer's interface documents it
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        folder = _checkpoint(args, state)
+        if not state.is_world_process_zero or not folder.is_dir():
+            return  # a search for hyperparameters has folders of its own and never resumes
+        teacher = None if self.regularizer is None else self.regularizer.state_dict()
+        if self.pruner is None:
+            Standing(state.global_step, self.masks, teacher=teacher).save(folder)
+        else:
+            Standing(**self.pruner.state_dict(), teacher=teacher).save(folder)
+
+    def on_train_end(  # noqa: D102 - the Trainer's interface documents it
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self.pruner is not None and not self.pruner.finished:
+            warnings.warn(
+                f"training ended after step {state.global_step}, and the last pruning decision is "
+                f"due after step {self.pruner.schedule.last}: the model is {self.current_sparsity} "
+                "sparse, less than asked for",
+                stacklevel=2,
+            )
+
+    def _fitting_schedule(self, steps: int) -> Schedule:
+        schedule = self._made_schedule(steps)
+        if (late := schedule.last - steps) > 0:
+            raise ScheduleError(
+                f"the last pruning decision is due after step {schedule.last} and the Trainer takes "
+                f"{steps}: {late} too few; train longer, or prune earlier"
+            )
+        return schedule
+
+    def _made_schedule(self, steps: int) -> Schedule:
+        if not isinstance(self.schedule, str):
+            return self.schedule
+        assert self.sparsity is not None
+        warmup, cooldown = paper_phases(steps)
+        warmup = warmup if self.warmup is None else self.warmup
+        cooldown = cooldown if self.cooldown is None else self.cooldown
+        kind = find_schedule(self.schedule)
+        if kind is OneShotSchedule:
+            return OneShotSchedule(self.sparsity, at=warmup + 1)
+        return kind(
+            steps=steps,
+            final_sparsity=self.sparsity,
+            warmup=warmup,
+            cooldown=cooldown,
+            interval=self.interval,
+        )
+
+    def _found(self, args: TrainingArguments, state: TrainerState) -> Standing | None:
+        """Where the pruning stood at the checkpoint that the Trainer has loaded, if it has."""
+        standing, self._standing = self._standing, None
+        if not state.global_step:
+            return None
+        return standing or trainer_state.load(_checkpoint(args, state))
+
+    def _go_on(self, standing: Standing) -> None:
+        """Let pruner and teacher stand there; the model does already."""
+        try:
+            if self.pruner is not None:
+                masks = _to_device(standing.masks, self.pruner.parameters)
+                self.pruner.load_state_dict(
+                    {
+                        "steps": standing.steps,
+                        "due": standing.due,
+                        "masks": masks,
+                        "smoothing": standing.smoothing,
+                    }
+                )
+            if self.regularizer is not None:
+                if standing.teacher is None:
+                    raise ValueError("it was written without self-regularisation")
+                self.regularizer.load_state_dict(*standing.teacher)
+        except (PinsError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint {standing.folder} does not fit this training: {error}"
+            ) from error
+
+
+def _torch_optimizer(optimizer: Any, args: TrainingArguments) -> Optimizer:
+    """The optimiser that takes the steps: accelerate wraps it in one of its own."""
+    inner = getattr(optimizer, "optimizer", optimizer)
+    if args.fsdp or args.deepspeed or not isinstance(inner, torch.optim.Optimizer):
+        raise SettingError(
+            f"PruningCallback was given a Trainer with {type(inner).__name__} that may cut weights "
+            "into shards (FSDP, DeepSpeed): a decision ranks whole weights; train without it"
+        )
+    return inner
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    """The folder of this step's checkpoint, as the Trainer names it."""
+    return Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+
+
+def _to_device(
+    masks: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    return {name: mask.to(parameters[name].device) for name, mask in masks.items()}
