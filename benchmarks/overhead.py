@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.results_file import RESULTS, measured_with, read, without_paths
+from benchmarks.results_file import RESULTS, describe, measured_with, read, without_paths
 from benchmarks.whole_steps import (
     DENSE,
     INTERVAL,
@@ -28,7 +28,6 @@ from benchmarks.whole_steps import (
     REGULARIZED,
     VARIANTS,
     Workload,
-    describe,
     peak_bytes,
     step_seconds,
     weights_of,
@@ -43,6 +42,8 @@ from pins.teacher import fast_dtype
 BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128)}
 SMALL_BATCH = (8, 64)
 PRECISIONS: Mapping[str, tuple[str, ...]] = {"cuda": ("bfloat16", "float32")}
+ROUNDS: Mapping[str, int] = {"cuda": 20}  # steps are short there
+FEW_ROUNDS = 5
 GOAL_NETWORK = "bert-base"
 GOAL = {"time": 0.20, "memory": 0.15}
 PAPER = {"time": 0.30, "memory": 0.27}  # what Ren & Zhu report for self-regularisation
@@ -59,12 +60,14 @@ def workloads(
             yield Workload(network, rows, length, device, precision)
 
 
-def measure(workload: Workload, rounds: int) -> list[dict[str, Any]]:
+def measure(
+    workload: Workload, rounds: int, variants: Sequence[str] = tuple(VARIANTS)
+) -> list[dict[str, Any]]:
     """A row of results for each variant; each measurement in a fresh process."""
-    peaks = {name: _fresh(peak_bytes, workload, name) for name in VARIANTS}
-    seconds = _fresh(step_seconds, workload, list(VARIANTS), rounds)
+    peaks = {name: _fresh(peak_bytes, workload, name) for name in variants}
+    seconds = _fresh(step_seconds, workload, list(variants), rounds)
     rows = []
-    for name in VARIANTS:
+    for name in variants:
         found = {
             "seconds": seconds if isinstance(seconds, str) else seconds[name],
             "peak_bytes": peaks[name],
@@ -132,7 +135,7 @@ def table(document: Mapping[str, Any]) -> str:
         first = rows[0]
         lines += [
             "",
-            f"{first['network']} ({first['weights'] / 1e6:.1f} M weights), {first['precision']}, "
+            f"{first['network']} ({first['weights']:,} weights), {first['precision']}, "
             f"{first['batch']} rows of {first['length']} tokens:",
             "",
             "| training | seconds a step | time | peak memory | memory |",
@@ -212,7 +215,7 @@ def render(file: Path) -> str:
 def run(
     networks: Annotated[str, typer.Option(help=f"Of {', '.join(NETWORKS)}.")] = "bert-base,minilm",
     device: Annotated[str | None, typer.Option(help="cuda or cpu; default: the first.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each variant.")] = 5,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Turns of each variant.")] = None,
     batch: Annotated[str | None, typer.Option(help="Rows x tokens, such as 8x64.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
     render_only: Annotated[
@@ -231,17 +234,18 @@ def run(
     if unknown := [name for name in names if name not in NETWORKS]:
         raise SettingError(f"there is no network {unknown[0]!r}: choose of {', '.join(NETWORKS)}")
     chosen = choose_device(device, "float32").device
+    turns = rounds or ROUNDS.get(chosen.type, FEW_ROUNDS)
     made = provenance()
     document: dict[str, Any] = {
         "device": _about(chosen, made),
-        "settings": {"interval": INTERVAL, "rounds": rounds},
+        "settings": {"interval": INTERVAL, "rounds": turns},
         "provenance": {**made, "command": without_paths(made["command"], {"OUT": out})},
         "rows": [],
     }
     file = out / f"overhead-{chosen.type}.json"
     for workload in workloads(names, str(chosen), _batch(batch)):
         print(f"{workload.network}, {workload.precision} …", flush=True)
-        document["rows"] += measure(workload, rounds)
+        document["rows"] += measure(workload, turns)
         write_json(document, file)
     print(render(file))
 

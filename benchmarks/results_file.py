@@ -56,11 +56,16 @@ def without_paths(text: str, paths: Mapping[str, Path | str | None]) -> str:
     return text
 
 
+def describe(error: BaseException) -> str:
+    """The error in one line."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
 def measured_with(provenance: Mapping[str, Any]) -> str:
     """Command, date, versions and machine in one line of Markdown."""
     versions, machine = provenance["versions"], provenance["machine"]
     return (
         f"`{provenance['command']}`, {provenance['date']}, Python {provenance['python']}, "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f", {machine['processor']}, {machine['cores']} cores, {machine['torch_threads']} threads."
+        + f", {machine['processor']}, {machine['cores']} cores, threads {machine['torch_threads']}."
     )

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.results_file import describe
 from pins.devices import choose_device
 from pins.pruner import Pruner
 from pins.schedules import CubicSchedule
@@ -151,10 +152,11 @@ class Training:
 
     def _step(self) -> None:
         with self._device.autocast():
-            output = self.model(**self._batch)
-            loss = output.loss
-            if self._regularizer is not None:
-                loss = self._regularizer.loss(output, self._batch)
+            if self._regularizer is None:
+                loss = self.model(**self._batch).loss
+            else:
+                inputs = self._regularizer.head.inputs(self.model, self._batch)
+                loss = self._regularizer.loss(self.model(**inputs), self._batch)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         self._optimizer.step()
@@ -236,11 +238,6 @@ def peak_resident() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def describe(error: BaseException) -> str:
-    """The error in one line."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _network_class() -> Any:

@@ -5,12 +5,24 @@ largest scores s = −g⊙(θ+u), and (mask, threshold) is a proof that anyone c
 """
 
 from pins import errors, masks
-from pins.constraints import Cardinality, MinimumPerTensor, PerTensor
+from pins.constraints import (
+    Cardinality,
+    Constraint,
+    MinimumPerTensor,
+    PerTensor,
+    minimum_per_tensor,
+    per_tensor,
+)
 from pins.criteria import CRITERIA, Criterion, Observation, find_criterion
 from pins.curvature import adam_second_moment, empirical_fisher
 from pins.errors import PinsError
 from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
-from pins.optimality import Optimality, optimality
+from pins.optimality import (
+    ConstrainedOptimality,
+    Optimality,
+    constrained_optimality,
+    optimality,
+)
 from pins.parameters import PrunableParameters, prunable_parameters
 from pins.pruner import Pruner
 from pins.schedules import CubicSchedule, LinearSchedule, OneShotSchedule, Schedule, keep_count
@@ -25,6 +37,8 @@ __version__ = "0.1.0"
 __all__ = [
     "CRITERIA",
     "Cardinality",
+    "ConstrainedOptimality",
+    "Constraint",
     "Criterion",
     "CubicSchedule",
     "Decision",
@@ -46,6 +60,7 @@ __all__ = [
     "Uncertainty",
     "WindowMean",
     "adam_second_moment",
+    "constrained_optimality",
     "decide",
     "empirical_fisher",
     "errors",
@@ -53,7 +68,9 @@ __all__ = [
     "keep_count",
     "keep_zeros",
     "masks",
+    "minimum_per_tensor",
     "optimality",
+    "per_tensor",
     "prunable_parameters",
     "select",
 ]

@@ -62,12 +62,12 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
         )
         certificate = {"file": CERTIFICATE, "sentence": sentence}
     model = run.pretrained.model
-    rows = range(min(LATENCY_ROWS, len(run.test_rows)))
-    batch = to_device(run.test_rows.batch(rows), run.device.device)
+    rows = range(min(LATENCY_ROWS, len(run.train)))
+    batch = to_device(run.train.batch(rows), run.device.device)
     costs = Costs(
         count_weights(model, pruner.masks),
         measure_disk(weight_files(out), packed),
-        latency(model, batch, pruner.masks),
+        latency(model, run.pretrained.head.inputs(model, batch), pruner.masks),
     )
     facts = {
         "format": "pins-run",

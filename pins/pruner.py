@@ -98,6 +98,7 @@ class Pruner:
         self._stepped = False  # whether the optimiser took a step since the last call of step()
         self._due = False  # whether a decision waits for a step that the optimiser takes
         self._require_prunable()
+        self.constraint(schedule.last)  # a minimum above the final kept ratio is an error now
         needs_curvature = Reads.CURVATURE in self.criterion.reads
         if needs_curvature and curvature is None and not has_second_moment(optimizer):
             raise ObservationError(
@@ -241,8 +242,10 @@ class Pruner:
         if averaged or self._due or self.schedule.decides(step):
             self._before = {name: p.detach().clone() for name, p in self.parameters.items()}
 
-    def _remember_step(self, *_: object) -> None:
-        self._stepped = True
+    def _remember_step(self, optimizer: Optimizer, *_: object) -> None:
+        # fused optimisers are called at an overflow, too, and told by `GradScaler` to stay
+        overflow = getattr(optimizer, "found_inf", None)
+        self._stepped |= overflow is None or not bool(overflow)
 
     def _require_overflow(self) -> None:
         """That the optimiser took no step must have a reason: `GradScaler` found an overflow."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pins.constraints import Cardinality, Constraint, minimum_per_tensor, per_tensor
-from pins.errors import CardinalityError
+from pins.errors import CardinalityError, ScheduleError
 from pins.schedules import exact_ratio, keep_count
 
 
@@ -23,7 +23,13 @@ class Scope:
     minimum_kept: float | Fraction = 0
 
     def __post_init__(self) -> None:
-        if exact_ratio(self.minimum_kept, "minimum_kept") and self.by_tensor:
+        try:
+            minimum = exact_ratio(self.minimum_kept)
+        except ScheduleError as error:
+            raise CardinalityError(
+                f"minimum_kept is {self.minimum_kept!r}: it is a ratio from 0 to 1 of each tensor"
+            ) from error
+        if minimum and self.by_tensor:
             raise CardinalityError(
                 f"minimum_kept is {self.minimum_kept} and the scope is by tensor: each tensor "
                 "keeps its share then, leave the minimum out"
@@ -39,6 +45,6 @@ class Scope:
         if self.by_tensor:
             return per_tensor(sparsity, sizes)
         keep = keep_count(sparsity, sum(sizes.values()))
-        if not exact_ratio(self.minimum_kept, "minimum_kept"):
+        if not exact_ratio(self.minimum_kept):
             return Cardinality(keep)
         return minimum_per_tensor(keep, self.minimum_kept, sizes)

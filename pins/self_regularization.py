@@ -176,8 +176,10 @@ class SelfRegularizer:
             batch: with its targets, on the device of the model.
             num_items: divides the sum over the predictions, in place of their number.
         """
-        student = self.head.rows(output, batch)
+        # the teacher first: reading rows waits for the device, which then has both forwards to do,
+        # and the student's rows are not held while the teacher computes
         teacher = self.head.rows(self._teacher(self.head, batch), batch)
+        student = self.head.rows(output, batch)
         return mixed_loss(student, teacher, self.mixture, num_items=num_items)
 
     def update(self, score: float, sparsity: float | Fraction) -> bool:

@@ -23,7 +23,7 @@ __all__ = ["PruningCallback", "PruningTrainer"]
 
 
 class PruningTrainer(Trainer):
-    """A Trainer that prunes, and mixes its loss with the divergence from its latest best checkpoint.
+    """A Trainer that prunes and holds the model to what its latest best checkpoint predicts.
 
     The loss is the mean over the predictions of a whole step, however many batches and devices it
     is accumulated over. The score that makes a checkpoint the best is `metric_for_best_model`, else
@@ -97,13 +97,14 @@ class PruningTrainer(Trainer):
             CheckpointError: the checkpoint was written without pruning, or is of another model.
             ScheduleError: the pruning does not fit into the steps.
         """
-        folder = resume_from_checkpoint
-        if folder is True:
-            folder = get_last_checkpoint(self.args.output_dir) or True
-        if folder and folder is not True:
-            assert isinstance(self.model, nn.Module)
-            folder = os.fspath(folder)
-            self.pruning.resume(folder, self.model)
+        if resume_from_checkpoint is True:
+            last = get_last_checkpoint(self.args.output_dir)  # type: ignore[no-untyped-call]
+            resume_from_checkpoint = last or True  # the Trainer says that there is none
+        if not resume_from_checkpoint or resume_from_checkpoint is True:
+            return super().train(bool(resume_from_checkpoint), *args, **options)
+        folder = os.fspath(resume_from_checkpoint)
+        assert isinstance(self.model, nn.Module)
+        self.pruning.resume(folder, self.model)
         return super().train(folder, *args, **options)
 
     def get_batch_samples(

@@ -91,7 +91,9 @@ class PruningCallback(TrainerCallback):
                 "PruningCallback() was given a warm-up or a cool-down: they go with a sparsity, a "
                 "schedule object has its own"
             )
-        self.sparsity, self.criterion, self.schedule = sparsity, find_criterion(criterion), schedule
+        if isinstance(criterion, str):
+            criterion = find_criterion(criterion)
+        self.sparsity, self.criterion, self.schedule = sparsity, criterion, schedule
         self.warmup, self.cooldown, self.interval = warmup, cooldown, interval
         self.smoothing, self.scope, self.include = find_smoothing(smoothing), scope, include
         self.keep_zeros = keep_zeros
@@ -212,8 +214,8 @@ class PruningCallback(TrainerCallback):
         schedule = self._made_schedule(steps)
         if (late := schedule.last - steps) > 0:
             raise ScheduleError(
-                f"the last pruning decision is due after step {schedule.last} and the Trainer takes "
-                f"{steps}: {late} too few; train longer, or prune earlier"
+                f"the last pruning decision is due after step {schedule.last}, and the Trainer "
+                f"takes {steps}: {late} too few; train longer, or prune earlier"
             )
         return schedule
 

@@ -6,7 +6,7 @@ from solvers.comparison import Comparison, Verdict, compare
 from solvers.enumeration import Enumeration, optimal_set
 from solvers.exact import exact_sum, objective, power_of_two_exponent, scaled
 from solvers.files import write
-from solvers.formulation import CardinalityFormulation
+from solvers.formulation import CardinalityFormulation, ConstrainedFormulation
 from solvers.highs import Highs
 from solvers.program import BinaryProgram, Sense
 from solvers.registry import SOLVERS, find_solver
@@ -21,6 +21,7 @@ __all__ = [
     "Cbc",
     "ClosedForm",
     "Comparison",
+    "ConstrainedFormulation",
     "Enumeration",
     "Highs",
     "Relaxation",

@@ -1,4 +1,4 @@
-"""The cardinality formulation: importance and k become a 0-1 program, and a point becomes masks."""
+"""Formulations: importance and a constraint become a 0-1 program, and a point becomes masks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from pins.constraints import Constraint, PerTensor
 from pins.errors import CardinalityError, ImportanceError, MaskError, ProgramError
 from solvers.exact import BoolArray
 from solvers.program import BinaryProgram, Sense
@@ -117,6 +118,62 @@ class CardinalityFormulation:
         if isinstance(self.importance, Mapping):
             return masks
         return tuple(masks.values()) if isinstance(self.importance, tuple) else [*masks.values()]
+
+
+@dataclass(frozen=True, eq=False)
+class ConstrainedFormulation:
+    """max s·m over the masks that a constraint allows, one row for each of its conditions.
+
+    After the row 1·x = k comes one row for each tensor t: Σ_{i∈t} xᵢ = k_t for `PerTensor`, else
+    −Σ_{i∈t} xᵢ ≤ −l_t where the tensor has a minimum l_t > 0.
+
+    Attributes:
+        importance: s, by tensor name, as in `CardinalityFormulation`.
+        constraint: which masks are allowed.
+        program: the 0-1 program, objective −s.
+
+    Raises:
+        ImportanceError: as `CardinalityFormulation`.
+        CardinalityError: no mask of these tensors meets the constraint.
+    """
+
+    importance: Mapping[str, torch.Tensor]
+    constraint: Constraint
+    program: BinaryProgram = field(init=False)
+    _plain: CardinalityFormulation = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        plain = CardinalityFormulation(self.importance, self.constraint.keep)
+        self.constraint.validate({name: s.shape for name, s in self.importance.items()})
+        each_exact = isinstance(self.constraint, PerTensor)
+        rows, senses = [plain.program.matrix], [Sense.EQUAL]
+        rhs, start = [float(self.constraint.keep)], 0
+        for name, scores in self.importance.items():
+            number, size = self.constraint.minimums.get(name, 0), scores.numel()
+            if each_exact or number > 0:
+                sign = 1.0 if each_exact else -1.0
+                columns = np.arange(start, start + size)
+                entries = (np.full(size, sign), (np.zeros(size, dtype=np.intp), columns))
+                rows.append(sparse.csr_array(entries, shape=(1, plain.program.size)))
+                senses.append(Sense.EQUAL if each_exact else Sense.LESS_OR_EQUAL)
+                rhs.append(sign * number)
+            start += size
+        program = BinaryProgram(
+            objective=plain.program.objective,
+            matrix=sparse.csr_array(sparse.vstack(rows)),
+            senses=tuple(senses),
+            rhs=np.array(rhs),
+        )
+        object.__setattr__(self, "program", program)
+        object.__setattr__(self, "_plain", plain)
+
+    def apply(self, masks: Mapping[str, torch.Tensor]) -> BoolArray:
+        """x, (n,) bool: the masks in flat order, as in `CardinalityFormulation`."""
+        return self._plain.apply(masks)
+
+    def invert(self, x: BoolArray) -> Tensors:
+        """The masks at x by tensor name, as in `CardinalityFormulation`."""
+        return self._plain.invert(x)
 
 
 def _named(tensors: Tensors) -> list[tuple[str, torch.Tensor]]:

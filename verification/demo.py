@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from pins import masks as masks_module
 from pins.batches import Encoded
 from pins.criteria import CRITERIA
+from pins.errors import TaskError
 from pins.files import sha256, write_json
 from pins.huggingface import DEMO_MODEL, WEIGHTS, Pretrained, load_model
 from pins.parameters import prunable_parameters
@@ -31,7 +32,7 @@ from pins.provenance import provenance
 from pins.pruner import Pruner
 from pins.schedules import CubicSchedule, keep_count
 from pins.selection import Decision, select
-from pins.tasks import Task, load_task
+from pins.tasks import Task, TextClassification, load_task
 from pins.training import Evaluation, evaluate, training_steps
 from verification import checker, ledger, report
 from verification.certificate import certify, save_scores
@@ -106,6 +107,8 @@ def run(settings: DemoSettings, folder: Path, progress: Progress) -> dict[str, A
     seconds: dict[str, float] = {}
     start = time.perf_counter()
     task = load_task(settings.task)
+    if not (isinstance(task, TextClassification) and task.labels):
+        raise TaskError(f"the demo classifies texts, {task.name} is another task: use `pins prune`")
     classifier = load_model(settings.model, task.heads, task.labels, seed=settings.seed)
     it = Run(
         settings=settings,
