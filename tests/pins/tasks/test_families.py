@@ -59,8 +59,8 @@ def t5(folder: Path, texts: list[str]) -> None:
     config = T5Config(
         vocab_size=len(tokenizer), d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2,
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
+    config.decoder_start_token_id = tokenizer.pad_token_id
     T5ForConditionalGeneration(config).save_pretrained(folder)
 
 
