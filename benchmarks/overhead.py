@@ -38,6 +38,7 @@ from pins.files import write_json, write_text
 from pins.provenance import provenance
 from pins.teacher import fast_dtype
 
+DEVICES = ("cuda", "cpu")
 # rows and tokens of a step, and the precisions, by kind of device
 BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128)}
 SMALL_BATCH = (8, 64)
@@ -214,7 +215,9 @@ def render(file: Path) -> str:
 
 def run(
     networks: Annotated[str, typer.Option(help=f"Of {', '.join(NETWORKS)}.")] = "bert-base,minilm",
-    device: Annotated[str | None, typer.Option(help="cuda or cpu; default: the first.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda or cpu; default: cuda, if there.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Turns of each variant.")] = None,
     batch: Annotated[str | None, typer.Option(help="Rows x tokens, such as 8x64.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
@@ -233,7 +236,10 @@ def run(
     names = networks.split(",")
     if unknown := [name for name in names if name not in NETWORKS]:
         raise SettingError(f"there is no network {unknown[0]!r}: choose of {', '.join(NETWORKS)}")
-    chosen = choose_device(device, "float32").device
+    found = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    chosen = choose_device(found, "float32").device
+    if chosen.type not in DEVICES:
+        raise SettingError(f"device is {found!r}: choose one of {', '.join(DEVICES)}")
     turns = rounds or ROUNDS.get(chosen.type, FEW_ROUNDS)
     made = provenance()
     document: dict[str, Any] = {

@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "numpy", "scipy", "pulp", "safetensors", "transformers")
+PACKAGES = (
+    "torch", "numpy", "scipy", "pulp", "safetensors", "transformers", "accelerate", "datasets",
+    "torchmetrics", "sacrebleu", "seqeval",
+)  # fmt: skip
 
 
 def provenance() -> dict[str, Any]:

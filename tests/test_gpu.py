@@ -1,12 +1,19 @@
 """The same bits on every device; these tests need a CUDA device."""
 
+from itertools import islice
+from pathlib import Path
+
 import pytest
 import torch
 
+from pins import masks
 from pins.criteria import CRITERIA
+from pins.outcome import finish
 from pins.pruner import Pruner
-from pins.schedules import CubicSchedule
+from pins.run import Run
+from pins.schedules import CubicSchedule, keep_count
 from pins.selection import decide, select
+from tests.pins.runs import save_data, save_model, settings
 from verification.score_families import FAMILIES, Family
 
 pytestmark = [
@@ -40,3 +47,18 @@ def test_every_criterion_prunes_a_model_on_the_gpu_exactly(criterion: str) -> No
         pruner.step()
         optimizer.zero_grad()
     assert sum(int(p.count_nonzero()) for p in pruner.parameters.values()) == pruner.total // 4
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_run_on_the_gpu_is_exact_and_goes_on(precision: str, tmp_path: Path) -> None:
+    model, data = save_model(tmp_path / "model"), save_data(tmp_path / "data")
+    wanted = settings(model, data, device="cuda", precision=precision)
+    for _ in islice(Run(wanted, tmp_path / "out").steps(), 7):
+        pass
+    run = Run(wanted, tmp_path / "out", resume=True)
+    assert run.step == 6
+    for _ in run.steps():
+        pass
+    finish(run)
+    kept = masks.count(masks.load(tmp_path / "out" / "masks.safetensors"))
+    assert kept.kept == keep_count(0.8, kept.total)

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -20,9 +23,9 @@ from tests.pins.headed import HEADED
 from tests.pins.networks import tiny
 
 Rows = list[Batch]
-OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
-    "adamw_torch": torch.optim.AdamW,
-    "adamw_torch_fused": lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr, fused=True),
+OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {  # as the Trainer makes them by default
+    "adamw_torch": partial(torch.optim.AdamW, weight_decay=0.0),
+    "adamw_torch_fused": partial(torch.optim.AdamW, weight_decay=0.0, fused=True),
     "sgd": torch.optim.SGD,
 }
 STEPS = 12
@@ -45,6 +48,20 @@ def texts(count: int = 16) -> Rows:
 def classifier(**changes: Any) -> Any:
     """A tiny BERT for three classes, without dropout."""
     return tiny("Bert", "ForSequenceClassification", num_labels=3, **{**NO_DROPOUT, **changes})
+
+
+WITHOUT_DROPOUT: Mapping[str, Mapping[str, float]] = {
+    "Bert": NO_DROPOUT,
+    "GPT2": {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
+    "T5": {"dropout_rate": 0.0},
+}
+
+
+def headed(head: str) -> nn.Module:
+    """A tiny model with that head, without dropout in training either."""
+    made = HEADED[head]
+    changes = {**made.changes, **WITHOUT_DROPOUT[made.family]}
+    return replace(made, changes=changes).model()
 
 
 def rows_of(head: str, count: int = 12) -> Rows:
@@ -110,6 +127,8 @@ def plain_loop(
         for part in parts:
             with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
                 output = model(**part)
+                if half:  # accelerate widens what a model returns
+                    output = convert_to_fp32(output)
                 if regularizer is None:
                     loss: Tensor = output.loss
                 else:

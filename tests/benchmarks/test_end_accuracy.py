@@ -1,0 +1,261 @@
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import end_accuracy, gradual_pruning
+from benchmarks.accuracy_table import summary, table
+from benchmarks.gradual_pruning import DENSE, METHODS, Budget, Cell, Method, cells
+from benchmarks.results_file import RESULTS, read, without_paths
+from pins.errors import FileError, SettingError, TaskError
+from tests.pins.runs import save_data, save_model
+
+pytest.importorskip("transformers", reason="the runs are of transformers models")
+
+SPARSITIES = (0.9, 0.97, 0.8)
+
+
+class Place:
+    """A model, its data, and a folder for results."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = save_model(folder / "a-model")
+        self.data = folder / "some-data"
+        save_data(self.data / "glue" / "SST-2")
+        self.out = folder / "out"
+
+    @property
+    def file(self) -> Path:
+        return self.out / end_accuracy.FILE
+
+    def run(self, **given: Any) -> dict[str, Any]:
+        options: dict[str, Any] = {
+            "tasks": "sst2",
+            "methods": "dense,obd",
+            "sparsities": "0.9",
+            "seeds": 1,
+            "steps": 12,
+        }
+        end_accuracy.run(
+            **{**options, "model": str(self.model), "data": self.data, "out": self.out, **given}
+        )
+        return read(self.file)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
+    """The runs that were started, each of them real."""
+    started: list[Cell] = []
+
+    def counted(cell: Cell, *given: Any) -> dict[str, Any]:
+        started.append(cell)
+        return gradual_pruning.measure(cell, *given)
+
+    monkeypatch.setattr(end_accuracy, "measure", counted)
+    return started
+
+
+def test_every_run_leaves_a_row_and_no_row_names_a_path(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ["--data", str(place.data), "--out", str(place.out), f"--model={place.model}"]
+    command = ["python", "-m", "benchmarks.end_accuracy", *words]
+    monkeypatch.setattr(sys, "orig_argv", command)
+    document = place.run()
+    found = [
+        (row["method"], row["sparsity"], row["self_regularization"]) for row in document["rows"]
+    ]
+    assert found == [("dense", 0.0, False), ("obd", 0.9, False), ("obd", 0.9, True)]
+    for row in document["rows"]:
+        assert row["reached"] == pytest.approx(row["sparsity"], abs=1e-3)
+        assert row["test_rows"] == 60
+        assert 0 <= row["score"] == row["scores"]["accuracy"] <= 1
+    assert str(tmp_path) not in place.file.read_text()
+    shown = "python -m benchmarks.end_accuracy --data DATA --out OUT --model=a-model"
+    assert document["provenance"]["command"] == shown
+    assert document["settings"]["model"] == "a-model"
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_an_interrupted_benchmark_runs_nothing_twice(
+    place: Place, monkeypatch: pytest.MonkeyPatch, measured: list[Cell], after: int
+) -> None:
+    going = vars(end_accuracy)["measure"]  # it counts
+
+    def interrupted(*given: Any) -> dict[str, Any]:
+        if len(measured) == after:
+            raise KeyboardInterrupt
+        found: dict[str, Any] = going(*given)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(end_accuracy, "measure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            place.run()
+    before = read(place.file)["rows"]
+    assert len(before) == after
+    document = place.run()
+    assert document["rows"][:after] == before
+    assert len(measured) == len(set(measured)) == len(document["rows"]) == 3
+    place.run()
+    assert len(measured) == 3
+
+
+def test_another_seed_is_added_to_what_was_measured(place: Place, measured: list[Cell]) -> None:
+    place.run(methods="dense")
+    document = place.run(methods="dense", seeds=2)
+    assert [row["seed"] for row in document["rows"]] == [cell.seed for cell in measured] == [0, 1]
+
+
+def test_a_run_repeats(place: Place, tmp_path: Path) -> None:
+    assert _rows(place, tmp_path / "one") == _rows(place, tmp_path / "two")
+
+
+def _rows(place: Place, out: Path) -> list[dict[str, Any]]:
+    place.out = out
+    return [{**row, "seconds": 0} for row in place.run(methods="obd")["rows"]]
+
+
+def test_a_failure_is_a_row_and_is_tried_again_where_asked_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch, measured: list[Cell]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(METHODS, "broken", Method("nonsense"))
+        rows = place.run(methods="broken,obd")["rows"]
+        assert [("error" in row) for row in rows] == [True, True, False, False]
+        assert rows[0]["error"].startswith("SettingError: criterion is 'nonsense': choose one of")
+        text = place.file.with_suffix(".md").read_text()
+        assert "sst2, broken, 90 %, seed 0: failed with SettingError" in text
+        assert "| broken | failed |" in text
+        place.run(methods="broken,obd")
+        assert len(measured) == 4
+        patch.setitem(METHODS, "broken", Method("magnitude"))
+        rows = place.run(methods="broken,obd", retry=True)["rows"]
+        assert [("error" in row) for row in rows] == [False] * 4
+        assert len(measured) == 6
+
+
+def test_no_run_is_started_when_the_time_is_over(
+    place: Place, measured: list[Cell], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.run(methods="dense")
+    place.run(minutes=0.0)
+    assert len(measured) == 1
+    assert "0 minutes are over: 2 runs are left" in capsys.readouterr().out
+
+
+def test_results_of_other_settings_or_data_are_not_overwritten(place: Place) -> None:
+    place.run(methods="dense")
+    text = place.file.read_text()
+    with pytest.raises(FileError, match="holds results of other settings: move it"):
+        place.run(steps=13)
+    save_data(place.data / "glue" / "SST-2", rows=61)
+    with pytest.raises(FileError, match="holds results of other sst2 data: move it"):
+        place.run(seeds=2)
+    assert place.file.read_text() == text
+
+
+def test_table_and_figure_are_made_from_the_results_file_alone(place: Place) -> None:
+    place.run()
+    made = [place.file.with_suffix(suffix) for suffix in (".md", ".svg")]
+    before = [file.read_text() for file in made]
+    for file in made:
+        file.unlink()
+    end_accuracy.run(out=place.out, render_only=True)
+    assert [file.read_text() for file in made] == before
+    assert "| obd + self-regularisation | – |" in before[0]
+    assert "obd + self-regularisation" in before[1]
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("end_accuracy*.json")), ids=lambda f: f.stem)
+def test_the_committed_table_is_that_of_its_results(file: Path) -> None:
+    assert file.with_suffix(".md").read_text(encoding="utf-8") == table(read(file))
+
+
+def test_stopping_early_leaves_whole_comparisons() -> None:
+    tasks = ["stdlib-docs", "sst2", "rte"]
+    planned = list(cells(tasks, 3, SPARSITIES, list(METHODS)))
+    pruned = 2 * (len(METHODS) - 1)
+    assert len(planned) == len(set(planned)) == 3 * 3 * (1 + 3 * pruned)
+    assert planned[0] == Cell("stdlib-docs", 0, DENSE, 0.0)
+    assert [cell.sparsity for cell in planned[1 : 1 + 3 * pruned : pruned]] == [*SPARSITIES]
+    for before, after in itertools.pairwise(planned):
+        places = [
+            (cell.seed, tasks.index(cell.task), (0.0, *SPARSITIES).index(cell.sparsity))
+            for cell in (before, after)
+        ]
+        assert places == sorted(places)
+    first = planned[1 : 1 + pruned]
+    assert {(cell.method, cell.self_regularization) for cell in first} == {
+        (method, regularized) for method in METHODS if method != DENSE for regularized in (0, 1)
+    }
+
+
+def test_all_methods_have_the_same_budget_and_only_the_pruned_ones_prune() -> None:
+    assert Budget().train_rows == 240 * 16
+    assert not any(
+        cell.self_regularization or cell.sparsity for cell in cells(["rte"], 1, SPARSITIES, [DENSE])
+    )
+
+
+def result(score: float | None, seed: int, **given: Any) -> dict[str, Any]:
+    row = {"task": "sst2", "method": "obd", "self_regularization": False, "sparsity": 0.9}
+    found = {"error": "no"} if score is None else {"metric": "accuracy", "score": score}
+    return {**row, "seed": seed, "test_rows": 100, **found, **given}
+
+
+def test_means_are_over_the_seeds_that_did_not_fail() -> None:
+    (cell,) = summary([result(0.8, 0), result(0.9, 1), result(None, 2)])
+    assert (cell["seeds"], cell["failed"]) == (2, 1)
+    assert cell["mean"] == pytest.approx(0.85)
+    assert cell["spread"] == pytest.approx(0.05 * 2**0.5)
+    assert cell["error"] == pytest.approx((0.85 * 0.15 / 100) ** 0.5)
+    (single,) = summary([result(0.8, 0)])
+    assert single["spread"] is None
+    (failed,) = summary([result(None, 0)])
+    assert (failed["mean"], failed["seeds"], failed["failed"]) == (None, 0, 1)
+    (other,) = summary([result(0.8, 0, metric="matthews")])
+    assert other["error"] is None
+
+
+def test_bold_is_what_chance_may_have_put_first(place: Place) -> None:
+    document = place.run(methods="dense")
+    document["rows"] += [
+        result(0.85, 0),
+        result(0.83, 0, method="magnitude"),  # one standard error is 0.036
+        result(0.81, 0, method="pins"),
+    ]
+    text = table(document)
+    assert "| obd | – | **0.850 (1)** |" in text
+    assert "| magnitude | – | **0.830 (1)** |" in text
+    assert "| pins | – | 0.810 (1) |" in text
+
+
+def test_what_makes_no_sense_is_refused_before_anything_is_run(
+    place: Place, measured: list[Cell]
+) -> None:
+    with pytest.raises(SettingError, match="there is no method 'wanda': choose of dense, magn"):
+        place.run(methods="wanda")
+    for sparsities in ("1", "0.5,x", "-0.1"):
+        with pytest.raises(SettingError, match="give numbers between 0 and 1, such as"):
+            place.run(sparsities=sparsities)
+    with pytest.raises(TaskError, match="there is no task 'sst3'"):
+        place.run(tasks="sst2,sst3")
+    assert not measured
+    place.out.mkdir()
+    place.file.write_text(json.dumps({"rows": 3}))
+    with pytest.raises(FileError, match="is not a results file: it holds no rows"):
+        place.run()
+
+
+def test_the_longest_path_is_replaced_first() -> None:
+    paths = {"OUT": "/a", "DATA": "/a/b", "NONE": None, "HERE": Path()}
+    assert without_paths("x /a/b/c . /a", paths) == "x DATA/c . OUT"
