@@ -6,10 +6,13 @@ A part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test holds the fil
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from benchmarks import accuracy_table, overhead
 from benchmarks.loss_decrease import RESULTS, table
+from benchmarks.results_file import read
 from pins.files import write_text
 from verification.claims import ALL_CLAIMS
 from verification.demo_command import summary
@@ -30,7 +33,22 @@ def claims() -> str:
 def loss_decrease() -> str:
     """The benchmark's table, without its title."""
     file = RESULTS / "loss_decrease-minilm-stdlib-docs.json"
-    return table(json.loads(file.read_text(encoding="utf-8"))).partition("\n\n")[2].strip()
+    return _body(table(read(file)))
+
+
+def end_accuracy() -> str:
+    """The benchmark's tables, without their title; headings become words in bold."""
+    text = _body(accuracy_table.table(read(RESULTS / "end_accuracy.json")))
+    return re.sub(r"^## (.*)$", r"**\1**", text, flags=re.MULTILINE)
+
+
+def cost() -> str:
+    """The overhead benchmark's tables, without their title."""
+    return _body(overhead.table(read(RESULTS / "overhead-cpu.json")))
+
+
+def _body(text: str) -> str:
+    return text.partition("\n\n")[2].strip()
 
 
 def demo() -> str:
@@ -43,6 +61,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "claims": claims,
     "loss-decrease": loss_decrease,
     "demo": demo,
+    "end-accuracy": end_accuracy,
+    "overhead": cost,
 }
 
 

@@ -3,6 +3,7 @@
 A checkpoint is a folder `step-NNNNNN` of two files: tensors.safetensors, and state.json with the
 scalars, the fingerprint of the run and the SHA-256 of the tensors. It is written beside its place
 and renamed into it when both files are complete, so a killed process leaves the last whole one.
+(Nothing waits for the disk: a loss of power may take the latest with it, and is noticed then.)
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pins.errors import CheckpointError, FileError
@@ -169,6 +170,27 @@ def nested(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
 
 
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and the buffers that a state dict holds, not copied: each tied tensor once."""
+    stored = model.state_dict().keys()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in stored}
+    return {name: t.detach() for name, t in {**dict(model.named_parameters()), **buffers}.items()}
+
+
+def load_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model the values that `model_tensors` read, in place: what is tied stays tied.
+
+    Raises:
+        CheckpointError: they are those of another model; nothing has changed then.
+    """
+    own = model_tensors(model)
+    for name in [*own, *tensors]:
+        if name not in own or name not in tensors or own[name].shape != tensors[name].shape:
+            raise CheckpointError(f"{name!r} is not the same in the checkpoint and the model")
+    for name, tensor in own.items():
+        tensor.copy_(tensors[name])
+
+
 def optimizer_tensors(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:
     """The state of an optimiser, `parameter/quantity` → tensor.
 
@@ -196,16 +218,20 @@ def load_optimizer(
         optimizer.state[parameter][quantity] = tensor.to(device, copy=True)
 
 
-def random_state() -> dict[str, Tensor]:
-    """The state of torch's random generators."""
+def random_state(device: torch.device | None = None) -> dict[str, Tensor]:
+    """The state of torch's random generators: the CPU's, and that of the device computed on."""
     state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
+    if device is not None and device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    if device is not None and device.type == "mps":
+        state["mps"] = torch.mps.get_rng_state()
     return state
 
 
-def load_random_state(state: Mapping[str, Tensor]) -> None:
-    """Draw on as `random_state` found it."""
+def load_random_state(state: Mapping[str, Tensor], device: torch.device | None = None) -> None:
+    """Draw on as `random_state` found it, as far as it was of the same kind of device."""
     torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+    if device is not None and device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+    if device is not None and device.type == "mps" and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])

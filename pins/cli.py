@@ -1,7 +1,7 @@
 """The command line. It alone looks down the chain of packages, and loads them when they are needed.
 
 Exit codes: 0 done, proved, or every claim holds · 1 refuted, or a claim does not hold ·
-2 bad input: a file, a model, an option.
+2 bad input: a file, a model, an option · 130 stopped from the keyboard.
 """
 
 import os
@@ -14,14 +14,13 @@ from rich.console import Console
 
 from pins.errors import PinsError
 from pins.options import prune_signature
+from pins.settings import LARGEST_SEED
 
 if TYPE_CHECKING:
     from pins.constraints import Constraint
 
 # what `pip install pins-pruning` leaves out; transformers, too, but its module says so itself
 DEMO_EXTRA = ("jinja2", "matplotlib")
-
-SEEDS = 2**63 - 1  # the largest seed that torch and numpy both take
 
 app = typer.Typer(
     help="Prune language models by a principled importance, and prove each decision.",
@@ -172,7 +171,7 @@ def verify(
     model: Annotated[
         str | None, typer.Option(help="Model for the claims on real gradients: a folder or an id.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of all random numbers.")] = 0,
 ) -> None:
     """Run the ledger: each claim is checked, and its control must fail."""
     from verification.ledger_command import run_ledger
@@ -197,7 +196,7 @@ def demo(
         int | None, typer.Option(min=0, help="Of these, at the final sparsity.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=SEEDS, help="Of all random numbers.")
+        int | None, typer.Option(min=0, max=LARGEST_SEED, help="Of all random numbers.")
     ] = None,
     keep_scores: Annotated[
         bool, typer.Option(help="Keep the scores of every decision, 4 bytes a weight.")

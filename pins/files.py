@@ -80,16 +80,25 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
 
     The order of `tensors` is kept in the metadata, because the format sorts what it stores.
     """
-    # a copy each, on the CPU: the format has no tensors that share memory
-    copies = {
-        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
-    }
     order = json.dumps(list(tensors))
     with atomic(path) as temporary:
         try:
-            save_file(copies, temporary, metadata={**metadata, ORDER: order})
+            save_file(_apart(tensors), temporary, metadata={**metadata, ORDER: order})
         except SafetensorError as error:
             raise FileError(f"{path} cannot be written: {error}") from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU; copied where they share memory, which the format cannot say."""
+    apart: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        if own.untyped_storage().nbytes() != own.nbytes or own.data_ptr() in taken:
+            own = own.clone()
+        taken.add(own.data_ptr())
+        apart[name] = own
+    return apart
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

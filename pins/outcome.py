@@ -1,26 +1,37 @@
 """What a run leaves behind: model, masks, packed form, costs, card; run.json at the very end."""
 
+import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from pins import __version__, checkpoints, masks
 from pins.authors import Quirks, reported_as_final
-from pins.constraints import Constraint
+from pins.constraints import Cardinality, Constraint
 from pins.costs import Costs, count_weights, measure_disk
-from pins.errors import OptimalityError
+from pins.errors import FileError, OptimalityError
 from pins.files import write_json, write_text
 from pins.huggingface import Pretrained, weights_digest
 from pins.latency import latency
 from pins.model_card import model_card
 from pins.packed import pack_folder, weight_files
 from pins.provenance import provenance
-from pins.run import CHECKPOINTS, MASKS, RUN, SCORES, Run
+from pins.run import Run
+from pins.run_folder import (
+    CARD,
+    CERTIFICATE,
+    CHECKPOINTS,
+    MASKS,
+    RUN,
+    SCORES,
+    remove_unfinished,
+)
 from pins.settings import AUTHORS
 from pins.training import to_device
 
-CERTIFICATE, CARD = "certificate.json", "README.md"
 LATENCY_ROWS = 8
 
 # (scores, masks, certificate, constraint, criterion) → the sentence that was proved
@@ -35,19 +46,16 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
         certify: makes the certificate of the final decision; None: there is none.
 
     Returns:
-        The facts in run.json.
+        The facts in run.json; a score that is not finite is None.
 
     Raises:
-        OptimalityError: the run did not come to its final sparsity.
+        OptimalityError: the run is not at its end, or did not come to its final sparsity.
     """
     pruner, out = run.training.pruner, run.out
-    if not pruner.finished:
-        raise OptimalityError(
-            f"the run ended after {pruner.steps} steps without its final decision: the last steps "
-            "overflowed; give more steps, or another precision"
-        )
+    _require_finished(run)
+    remove_unfinished(out)
     sparse = dict(run.test())
-    dense = None if run.teacher is None else dict(run.test(_fresh_teacher(run)))
+    dense = None if run.settings.teacher is None else dict(run.test(_fresh_teacher(run)))
     _save_model(run.pretrained, out)
     masks.save(pruner.masks, out / MASKS)
     packed = pack_folder(out, pruner.masks)
@@ -57,7 +65,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             out / SCORES,
             out / MASKS,
             out / CERTIFICATE,
-            pruner.constraint(pruner.steps),
+            _solved(run),
             run.settings.criterion,
         )
         certificate = {"file": CERTIFICATE, "sentence": sentence}
@@ -100,9 +108,41 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
         "costs": costs.as_json(),
     }
     write_text(model_card(facts), out / CARD)
-    write_json(facts, out / RUN)
+    written: dict[str, Any] = finite(facts)
+    write_json(written, out / RUN)
     checkpoints.remove(out / CHECKPOINTS)
-    return facts
+    return written
+
+
+def finite(value: Any) -> Any:
+    """A JSON value with None in place of numbers that JSON does not have: NaN, infinity."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _require_finished(run: Run) -> None:
+    steps = run.settings.steps
+    if run.step != steps:
+        raise OptimalityError(
+            f"finish() was called after {run.step} of {steps} steps: take them all, for _ in "
+            "run.steps()"
+        )
+    if not run.training.pruner.finished:
+        raise OptimalityError(
+            f"the run ended after {steps} steps without its final decision: the gradients of the "
+            "last ones overflowed; give more steps, or another precision"
+        )
+
+
+def _solved(run: Run) -> Constraint:
+    """The constraint of the final decision: the released code keeps more than its schedule says."""
+    constraint = run.training.pruner.constraint(run.step)
+    if run.settings.criterion == AUTHORS:
+        return Cardinality(run.record.decisions[-1]["keep"])
+    return constraint
 
 
 def _authors_report(run: Run) -> dict[str, Any]:
@@ -112,7 +152,7 @@ def _authors_report(run: Run) -> dict[str, Any]:
     if not Quirks.without(*run.settings.without_quirks).near_final:
         return {}
     found = reported_as_final(
-        run.record.evaluations,
+        [each for each in run.record.evaluations if each["score"] is not None],
         run.training.pruner.schedule,
         higher_is_better=run.task.higher_is_better,
     )
@@ -129,7 +169,10 @@ def _save_model(pretrained: Pretrained, out: Path) -> None:
     """Model and tokenizer into `out`, file by file, each whole."""
     folder = out / ".unfinished-model"
     shutil.rmtree(folder, ignore_errors=True)
-    pretrained.save(folder)
+    try:
+        pretrained.save(folder)
+    except SafetensorError as error:
+        raise FileError(f"the model in {out} cannot be written: {error}") from error
     for file in sorted(folder.iterdir()):
         file.replace(out / file.name)
     folder.rmdir()
@@ -143,9 +186,9 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("sparsity", f"{1 - weights['kept'] / weights['prunable']:.4%}"),
     ]
     if "dense" in scores:
-        lines.append((f"{metric}, dense", f"{scores['dense'][metric]:.4f}"))
+        lines.append((f"{metric}, dense", _number(scores["dense"][metric])))
     for name, value in scores["sparse"].items():
-        lines.append((name, f"{value:.4f}" + (" (headline)" if name == metric else "")))
+        lines.append((name, _number(value) + (" (headline)" if name == metric else "")))
     lines.append(("judged on", f"{scores['rows']:,} test rows"))
     if reported := facts.get("authors_report"):
         value = f"{reported['score']:.4f} on held-out rows at step {reported['step']}"
@@ -155,3 +198,7 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts["decisions"] and (binding := facts["decisions"][-1]["binding"]):
         lines.append(("minimum binds", f"in {len(binding)} tensors: {', '.join(binding[:3])}"))
     return lines
+
+
+def _number(score: float | None) -> str:
+    return "not finite" if score is None else f"{score:.4f}"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -60,9 +61,7 @@ def prunable_parameters(
     """
     types, pattern = tuple(types), _compiled(include)
     model = unwrapped(model)
-    base = getattr(model, "base_model", model)
-    inside_base = {id(p) for p in base.parameters()} if isinstance(base, nn.Module) else set()
-    inside_base -= _output_embeddings(model)
+    inside_base = _inside_base(model)
     other_use = {
         id(parameter): f"{name}.{own}".lstrip(".")
         for name, module in model.named_modules()
@@ -98,7 +97,11 @@ def prunable_parameters(
                     "thaw it, or choose a pattern that leaves it out"
                 )
     if not parameters:
-        reasons = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:3])
+        # what is of no prunable type explains nothing, unless there is nothing else
+        telling = [each for each in left_out.items() if " of " not in each[1]]
+        reasons = "; ".join(
+            f"{name}: {why}" for name, why in (telling or list(left_out.items()))[:3]
+        )
         raise ParameterError(
             f"{type(model).__name__} has no prunable weight ({reasons or 'no parameters'}): "
             "give include= with a pattern, or types="
@@ -113,11 +116,20 @@ def _is_prunable(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
     return types == PRUNABLE_TYPES and not names.isdisjoint(PRUNABLE_TYPE_NAMES)
 
 
-def _output_embeddings(model: nn.Module) -> set[int]:
-    """The weights that turn the last layer into words; T5 has no `base_model` without them."""
-    find = getattr(model, "get_output_embeddings", None)
-    module = find() if callable(find) else None
-    return {id(p) for p in module.parameters()} if isinstance(module, nn.Module) else set()
+def _inside_base(model: nn.Module) -> set[int]:
+    """The parameters of a network without its task head and its output embeddings."""
+    if callable(within := getattr(model, "get_base_model", None)):
+        model = within()  # PEFT calls its own wrapper `base_model`
+    base = getattr(model, "base_model", model)
+    if not isinstance(base, nn.Module):
+        return set()
+    inside = {id(parameter) for parameter in base.parameters()}
+    find: Any = getattr(model, "get_output_embeddings", None)
+    heads = [find()] if callable(find) else []
+    if base is model and hasattr(model, "base_model"):
+        # T5 has no `base_model` without its heads; its blocks lie deeper than these
+        heads += [child for child in model.children() if isinstance(child, nn.Linear)]
+    return inside - {id(p) for head in heads if head is not None for p in head.parameters()}
 
 
 def _compiled(include: str | None) -> re.Pattern[str] | None:

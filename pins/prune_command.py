@@ -9,11 +9,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pins import checkpoints
 from pins.costs import rows
 from pins.errors import FileError, SettingError
 from pins.outcome import Certify, finish, headline
-from pins.run import RUN, Run
+from pins.run import NOT_FINGERPRINT, Run
+from pins.run_folder import CHECKPOINTS, RUN
 from pins.settings import Settings, read_settings
+
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+SAME_THING = (("steps", "epochs"), ("epochs", "steps"))  # how long a run is
 
 
 def run_prune(
@@ -34,25 +39,42 @@ def run_prune(
         certify: makes the certificate of the final decision.
 
     Returns:
-        0: the run is done.
+        0: the run is done; 130: it was stopped from the keyboard, and can go on.
 
     Raises:
         PinsError: bad settings, missing data, a folder in use.
     """
-    values = {**(read_settings(config) if config else {}), **given}
+    values = _together(read_settings(config) if config else {}, given)
     out = values.pop("out", None)
     if out is None:
         raise SettingError("there is no folder for the results: give --out DIR")
+    settings = Settings(**values)
     if resume and (out / RUN).is_file():
         facts = _facts(out / RUN)
+        _require_same(out, facts, settings)
+        checkpoints.remove(out / CHECKPOINTS)  # of a run that was stopped at its very end
         console.print(f"{out} holds a run that is done.", highlight=False)
     else:
-        run = Run(Settings(**values), out, resume=resume)
-        _steps(console, run)
-        facts = finish(run, certify)
+        try:
+            run = Run(settings, out, resume=resume)
+            _steps(console, run)
+            facts = finish(run, certify)
+        except KeyboardInterrupt:
+            Console(stderr=True).print(
+                "pins: stopped; the same command with --resume goes on from the last checkpoint",
+                highlight=False,
+                soft_wrap=True,
+            )
+            return INTERRUPTED
     console.print(result_table(facts))
     console.print(f"\nModel: {out}", highlight=False, soft_wrap=True)
     return 0
+
+
+def _together(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given comes before the file, also where it is the other name of the same thing."""
+    replaced = {other for name, other in SAME_THING if name in given}
+    return {**{name: value for name, value in in_file.items() if name not in replaced}, **given}
 
 
 def result_table(facts: Mapping[str, Any]) -> Table:
@@ -72,7 +94,7 @@ def _steps(console: Console, run: Run) -> None:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  sparsity {task.fields[sparsity]:.1%}"),
+        TextColumn("{task.fields[loss]}sparsity {task.fields[sparsity]:.1%}"),
         TextColumn("{task.fields[score]}"),
     )
     if run.step:
@@ -82,18 +104,34 @@ def _steps(console: Console, run: Run) -> None:
             run.task.name,
             total=settings.steps,
             completed=run.step,
-            loss=0.0,
-            sparsity=0.0,
-            score="",
+            loss="",
+            sparsity=run.training.pruner.sparsity,
+            score=_score(metric, run.score),
         )
         for moment in run.steps():
-            score = "" if moment.score is None else f"{metric} {moment.score:.3f}"
             progress.update(
                 bar,
                 completed=moment.step,
-                loss=moment.loss,
+                loss=f"loss {moment.loss:.3f}  ",
                 sparsity=moment.sparsity,
-                score=score,
+                score=_score(metric, moment.score),
+            )
+
+
+def _score(metric: str, score: float | None) -> str:
+    return "" if score is None else f"{metric} {score:.3f}"
+
+
+def _require_same(out: Path, facts: Mapping[str, Any], settings: Settings) -> None:
+    """That a run which is done is the one asked for, as far as it was said."""
+    found = facts["settings"]
+    wanted = json.loads(json.dumps(settings.as_json()))  # in which a tuple is a list
+    for name, value in wanted.items():
+        said = value is not None and name not in (*NOT_FINGERPRINT, "epochs")
+        if said and found.get(name) != value:
+            raise FileError(
+                f"{out} holds a run that is done, and its {name} is {found.get(name)!r}, not "
+                f"{value!r}: give the same settings, or another folder"
             )
 
 
@@ -101,6 +139,8 @@ def _facts(file: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         headline(facts)
+        rows(facts["costs"])
+        facts["settings"]["sparsity"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(f"{file} is no result of a run: {error}") from error
     return facts

@@ -88,6 +88,7 @@ class Pruner:
         self.scope = scope or Scope()
         self.steps = 0
         self.decision: Decision | None = None
+        self._sparsity: float | None = None
         self.masks = {
             name: torch.ones_like(p, dtype=torch.bool) for name, p in self.parameters.items()
         }
@@ -118,7 +119,18 @@ class Pruner:
     @property
     def sparsity(self) -> float:
         """1 − kept ratio of the masks in force, counted."""
-        return count(self.masks).sparsity
+        if self._sparsity is None:
+            self._sparsity = count(self.masks).sparsity  # a pass over all weights: once a mask
+        return self._sparsity
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """The masks in force by name, True = keep."""
+        return self._masks
+
+    @masks.setter
+    def masks(self, masks: dict[str, Tensor]) -> None:
+        self._masks, self._sparsity = masks, None
 
     @property
     def finished(self) -> bool:
@@ -207,13 +219,9 @@ class Pruner:
 
     def _importance(self) -> dict[str, Tensor]:
         """Scores of this step, averaged where averages are asked for."""
-        curvature: Mapping[str, Tensor] = {}
-        if Reads.CURVATURE in self.criterion.reads:
-            curvature = (
-                adam_second_moment(self._optimizer, self.parameters)
-                if self._curvature is None
-                else self._curvature()
-            )
+        curvature = None
+        if Reads.CURVATURE in self.criterion.reads and self._curvature is not None:
+            curvature = self._curvature()
         importance = {}
         for name, parameter in self.parameters.items():
             if Reads.GRADIENT in self.criterion.reads and parameter.grad is None:
@@ -226,7 +234,9 @@ class Pruner:
                     after=parameter,
                     gradient=parameter.grad,
                     before=self._before.get(name),
-                    curvature=curvature.get(name),
+                    curvature=self._second_moment(name)
+                    if curvature is None
+                    else curvature.get(name),
                 )
             )
             # one tensor at a time: between decisions no scores are kept but the averages
@@ -234,6 +244,12 @@ class Pruner:
             if self._due:
                 importance[name] = self.smoothing.importance(name)
         return importance
+
+    def _second_moment(self, name: str) -> Tensor | None:
+        """AdamW's h of one tensor, where the criterion reads it: never that of all at once."""
+        if Reads.CURVATURE not in self.criterion.reads:
+            return None
+        return adam_second_moment(self._optimizer, {name: self.parameters[name]})[name]
 
     def _remember_before(self, *_: object) -> None:
         """Copy θ before the optimiser's step, on steps whose scores are needed only."""

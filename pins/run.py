@@ -1,18 +1,8 @@
-"""A run of `pins prune`: load → fine-tune and prune → judge → write. It resumes at any step.
+"""A run of `pins prune`: load → fine-tune and prune → judge → write. It resumes at any step."""
 
-OUT/
-├── config.json, model.safetensors, tokenizer …   what AutoModel.from_pretrained(OUT) loads
-├── README.md             the model card
-├── run.json              everything needed to repeat the run, and what it gave; written last
-├── masks.safetensors     one bit a weight
-├── packed.safetensors    the model again: bit mask and kept values
-├── scores.safetensors    importance at the final decision
-├── certificate.json      the proof of that decision
-└── checkpoints/          while the run lasts
-"""
-
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,18 +13,18 @@ from torch import Tensor
 from pins import checkpoints, masks
 from pins.batches import Batch, Encoded
 from pins.devices import Device, choose_device
-from pins.errors import CheckpointError, FileError
+from pins.errors import CheckpointError, ModelError, SettingError, TaskError
 from pins.files import save_tensors
 from pins.finetuning import FineTuning
 from pins.huggingface import Pretrained, load_model, weights_digest
+from pins.run_folder import CHECKPOINTS, SCORES, require_free, require_writable
 from pins.selection import Decision
 from pins.settings import Settings
 from pins.tasks import Scores, Task, load_task
 
-RUN = "run.json"
-SCORES, MASKS = "scores.safetensors", "masks.safetensors"
-CHECKPOINTS = "checkpoints"
-EVALUATION_BATCH = 64  # rows, at least
+# in a batch of evaluation, unless one of training has more: without gradients there is room for it,
+# and with long rows the logits of a language model take it up (both numbers are heuristics)
+EVALUATION_ROWS, EVALUATION_TOKENS = 64, 64 * 128
 # what may differ between a run and its continuation: digests stand for the paths
 NOT_FINGERPRINT = ("model", "teacher", "data", "device", "checkpoint_every")
 
@@ -47,7 +37,8 @@ class Moment:
     steps: int
     loss: float
     sparsity: float
-    score: float | None  # the headline at the last evaluation on held-out training rows
+    # the headline at the last evaluation on held-out training rows; None: none, or not finite
+    score: float | None
 
 
 @dataclass
@@ -61,6 +52,9 @@ class Record:
 
 class Run:
     """A run between its start and its results.
+
+    One that stopped goes on bit for bit where it stood, on the same device with the same number of
+    threads; with others it goes on too, up to what these add up in another order.
 
     run = Run(Settings(task="stdlib-docs", steps=100), Path("out"))
     for moment in run.steps():
@@ -91,15 +85,15 @@ class Run:
             test = self.task.sample(test, settings.test_rows, settings.seed)
         self.seed = settings.seed
         self.pretrained = self.load(settings.model)
-        length = settings.max_length or self.task.recipe.max_length
+        length = self._length(settings.max_length)
         self.train = self._encode(train, length, train=True)
         self.held_out = self._encode(held_out, length, train=False)
         self.test_rows = self._encode(test, length, train=False)
-        self.settings = settings.resolved(self.task.recipe, len(self.train))
+        self.settings = replace(settings, max_length=length).resolved(
+            self.task.recipe, len(self.train)
+        )
         self.device: Device = choose_device(settings.device, settings.precision)
-        self.teacher = None
-        if settings.teacher is not None:
-            self.teacher = self.load(settings.teacher)
+        teacher = None if settings.teacher is None else self._fine_tuned(settings.teacher)
         self.record = Record([], [], [])
         self.training = FineTuning(
             self.pretrained.model,
@@ -107,12 +101,14 @@ class Run:
             self.settings,
             self.device,
             higher_is_better=self.task.higher_is_better,
-            teacher=None if self.teacher is None else self.teacher.model,
+            teacher=None if teacher is None else teacher.model,
             on_decision=self._remember,
         )
-        self.fingerprint = self._fingerprint()
+        self._require_loaded()
+        self.fingerprint = self._fingerprint(None if teacher is None else teacher.folder)
         torch.manual_seed(settings.seed)  # dropout; a checkpoint brings its own state
         self._go_on(out / CHECKPOINTS, resume)
+        require_writable(out)
 
     @property
     def step(self) -> int:
@@ -139,7 +135,7 @@ class Run:
 
     @property
     def score(self) -> float | None:
-        """The headline at the last evaluation."""
+        """The headline at the last evaluation; None where there was none, or it is not finite."""
         return self.record.evaluations[-1]["score"] if self.record.evaluations else None
 
     def test(self, pretrained: Pretrained | None = None) -> Scores:
@@ -161,12 +157,49 @@ class Run:
         """A model with the head of this run's task."""
         return load_model(model, self.task.heads, self.task.labels, seed=self.seed)
 
+    def _fine_tuned(self, teacher: str) -> Pretrained:
+        """A teacher: a model that has the head of this task already."""
+        pretrained = self.load(teacher)
+        if pretrained.drawn:
+            raise ModelError(
+                f"the teacher {teacher!r} has no {pretrained.drawn[0]!r} for {self.task.name}: "
+                "give a model that was fine-tuned on the task, or none to begin with the model"
+            )
+        return pretrained
+
+    def _require_loaded(self) -> None:
+        """A new head is drawn, which can be learnt; weights to prune must come from the files."""
+        drawn = self.training.pruner.parameters.keys() & set(self.pretrained.drawn)
+        if drawn and self.settings.include is None:
+            raise ModelError(
+                f"{self.pretrained.folder} holds no {min(drawn)!r} as its configuration has it, "
+                f"and {len(drawn) - 1} other such weights: give a model that was saved whole"
+            )
+
+    def _length(self, wanted: int | None) -> int:
+        """Tokens of a row: as wanted, or the task's, as far as the model has positions."""
+        most = self.pretrained.positions
+        if wanted is None:
+            length = self.task.recipe.max_length
+            return length if most is None else min(length, most)
+        if most is not None and wanted > most:
+            raise SettingError(
+                f"max_length is {wanted}, and the model has positions for {most} tokens: give at "
+                "most as many"
+            )
+        return wanted
+
     def _encode(self, rows: Any, length: int, *, train: bool) -> Encoded:
         tokenizer, head = self.pretrained.tokenizer, self.pretrained.head
-        return self.task.encode(rows, tokenizer, length, head, train=train)
+        encoded = self.task.encode(rows, tokenizer, length, head, train=train)
+        if not len(encoded):
+            raise TaskError(
+                f"{len(rows)} rows of {self.task.name} have nothing to "
+                f"{'learn from' if train else 'be judged by'}: give other data, or more rows"
+            )
+        return encoded
 
     def _scores(self, encoded: Encoded, pretrained: Pretrained) -> Scores:
-        assert self.settings.batch_size is not None
         model = pretrained.model.to(self.device.device)
         with self.device.autocast():
             return self.task.evaluate(
@@ -174,7 +207,7 @@ class Run:
                 pretrained.tokenizer,
                 encoded,
                 pretrained.head,
-                batch_size=max(self.settings.batch_size, EVALUATION_BATCH),
+                batch_size=evaluation_rows(self.settings),
             )
 
     def _evaluate(self) -> None:
@@ -188,7 +221,7 @@ class Run:
                 "step": self.step,
                 "loss": sum(losses) / len(losses),
                 "sparsity": pruner.sparsity,
-                "score": score,
+                "score": score if math.isfinite(score) else None,  # JSON has no other numbers
                 "teacher": regularizer is not None and regularizer.update(score, pruner.sparsity),
             }
         )
@@ -209,12 +242,12 @@ class Run:
         if self.training.pruner.finished:
             save_tensors(importance, self.out / SCORES, {"format": "pins-scores", "version": "1"})
 
-    def _fingerprint(self) -> dict[str, Any]:
+    def _fingerprint(self, teacher: Path | None) -> dict[str, Any]:
         settings = self.settings.as_json()
         return {
             **{name: value for name, value in settings.items() if name not in NOT_FINGERPRINT},
             "model": weights_digest(self.pretrained.folder),
-            "teacher": None if self.teacher is None else weights_digest(self.teacher.folder),
+            "teacher": None if teacher is None else weights_digest(teacher),
             "data": dict(self.task.digests),
         }
 
@@ -230,24 +263,16 @@ class Run:
             raise CheckpointError(f"{place} is torn: {error}") from error
 
 
-def require_free(out: Path, resume: bool) -> None:
-    """Refuse to write into a folder with other files, or over a run that may go on.
+def evaluation_rows(settings: Settings) -> int:
+    """How many rows are evaluated together: about what the memory of a training step has room for.
 
-    Raises:
-        FileError: says what stands there.
+    Args:
+        settings: resolved.
     """
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise FileError(f"{out} is a file: give a folder")
-    found = sorted(each.name for each in out.iterdir())
-    if not found:
-        return
-    if not resume:
-        what = "a run that can go on with --resume" if CHECKPOINTS in found else "files"
-        raise FileError(f"{out} holds {what} ({found[0]} …): give another folder")
-    if RUN in found:
-        raise FileError(f"{out} holds a run that is done: there is nothing to resume")
+    assert settings.batch_size is not None
+    assert settings.max_length is not None
+    training = -(-settings.batch_size // settings.accumulation)
+    return max(training, min(EVALUATION_ROWS, EVALUATION_TOKENS // settings.max_length))
 
 
 def parts(batch: Batch, number: int) -> list[Batch]:

@@ -8,7 +8,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from pins.criteria import CRITERIA
-from pins.errors import SettingError
+from pins.errors import ScheduleError, SettingError
 from pins.huggingface import DEMO_MODEL
 from pins.schedules import SCHEDULES, OneShotSchedule, Schedule, find_schedule, paper_phases
 from pins.scope import Scope
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 AUTHORS = "authors"  # the criterion that is a whole method: the released code's behaviour
 SCOPES = ("global", "tensor")
 OPTIMIZERS = ("adamw", "sgd")
+LARGEST_SEED = 2**63 - 1  # that torch and numpy both take
 EVALUATIONS = 20  # in a run, where nothing else is asked for
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -43,39 +44,45 @@ class Settings:
 
     Attributes:
         model: a folder, or an id on the Hugging Face hub.
-        task: of `pins.tasks.TASKS`.
+        task: what the model learns and is judged by: rte, mrpc, stsb, cola, sst2, qnli, qqp, mnli,
+            squad, ner, e2e, triples, wikitext, text or stdlib-docs.
         data: folder with the task's original files; default: the hub.
-        sparsity: 1 − kept ratio to reach.
-        criterion: of `pins.CRITERIA`, or "authors": the released code, defects and all.
-        without_quirks: names of `pins.authors.Quirks` that "authors" leaves out.
-        smoothing: of `pins.smoothing.SMOOTHINGS`; "authors" has its own.
-        schedule: of `pins.schedules.SCHEDULES`.
-        warmup: steps at full density; default 200/3120 of the run.
-        cooldown: steps at the final sparsity; default six times 200/3120 of the run.
+        sparsity: ratio of the prunable weights that are zero in the end.
+        criterion: what ranks the weights; authors is the released code as a whole, defects and all.
+        without_quirks: quirks that the criterion authors leaves out, by their names in
+            `pins.authors.Quirks`.
+        smoothing: how scores are averaged from step to step; authors has its own way.
+        schedule: how sparsity grows.
+        warmup: steps at full density; default: 200/3120 of the run.
+        cooldown: steps at the final sparsity; default: six times 200/3120 of the run.
         interval: ΔT, steps from one decision to the next.
-        scope: "global": one ranking of all weights; "tensor": each tensor keeps its share.
+        scope: whether all weights stand in one ranking (global) or each tensor keeps its share
+            (tensor).
         minimum_kept: ratio of each tensor that is kept at least.
-        include: a pattern for the names of the weights to prune; default: linear layers.
+        include: regular expression for the names of the weights to prune; default: all linear
+            layers but the head.
         self_regularization: mix the loss with the divergence from the latest best checkpoint.
         teacher: a dense fine-tuned model to start self-regularisation from; default: the model.
-        temperature: T of the divergence.
+        temperature: temperature T of that divergence.
         epochs: passes over the training rows; default: the task's.
         steps: optimiser steps, instead of epochs.
         batch_size: rows of a step; default: the task's.
         accumulation: parts that a step's rows are computed in, to save memory.
-        optimizer: "adamw" or "sgd".
-        learning_rate: at its highest; default: the task's.
-        weight_decay: of the optimiser.
-        max_length: tokens of a row; default: the task's.
-        train_rows: use so many training rows only (drawn from the seed).
+        optimizer: what takes the steps.
+        learning_rate: the learning rate at its highest; default: the task's.
+        weight_decay: how strongly the optimiser decays weights.
+        max_length: tokens of a row at most; default: the task's.
+        train_rows: use so many training rows only, drawn from the seed; default: all.
         test_rows: likewise for the test rows.
-        evaluate_every: steps from one evaluation on held-out training rows to the next.
+        evaluate_every: steps from one evaluation on held-out training rows to the next; default: a
+            twentieth of the run.
         checkpoint_every: steps from one checkpoint to the next; default: as evaluations.
-        seed: of all random numbers.
-        device: cuda, mps or cpu; default: the first there is.
-        precision: float32, bfloat16 or float16; default: see `pins.devices.choose_device`.
-        compile: compile the model with `torch.compile`.
-        gradient_checkpointing: compute activations twice to save memory.
+        seed: what all random numbers are drawn from.
+        device: where to compute: cuda, mps or cpu; default: the first there is.
+        precision: of matrix products: float32, bfloat16 or float16; default: bfloat16 where CUDA
+            has it, else float32.
+        compile: compile the model first, with `torch.compile`.
+        gradient_checkpointing: compute activations twice, to save memory.
     """
 
     model: str = DEMO_MODEL
@@ -120,8 +127,10 @@ class Settings:
         for name in (*POSITIVE, *NOT_NEGATIVE):
             least = 1 if name in POSITIVE else 0
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value is not None and not least <= value < float("inf"):
                 raise SettingError(f"{name} is {value}: it is at least {least}")
+        if self.seed > LARGEST_SEED:
+            raise SettingError(f"seed is {self.seed}: it is at most {LARGEST_SEED}")
         for name in ("learning_rate", "temperature"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -131,6 +140,12 @@ class Settings:
         if self.without_quirks and self.criterion != AUTHORS:
             raise SettingError(
                 f"without_quirks is for criterion 'authors', the criterion is {self.criterion!r}"
+            )
+        by_name = self.criterion == AUTHORS and "biases" not in self.without_quirks
+        if by_name and self.include is not None:
+            raise SettingError(
+                f"include is {self.include!r}, and criterion 'authors' finds weights by names of "
+                "its own: leave include out, or the quirk 'biases'"
             )
         if self.criterion == AUTHORS and (self.scope != "global" or self.minimum_kept):
             raise SettingError(
@@ -174,6 +189,11 @@ class Settings:
         assert self.cooldown is not None
         kind = find_schedule(self.schedule)
         if kind is OneShotSchedule:
+            if self.warmup >= self.steps:
+                raise ScheduleError(
+                    f"warm-up {self.warmup} leaves no step to prune in {self.steps}: "
+                    f"{self.warmup + 1 - self.steps} too many"
+                )
             return OneShotSchedule(self.sparsity, at=self.warmup + 1)
         return kind(
             steps=self.steps,

@@ -134,9 +134,8 @@ class PruningTrainer(Trainer):
             )
             return result
         outputs = model(**regularizer.head.inputs(model, inputs))
-        # the model has this around its own forward, the teacher has not
-        with self.accelerator.autocast():
-            loss = regularizer.loss(outputs, inputs, num_items=num_items_in_batch)
+        # autocast is a part of the model's forward by now, and so of the teacher's
+        loss = regularizer.loss(outputs, inputs, num_items=num_items_in_batch)
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # each process divides by all their rows
         return (loss, outputs) if return_outputs else loss

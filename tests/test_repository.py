@@ -33,7 +33,12 @@ LIBRARIES = {
     "hypothesis": {"verification/strategies.py"},
     "matplotlib": {"verification/plots.py"},
     "jinja2": {"verification/report.py"},
-    "transformers": {"pins/huggingface.py", "pins/trainer.py"},
+    "transformers": {
+        "pins/huggingface.py",
+        "pins/trainer.py",
+        "pins/trainer_callback.py",
+        "benchmarks/whole_steps.py",
+    },
     "datasets": {"pins/tasks/hub.py"},
     "torchmetrics": {
         "pins/tasks/metrics.py",

@@ -1,7 +1,8 @@
 """A whole run: exactly sparse, judged, written, and gone on with bit for bit."""
 
 import json
-from itertools import islice, pairwise
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,33 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pins import masks
-from pins.errors import CheckpointError, FileError, ModelError, ScheduleError, TaskError
+from pins import checkpoints, masks
+from pins.errors import (
+    CheckpointError,
+    FileError,
+    ModelError,
+    ScheduleError,
+    SettingError,
+    TaskError,
+)
 from pins.outcome import finish, headline
-from pins.run import Run, parts
+from pins.run import Run, evaluation_rows, parts
 from pins.schedules import keep_count
+from pins.settings import Settings
+from pins.tasks import Recipe
 from tests.pins.networks import examples
-from tests.pins.runs import save_data, save_model, settings
+from tests.pins.runs import (
+    names,
+    same,
+    save_classifier,
+    save_data,
+    save_decoder,
+    save_model,
+    save_text,
+    settings,
+    take,
+    weights,
+)
 
 pytest.importorskip("transformers", reason="runs load transformers models")
 
@@ -28,22 +49,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_data(tmp_path_factory.mktemp("data"))
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    return {name: t.clone() for name, t in run.pretrained.model.state_dict().items()}
-
-
-def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(tensor, second[name]) for name, tensor in first.items()
-    )
-
-
-def take(run: Run, steps: int | None = None) -> Run:
-    for _ in islice(run.steps(), steps):
-        pass
-    return run
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -106,8 +111,9 @@ def test_a_run_is_exactly_as_sparse_as_asked_for(
 def finished(
     model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, dict[str, Any]]:
-    out = tmp_path_factory.mktemp("finished") / "out"
-    run = take(Run(settings(model, data, teacher=str(model)), out))
+    folder = tmp_path_factory.mktemp("finished")
+    teacher = save_classifier(folder / "teacher")
+    run = take(Run(settings(model, data, teacher=str(teacher)), folder / "out"))
     return run, finish(run)
 
 
@@ -236,3 +242,165 @@ def test_a_batch_is_cut_into_parts_that_hold_all_rows() -> None:
         assert len(cut) == min(number, 10)
         for name, tensor in batch.items():
             assert torch.equal(torch.cat([part[name] for part in cut]), tensor)
+
+
+def test_evaluations_and_checkpoints_change_nothing_of_the_training(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    often = {"evaluate_every": 1, "checkpoint_every": 1}
+    seldom = {"evaluate_every": 100, "checkpoint_every": 100}
+
+    def trained(name: str, **given: Any) -> Run:
+        return take(Run(settings(model, data, **given), tmp_path / name))
+
+    first = trained("often", self_regularization=False, **often)
+    second = trained("seldom", self_regularization=False, **seldom)
+    assert [len(run.record.evaluations) for run in (first, second)] == [12, 1]
+    assert same(weights(first), weights(second))
+    # with self-regularisation they do: teachers are chosen at evaluations
+    assert not same(weights(trained("taught", **often)), weights(trained("hardly", **seldom)))
+
+
+def test_resuming_leaves_a_folder_that_is_no_run_alone(data: Path, tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model")
+    before = {each.name: each.read_bytes() for each in model.iterdir()}
+    with pytest.raises(FileError, match=r"holds files \(config.json …\) and no checkpoint"):
+        Run(settings(model, data), model, resume=True)
+    (model / "checkpoints").mkdir()
+    with pytest.raises(FileError, match="and no checkpoint to resume from: give another folder"):
+        Run(settings(model, data), model, resume=True)
+    (model / "checkpoints").rmdir()
+    assert {each.name: each.read_bytes() for each in model.iterdir()} == before
+
+
+def test_what_a_run_leaves_before_its_first_checkpoint_can_be_resumed(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    wanted = settings(model, data, checkpoint_every=100)
+    take(Run(wanted, tmp_path / "out"), 10)
+    (tmp_path / "out" / ".scores.safetensors.x1").write_text("torn")
+    assert names(tmp_path / "out") == [".scores.safetensors.x1", "scores.safetensors"]
+    whole = take(Run(wanted, tmp_path / "whole"))
+    assert same(weights(take(Run(wanted, tmp_path / "out", resume=True))), weights(whole))
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="file/out cannot be written: Not a directory"):
+        Run(settings(model, data), tmp_path / "file" / "out")
+
+
+def test_a_teacher_is_fine_tuned_and_of_the_same_network(data: Path, tmp_path: Path) -> None:
+    model = save_classifier(tmp_path / "model")
+    Run(settings(model, data, teacher=str(model)), tmp_path / "itself")
+    for name, changes, message in (
+        ("labels", {"labels": 3}, "has no 'classifier.bias' for sst2: give a model that was fine-"),
+        ("wide", {"hidden_size": 32}, r"of shape \(19, 32\), the model of shape \(19, 16\)"),
+        ("deep", {"num_hidden_layers": 3}, "which the model has not: give a fine-tuned copy"),
+        ("other", {"kind": "Roberta"}, "the teacher has no 'bert.embeddings.word_embeddings"),
+    ):
+        teacher: Any = save_classifier(tmp_path / name, **changes)  # type: ignore[arg-type]
+        with pytest.raises(ModelError, match=message):
+            Run(settings(model, data, teacher=str(teacher)), tmp_path / "out")
+    headless = save_model(tmp_path / "headless")
+    with pytest.raises(ModelError, match=r"has no 'classifier\.bias' for sst2"):
+        Run(settings(model, data, teacher=str(headless)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_to_prune_are_never_drawn(model: Path, data: Path, tmp_path: Path) -> None:
+    other = save_model(tmp_path / "model")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "intermediate_size": 64}))
+    with pytest.raises(ModelError, match=r"holds no 'bert.encoder.layer.0.intermediate.dense.weig"):
+        Run(settings(other, data), tmp_path / "out")
+    # the head may be: it is what fine-tuning is for
+    assert Run(settings(model, data), tmp_path / "out").pretrained.drawn
+
+
+def test_rows_are_as_long_as_the_model_has_positions(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingError, match="max_length is 65, and the model has positions for 64"):
+        Run(settings(model, data, max_length=65), tmp_path / "out")
+    assert Run(settings(model, data, max_length=64), tmp_path / "a").settings.max_length == 64
+    short = save_classifier(tmp_path / "short", max_position_embeddings=8)
+    run = Run(settings(short, data, max_length=None), tmp_path / "b")
+    assert run.settings.max_length == 8  # the task's own are more
+    take(run, 2)
+
+
+def test_fewer_rows_than_a_batch_and_fewer_than_to_hold_out(model: Path, tmp_path: Path) -> None:
+    data = save_data(tmp_path / "data", rows=5)
+    for name, given in (
+        ("one", {"train_rows": 1, "test_rows": 1}),
+        ("two", {"train_rows": 2, "accumulation": 3}),
+        ("all", {"batch_size": 100}),
+    ):
+        run = take(Run(settings(model, data, **given), tmp_path / name))
+        assert run.training.pruner.finished
+        assert len(run.held_out) == 1
+        assert finish(run)["scores"]["rows"] == given.get("test_rows", 5)
+
+
+def test_evaluation_takes_no_more_memory_than_training() -> None:
+    resolved = Settings(steps=1).resolved(Recipe(1, 8, 1e-3, 512), 100)
+    assert evaluation_rows(resolved) == 16
+    assert evaluation_rows(replace(resolved, max_length=128)) == 64
+    assert evaluation_rows(replace(resolved, max_length=16)) == 64
+    assert evaluation_rows(replace(resolved, max_length=100_000)) == 8
+    assert evaluation_rows(replace(resolved, max_length=100_000, accumulation=3)) == 3
+    assert evaluation_rows(replace(resolved, max_length=16, batch_size=999)) == 999
+
+
+def strictly(text: str) -> Any:
+    """JSON, and nothing that only Python takes for it."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A language model whose perplexity is too large for a float, and a text."""
+    folder = tmp_path_factory.mktemp("tied")
+    return save_decoder(folder / "model", factor=4e3), save_text(folder / "text")
+
+
+def test_a_score_that_is_not_finite_stays_json(tied: tuple[Path, Path], tmp_path: Path) -> None:
+    wanted = settings(*tied, task="text", learning_rate=1e-6)
+    run = take(Run(wanted, tmp_path / "out"))
+    assert run.score is None
+    place = checkpoints.latest(run.out / "checkpoints")
+    assert place is not None
+    assert strictly((place / "state.json").read_text())
+    scores = run.test()
+    assert scores["perplexity"] == float("inf")
+    facts = finish(run)
+    assert strictly((run.out / "run.json").read_text()) == facts
+    assert facts["scores"]["sparse"]["perplexity"] is None
+    assert facts["scores"]["sparse"]["loss"] > 709
+    assert ("perplexity", "not finite (headline)") in headline(facts)
+    with pytest.raises(ValueError, match="Infinity"):
+        strictly(json.dumps(scores))
+
+
+def test_a_tied_weight_is_saved_once_and_stays_tied(
+    tied: tuple[Path, Path], tmp_path: Path
+) -> None:
+    wanted = settings(*tied, task="text", learning_rate=1e-6, sparsity=0.5)
+    whole = take(Run(wanted, tmp_path / "whole"))
+    take(Run(wanted, tmp_path / "out"), 7)
+    place = checkpoints.latest(tmp_path / "out" / "checkpoints")
+    assert place is not None
+    saved = load_file(place / checkpoints.TENSORS)
+    assert "model/transformer.wte.weight" in saved
+    assert not [name for name in saved if "lm_head" in name]
+    run = take(Run(wanted, tmp_path / "out", resume=True))
+    network: Any = run.pretrained.model
+    assert network.lm_head.weight is network.transformer.wte.weight
+    assert same(weights(run), weights(whole))

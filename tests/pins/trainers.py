@@ -5,10 +5,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -128,7 +128,9 @@ def plain_loop(
             with torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
                 output = model(**part)
                 if half:  # accelerate widens what a model returns
-                    output = convert_to_fp32(output)
+                    output = SimpleNamespace(
+                        **{n: t.float() for n, t in output.items() if isinstance(t, Tensor)}
+                    )
                 if regularizer is None:
                     loss: Tensor = output.loss
                 else:
@@ -150,26 +152,39 @@ class Stop(Exception):  # noqa: N818 (nothing is wrong with it)
     """Somebody killed the training."""
 
 
-class Watch(TrainerCallback):
-    """Looks, after each step, whether what is pruned is +0; can kill the training."""
+class AfterSteps(TrainerCallback):
+    """Calls a function with the number and the model after each step, and once more at the end."""
 
-    def __init__(self, pruning: PruningCallback, *, kill_after: int | None = None) -> None:
-        self.pruning, self.kill_after = pruning, kill_after
-        self.sparsities: list[float] = []
+    def __init__(self, look: Callable[[int, nn.Module], None]) -> None:
+        self._look = look
 
     def on_step_end(
         self,
-        args: TrainingArguments,  # noqa: ARG002
+        args: TrainingArguments,  # noqa: ARG002 (mypy holds on to the names)
         state: TrainerState,
         control: TrainerControl,  # noqa: ARG002
-        *,
-        model: nn.Module,
-        **_: Any,
+        **given: Any,
     ) -> None:
-        assert_pruned(model, self.pruning.masks)
-        self.sparsities.append(self.pruning.current_sparsity)
-        if state.global_step == self.kill_after:
+        self._look(state.global_step, given["model"])
+
+    def on_train_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002 (mypy holds on to the names)
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **given: Any,
+    ) -> None:
+        self._look(state.global_step, given["model"])
+
+
+def kill_after(step: int) -> AfterSteps:
+    """A training that has this among its callbacks is killed after so many steps."""
+
+    def look(number: int, _: nn.Module) -> None:
+        if number == step:
             raise Stop
+
+    return AfterSteps(look)
 
 
 def assert_pruned(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
