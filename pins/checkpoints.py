@@ -3,11 +3,12 @@
 A checkpoint is a folder `step-NNNNNN` of two files: tensors.safetensors, and state.json with the
 scalars, the fingerprint of the run and the SHA-256 of the tensors. It is written beside its place
 and renamed into it when both files are complete, so a killed process leaves the last whole one.
-(Nothing waits for the disk: a loss of power may take the latest with it, and is noticed then.)
+The earlier one goes when the new one is on the disk itself, so a loss of power leaves one, too.
 """
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -78,10 +79,12 @@ def save(
             "scalars": scalars,
         }
         write_json(state, temporary / STATE)
+        flush(temporary)
         temporary.chmod(folder.stat().st_mode)  # mkdtemp makes folders for the owner alone
         if place.exists():
             place.rename(folder / f".unfinished-{step}")
         temporary.rename(place)
+        flush(folder)
     except FileError:
         raise
     except OSError as error:
@@ -91,6 +94,23 @@ def save(
             shutil.rmtree(temporary, ignore_errors=True)
     remove(folder, keep=place)
     return place
+
+
+def flush(folder: Path) -> None:
+    """Wait until the files of a folder, and their names, are on the disk itself."""
+    for file in folder.iterdir():
+        if file.is_file():
+            _wait_for_disk(file)
+    with contextlib.suppress(OSError):  # not every system and not every disk can with a folder
+        _wait_for_disk(folder)
+
+
+def _wait_for_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove(folder: Path, keep: Path | None = None) -> None:

@@ -110,6 +110,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     write_text(model_card(facts), out / CARD)
     written: dict[str, Any] = finite(facts)
     write_json(written, out / RUN)
+    checkpoints.flush(out)
     checkpoints.remove(out / CHECKPOINTS)
     return written
 

@@ -130,6 +130,7 @@ class Pruner:
 
     @masks.setter
     def masks(self, masks: dict[str, Tensor]) -> None:
+        """Put others in force, without applying them."""
         self._masks, self._sparsity = masks, None
 
     @property
