@@ -78,12 +78,14 @@ def require_replaceable(path: Path, format_: str) -> None:
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write named tensors to a safetensors file, whole or not at all.
 
-    The order of `tensors` is kept in the metadata, because the format sorts what it stores.
+    The order of `tensors` is kept in the metadata, because the format sorts what it stores. What is
+    the same gives the same bytes.
     """
     order = json.dumps(list(tensors))
     with atomic(path) as temporary:
         try:
             save_file(_apart(tensors), temporary, metadata={**metadata, ORDER: order})
+            _sort_metadata(temporary)
         except SafetensorError as error:
             raise FileError(f"{path} cannot be written: {error}") from error
 
@@ -99,6 +101,18 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         taken.add(own.data_ptr())
         apart[name] = own
     return apart
+
+
+def _sort_metadata(path: Path) -> None:
+    """The library writes metadata in an order that differs from process to process."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:  # it is the same text in another order, filled up with blanks
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -131,7 +131,7 @@ class PruningCallback(TrainerCallback):
         if model is not None:
             self._standing.require_model(prunable_parameters(model, self.include).parameters)
 
-    def on_train_begin(  # noqa: D102 - the Trainer's interface documents it
+    def on_train_begin(
         self,
         args: TrainingArguments,
         state: TrainerState,
@@ -141,6 +141,7 @@ class PruningCallback(TrainerCallback):
         optimizer: Any = None,
         **_: Any,
     ) -> None:
+        """Take model, optimiser and number of steps; go on from a checkpoint, if training does."""
         assert model is not None, "the Trainer gives its model"
         optimizer = _torch_optimizer(optimizer, args)
         parameters = prunable_parameters(model, self.include)
@@ -166,14 +167,15 @@ class PruningCallback(TrainerCallback):
         if standing is not None:
             self._go_on(standing)
 
-    def on_optimizer_step(  # noqa: D102 - the Trainer's interface documents it
+    def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        """Decide, where it is time, and keep zeros."""
         if self.pruner is not None and self.pruner.step() is not None:
             # the best so far has other masks than the model has from now on
             state.best_metric = state.best_global_step = state.best_model_checkpoint = None
 
-    def on_log(  # noqa: D102 - the Trainer's interface documents it
+    def on_log(
         self,
         args: TrainingArguments,
         state: TrainerState,
@@ -182,14 +184,16 @@ class PruningCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
+        """Add the exact sparsity to the logs of training."""
         if logs is not None and "loss" in logs and "sparsity" not in logs:
             logs["sparsity"] = self.current_sparsity
             if state.log_history:
                 state.log_history[-1]["sparsity"] = logs["sparsity"]
 
-    def on_save(  # noqa: D102 - the Trainer's interface documents it
+    def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        """Write the state of pruning beside the checkpoint of the Trainer."""
         folder = _checkpoint(args, state)
         if not state.is_world_process_zero or not folder.is_dir():
             return  # a search for hyperparameters has folders of its own and never resumes
@@ -199,9 +203,10 @@ class PruningCallback(TrainerCallback):
         else:
             Standing(**self.pruner.state_dict(), teacher=teacher).save(folder)
 
-    def on_train_end(  # noqa: D102 - the Trainer's interface documents it
+    def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
+        """Warn where training ended before the last decision."""
         if self.pruner is not None and not self.pruner.finished:
             warnings.warn(
                 f"training ended after step {state.global_step}, and the last pruning decision is "

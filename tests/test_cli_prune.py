@@ -2,29 +2,35 @@
 
 import json
 import resource
-import subprocess
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from pins import checkpoints
+from pins import checkpoints, packed
 from pins.cli import main
-from tests.pins.runs import save_data, save_model
+from pins.finetuning import FineTuning
+from pins.run import Run
+from pins.settings import Settings, read_settings
+from tests.pins.runs import names, save_data, save_model, take
 
 pytest.importorskip("transformers", reason="runs load transformers models")
 
 Command = Callable[..., tuple[int, str, str]]
+RESULTS = ("model.safetensors", "masks.safetensors", "scores.safetensors", "packed.safetensors")
 
 
 @pytest.fixture
 def pins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
+    def run(*arguments: str | Path, columns: int = 200) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["pins", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("COLUMNS", str(columns))
         with pytest.raises(SystemExit) as stopped:
             main()
         out, err = capsys.readouterr()
@@ -120,6 +126,9 @@ def test_a_minimum_that_binds_is_told_and_certified(
         (["--model", "no/such/model"], "is not a folder here, and the hub did not give it"),
         (["--data", "no/such/folder"], "no/such/folder"),
         (["--warmup", "9", "--cooldown", "9"], "too many"),
+        (["--schedule", "one-shot", "--warmup", "12"], "leaves no step to prune in 12: 1 too many"),
+        (["--max-length", "65"], "max_length is 65, and the model has positions for 64 tokens"),
+        (["--seed", str(2**63)], "it is at most 9223372036854775807"),
         (["--device", "abacus"], "'abacus' is no device: give cuda, mps or cpu"),
         (["--precision", "float8"], "there is no precision 'float8': choose one of float32"),
         (["--include", "nothing"], "has no prunable weight"),
@@ -158,55 +167,196 @@ def test_without_a_folder_there_is_no_run(pins: Command, folder: Path) -> None:
     assert "give --out DIR" in err
 
 
+def started(folder: Path, out: Path, steps: int | None = None, **given: Any) -> Run:
+    """A run as the command line would begin it, stopped after so many steps."""
+    values = {**read_settings(folder / "run.toml"), **given}
+    return take(Run(Settings(**values), out), steps)
+
+
+@contextmanager
+def little_room(size: int) -> Iterator[None]:
+    """A write beyond so many bytes of a file fails as it does on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("steps", [3, 12], ids=["in a checkpoint", "in the model"])
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(
-    folder: Path, tmp_path: Path
+    pins: Command, folder: Path, tmp_path: Path, steps: int
 ) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "pins", "prune", "--config", str(folder / "run.toml")]
-    command += ["--checkpoint-every", "2", "--out", str(out)]
-
-    def little_room() -> None:
-        # a write beyond this fails as it does on a full disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    process = subprocess.run(
-        command, capture_output=True, text=True, check=False, preexec_fn=little_room
-    )
-    assert process.returncode == 2
-    assert "cannot be written" in process.stderr
-    assert process.stderr.count("\n") == 1
-    assert checkpoints.latest(out / "checkpoints") is None
+    place = checkpoints.latest(started(folder, out, steps).out / "checkpoints")
+    assert place is not None
+    whole = {file.name: file.read_bytes() for file in place.iterdir()}
+    command = ("prune", "--config", folder / "run.toml", "--out", out, "--resume")
+    with little_room(20_000):
+        code, _, err = pins(*command)
+    assert code == 2
+    assert "cannot be written" in err
+    assert err.count("\n") == 1
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == whole
     assert not (out / "run.json").exists()
+    assert pins(*command)[0] == 0
+    assert_same_results(out, finished(pins, folder, tmp_path / "whole"))
 
-    # with room again it starts, and ends
-    process = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stderr
+
+def finished(pins: Command, folder: Path, out: Path) -> Path:
+    """A run that nothing disturbed."""
+    assert pins("prune", "--config", folder / "run.toml", "--out", out)[0] == 0
+    return out
+
+
+def assert_same_results(first: Path, second: Path) -> None:
+    assert names(first) == names(second)
+    for name in (*RESULTS, "certificate.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("written", [(), RESULTS[:2], (*RESULTS, "certificate.json", "README.md")])
+def test_a_run_killed_while_its_results_were_written_ends_like_one_that_was_not(
+    pins: Command, folder: Path, tmp_path: Path, written: tuple[str, ...]
+) -> None:
+    whole = finished(pins, folder, tmp_path / "whole")
+    out = started(folder, tmp_path / "out").out
+    for name in written:
+        (out / name).write_bytes((whole / name).read_bytes())
+    # and of the file in the making, a part
+    for name in (".masks.safetensors.x3a", ".run.json.b_1"):
+        (out / name).write_text("torn")
+    (out / ".unfinished-model").mkdir()
+    (out / ".unfinished-model" / "model.safetensors").write_text("torn")
+    code, said, err = pins("prune", "--config", folder / "run.toml", "--out", out, "--resume")
+    assert (code, err) == (0, "")
+    assert "Going on after step 12." in said
+    assert_same_results(out, whole)
+
+
+def test_a_run_that_is_done_is_not_another_run(pins: Command, folder: Path, tmp_path: Path) -> None:
+    out = finished(pins, folder, tmp_path / "out")
+    # killed between the last file and the removal of the checkpoints
+    (out / "checkpoints" / "step-000012").mkdir(parents=True)
+    before = (out / "run.json").read_bytes()
+    again = ("prune", "--config", folder / "run.toml", "--out", out, "--resume")
+    code, said, _ = pins(*again)
+    assert code == 0
+    assert "holds a run that is done" in said
+    assert not (out / "checkpoints").exists()
+    code, said, err = pins(*again, "--sparsity", "0.5")
+    assert (code, said) == (2, "")
+    assert "is done, and its sparsity is 0.75, not 0.5: give the same settings" in err
+    assert (out / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("at", ["a step", "a checkpoint", "the results"])
+def test_stopped_from_the_keyboard_a_run_says_how_it_goes_on(
+    pins: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    out = tmp_path / "out"
+    owner: Any = {"a step": FineTuning, "a checkpoint": Run, "the results": packed}[at]
+    name = {"a step": "step", "a checkpoint": "checkpoint", "the results": "save"}[at]
+    do, calls = getattr(owner, name), []
+
+    def do_and_stop(*arguments: Any, **given: Any) -> Any:
+        calls.append(do(*arguments, **given))
+        if len(calls) == (1 if at == "the results" else 5):
+            signal.raise_signal(signal.SIGINT)
+        return calls[-1]
+
+    command = ("prune", "--config", folder / "run.toml", "--out", out)
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, do_and_stop)
+        code, _, err = pins(*command)
+    assert code == 130
+    assert err == (
+        "pins: stopped; the same command with --resume goes on from the last checkpoint\n"
+    )
+    place = checkpoints.latest(out / "checkpoints")
+    assert place is not None
+    assert place.name == {"a step": "step-000004", "a checkpoint": "step-000005"}.get(
+        at, "step-000012"
+    )
+    assert not (out / "run.json").exists()
+    assert pins(*command, "--resume")[0] == 0
+    assert_same_results(out, finished(pins, folder, tmp_path / "whole"))
 
 
 @pytest.mark.parametrize("damage", ["tensors.safetensors", "state.json"])
 def test_a_torn_checkpoint_is_not_gone_on_from(
     pins: Command, folder: Path, tmp_path: Path, damage: str
 ) -> None:
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "pins", "prune", "--config", str(folder / "run.toml")]
-    stop_after_two = [*command, "--checkpoint-every", "2", "--evaluate-every", "1"]
-    script = (
-        "import sys; from pins import run; from pins.cli import main; old = run.Run.checkpoint\n"
-        "def once(self):\n    old(self)\n    sys.exit(9)\n"
-        "run.Run.checkpoint = once\nmain()"
-    )
-    subprocess.run(
-        [sys.executable, "-c", script, *stop_after_two[3:], "--out", str(out)], check=False
-    )
+    out = started(folder, tmp_path / "out", 2).out
     place = checkpoints.latest(out / "checkpoints")
     assert place is not None
     file = place / damage
     file.write_bytes(file.read_bytes()[:-40])
     before = sorted(out.rglob("*"))
-    code, _, err = pins(
-        "prune", "--config", folder / "run.toml", "--out", out, "--resume", "--evaluate-every", "1"
-    )
+    code, _, err = pins("prune", "--config", folder / "run.toml", "--out", out, "--resume")
     assert code == 2
     assert "torn" in err
     assert err.count("\n") == 1
     assert sorted(out.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (["--sparsity", "0"], 4096),
+        (["--sparsity", "1"], 0),
+        (["--criterion", "authors", "--without-quirks", "biases"], 1025),
+        (["--schedule", "one-shot", "--warmup", "11"], 1024),
+        (["--interval", "100", "--evaluate-every", "100"], 1024),
+        (["--precision", "float16"], 1024),
+        (["--include", "attention.*weight", "--scope", "tensor"], 512),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
+)
+def test_the_ends_of_what_can_be_asked_for_are_certified_too(
+    pins: Command, folder: Path, tmp_path: Path, arguments: list[str], kept: int
+) -> None:
+    out = tmp_path / "out"
+    command = ("prune", "--config", folder / "run.toml", "--out", out, *arguments)
+    code, said, err = pins(*command)
+    assert (code, err) == (0, "")
+    assert f"{kept:,} of {2048 if 'tensor' in arguments else 4096:,} prunable weights" in said
+    assert pins("check", out / "certificate.json")[0] == 0
+    assert json.loads((out / "run.json").read_text())["costs"]["weights"]["kept"] == kept
+
+
+def test_steps_and_epochs_are_one_thing_and_the_command_line_comes_first(
+    pins: Command, folder: Path, tmp_path: Path
+) -> None:
+    text = (folder / "run.toml").read_text()
+    config = tmp_path / "run.toml"
+    for name, said, arguments, steps in (
+        ("a", "steps = 12", ["--epochs", "1"], 57 // 4),
+        ("b", "epochs = 3", ["--steps", "6"], 6),
+        ("c", "epochs = 1", [], 57 // 4),
+    ):
+        config.write_text(text.replace("steps = 12", said))
+        out = tmp_path / name
+        code, _, err = pins("prune", "--config", config, "--out", out, *arguments)
+        assert (code, err) == (0, "")
+        assert json.loads((out / "run.json").read_text())["settings"]["steps"] == steps
+    out = tmp_path / "both"
+    code, _, err = pins("prune", "--config", config, "--out", out, "--steps", "3", "--epochs", "1")
+    assert code == 2
+    assert "epochs is 1 and steps 3: give one of them" in err
+
+
+def test_the_folder_may_stand_in_the_file_and_the_table_fits_a_terminal(
+    pins: Command, folder: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(f'out = "{tmp_path / "out"}"\n' + (folder / "run.toml").read_text())
+    code, said, _ = pins("prune", "--config", config, columns=80)
+    assert code == 0
+    lines = said.splitlines()
+    assert lines[-1] == f"Model: {tmp_path / 'out'}"
+    assert max(map(len, lines[:-1])) <= 80
+    assert not [line for line in lines if "…" in line]  # nothing is cut off
+    values = {line.split("  ")[0] for line in lines}
+    assert values >= {"kept", "sparsity", "accuracy", "certificate", "packed file, bytes"}

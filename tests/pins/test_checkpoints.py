@@ -1,6 +1,7 @@
 """Checkpoints are whole, of this run, and bring everything back bit for bit."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from pins import checkpoints
 from pins.errors import CheckpointError, FileError
 from tests.pins.networks import perceptron
 
+FILES = (checkpoints.TENSORS, checkpoints.STATE)
 FINGERPRINT = {"sparsity": 0.8, "quirks": ("a", "b"), "model": {"model.safetensors": "12ab"}}
 
 
@@ -143,6 +145,69 @@ def test_a_folder_that_cannot_be_written_leaves_the_earlier_one(tmp_path: Path) 
         checkpoints.save(tmp_path / "c", 4, {"a": torch.empty(2, device="meta")}, {}, {})
     assert checkpoints.latest(tmp_path / "c") == whole
     assert [each.name for each in (tmp_path / "c").iterdir()] == [whole.name]
+
+
+def test_the_earlier_one_goes_when_the_new_one_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[tuple[str, list[str]]] = []
+    wait = os.fsync
+
+    def watched(handle: int) -> None:
+        wait(handle)
+        name = Path(f"/proc/self/fd/{handle}").resolve().name
+        waited.append((name, sorted(each.name for each in tmp_path.glob("step-*"))))
+
+    checkpoints.save(tmp_path, 3, tensors(), {}, {})
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("this system does not tell the name of an open file")
+    monkeypatch.setattr(os, "fsync", watched)
+    checkpoints.save(tmp_path, 4, tensors(), {}, {})
+    files = {name: there for name, there in waited if name in FILES}
+    assert files == {name: ["step-000003"] for name in FILES}
+    assert waited[-1] == (tmp_path.name, ["step-000003", "step-000004"])
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["step-000004"]
+
+
+def tied() -> nn.Module:
+    """Two layers with one weight, a buffer that is saved and one that is not."""
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight = first.weight
+    model = nn.Sequential(first, second, nn.BatchNorm1d(3))
+    model.register_buffer("positions", torch.arange(3), persistent=False)
+    return model
+
+
+def test_a_model_comes_back_in_place_each_tied_tensor_once() -> None:
+    model, other = tied(), tied()
+    saved = checkpoints.model_tensors(model)
+    assert "1.weight" in model.state_dict()
+    assert saved.keys() == model.state_dict().keys() - {"1.weight"}
+    assert all(t.data_ptr() == model.state_dict()[name].data_ptr() for name, t in saved.items())
+    before = other.get_parameter("0.weight").data_ptr()
+    checkpoints.load_model(other, saved)
+    assert all(torch.equal(t, model.state_dict()[name]) for name, t in other.state_dict().items())
+    first, second = (
+        dict(other.named_parameters(remove_duplicate=False))[f"{n}.weight"] for n in "01"
+    )
+    assert first is second
+    assert first.data_ptr() == before
+
+
+@pytest.mark.parametrize("how", ["missing", "more", "shape"])
+def test_another_models_tensors_change_nothing(how: str) -> None:
+    model = tied()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    saved = {name: t + 1 for name, t in checkpoints.model_tensors(model).items()}
+    if how == "missing":
+        del saved["2.running_var"]
+    elif how == "more":
+        saved["1.weight"] = torch.zeros(3, 3)
+    else:
+        saved["0.bias"] = torch.zeros(1)  # copy_() would spread it over all three
+    with pytest.raises(CheckpointError, match="is not the same in the checkpoint and the model"):
+        checkpoints.load_model(model, saved)
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
 
 
 def trained(steps: int) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -213,3 +213,44 @@ def test_sha256_is_the_digest_of_the_bytes(old: Path) -> None:
 def test_what_cannot_be_read_has_no_digest(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="missing cannot be read: No such file"):
         sha256(tmp_path / "missing")
+
+
+def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path: Path) -> None:
+    tensors = {"b": torch.arange(6.0), "a": torch.ones(2, 3, dtype=torch.bool)}
+    metadata = {f"key {number}": 'né "quoted"\n\t\x01' * number for number in range(9)}
+    path = tmp_path / "file"
+    written = []
+    for _ in range(4):
+        save_tensors(tensors, path, metadata)
+        written.append(path.read_bytes())
+    assert written == written[:1] * 4
+    found, said = load_tensors(path)
+    assert list(found) == ["b", "a"]
+    assert {name: said[name] for name in metadata} == metadata
+    save_tensors(tensors, path, {**metadata, "key 0": "other"})
+    assert path.read_bytes() != written[0]
+    # what the library alone writes comes in any order
+    alone = set()
+    for _ in range(8):
+        save_file(tensors, path, metadata)
+        alone.add(path.read_bytes())
+    assert len(alone) > 1
+
+
+def test_tensors_that_share_memory_are_each_saved_whole(tmp_path: Path) -> None:
+    whole = torch.arange(12.0)
+    tensors = {
+        "whole": whole,
+        "again": whole,
+        "part": whole[3:7],
+        "columns": whole.reshape(3, 4).t(),
+        "spread": whole[:1].expand(5),
+        "empty": torch.empty(0),
+        "another": torch.empty(0),
+        "parameter": torch.nn.Parameter(whole),
+    }
+    save_tensors(tensors, tmp_path / "file", {})
+    found, _ = load_tensors(tmp_path / "file")
+    assert list(found) == list(tensors)
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+    assert torch.equal(whole, torch.arange(12.0))

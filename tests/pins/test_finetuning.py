@@ -1,5 +1,6 @@
-"""One step of fine-tuning: the same however it is cut, clipped, scaled, and put back bit for bit."""
+"""A step of fine-tuning: the same however it is cut; clipped, scaled, put back bit for bit."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -107,8 +108,8 @@ def test_the_rate_rises_in_the_warm_up_and_falls_to_nothing(
     settings = settings.resolved(RECIPE, 4)
     rates = [learning_rate(settings, step) for step in range(1, steps + 2)]
     assert rates[warmup] == 0.1 == max(rates)
-    assert all(0 < a < b for a, b in zip(rates[:warmup], rates[1 : warmup + 1], strict=True))
-    assert all(a > b for a, b in zip(rates[warmup:-1], rates[warmup + 1 :], strict=True))
+    assert all(0 < a < b for a, b in pairwise(rates[: warmup + 1]))
+    assert all(a > b for a, b in pairwise(rates[warmup:]))
     assert rates[-2] == pytest.approx(0.1 / (steps - warmup))
     assert rates[-1] == 0.0
     # straight lines: every step of a phase is as large as any other
@@ -158,6 +159,21 @@ def test_an_overflow_takes_no_step_and_the_decision_follows_at_the_next() -> Non
     other.step([batch()])
     assert scale(other) == first
     assert other.pruner.sparsity > 0
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0], ids=["not clipped", "clipped"])
+def test_a_scaled_loss_takes_the_same_step(factor: float) -> None:
+    displacements, importances = [], []
+    for precision in ("float32", "float16"):
+        training = tuning(factor=factor, precision=precision, learning_rate=1e-3, warmup=1)
+        before = flat(training)
+        training.step([batch()])
+        displacements.append(flat(training) - before)
+        training.pruner._on_decision = lambda _, scores, __: importances.append(scores)
+        training.step([batch()])
+    assert torch.allclose(*displacements, atol=2e-2 * displacements[0].abs().max().item())
+    for name, scores in importances[0].items():
+        assert torch.allclose(importances[1][name], scores, atol=5e-2 * scores.abs().max().item())
 
 
 def test_an_overflow_at_the_last_step_leaves_the_run_unfinished() -> None:
@@ -210,11 +226,11 @@ def test_the_state_of_another_model_is_refused() -> None:
         training.load_state(torn, scalars)
 
 
-class Allocated(TorchDispatchMode):
+class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the tensors that operations make within the block."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -277,7 +293,7 @@ def test_a_model_that_cannot_compute_them_twice_is_named() -> None:
 def test_what_is_frozen_is_not_trained_nor_pruned() -> None:
     model = HEADED["classification"].model()
     frozen = model.get_parameter("bert.encoder.layer.0.output.dense.weight")
-    frozen.requires_grad_(requires_grad=False)
+    frozen.requires_grad_(False)
     before = frozen.clone()
     settings = Settings(**PLAIN).resolved(RECIPE, 4)
     device = Device(torch.device("cpu"), "float32")
@@ -307,13 +323,11 @@ def test_a_loss_that_is_not_finite_says_what_to_do(precision: str, advice: str) 
 
 
 def test_too_little_memory_says_what_to_do() -> None:
-    training = tuning()
-
     class Greedy(nn.Module):
-        def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        def forward(self, *_: object, **__: object) -> Tensor:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
+    training = tuning()
     training.model.bert = Greedy()
-    training.model.forward = lambda **given: training.model.bert(**given)
     with pytest.raises(ModelError, match="step 1 does not fit into the memory of cpu: give a larg"):
         training.step([batch()])

@@ -301,7 +301,7 @@ def test_a_teacher_is_fine_tuned_and_of_the_same_network(data: Path, tmp_path: P
         ("deep", {"num_hidden_layers": 3}, "which the model has not: give a fine-tuned copy"),
         ("other", {"kind": "Roberta"}, "the teacher has no 'bert.embeddings.word_embeddings"),
     ):
-        teacher: Any = save_classifier(tmp_path / name, **changes)  # type: ignore[arg-type]
+        teacher: Any = save_classifier(tmp_path / name, **changes)
         with pytest.raises(ModelError, match=message):
             Run(settings(model, data, teacher=str(teacher)), tmp_path / "out")
     headless = save_model(tmp_path / "headless")

@@ -1,6 +1,5 @@
 """Settings: one set of names for the command line, files and code; wrong ones named in a line."""
 
-from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pins.errors import CardinalityError, ScheduleError, SettingError
-from pins.options import prune_signature, setting_descriptions
 from pins.schedules import CubicSchedule, LinearSchedule, OneShotSchedule
 from pins.settings import Settings, read_settings
 from pins.tasks import Recipe
@@ -32,6 +30,10 @@ RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"epochs": 2, "steps": 9}, "epochs is 2 and steps 9: give one of them"),
         ({"without_quirks": ("absolute",)}, "without_quirks is for criterion 'authors'"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan: it is at least 0"),
+        ({"weight_decay": float("inf")}, "weight_decay is inf: it is at least 0"),
+        ({"seed": 2**63}, "seed is 9223372036854775808: it is at most 9223372036854775807"),
+        ({"criterion": "authors", "include": "query"}, "leave include out, or the quirk 'biases'"),
     ],
 )
 def test_a_setting_that_makes_no_sense(given_: dict[str, Any], message: str) -> None:
@@ -67,6 +69,19 @@ def test_every_number_of_steps_has_a_schedule_that_fits(steps: int, name: str) -
 def test_one_shot_is_after_the_warm_up() -> None:
     schedule = Settings(steps=100, schedule="one-shot", warmup=7).resolved(RECIPE, 9)
     assert schedule.pruning_schedule() == OneShotSchedule(0.8, at=8)
+
+
+@pytest.mark.parametrize("warmup", [10, 11])
+def test_one_shot_needs_a_step_after_the_warm_up(warmup: int) -> None:
+    settings = Settings(steps=10, schedule="one-shot", warmup=warmup).resolved(RECIPE, 9)
+    with pytest.raises(ScheduleError, match=rf"no step to prune in 10: {warmup - 9} too many"):
+        settings.pruning_schedule()
+    last = Settings(steps=10, schedule="one-shot", warmup=9).resolved(RECIPE, 9)
+    assert last.pruning_schedule().decides(10)
+
+
+def test_the_authors_may_be_given_a_pattern_without_their_own() -> None:
+    Settings(criterion="authors", include="query", without_quirks=("biases",))
 
 
 def test_phases_that_do_not_fit_say_by_how_much() -> None:
@@ -121,11 +136,3 @@ def test_a_file_that_is_wrong(tmp_path: Path, text: str, message: str) -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="cannot be read: No such file"):
         read_settings(tmp_path / "none.toml")
-
-
-def test_every_setting_is_an_option_with_a_description() -> None:
-    names = [field.name for field in fields(Settings)]
-    descriptions = setting_descriptions()
-    assert list(descriptions) == names
-    assert all(text.endswith(".") and len(text) > 12 for text in descriptions.values())
-    assert list(prune_signature().parameters) == ["config", "out", "resume", *names]

@@ -1,0 +1,54 @@
+"""Devices and precisions: what is asked for, or what there is; 16 bits by autocast alone."""
+
+import pytest
+import torch
+
+from pins.devices import PRECISIONS, Device, choose_device
+from pins.errors import DeviceError
+
+CPU = torch.device("cpu")
+
+
+def test_the_automatic_choice_is_there_and_computes() -> None:
+    device = choose_device()
+    assert torch.ones(2, device=device.device).sum() == 2
+    if device.device.type == "cpu":
+        assert device.precision == "float32"  # so that a run repeats bit for bit
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_matrix_products_alone_have_the_precision_asked_for(precision: str) -> None:
+    device = choose_device("cpu", precision)
+    assert device == Device(CPU, precision)
+    matrix = torch.eye(4)
+    with device.autocast():
+        assert (matrix @ matrix).dtype == getattr(torch, precision)
+        assert (matrix + matrix).dtype == torch.float32
+    assert (matrix @ matrix).dtype == torch.float32
+
+
+def test_float16_alone_needs_a_scaled_loss() -> None:
+    scalers = {precision: Device(CPU, precision).scaler() for precision in PRECISIONS}
+    assert [name for name, scaler in scalers.items() if scaler is not None] == ["float16"]
+    scaler = scalers["float16"]
+    assert scaler is not None
+    assert scaler.is_enabled()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("abacus", "'abacus' is no device: give cuda, mps or cpu"),
+        ("", "'' is no device: give cuda, mps or cpu"),
+        ("meta", "there is no device 'meta' here: there is .*cpu"),
+        ("cuda:99", "there is no device 'cuda:99' here: there is .*cpu"),
+    ],
+)
+def test_a_device_that_is_not_there(name: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        choose_device(name)
+
+
+def test_a_precision_that_is_none() -> None:
+    with pytest.raises(DeviceError, match="no precision 'float8': choose one of float32, bfloat16"):
+        choose_device("cpu", "float8")
