@@ -42,7 +42,11 @@ def keep_zeros(
     if isinstance(parameters, PrunableParameters):
         parameters = parameters.parameters
     watched = dict(parameters)
-    kept = dict(nonzero_masks(watched) if masks is None else masks)
+    # beside the weights: files hold masks on the CPU
+    kept = {
+        name: mask.to(watched[name].device) if name in watched else mask
+        for name, mask in (nonzero_masks(watched) if masks is None else masks).items()
+    }
     apply(kept, watched)
     ones = count(kept)
     if ones.kept == ones.total:

@@ -13,9 +13,9 @@ from pins import huggingface
 from pins.errors import ModelError
 from pins.files import sha256
 from pins.heads import CLASSIFICATION
-from pins.huggingface import DEMO_MODEL, DEMO_PACKAGE, load_model, locate
+from pins.huggingface import DEMO_MODEL, DEMO_PACKAGE, Pretrained, load_model, locate
 from pins.parameters import prunable_parameters
-from tests.pins.networks import save_tiny_bert, tiny_batch
+from tests.pins.networks import save_tiny_bert, tiny, tiny_batch
 
 LABELS = ("no", "yes", "maybe")
 
@@ -207,3 +207,53 @@ def test_the_demo_model_loads_and_has_six_layers_to_prune() -> None:
     # six layers of 4 square matrices and two to and from the inner width
     assert found.total == 6 * (4 * 384 * 384 + 2 * 384 * 1536)
     assert set(found.left_out.values()) >= {"pooler", "task head", "bias of Linear"}
+
+
+def test_what_the_files_do_not_hold_is_named(saved: Path, tmp_path: Path) -> None:
+    drawn = load_model(str(saved), labels=LABELS, seed=0)
+    assert drawn.drawn == ("classifier.bias", "classifier.weight")
+    drawn.save(tmp_path / "whole")
+    assert load_model(str(tmp_path / "whole"), labels=LABELS, seed=0).drawn == ()
+    # a head for two classes is none for three
+    assert load_model(str(tmp_path / "whole"), labels=LABELS[:2], seed=0).drawn == drawn.drawn
+
+
+ENDS: dict[str, Any] = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3}
+BART: dict[str, Any] = {
+    "d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "decoder_start_token_id": 2, **ENDS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "head", "changes", "positions"),
+    [
+        ("Bert", "ForSequenceClassification", {}, 20),
+        ("DistilBert", "ForSequenceClassification", {}, 20),
+        ("Roberta", "ForSequenceClassification", {"pad_token_id": 1}, 18),
+        ("GPT2", "LMHeadModel", {"bos_token_id": None, "eos_token_id": None}, 20),
+        ("OPT", "ForCausalLM", {"ffn_dim": 8, "word_embed_proj_dim": 8, **ENDS}, 20),
+        ("Bart", "ForConditionalGeneration", BART, 20),
+        (
+            "T5",
+            "ForConditionalGeneration",
+            {"d_kv": 4, "d_ff": 16, "decoder_start_token_id": 0},
+            None,
+        ),
+    ],
+)
+def test_a_row_of_as_many_tokens_as_positions_is_read_and_no_longer_one(
+    family: str, head: str, changes: dict[str, Any], positions: int | None
+) -> None:
+    model: Any = tiny(family, head, **changes).eval()
+    assert Pretrained(model, None, Path(), CLASSIFICATION).positions == positions
+
+    def read(length: int) -> None:
+        tokens = torch.full((1, length), 4)
+        with torch.no_grad():
+            model(input_ids=tokens, **({"labels": tokens} if "Conditional" in head else {}))
+
+    read(positions or 60)
+    if positions is not None:
+        with pytest.raises((IndexError, RuntimeError)):
+            read(positions + 1)
