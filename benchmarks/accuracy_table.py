@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks import decisions_table
 from benchmarks.results_file import measured_with
 from verification.report import percent
 
@@ -63,6 +64,8 @@ def table(document: Mapping[str, Any]) -> str:
     ]
     for task in dict.fromkeys(row["task"] for row in rows):
         lines += ["", *_task(task, [cell for cell in cells if cell["task"] == task], document)]
+    if decisions := decisions_table.table(rows):
+        lines += ["", *decisions]
     failures = [
         f"{row['task']}, {_name(row)}, {percent(row['sparsity'], 0)}, seed {row['seed']}: failed "
         f"with {row['error']}"

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.loss_decrease import RESULTS
+from benchmarks.results_file import RESULTS
 from pins.files import write_json
 
 # the curves of the figures are left out: they are long, and nothing quotes them

@@ -62,6 +62,9 @@ def run(
     data: Annotated[Path | None, typer.Option(help="Holds glue/RTE …; default: the hub.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Start no run after so many.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Leave the runs with self-regularisation out.")
+    ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Do runs that failed again.")] = False,
     render_only: Annotated[
         bool, typer.Option("--render", help="Table and figure again from the results file.")
@@ -71,7 +74,13 @@ def run(
     file = out / FILE
     if not render_only:
         wanted = list(
-            cells(_names(tasks), seeds, _ratios(sparsities), _names(methods, known=METHODS))
+            cells(
+                _names(tasks),
+                seeds,
+                _ratios(sparsities),
+                _names(methods, known=METHODS),
+                regularized=not plain,
+            )
         )
         budget = Budget(steps=steps)
         document = _document(file, budget, model, {"DATA": data, "OUT": out})

@@ -11,6 +11,8 @@ from pins.settings import Settings
 from pins.tasks import glue
 
 EVALUATIONS = 10  # in a run with self-regularisation, which chooses its teachers by them
+# of each decision: what was predicted of the loss of the step's rows, and what was measured
+MEASURED = ("step", "sparsity", "predicted", "measured", "multiplier", "promised", "kept")
 GLUE = "glue"  # the folder of its tasks in the data
 
 
@@ -31,6 +33,7 @@ METHODS: Mapping[str, Method] = {
     "abs-pins": Method("abs-pins", "uncertainty"),
     "pins": Method("pins", "uncertainty"),
     "obd": Method("obd"),
+    "trust-region": Method("trust-region"),
 }
 
 
@@ -62,9 +65,17 @@ class Budget:
 
 
 def cells(
-    tasks: Sequence[str], seeds: int, sparsities: Sequence[float], methods: Sequence[str]
+    tasks: Sequence[str],
+    seeds: int,
+    sparsities: Sequence[float],
+    methods: Sequence[str],
+    *,
+    regularized: bool = True,
 ) -> Iterator[Cell]:
-    """All runs: seed by seed, task by task, sparsity by sparsity, all methods at each."""
+    """All runs: seed by seed, task by task, sparsity by sparsity, all methods at each.
+
+    With `regularized` each method is run with self-regularisation, too.
+    """
     for seed in range(seeds):
         for task in tasks:
             if DENSE in methods:
@@ -73,7 +84,8 @@ def cells(
                 for method in methods:
                     if method != DENSE:
                         yield Cell(task, seed, method, sparsity)
-                        yield Cell(task, seed, method, sparsity, self_regularization=True)
+                        if regularized:
+                            yield Cell(task, seed, method, sparsity, self_regularization=True)
 
 
 def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[str, Any]:
@@ -110,6 +122,11 @@ def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[s
             "reached": run.training.pruner.sparsity,
             "device": str(run.device.device.type),
             "precision": run.device.precision,
+            "decisions": [
+                {name: decision.get(name) for name in MEASURED}
+                for decision in run.record.decisions
+                if cell.sparsity
+            ],
         }
 
 

@@ -32,6 +32,9 @@ INSTANCES: Mapping[str, Instance] = {
     "minilm-stdlib-docs": Instance(
         exercises="one decision at the end of fine-tuning: where the linear model stops being true"
     ),
+    "minilm-sst2": Instance(
+        exercises="the same on a task of two classes, whose loss is small", task="sst2"
+    ),
     "minilm-pretrained": Instance(
         exercises="one decision with a large gradient: the head is new, nothing is fine-tuned",
         dense_steps=0,

@@ -1,14 +1,13 @@
 """What does one pruning decision do to the loss? Predicted and measured, every criterion.
 
     python -m benchmarks.loss_decrease [--instance NAME] [--seeds 3] [--model M] [--task T]
+                                       [--data FOLDER]
 
 Writes NAME.json (a row per seed, criterion and fraction, with command, versions and machine beside
 them), NAME.md (the table) and NAME.svg to the results folder. `--render` makes table and figure
 again from the results file alone.
 """
 
-import itertools
-import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,58 +18,44 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.fine_tuned import BATCH, FineTuned
+from benchmarks.gradual_pruning import data_folder
 from benchmarks.instances import Instance, find_instance
+from benchmarks.results_file import RESULTS, read, rows_before, without_paths
 from pins.criteria import CRITERIA
-from pins.errors import FileError, PinsError
+from pins.errors import PinsError
 from pins.files import write_json, write_text
-from pins.huggingface import load_model
-from pins.parameters import prunable_parameters
 from pins.provenance import provenance
 from pins.tasks import load_task
-from pins.training import training_steps
 from verification import plots
 from verification.loss_decrease import (
-    Experiment,
     by_fraction,
-    loss_changes,
+    lowest_of_all,
     pins_lowers_most,
     step_alone,
 )
-from verification.real_model import MAX_LENGTH
 from verification.report import percent, signed
 
-RESULTS = Path(__file__).parent / "results"
 LEARNING_RATE = 2e-4
-BATCH = 16
 FISHER_ROWS = 64
+REGION = "trust-region"
+WIDE = 0.01  # of the weights in one decision: from here on no linear model can be trusted
 
 
-def measure(instance: Instance, seed: int) -> list[dict[str, Any]]:
+def measure(instance: Instance, seed: int, data: Path | None = None) -> list[dict[str, Any]]:
     """Fine-tune with this seed and look at every decision: rows of results."""
-    task = load_task(instance.task)
-    classifier = load_model(instance.model, task.heads, task.labels, seed=seed)
-    train = task.encode(task.train, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True)
-    test = task.encode(task.test, classifier.tokenizer, MAX_LENGTH, classifier.head, train=False)
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(classifier.model.parameters(), lr=LEARNING_RATE)
-    batches = itertools.islice(train.stream(BATCH, seed=seed), instance.dense_steps)
-    for _ in training_steps(classifier.model, batches, optimizer):
-        pass
-    experiment = Experiment(
-        model=classifier.model,
-        parameters=prunable_parameters(classifier.model).parameters,
-        rows=train.sample(instance.rows, generator),
-        unseen=test.sample(instance.rows, generator),
+    tuned = FineTuned(
+        load_task(instance.task, data), instance.model, seed=seed, learning_rate=LEARNING_RATE
     )
-    observed = experiment.observe(
-        instance.model, fisher_rows=min(FISHER_ROWS, instance.rows), seed=seed
+    tuned.advance(instance.dense_steps)
+    changes = tuned.loss_changes(
+        list(CRITERIA),
+        instance.fractions,
+        rows=instance.rows,
+        fisher_rows=FISHER_ROWS,
+        generator=torch.Generator().manual_seed(seed),
     )
-    start = experiment.losses()
-    changes = loss_changes(experiment, observed, list(CRITERIA), instance.fractions, start)
-    return [
-        {"seed": seed, "loss": start.rows, "loss_unseen": start.unseen, **asdict(change)}
-        for change in changes
-    ]
+    return [{"seed": seed, **change} for change in changes]
 
 
 def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -140,24 +125,31 @@ def table(document: Mapping[str, Any]) -> str:
 
 
 def scope(rows: Sequence[Mapping[str, Any]]) -> str:
-    """At which fractions pins lowered the loss more than magnitude and sensitivity did."""
-    held = []
-    for field, where in (("measured", "the gradient's rows"), ("measured_unseen", "unseen rows")):
+    """At which fractions pins, and trust-region, did what is claimed of them."""
+    places = (("measured", "the gradient's rows"), ("measured_unseen", "unseen rows"))
+    by = by_fraction(rows)
+    held, lowest = [], []
+    for field, where in places:
         fractions = [
-            percent(fraction, 3)
-            for fraction, cells in by_fraction(rows).items()
-            if pins_lowers_most(cells, field)
+            percent(fraction, 3) for fraction, cells in by.items() if pins_lowers_most(cells, field)
         ]
         held.append(f"on {where} at {' and '.join(fractions) or 'no fraction tried'}")
-    return f"`pins` lowered the loss more than magnitude and sensitivity {', '.join(held)}."
+        least = [f for f, cells in by.items() if lowest_of_all(cells, REGION, field)]
+        wide = [f for f in by if f >= WIDE]
+        lowest.append(
+            f"on {where} at {sum(f in least for f in wide)} of the {len(wide)} fractions from "
+            f"{percent(WIDE, 0)} on and {sum(f in least for f in by if f < WIDE)} of the "
+            f"{len(by) - len(wide)} below"
+        )
+    return (
+        f"`pins` lowered the loss more than magnitude and sensitivity {', '.join(held)}. "
+        f"`{REGION}` had the lowest measured loss of all criteria {', '.join(lowest)}."
+    )
 
 
 def render(file: Path) -> str:
     """Table and figure from a results file; the table's text."""
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileError(f"{file} is not a results file: {error}") from error
+    document = read(file)
     text = table(document)
     write_text(text, file.with_suffix(".md"))
     figure = plots.loss_change(mean_over_seeds(document["rows"]))
@@ -172,6 +164,7 @@ def run(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")] = 3,
     model: Annotated[str | None, typer.Option(help="Another model: a folder or an id.")] = None,
     task: Annotated[str | None, typer.Option(help="Another task.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Holds glue/RTE …; default: the hub.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
     render_only: Annotated[
         bool, typer.Option("--render", help="Table and figure again from the results file.")
@@ -182,37 +175,23 @@ def run(
     chosen = replace(chosen, model=model or chosen.model, task=task or chosen.task)
     file = out / f"loss_decrease-{instance}.json"
     if not render_only:
+        made = provenance()
         document: dict[str, Any] = {
             "instance": instance,
             "settings": {**asdict(chosen), "learning_rate": LEARNING_RATE, "batch": BATCH},
-            "provenance": provenance(),
+            "provenance": {
+                **made,
+                "command": without_paths(made["command"], {"DATA": data, "OUT": out}),
+            },
             "rows": [],
         }
-        document["rows"] = _measured_before(file, document)
+        document["rows"] = rows_before(file, document)
         done = {row["seed"] for row in document["rows"]}
         for seed in sorted(set(range(seeds)) - done):
             print(f"seed {seed} …", flush=True)
-            document["rows"] += measure(chosen, seed)
+            document["rows"] += measure(chosen, seed, data_folder(chosen.task, data))
             write_json(document, file)
     print(render(file))
-
-
-def _measured_before(file: Path, document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of an earlier, interrupted run with the same settings and versions; else none.
-
-    Raises:
-        FileError: the file holds results of other settings, which are not overwritten.
-    """
-    if not file.is_file():
-        return []
-    earlier: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    settings = json.loads(json.dumps(document["settings"]))
-    if earlier["settings"] != settings:
-        raise FileError(f"{file} holds results of other settings: move it, or give another --out")
-    if earlier["provenance"]["versions"] != document["provenance"]["versions"]:
-        raise FileError(f"{file} holds results of other versions: move it, or give another --out")
-    rows: list[dict[str, Any]] = earlier["rows"]
-    return rows
 
 
 def main() -> None:

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import accuracy_table, overhead
-from benchmarks.loss_decrease import RESULTS, table
-from benchmarks.results_file import read
+from benchmarks.loss_decrease import table
+from benchmarks.results_file import RESULTS, read
 from pins.files import write_text
 from verification.claims import ALL_CLAIMS
 from verification.demo_command import summary
+from verification.empirical.ledger import rule_folder, rules
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +28,22 @@ def claims() -> str:
         statement = claim.statement.replace("|", "\\|")
         control = claim.control_statement.replace("|", "\\|")
         lines.append(f"| {statement} (`{claim.id}`) | {claim.scope} | {control} |")
+    return "\n".join(lines)
+
+
+def empirical() -> str:
+    """One line a claim about measurements, ruled on from the results files; then the rules."""
+    entries = rule_folder(RESULTS)
+    lines = ["| claim | where it is looked at | verdict | evidence |", "|---|---|---|---|"]
+    for entry in entries:
+        claim, ruling = entry.claim, entry.ruling
+        cells = (f"{claim.statement} (`{claim.id}`, {claim.source})", claim.scope)
+        said = (f"**{ruling.verdict.value}**{str(ruling).removeprefix(ruling.verdict.value)}",)
+        shown = (cell.replace("|", "\\|") for cell in (*cells, *said, ruling.evidence))
+        lines.append(f"| {' | '.join(shown)} |")
+    lines += ["", "How each is decided:", ""]
+    for rule, ids in rules(entries).items():
+        lines.append(f"- {', '.join(f'`{each}`' for each in ids)}: {rule}")
     return "\n".join(lines)
 
 
@@ -59,6 +76,7 @@ def demo() -> str:
 
 PARTS: Mapping[str, Callable[[], str]] = {
     "claims": claims,
+    "empirical": empirical,
     "loss-decrease": loss_decrease,
     "demo": demo,
     "end-accuracy": end_accuracy,

@@ -13,10 +13,14 @@ from pins.constraints import (
     minimum_per_tensor,
     per_tensor,
 )
-from pins.criteria import CRITERIA, Criterion, Observation, find_criterion
-from pins.curvature import adam_second_moment, empirical_fisher
+from pins.criteria import CRITERIA, find_criterion
+from pins.criterion import Criterion, Observation
+from pins.curvature import CURVATURES, Curvature, TrainedStep, find_curvature
 from pins.errors import PinsError
+from pins.fisher import empirical_fisher, vectorized_fisher
+from pins.hutchinson import hutchinson_diagonal
 from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
+from pins.moments import adam_first_moment, adam_second_moment
 from pins.optimality import (
     ConstrainedOptimality,
     Optimality,
@@ -36,11 +40,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CRITERIA",
+    "CURVATURES",
     "Cardinality",
     "ConstrainedOptimality",
     "Constraint",
     "Criterion",
     "CubicSchedule",
+    "Curvature",
     "Decision",
     "DiagonalSecondOrderModel",
     "ExponentialAverage",
@@ -57,14 +63,18 @@ __all__ = [
     "Schedule",
     "Scope",
     "SelfRegularizer",
+    "TrainedStep",
     "Uncertainty",
     "WindowMean",
+    "adam_first_moment",
     "adam_second_moment",
     "constrained_optimality",
     "decide",
     "empirical_fisher",
     "errors",
     "find_criterion",
+    "find_curvature",
+    "hutchinson_diagonal",
     "keep_count",
     "keep_zeros",
     "masks",
@@ -73,4 +83,5 @@ __all__ = [
     "per_tensor",
     "prunable_parameters",
     "select",
+    "vectorized_fisher",
 ]

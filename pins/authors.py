@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pins.constraints import Cardinality, Constraint
-from pins.criteria import Criterion, Observation, Reads, find_criterion
+from pins.criteria import find_criterion
+from pins.criterion import Criterion, Observation, Reads
 from pins.errors import (
     CardinalityError,
     ParameterError,

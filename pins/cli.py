@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from pins.errors import PinsError
+from pins.errors import CertificateError, PinsError
 from pins.options import prune_signature
 from pins.settings import LARGEST_SEED
 
 if TYPE_CHECKING:
-    from pins.constraints import Constraint
+    from pins.outcome import FinalDecision
 
 # what `pip install pins-pruning` leaves out; transformers, too, but its module says so itself
 DEMO_EXTRA = ("jinja2", "matplotlib")
@@ -76,13 +76,21 @@ def prune(
     """Prune a model while it is fine-tuned, with self-regularisation; write a model that loads."""
     from pins.prune_command import run_prune
     from verification.certificate import certify_files, summary
+    from verification.region_certificate import certify_region_files
 
-    def certify_run(
-        scores: Path, mask: Path, certificate: Path, constraint: "Constraint", criterion: str
-    ) -> str:
-        certificate.unlink(missing_ok=True)  # of a run that was stopped here
+    def certify_run(final: "FinalDecision") -> str:
+        final.certificate.unlink(missing_ok=True)  # of a run that was stopped here
+        asked: dict[str, Any] = {
+            "keep": final.constraint,
+            "mask": final.masks,
+            "criterion": final.criterion,
+        }
+        if final.cost is None:
+            return summary(certify_files(final.scores, final.certificate, **asked))
         return summary(
-            certify_files(scores, certificate, keep=constraint, mask=mask, criterion=criterion)
+            certify_region_files(
+                final.scores, final.cost, final.certificate, multiplier=final.multiplier, **asked
+            )
         )
 
     given = {name: value for name, value in settings.items() if value is not None}
@@ -138,19 +146,38 @@ def certify(
     minimum_kept: Annotated[
         float, typer.Option(help="Only masks that keep this ratio of each tensor at least.")
     ] = 0.0,
+    cost: Annotated[
+        Path | None, typer.Option(help="Costs of pruning each weight, to certify a trust region.")
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="Only masks that prune at most this cost.")
+    ] = None,
+    multiplier: Annotated[
+        float | None, typer.Option(help="The μ of the ranking by cost + μ·score.")
+    ] = None,
 ) -> None:
-    """Certify a mask: that it is optimal for the scores, or by exactly how much it is not."""
+    """Certify a mask: that it is optimal for the scores, or by exactly how much it is not.
+
+    With --cost: by how much at most, among masks that prune no more of the cost.
+    """
     from pins.scope import Scope
     from verification.certificate import certify_files, summary
+    from verification.region_certificate import certify_region_files
 
-    document = certify_files(
-        scores,
-        out,
-        keep=keep,
-        scope=Scope(by_tensor=scope == "tensor", minimum_kept=minimum_kept),
-        mask=mask,
-        criterion=criterion,
-    )
+    asked: dict[str, Any] = {
+        "keep": keep,
+        "scope": Scope(by_tensor=scope == "tensor", minimum_kept=minimum_kept),
+        "mask": mask,
+        "criterion": criterion,
+    }
+    if cost is not None:
+        document = certify_region_files(
+            scores, cost, out, radius=radius, multiplier=multiplier, **asked
+        )
+    elif radius is None and multiplier is None:
+        document = certify_files(scores, out, **asked)
+    else:
+        raise CertificateError("--radius and --multiplier are of a trust region: give its --cost")
     typer.echo(f"{out}: the mask {summary(document)}")
 
 
@@ -172,11 +199,20 @@ def verify(
         str | None, typer.Option(help="Model for the claims on real gradients: a folder or an id.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of all random numbers.")] = 0,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder of results files; default: benchmarks/results of the checkout."),
+    ] = None,
 ) -> None:
-    """Run the ledger: each claim is checked, and its control must fail."""
+    """Run the ledger: each claim is checked, and its control must fail.
+
+    Claims about measurements are ruled on from results files; they change no exit code.
+    """
     from verification.ledger_command import run_ledger
 
-    raise typer.Exit(run_ledger(Console(), profile=profile, file=json, model=model, seed=seed))
+    raise typer.Exit(
+        run_ledger(Console(), profile=profile, file=json, model=model, seed=seed, results=results)
+    )
 
 
 @app.command()

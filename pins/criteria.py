@@ -10,89 +10,13 @@ Signs, for one weight: when gθ > 0, removing it *lowers* the loss to first orde
     gθ < 0   pins, movement: s > 0, kept first       abs-pins, sensitivity: s > 0
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from enum import Enum
-from typing import ClassVar
 
 from torch import Tensor
 
-from pins.errors import CriterionError, ObservationError
-from pins.precision import widened
-
-
-class Reads(Enum):
-    """What a criterion may read beside the weights after the step."""
-
-    GRADIENT = "the gradient"
-    BEFORE = "the weights before the step"
-    CURVATURE = "a diagonal curvature"
-
-
-class Observation:
-    """What is known of one tensor at a pruning decision; all of one shape.
-
-    16-bit floats are read as float32, in which a product of two of them has room for every bit.
-    """
-
-    def __init__(
-        self,
-        after: Tensor,
-        gradient: Tensor | None = None,
-        before: Tensor | None = None,
-        curvature: Tensor | None = None,
-    ) -> None:
-        """Collect what is known.
-
-        Args:
-            after: θ+u, the weights that the mask will be applied to.
-            gradient: g at θ.
-            before: θ; None when no step was taken, so that θ = θ+u.
-            curvature: h ≥ 0, a diagonal approximation of the Hessian.
-        """
-        self.after = widened(after.detach())
-        self._known = {
-            Reads.GRADIENT: gradient,
-            Reads.BEFORE: after if before is None else before,
-            Reads.CURVATURE: curvature,
-        }
-
-    @property
-    def gradient(self) -> Tensor:
-        """The gradient g at θ."""
-        return self._get(Reads.GRADIENT)
-
-    @property
-    def before(self) -> Tensor:
-        """The weights θ before the step."""
-        return self._get(Reads.BEFORE)
-
-    @property
-    def curvature(self) -> Tensor:
-        """The diagonal curvature h at θ."""
-        return self._get(Reads.CURVATURE)
-
-    def _get(self, what: Reads) -> Tensor:
-        value = self._known[what]
-        if value is None:
-            raise ObservationError(f"the criterion reads {what.value}, and there is none")
-        return widened(value.detach())
-
-
-class Criterion(ABC):
-    """s = importance of each weight of a tensor, larger = keep."""
-
-    name: ClassVar[str]
-    program: ClassVar[str]  # what the mask of the k largest scores is the exact optimum of
-    reads: ClassVar[frozenset[Reads]] = frozenset()
-
-    @abstractmethod
-    def importance(self, observation: Observation) -> Tensor:
-        """Scores in the shape of the weights: float32 for 16-bit weights, else their own dtype.
-
-        Raises:
-            ObservationError: something this criterion reads is missing.
-        """
+from pins.criterion import Criterion, Observation, Reads
+from pins.errors import CriterionError
+from pins.trust_region_criterion import TrustRegion
 
 
 class Pins(Criterion):
@@ -175,6 +99,7 @@ CRITERIA: Mapping[str, Criterion] = {
         Sensitivity(),
         Movement(),
         OptimalBrainDamage(),
+        TrustRegion(),
     )
 }
 

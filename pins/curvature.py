@@ -1,72 +1,156 @@
-"""Diagonal curvature h ≈ diag ∇²L: AdamW's second moment, or an explicit empirical Fisher."""
+"""Sources of a diagonal curvature h ≈ diag ∇²L by name, and what they cost.
 
-from collections.abc import Iterable, Mapping
+    name         h                                   at a decision, beside the step
+    adam         exp_avg_sq / (1 − β₂ᵗ)              nothing
+    fisher       mean over the step's rows of g_b²   a gradient of each row alone
+    hutchinson   |z ⊙ (∇²L z)|, one random z         about three gradients of the step
+
+To add one: a class with its formula, and a row in CURVATURES.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pins.errors import ObservationError
-from pins.precision import widened
+from pins.batches import Batch
+from pins.errors import CriterionError, ModelError, ObservationError
+from pins.fisher import empirical_fisher, vectorized_fisher
+from pins.heads import Head
+from pins.hutchinson import hutchinson_diagonal
+from pins.moments import adam_second_moment, has_second_moment
+from pins.task_losses import example_losses, step_losses
+from pins.training import device_of
 
 
-def has_second_moment(optimizer: Optimizer) -> bool:
-    """Whether the optimiser is of Adam's family, which keeps an average of g².
+@dataclass(frozen=True, kw_only=True)
+class TrainedStep:
+    """What there is to read of a step that the optimiser has taken.
 
-    Adamax has Adam's options and keeps a maximum instead.
+    Attributes:
+        parameters: the weights to know h of, by name.
+        optimizer: what took the step.
+        model: as it is after the step.
+        batches: the rows of the step, with their targets, on any device.
+        head: what the model predicts; default: the head of its class.
     """
-    adams = all("betas" in group for group in optimizer.param_groups)
-    return adams and not isinstance(optimizer, torch.optim.Adamax)
+
+    parameters: Mapping[str, Tensor]
+    optimizer: Optimizer
+    model: nn.Module
+    batches: Sequence[Batch] = ()
+    head: Head | None = None
 
 
-def adam_second_moment(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """h = exp_avg_sq / (1 − β₂ᵗ): Adam's bias-corrected running mean of the squared gradient.
+class Curvature(ABC):
+    """h ≥ 0 of each weight, an approximation of the diagonal of the Hessian of the task's loss."""
 
-    It costs no extra state. g² is of the *batch* gradient, so h is a diagonal empirical Fisher up
-    to a factor that is about the batch size and the same for every weight: ranks do not feel it.
+    name: ClassVar[str]
+    formula: ClassVar[str]
+    reads_batches: ClassVar[bool]  # False: h is there for nothing, and a tensor at a time
+
+    @abstractmethod
+    def diagonal(self, step: TrainedStep) -> dict[str, Tensor]:
+        """h by name of the parameters, in their shapes; float32 for 16-bit ones.
+
+        Raises:
+            ObservationError: what this source reads is missing.
+        """
+
+
+class AdamCurvature(Curvature):
+    """h = exp_avg_sq / (1 − β₂ᵗ), which Adam keeps: of the gradients of some 1,000 steps.
+
+    A `Pruner` without `curvature` reads the same, and holds that of one tensor at a time.
+    """
+
+    name = "adam"
+    formula = "Adam's bias-corrected running mean of the squared gradients of steps"
+    reads_batches = False
+
+    def diagonal(self, step: TrainedStep) -> dict[str, Tensor]:
+        """`pins.moments.adam_second_moment`."""
+        return adam_second_moment(step.optimizer, step.parameters)
+
+
+class FisherCurvature(Curvature):
+    """h = mean over the step's rows b of g_b², without dropout: the empirical Fisher's diagonal."""
+
+    name = "fisher"
+    formula = "the mean over the step's rows of the squared gradient of each"
+    reads_batches = True
+
+    def __init__(self, *, vectorize: bool | None = None) -> None:
+        """Say how it is computed, which the numbers depend on by rounding alone.
+
+        Args:
+            vectorize: several rows at once, where the model can; default: on an accelerator.
+        """
+        self._vectorize = vectorize
+
+    def diagonal(self, step: TrainedStep) -> dict[str, Tensor]:
+        """`pins.fisher.vectorized_fisher` or `empirical_fisher`."""
+        batches, vectorize = _batches(self, step), self._vectorize
+        if vectorize is None:
+            vectorize = device_of(step.model).type != "cpu"
+        if vectorize:
+            # the other way asks less of the model and of memory
+            with suppress(ModelError, torch.OutOfMemoryError):
+                return vectorized_fisher(step.model, step.parameters, batches, step.head)
+        return empirical_fisher(step.parameters, example_losses(step.model, batches, step.head))
+
+
+class HutchinsonCurvature(Curvature):
+    """h = |z ⊙ (∇²L z)| with one z of random signs, L the mean loss of the step, without dropout.
+
+    The signs come from torch's own generator on the CPU, so that a run that keeps the state of that
+    generator goes on with those it would have drawn.
+    """
+
+    name = "hutchinson"
+    formula = "one random sample of the Hessian's diagonal, without its signs"
+    reads_batches = True
+
+    def diagonal(self, step: TrainedStep) -> dict[str, Tensor]:
+        """`pins.hutchinson.hutchinson_diagonal` of one sample for each part of the step."""
+        losses = step_losses(step.model, _batches(self, step), step.head)
+        return hutchinson_diagonal(step.parameters, losses, absolute=True)
+
+
+CURVATURES: Mapping[str, Curvature] = {
+    curvature.name: curvature
+    for curvature in (AdamCurvature(), FisherCurvature(), HutchinsonCurvature())
+}
+
+
+def find_curvature(name: str) -> Curvature:
+    """The source of curvature of that name.
 
     Raises:
-        ObservationError: the optimiser has taken no step yet, or keeps no second moment.
+        CriterionError: there is none; says which there are.
     """
-    beta2 = {
-        id(parameter): group["betas"][1]
-        for group in optimizer.param_groups
-        if "betas" in group
-        for parameter in group["params"]
-    }
-    curvature = {}
-    for name, parameter in parameters.items():
-        state = optimizer.state.get(parameter, {})
-        if id(parameter) not in beta2 or "exp_avg_sq" not in state:
-            raise ObservationError(
-                f"{type(optimizer).__name__} holds no exp_avg_sq for {name!r}: take a step with "
-                "Adam or AdamW first, or give an explicit empirical Fisher"
-            )
-        correction = 1 - beta2[id(parameter)] ** float(state["step"])
-        curvature[name] = state["exp_avg_sq"] / correction
-    return curvature
+    try:
+        return CURVATURES[name]
+    except KeyError:
+        raise CriterionError(
+            f"there is no curvature {name!r}: choose one of {', '.join(CURVATURES)}"
+        ) from None
 
 
-def empirical_fisher(
-    parameters: Mapping[str, Tensor], losses: Iterable[Tensor]
-) -> dict[str, Tensor]:
-    """h = mean over examples b of g_b², the diagonal of the empirical Fisher information.
+def default_curvature(optimizer: Optimizer) -> Curvature:
+    """Adam's own where the optimiser keeps it, which costs nothing; else the empirical Fisher."""
+    return CURVATURES["adam" if has_second_moment(optimizer) else "fisher"]
 
-    Args:
-        parameters: the tensors to differentiate by, by name.
-        losses: one scalar loss per example, each with its own graph; a generator keeps one alive.
 
-    Raises:
-        ObservationError: no loss came.
-    """
-    # a sum of small squares needs more digits and range than 16-bit weights have
-    fisher = {name: torch.zeros_like(widened(p.detach())) for name, p in parameters.items()}
-    examples = 0
-    for loss in losses:
-        gradients = torch.autograd.grad(loss, list(parameters.values()))
-        for total, gradient in zip(fisher.values(), gradients, strict=True):
-            total += widened(gradient).square()
-        examples += 1
-    if not examples:
-        raise ObservationError("empirical_fisher was given no loss: give one per example")
-    return {name: total / examples for name, total in fisher.items()}
+def _batches(curvature: Curvature, step: TrainedStep) -> Sequence[Batch]:
+    if not step.batches:
+        raise ObservationError(
+            f"curvature {curvature.name!r} reads the rows of the step, and there are none: give "
+            "TrainedStep its batches"
+        )
+    return step.batches

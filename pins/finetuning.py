@@ -17,16 +17,18 @@ from pins import checkpoints
 from pins.authors import AuthorsPruner, Quirks
 from pins.batches import Batch
 from pins.checkpoints import nested
+from pins.criterion import Reads
+from pins.curvature import TrainedStep, default_curvature, find_curvature
 from pins.devices import Device
 from pins.errors import CheckpointError, ModelError
 from pins.heads import Head
 from pins.mixed_loss import mixed_loss
 from pins.parameters import prunable_parameters
-from pins.pruner import OnDecision, Pruner
+from pins.pruner import OnDecision, OnRegion, Pruner
 from pins.self_regularization import SelfRegularizer
 from pins.settings import AUTHORS, Settings
 from pins.smoothing import find_smoothing
-from pins.training import to_device
+from pins.training import evaluation_mode, to_device
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -44,6 +46,7 @@ class FineTuning:
         higher_is_better: bool = True,
         teacher: nn.Module | None = None,
         on_decision: OnDecision | None = None,
+        on_region: OnRegion | None = None,
     ) -> None:
         """Put everything together; no step is taken.
 
@@ -55,6 +58,7 @@ class FineTuning:
             higher_is_better: of the scores that make a teacher.
             teacher: the first one; default: the model as it is.
             on_decision: as in `Pruner`.
+            on_region: likewise.
 
         Raises:
             PinsError: a setting does not fit the model or the steps.
@@ -66,7 +70,13 @@ class FineTuning:
         self._forward: Any = torch.compile(model) if settings.compile else model
         self.optimizer = _optimizer(self.model, settings)
         self._scaler = device.scaler()
-        self.pruner = _pruner(self.model, self.optimizer, settings, on_decision)
+        self._curvature = (
+            default_curvature(self.optimizer)
+            if settings.curvature is None
+            else find_curvature(settings.curvature)
+        )
+        self._parts: Sequence[Batch] = ()
+        self.pruner = self._make_pruner(on_decision, on_region)
         self.regularizer: SelfRegularizer | None = None
         if settings.self_regularization:
             self.regularizer = SelfRegularizer(
@@ -86,6 +96,7 @@ class FineTuning:
             ModelError: the loss is not finite.
         """
         self.model.train()
+        self._parts = parts
         value = self._gradient(parts)
         if not math.isfinite(value):
             advice = "lower the learning rate"
@@ -131,6 +142,60 @@ class FineTuning:
                 return self.regularizer.loss(output, batch, num_items=count)
         return mixed_loss(self.head.rows(output, batch), None, num_items=count)
 
+    @torch.no_grad()
+    def _measured(self) -> float:
+        """The task's loss on the rows of this step, as the weights stand, without dropout."""
+        count = sum(self.head.count(part) for part in self._parts)
+        value = 0.0
+        with evaluation_mode(self.model), self.device.autocast():
+            for part in self._parts:
+                batch = to_device(part, self.device.device)
+                output = self.model(**self.head.inputs(self.model, batch))
+                value += mixed_loss(self.head.rows(output, batch), None, num_items=count).item()
+        return value
+
+    def _diagonal(self) -> dict[str, Tensor]:
+        """The curvature of this step by name, from the source that the settings name."""
+        step = TrainedStep(
+            parameters=self.pruner.parameters,
+            optimizer=self.optimizer,
+            model=self.model,
+            batches=self._parts,
+            head=self.head,
+        )
+        return self._curvature.diagonal(step)
+
+    def _make_pruner(self, on_decision: OnDecision | None, on_region: OnRegion | None) -> Pruner:
+        settings = self.settings
+        parameters = prunable_parameters(self.model, settings.include)
+        schedule = settings.pruning_schedule()
+        if settings.criterion == AUTHORS:
+            quirks = Quirks.without(*settings.without_quirks)
+            return AuthorsPruner(
+                self.model,
+                self.optimizer,
+                schedule,
+                quirks,
+                parameters=None if quirks.biases else parameters,
+                on_decision=on_decision,
+            )
+        criterion = settings.pruning_criterion()
+        measured = settings.measure or Reads.LOSS in criterion.reads
+        kept_by_adam = self._curvature.name == "adam"  # which the pruner reads tensor by tensor
+        return Pruner(
+            self.model,
+            self.optimizer,
+            criterion,
+            schedule,
+            parameters=parameters,
+            smoothing=find_smoothing(settings.pruning_smoothing())(),
+            scope=settings.pruning_scope(),
+            curvature=None if kept_by_adam else self._diagonal,
+            loss=self._measured if measured else None,
+            on_decision=on_decision,
+            on_region=on_region,
+        )
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and JSON values that say where the training stands."""
         pruner = self.pruner.state_dict()
@@ -142,7 +207,7 @@ class FineTuning:
             "random": checkpoints.random_state(self.device.device),
         }
         scalars: dict[str, Any] = {
-            "pruner": {"steps": pruner["steps"], "due": pruner["due"]},
+            "pruner": {k: pruner[k] for k in ("steps", "due", "radius_factor")},
         }
         if self._scaler is not None:
             scalars["scaler"] = self._scaler.state_dict()
@@ -239,30 +304,3 @@ def _compute_activations_twice(model: nn.Module) -> None:
             f"{type(model).__name__} cannot compute activations twice: leave "
             "gradient_checkpointing out"
         ) from error
-
-
-def _pruner(
-    model: nn.Module, optimizer: Optimizer, settings: Settings, on_decision: OnDecision | None
-) -> Pruner:
-    parameters = prunable_parameters(model, settings.include)
-    schedule = settings.pruning_schedule()
-    if settings.criterion == AUTHORS:
-        quirks = Quirks.without(*settings.without_quirks)
-        return AuthorsPruner(
-            model,
-            optimizer,
-            schedule,
-            quirks,
-            parameters=None if quirks.biases else parameters,
-            on_decision=on_decision,
-        )
-    return Pruner(
-        model,
-        optimizer,
-        settings.criterion,
-        schedule,
-        parameters=parameters,
-        smoothing=find_smoothing(settings.smoothing)(),
-        scope=settings.pruning_scope(),
-        on_decision=on_decision,
-    )

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pins.run_folder import (
     CARD,
     CERTIFICATE,
     CHECKPOINTS,
+    COSTS,
     MASKS,
     RUN,
     SCORES,
@@ -32,8 +34,31 @@ from pins.training import to_device
 
 LATENCY_ROWS = 8
 
-# (scores, masks, certificate, constraint, criterion) → the sentence that was proved
-Certify = Callable[[Path, Path, Path, Constraint, str], str]
+
+@dataclass(frozen=True)
+class FinalDecision:
+    """What the certificate of the final decision is made of.
+
+    Attributes:
+        scores: file of the importance s.
+        cost: file of the costs c of a trust region that ranked by c + μs; None for others.
+        multiplier: μ; None for others.
+        masks: file of the masks.
+        certificate: the file to write.
+        constraint: the masks that compete.
+        criterion: its name.
+    """
+
+    scores: Path
+    cost: Path | None
+    multiplier: float | None
+    masks: Path
+    certificate: Path
+    constraint: Constraint
+    criterion: str
+
+
+Certify = Callable[[FinalDecision], str]  # the sentence that was proved
 
 
 def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
@@ -59,12 +84,17 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     packed = pack_folder(out, pruner.masks)
     certificate = None
     if certify is not None:
+        multiplier = run.record.decisions[-1].get("multiplier")
         sentence = certify(
-            out / SCORES,
-            out / MASKS,
-            out / CERTIFICATE,
-            _solved(run),
-            run.settings.criterion,
+            FinalDecision(
+                scores=out / SCORES,
+                cost=out / COSTS if multiplier else None,
+                multiplier=multiplier or None,
+                masks=out / MASKS,
+                certificate=out / CERTIFICATE,
+                constraint=_solved(run),
+                criterion=run.settings.criterion,
+            )
         )
         certificate = {"file": CERTIFICATE, "sentence": sentence}
     model = run.pretrained.model

@@ -16,18 +16,31 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pins.constraints import Constraint
-from pins.criteria import Criterion, Observation, Reads, find_criterion
-from pins.curvature import adam_second_moment, has_second_moment
-from pins.errors import MaskError, ObservationError, OptimalityError, ParameterError
+from pins.criteria import find_criterion
+from pins.criterion import Criterion, Reads
+from pins.errors import (
+    CriterionError,
+    MaskError,
+    ObservationError,
+    OptimalityError,
+    ParameterError,
+)
 from pins.masks import apply, count
+from pins.measurement import Measurement, first_order_change
+from pins.moments import has_second_moment
+from pins.observations import StepObservations
 from pins.optimality import require_same_tensors
 from pins.parameters import PrunableParameters, prunable_parameters
 from pins.schedules import Schedule
 from pins.scope import Scope
 from pins.selection import Decision, decide
 from pins.smoothing import NoSmoothing, Smoothing
+from pins.trials import Choice, Loss, choose, loss_with
+from pins.trust_region import RegionDecision, RegionProgram
+from pins.trust_region_criterion import TrustRegion
 
 OnDecision = Callable[[int, dict[str, Tensor], Decision], None]
+OnRegion = Callable[[dict[str, Tensor], RegionProgram, RegionDecision], None]
 CurvatureSource = Callable[[], Mapping[str, Tensor]]
 
 
@@ -55,7 +68,9 @@ class Pruner:
         smoothing: Smoothing | None = None,
         scope: Scope | None = None,
         curvature: CurvatureSource | None = None,
+        loss: Loss | None = None,
         on_decision: OnDecision | None = None,
+        on_region: OnRegion | None = None,
     ) -> None:
         """Start dense.
 
@@ -69,11 +84,17 @@ class Pruner:
                 the scores of its own step.
             scope: which masks are allowed beside the number of ones; default: any.
             curvature: called at each decision for h by name; default AdamW's second moment.
+            loss: called at decisions for the mean loss of the step's rows as the weights stand,
+                without dropout. With it each decision is measured, and a trust region led by what
+                its promises were worth; it costs two evaluations a decision, a trust region's four.
             on_decision: called with (step, importance, decision) after each decision.
+            on_region: called with (importance, program, decision) at each decision of a trust
+                region, before its mask is applied: the program computes s and c from the weights.
 
         Raises:
             ParameterError: a prunable parameter is frozen or not in the optimiser.
             ObservationError: the criterion reads a curvature and there is no source of one.
+            CriterionError: averages are asked for of a criterion whose scores cannot be averaged.
         """
         if parameters is None:
             parameters = prunable_parameters(model)
@@ -88,17 +109,32 @@ class Pruner:
         self.scope = scope or Scope()
         self.steps = 0
         self.decision: Decision | None = None
+        self.measurement: Measurement | None = None  # of the latest decision
+        self.radius_factor = 1.0  # on a trust region's radius, from the promises so far
         self._sparsity: float | None = None
         self.masks = {
             name: torch.ones_like(p, dtype=torch.bool) for name, p in self.parameters.items()
         }
         self._optimizer = optimizer
         self._curvature = curvature
+        self._loss = loss
         self._on_decision = on_decision
+        self._on_region = on_region
         self._before: dict[str, Tensor] = {}
         self._stepped = False  # whether the optimiser took a step since the last call of step()
         self._due = False  # whether a decision waits for a step that the optimiser takes
         self._require_prunable()
+        if Reads.LOSS in self.criterion.reads and loss is None:
+            raise ObservationError(
+                f"criterion {self.criterion.name!r} reads the loss and was given none: give loss= "
+                "a function that returns the loss of the step's rows as the weights stand"
+            )
+        if isinstance(self.criterion, TrustRegion) and self.smoothing.every_step:
+            raise CriterionError(
+                f"criterion 'trust-region' was given smoothing {self.smoothing.name!r}: what it "
+                "reads are averages already, and its multiplier differs from step to step; leave "
+                "the smoothing out"
+            )
         self.constraint(schedule.last)  # a minimum above the final kept ratio is an error now
         needs_curvature = Reads.CURVATURE in self.criterion.reads
         if needs_curvature and curvature is None and not has_second_moment(optimizer):
@@ -155,24 +191,27 @@ class Pruner:
             self._require_overflow()
         self.steps += 1
         self._due |= self.schedule.decides(self.steps)
-        decision = None
-        if taken and (self._due or self._averages()):
-            importance = self._importance()
-            if self._due:
-                decision = self._decided(importance)
+        choice = None
+        if taken and self._due:
+            choice = self._decided()
+        elif taken and self._averages():
+            self._scores(self.criterion, self._observations())
         self._before = {}
         self._keep_zeros()
-        if decision is not None and self._on_decision is not None:
-            self._on_decision(self.steps, importance, decision)
-        return decision
+        if choice is None:
+            return None
+        if self._on_decision is not None:
+            self._on_decision(self.steps, choice.importance, choice.decision)
+        return choice.decision
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps, the masks, the averages, and whether a decision is due."""
+        """Steps, masks, averages, what the radius has become, and whether a decision is due."""
         return {
             "steps": self.steps,
             "due": self._due,
             "masks": dict(self.masks),
             "smoothing": self.smoothing.state_dict(),
+            "radius_factor": self.radius_factor,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -181,7 +220,7 @@ class Pruner:
         Raises:
             MaskError: the masks are of other parameters, or it is no state of a pruner.
         """
-        if missing := {"steps", "masks", "due", "smoothing"} - state.keys():
+        if missing := {"steps", "masks", "due", "smoothing", "radius_factor"} - state.keys():
             raise MaskError(
                 f"load_state_dict() was given no {' and no '.join(sorted(missing))}: give what "
                 "state_dict() returned"
@@ -190,21 +229,57 @@ class Pruner:
         self.smoothing.load_state_dict(state["smoothing"])
         apply(state["masks"], self.parameters)
         self.steps, self._due = int(state["steps"]), bool(state["due"])
+        self.radius_factor = float(state["radius_factor"])
         self.masks = dict(state["masks"])
 
     def _averages(self) -> bool:
         """Whether this step's scores go into an average."""
         return self.smoothing.every_step and self.steps <= self.schedule.last
 
-    def _decided(self, importance: dict[str, Tensor]) -> Decision:
+    def _decided(self) -> Choice:
         """Solve the program of this step; the masks in force are its optimum from now on."""
-        constraint = self.constraint(self.steps)
-        decision = self._decide(importance, constraint)
-        self.masks, self.decision, self._due = decision.masks, decision, False
+        constraint, observations = self.constraint(self.steps), self._observations()
+
+        def solve(criterion: Criterion) -> tuple[dict[str, Tensor], Decision]:
+            importance = self._scores(criterion, observations)
+            return importance, self._decide(importance, constraint)
+
+        def rehearse(masks: Mapping[str, Tensor]) -> float:
+            assert self._loss is not None
+            return loss_with(masks, self.parameters, self._loss)
+
+        before = None if self._loss is None else self._loss()
+        choice = choose(
+            self.criterion,
+            observations,
+            constraint,
+            allowance=0.0 if before is None else before / self._steps_left,
+            factor=self.radius_factor,
+            solve=solve,
+            rehearse=None if self._loss is None else rehearse,
+        )
+        self.masks, self.decision, self._due = choice.decision.masks, choice.decision, False
+        self.radius_factor = choice.factor
+        self._tell_region(choice)
+        predicted = 0.0 if before is None else first_order_change(self.parameters, self.masks)
         self.smoothing.decided()
         self._keep_zeros()
         self._assert_exact(constraint)
-        return decision
+        if self._loss is not None and before is not None:
+            self.measurement = Measurement(
+                predicted, self._loss() - before, choice.multiplier, choice.promise
+            )
+        return choice
+
+    def _tell_region(self, choice: Choice) -> None:
+        if self._on_region is not None and choice.program is not None:
+            assert isinstance(choice.decision, RegionDecision), "its decision knows its multiplier"
+            self._on_region(choice.importance, choice.program, choice.decision)
+
+    @property
+    def _steps_left(self) -> int:
+        """Steps to come, this one counted: a trust region's radius is shared out over them."""
+        return 1 + max(self.schedule.end - self.steps, 0)
 
     def constraint(self, step: int) -> Constraint:
         """Which masks are allowed after a step."""
@@ -218,39 +293,30 @@ class Pruner:
         """Apply the masks in force."""
         apply(self.masks, self.parameters)
 
-    def _importance(self) -> dict[str, Tensor]:
-        """Scores of this step, averaged where averages are asked for."""
+    def _observations(self) -> StepObservations:
+        """What there is to see of this step."""
         curvature = None
         if Reads.CURVATURE in self.criterion.reads and self._curvature is not None:
             curvature = self._curvature()
+        return StepObservations(
+            self.criterion,
+            self.parameters,
+            self._optimizer,
+            before=self._before,
+            curvature=curvature,
+        )
+
+    def _scores(self, criterion: Criterion, observations: StepObservations) -> dict[str, Tensor]:
+        """Scores of this step, averaged where averages are asked for; at a decision, what to rank.
+
+        One tensor at a time: between decisions no scores are kept but the averages.
+        """
         importance = {}
-        for name, parameter in self.parameters.items():
-            if Reads.GRADIENT in self.criterion.reads and parameter.grad is None:
-                raise ObservationError(
-                    f"Pruner.step() found no gradient for {name!r}: call it after "
-                    "optimizer.step() and before zero_grad()"
-                )
-            scores = self.criterion.importance(
-                Observation(
-                    after=parameter,
-                    gradient=parameter.grad,
-                    before=self._before.get(name),
-                    curvature=self._second_moment(name)
-                    if curvature is None
-                    else curvature.get(name),
-                )
-            )
-            # one tensor at a time: between decisions no scores are kept but the averages
-            self.smoothing.update(name, scores)
+        for name, observation in observations.items():
+            self.smoothing.update(name, criterion.importance(observation))
             if self._due:
                 importance[name] = self.smoothing.importance(name)
         return importance
-
-    def _second_moment(self, name: str) -> Tensor | None:
-        """AdamW's h of one tensor, where the criterion reads it: never that of all at once."""
-        if Reads.CURVATURE not in self.criterion.reads:
-            return None
-        return adam_second_moment(self._optimizer, {name: self.parameters[name]})[name]
 
     def _remember_before(self, *_: object) -> None:
         """Copy θ before the optimiser's step, on steps whose scores are needed only."""

@@ -17,10 +17,11 @@ from pins.errors import CheckpointError, ModelError, SettingError, TaskError
 from pins.files import save_tensors
 from pins.finetuning import FineTuning
 from pins.huggingface import Pretrained, load_model, weights_digest
-from pins.run_folder import CHECKPOINTS, SCORES, require_free, require_writable
+from pins.run_folder import CHECKPOINTS, COSTS, SCORES, require_free, require_writable
 from pins.selection import Decision
 from pins.settings import Settings
 from pins.tasks import Scores, Task, load_task
+from pins.trust_region import RegionDecision, RegionProgram
 
 # in a batch of evaluation, unless one of training has more: without gradients there is room for it,
 # and with long rows the logits of a language model take it up (both numbers are heuristics)
@@ -103,6 +104,7 @@ class Run:
             higher_is_better=self.task.higher_is_better,
             teacher=None if teacher is None else teacher.model,
             on_decision=self._remember,
+            on_region=self._remember_region,
         )
         self._require_loaded()
         self.fingerprint = self._fingerprint(None if teacher is None else teacher.folder)
@@ -230,6 +232,7 @@ class Run:
     def _remember(self, step: int, importance: dict[str, Tensor], decision: Decision) -> None:
         """The decision's numbers; of the final one, the scores too, for its certificate."""
         kept = masks.count(decision.masks)
+        measurement = self.training.pruner.measurement
         self.record.decisions.append(
             {
                 "step": step,
@@ -237,10 +240,26 @@ class Run:
                 "total": kept.total,
                 "sparsity": kept.sparsity,
                 "binding": list(decision.binding),
+                **({} if measurement is None else measurement.as_json()),
             }
         )
-        if self.training.pruner.finished:
-            save_tensors(importance, self.out / SCORES, {"format": "pins-scores", "version": "1"})
+        if self.training.pruner.finished and not isinstance(decision, RegionDecision):
+            self._save(importance, SCORES)
+
+    def _remember_region(
+        self, importance: dict[str, Tensor], program: RegionProgram, decision: RegionDecision
+    ) -> None:
+        """Of the final decision within a trust region, s and c; c alone where that was ranked."""
+        if not self.training.pruner.finished:
+            return
+        if not decision.multiplier:
+            self._save(importance, SCORES)
+            return
+        for file, terms in ((SCORES, "importance"), (COSTS, "cost")):
+            self._save({name: getattr(t, terms) for name, t in program.terms.items()}, file)
+
+    def _save(self, scores: dict[str, Tensor], file: str) -> None:
+        save_tensors(scores, self.out / file, {"format": "pins-scores", "version": "1"})
 
     def _fingerprint(self, teacher: Path | None) -> dict[str, Any]:
         settings = self.settings.as_json()

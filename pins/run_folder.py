@@ -19,9 +19,9 @@ from pins.errors import FileError
 from pins.packed import PACKED
 
 RUN, CARD, CERTIFICATE = "run.json", "README.md", "certificate.json"
-SCORES, MASKS = "scores.safetensors", "masks.safetensors"
+SCORES, COSTS, MASKS = "scores.safetensors", "costs.safetensors", "masks.safetensors"
 CHECKPOINTS = "checkpoints"
-WRITTEN = (RUN, CARD, CERTIFICATE, SCORES, MASKS, PACKED)
+WRITTEN = (RUN, CARD, CERTIFICATE, SCORES, COSTS, MASKS, PACKED)
 
 
 def require_free(out: Path, resume: bool) -> None:
@@ -45,7 +45,9 @@ def require_free(out: Path, resume: bool) -> None:
     if RUN in found:
         raise FileError(f"{out} holds a run that is done: there is nothing to resume")
     if checkpoints.latest(out / CHECKPOINTS) is None:
-        others = [name for name in found if name not in (CHECKPOINTS, SCORES) and name[0] != "."]
+        others = [
+            name for name in found if name not in (CHECKPOINTS, SCORES, COSTS) and name[0] != "."
+        ]
         if others:
             raise FileError(
                 f"{out} holds files ({others[0]} …) and no checkpoint to resume from: give "

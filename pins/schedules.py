@@ -26,6 +26,11 @@ class Schedule(Protocol):
         """The step of the last decision, at which the final sparsity is reached."""
         ...
 
+    @property
+    def end(self) -> int:
+        """The last step of training, as far as the schedule knows it; at least `last`."""
+        ...
+
     def decides(self, step: int) -> bool:
         """Whether a pruning decision is taken after that step."""
         ...
@@ -91,6 +96,11 @@ class OneShotSchedule:
         """`at`, the one decision."""
         return self.at
 
+    @property
+    def end(self) -> int:
+        """`at`, as if nothing came after it."""
+        return self.at
+
     def decides(self, step: int) -> bool:
         """True after step `at` alone."""
         return step == self.at
@@ -152,6 +162,11 @@ class GradualSchedule(ABC):
     def last(self) -> int:
         """The step of the last decision, at which the final sparsity is reached."""
         return self.steps - self.cooldown
+
+    @property
+    def end(self) -> int:
+        """`steps`."""
+        return self.steps
 
     def decides(self, step: int) -> bool:
         """Every `interval` steps after the warm-up, at the last step before the cool-down.

@@ -7,12 +7,15 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from pins.criteria import CRITERIA
+from pins.criteria import CRITERIA, find_criterion
+from pins.criterion import Criterion
+from pins.curvature import CURVATURES
 from pins.errors import ScheduleError, SettingError
 from pins.huggingface import DEMO_MODEL
 from pins.schedules import SCHEDULES, OneShotSchedule, Schedule, find_schedule, paper_phases
 from pins.scope import Scope
 from pins.smoothing import SMOOTHINGS
+from pins.trust_region_criterion import TrustRegion
 
 if TYPE_CHECKING:
     from pins.tasks.task import Recipe  # the command line reads settings without loading tasks
@@ -27,9 +30,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "criterion": (*CRITERIA, AUTHORS),
     "schedule": tuple(SCHEDULES),
     "smoothing": tuple(SMOOTHINGS),
+    "curvature": tuple(CURVATURES),
     "scope": SCOPES,
     "optimizer": OPTIMIZERS,
 }
+DERIVED = ("smoothing", "curvature")  # from the criterion and the optimiser, where not chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +56,13 @@ class Settings:
         criterion: what ranks the weights; authors is the released code as a whole, defects and all.
         without_quirks: quirks that the criterion authors leaves out, by their names in
             `pins.authors.Quirks`.
-        smoothing: how scores are averaged from step to step; authors has its own way.
+        smoothing: how scores are averaged from step to step; authors has its own way; default:
+            uncertainty, and none for trust-region, which reads averages.
+        curvature: what tells how curved the loss is; default: adam, fisher with another optimizer.
+        radius: share of the loss that trust-region may promise to take off, shared out over the
+            steps to come; default: 0.5.
+        measure: measure what each decision does to the loss of its step's rows; trust-region
+            always does.
         schedule: how sparsity grows.
         warmup: steps at full density; default: 200/3120 of the run.
         cooldown: steps at the final sparsity; default: six times 200/3120 of the run.
@@ -91,7 +102,10 @@ class Settings:
     sparsity: float = 0.8
     criterion: str = "abs-pins"
     without_quirks: tuple[str, ...] = ()
-    smoothing: str = "uncertainty"
+    smoothing: str | None = None
+    curvature: str | None = None
+    radius: float | None = None
+    measure: bool = True
     schedule: str = "cubic"
     warmup: int | None = None
     cooldown: int | None = None
@@ -122,7 +136,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
-            if (value := getattr(self, name)) not in choices:
+            value = getattr(self, name)
+            if value not in choices and not (value is None and name in DERIVED):
                 raise SettingError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
         for name in (*POSITIVE, *NOT_NEGATIVE):
             least = 1 if name in POSITIVE else 0
@@ -131,7 +146,7 @@ class Settings:
                 raise SettingError(f"{name} is {value}: it is at least {least}")
         if self.seed > LARGEST_SEED:
             raise SettingError(f"seed is {self.seed}: it is at most {LARGEST_SEED}")
-        for name in ("learning_rate", "temperature"):
+        for name in ("learning_rate", "temperature", "radius"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise SettingError(f"{name} is {value}: it is a number greater than 0")
@@ -150,6 +165,11 @@ class Settings:
         if self.criterion == AUTHORS and (self.scope != "global" or self.minimum_kept):
             raise SettingError(
                 "criterion 'authors' ranks all weights together: leave scope and minimum_kept out"
+            )
+        if self.radius is not None and self.criterion != TrustRegion.name:
+            raise SettingError(
+                f"radius is {self.radius}, and the criterion {self.criterion!r}: only trust-region "
+                "has one, leave it out"
             )
         self.pruning_scope()
 
@@ -173,6 +193,19 @@ class Settings:
             evaluate_every=every,
             checkpoint_every=self.checkpoint_every or every,
         )
+
+    def pruning_criterion(self) -> Criterion:
+        """The criterion, where it is none of a whole method."""
+        criterion = find_criterion(self.criterion)
+        if self.radius is not None and isinstance(criterion, TrustRegion):
+            return replace(criterion, radius=self.radius)
+        return criterion
+
+    def pruning_smoothing(self) -> str:
+        """What was asked for, or the default of the criterion."""
+        if self.smoothing is not None:
+            return self.smoothing
+        return "none" if self.criterion == TrustRegion.name else "uncertainty"
 
     def pruning_scope(self) -> Scope:
         """The scope of each decision."""

@@ -12,7 +12,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from pins import trainer_state
-from pins.criteria import Criterion, find_criterion
+from pins.criteria import find_criterion
+from pins.criterion import Criterion
 from pins.errors import CheckpointError, PinsError, ScheduleError, SettingError
 from pins.masks import count
 from pins.parameters import prunable_parameters

@@ -15,10 +15,10 @@ import numpy as np
 import pulp
 
 from pins.errors import ProgramError
-from solvers.exact import FloatArray, scaled
 from solvers.incumbent import settled
 from solvers.program import BinaryProgram, Sense
 from solvers.result import Report, Result, Status
+from solvers.scaling import Scaled
 from solvers.solver import Solver, check_time_limit
 
 STATUSES: Mapping[tuple[int, int], Status] = MappingProxyType(
@@ -63,7 +63,7 @@ class Cbc(Solver):
     processes can solve at once.
 
     Attributes:
-        scale: multiply the objective by a power of two first, to 2⁹ ≤ max|c| < 2¹⁰. Without it,
+        scale: multiply objective and rows by powers of two first (`solvers.scaling`). Without it,
             scores near the tolerances give wrong masks called optimal: kept as a negative control.
         threads: passed to CBC; None for its default of one.
     """
@@ -82,8 +82,8 @@ class Cbc(Solver):
         if self.threads is not None and self.threads < 1:
             raise ProgramError(f"Cbc: threads={self.threads} came; pass at least 1, or None")
         start = time.perf_counter()
-        c, exponent = scaled(program.objective) if self.scale else (program.objective, 0)
-        problem, variables = _problem(program, c)
+        image, exponent, _ = Scaled.of(program) if self.scale else Scaled.not_at_all(program)
+        problem, variables = _problem(image)
         with tempfile.TemporaryDirectory(prefix="cbc-") as folder:
             first, second = PREPROCESSING
             failure, text = self._run(problem, Path(folder), first, time_limit)
@@ -148,12 +148,13 @@ class Cbc(Solver):
         )
 
 
-def _problem(program: BinaryProgram, c: FloatArray) -> tuple[Any, list[Any]]:
-    """PuLP's model of the program with objective c, and its variables in our order."""
+def _problem(program: BinaryProgram) -> tuple[Any, list[Any]]:
+    """PuLP's model of the program, and its variables in our order."""
     problem = pulp.LpProblem("program", pulp.LpMinimize)
     variables = [problem.add_variable(f"x{i}", 0, 1, pulp.LpInteger) for i in range(program.size)]
     # Every variable stands in the objective, zeros too, so that none is missing from the model.
-    problem.setObjective(pulp.LpAffineExpression(zip(variables, c.tolist(), strict=True)))
+    costs = zip(variables, program.objective.tolist(), strict=True)
+    problem.setObjective(pulp.LpAffineExpression(costs))
     senses = {Sense.LESS_OR_EQUAL: pulp.LpConstraintLE, Sense.EQUAL: pulp.LpConstraintEQ}
     matrix = program.matrix
     for row, sense in enumerate(program.senses):

@@ -6,6 +6,7 @@ evaluated exactly. Everything that is compared in this project is compared throu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -17,6 +18,7 @@ from pins.errors import ProgramError
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+Exponents = npt.NDArray[np.int64]
 
 MANTISSA_BITS = 53
 """Digits of a float64: |M| < 2⁵³."""
@@ -26,6 +28,9 @@ LOW_BITS = 27
 
 SMALLEST_EXPONENT = -1074
 """2⁻¹⁰⁷⁴ is the smallest positive float64: no float64 has a bit below it."""
+
+LARGEST_EXPONENT = 1024
+"""Every float64 is below 2¹⁰²⁴."""
 
 CHUNK = 1 << 20
 """Entries summed at a time: 2²⁰·2²⁷ < 2⁵³, so a float64 holds each partial sum exactly."""
@@ -147,3 +152,28 @@ def scaled(c: FloatArray) -> tuple[FloatArray, int]:
     """(c·2^e, e) with e = `power_of_two_exponent(c)`; ldexp(c·2^e, −e) == c bit for bit."""
     exponent = power_of_two_exponent(c)
     return np.ldexp(c, exponent), exponent
+
+
+def row_exponents(
+    starts: npt.NDArray[np.integer[Any]], entries: FloatArray, rhs: FloatArray
+) -> Exponents:
+    """e by row: with 2⁹ ≤ max|aⱼ|·2^e < 2¹⁰ where a row is scaled, else 0.
+
+    Solvers measure a row by absolute tolerances, and drop small entries: a budget of costs near
+    1e-13 they would not see. Such rows are scaled up, which loses no digit. Left as they are: rows
+    of integers, counts above all, on which solvers are exact; rows of larger numbers; rows of
+    zeros; and a row whose right side would overflow.
+
+    Args:
+        starts: (r + 1,), where each row's entries start, as `indptr` of a CSR matrix.
+        entries: the rows' entries, one row after the other.
+        rhs: (r,), the right sides.
+    """
+    exponents = np.zeros(rhs.size, dtype=np.int64)
+    for row, bound in enumerate(rhs.tolist()):
+        coefficients = entries[starts[row] : starts[row + 1]]
+        if not np.array_equal(coefficients, np.rint(coefficients)):
+            exponent = max(power_of_two_exponent(coefficients), 0)
+            if math.frexp(bound)[1] + exponent <= LARGEST_EXPONENT:
+                exponents[row] = exponent
+    return exponents

@@ -12,10 +12,10 @@ import numpy as np
 import scipy
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from solvers.exact import FloatArray, scaled
 from solvers.incumbent import settled
 from solvers.program import BinaryProgram, Sense
 from solvers.result import Report, Result, Status
+from solvers.scaling import Scaled
 from solvers.solver import Solver, check_time_limit
 
 STATUSES: Mapping[int, Status] = MappingProxyType(
@@ -55,7 +55,7 @@ class Highs(Solver):
     judged by its exact objective under the original c.
 
     Attributes:
-        scale: multiply the objective by a power of two first, to 2⁹ ≤ max|c| < 2¹⁰. Without it,
+        scale: multiply objective and rows by powers of two first (`solvers.scaling`). Without it,
             scores near the tolerances give wrong masks called optimal: kept as a negative control.
     """
 
@@ -71,12 +71,12 @@ class Highs(Solver):
         check_time_limit(time_limit)
         start = time.perf_counter()
         limit = np.inf if time_limit is None else float(time_limit)
-        c, exponent = scaled(program.objective) if self.scale else (program.objective, 0)
-        outcome = _outcome(program, c, time_limit=limit, presolve=True)
+        image, exponent, _ = Scaled.of(program) if self.scale else Scaled.not_at_all(program)
+        outcome = _outcome(image, time_limit=limit, presolve=True)
         message = outcome.message
         left = limit - (time.perf_counter() - start)
         if outcome.status == SOLVE_ERROR and left > 0:
-            outcome = _outcome(program, c, time_limit=left, presolve=False)
+            outcome = _outcome(image, time_limit=left, presolve=False)
             message = f"{message}; without presolve: {outcome.message}"
         status, solution, distance = settled(
             program, status_of(outcome.status, outcome.message), outcome.x
@@ -94,12 +94,12 @@ class Highs(Solver):
         return Result(status, solution, report)
 
 
-def _outcome(program: BinaryProgram, c: FloatArray, *, time_limit: float, presolve: bool) -> Any:
-    """scipy's answer to the program with objective c."""
+def _outcome(program: BinaryProgram, *, time_limit: float, presolve: bool) -> Any:
+    """scipy's answer to the program."""
     equal = np.array([sense is Sense.EQUAL for sense in program.senses], dtype=np.bool_)
     rows = LinearConstraint(program.matrix, np.where(equal, program.rhs, -np.inf), program.rhs)
     return milp(
-        c,
+        program.objective,
         integrality=np.ones(program.size, dtype=np.int64),
         bounds=Bounds(0, 1),
         constraints=[rows] if program.senses else [],

@@ -12,10 +12,11 @@ import scipy
 from scipy.optimize import linprog
 
 from pins.errors import CardinalityError, ProgramError
-from solvers.exact import FloatArray, exact_sum, scaled
+from solvers.exact import FloatArray, exact_sum
 from solvers.highs import status_of
 from solvers.program import BinaryProgram, Sense
 from solvers.result import Report, Status
+from solvers.scaling import Scaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +51,10 @@ class Relaxation:
     | row (A x)ⱼ = bⱼ      | free                          | free                                |
     | row 1·x = k          | in [−s₍ₖ₎, −s₍ₖ₊₁₎]           | in [s₍ₖ₊₁₎, s₍ₖ₎], the threshold     |
 
-    The objective is multiplied by 2^e before and the multipliers by 2^(−e) after, which changes no
-    digit (short of overflow and underflow). The simplex itself works to about 1e-7 of the scaled
-    unit, so λ may miss its interval by that much; `dual_value` makes an exact bound of any λ.
+    The program is scaled by powers of two (`solvers.scaling`), and the multiplier of row j brought
+    back by 2^(eⱼ − e), which changes no digit (short of overflow and underflow). The simplex itself
+    works to about 1e-7 of the scaled unit, so λ may miss its interval by that much; `dual_value`
+    makes an exact bound of any λ.
     """
 
     name: ClassVar[str] = "relaxation"
@@ -60,17 +62,17 @@ class Relaxation:
     def solve(self, program: BinaryProgram) -> RelaxedResult:
         """The relaxed optimum and the rows' prices."""
         start = time.perf_counter()
-        c, exponent = scaled(program.objective)
+        image, exponent, row_exponents = Scaled.of(program)
         equal = np.array([sense is Sense.EQUAL for sense in program.senses], dtype=np.bool_)
         has_less, has_equal = bool((~equal).any()), bool(equal.any())
         # Sparse matrices are documented for this method; the published types know dense ones only.
-        rows: Any = program.matrix
+        rows: Any = image.matrix
         outcome = linprog(
-            c,
+            image.objective,
             A_ub=rows[~equal] if has_less else None,
-            b_ub=program.rhs[~equal] if has_less else None,
+            b_ub=image.rhs[~equal] if has_less else None,
             A_eq=rows[equal] if has_equal else None,
-            b_eq=program.rhs[equal] if has_equal else None,
+            b_eq=image.rhs[equal] if has_equal else None,
             bounds=(0, 1),
             method="highs",
         )
@@ -91,7 +93,8 @@ class Relaxation:
             multipliers[~equal] = -outcome.ineqlin.marginals
         if has_equal:
             multipliers[equal] = -outcome.eqlin.marginals
-        return RelaxedResult(status, outcome.x, claim, np.ldexp(multipliers, -exponent), report)
+        multipliers = np.ldexp(multipliers, row_exponents - exponent)
+        return RelaxedResult(status, outcome.x, claim, multipliers, report)
 
 
 def dual_value(scores: FloatArray, keep: int, multiplier: float) -> Fraction:

@@ -5,39 +5,35 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-import pins
 from pins import masks as masks_module
-from pins.constraints import Cardinality, Constraint, PerTensor, cardinality
+from pins.constraints import Cardinality, Constraint
 from pins.errors import CertificateError
-from pins.files import load_tensors, save_tensors, sha256, write_json
-from pins.masks import count, count_each
-from pins.optimality import (
-    ConstrainedOptimality,
-    Optimality,
-    constrained_optimality,
-    optimality,
-    require_same_tensors,
-)
+from pins.files import load_tensors, save_tensors
+from pins.optimality import ConstrainedOptimality, Optimality, constrained_optimality, optimality
 from pins.scope import Scope
 from pins.selection import decide, select
 from verification.regret import Violation, regret
+from verification.statements import (
+    constraint_of,
+    load_masks,
+    mask_beside,
+    require_own,
+    stated_constraint,
+    stated_counts,
+    stated_file,
+    stated_fraction,
+    stated_scope,
+    write_document,
+)
 
-FORMAT = "pins-certificate"
 VERSION = 1
 CONSTRAINED_VERSION = 2  # has the minimums of tensors in its claim
-DTYPES = {
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float32: "F32",
-    torch.float64: "F64",
-}
 
 
 def certify(
@@ -78,11 +74,7 @@ def certify(
     proof: Optimality | ConstrainedOptimality = optimality(importance, masks)
     keep = proof.keep
     constraint = Cardinality(keep) if constraint is None else constraint
-    if constraint.keep != keep:
-        raise CertificateError(
-            f"the mask keeps {keep} of {proof.total} weights, its constraint asks for "
-            f"{constraint.keep}: certify it under its own"
-        )
+    require_own(constraint, masks)
     plain = isinstance(constraint, Cardinality)
     best = select(importance, keep) if plain else decide(importance, constraint).masks
     if not plain:
@@ -96,13 +88,10 @@ def certify(
         "statement": "optimal" if proof.holds else "regret",
         "total": proof.total,
         "keep": keep,
-        "scope": [
-            {"name": name, "shape": list(scores.shape), "dtype": DTYPES[scores.dtype]}
-            for name, scores in importance.items()
-        ],
+        "scope": stated_scope(importance),
         "criterion": criterion,
     }
-    counts = [each.kept for each in count_each({n: masks[n] for n in importance}).values()]
+    counts = stated_counts(masks, importance)
     evidence: dict[str, Any]
     if proof.holds:
         by_index = all(torch.equal(mask, masks[name]) for name, mask in best.items())
@@ -111,28 +100,18 @@ def certify(
     else:
         shortfall = regret(importance, masks)
         evidence = {"lambda": shortfall.multiplier.hex(), "counts": counts}
-        claim["regret"] = {
-            "numerator": str(shortfall.exact.numerator),
-            "denominator": str(shortfall.exact.denominator),
-        }
+        claim["regret"] = stated_fraction(shortfall.exact)
         evidence["violation"] = {
             "kept": _violation(shortfall.kept),
             "pruned": _violation(shortfall.pruned),
         }
     if isinstance(proof, ConstrainedOptimality):
-        claim["constraint"] = _stated(constraint, importance)
+        claim["constraint"] = stated_constraint(constraint, importance)
         evidence["thresholds"] = [each.hex() for each in proof.thresholds.values()]
-    evidence["scores"] = _file(scores_file, certificate)
-    evidence["mask"] = _file(mask_file, certificate)
-    document = {
-        "format": FORMAT,
-        "version": VERSION if plain else CONSTRAINED_VERSION,
-        "claim": claim,
-        "evidence": evidence,
-        "provenance": {"made_by": f"pins {pins.__version__}", **(provenance or {})},
-    }
-    write_json(document, certificate)
-    return document
+    evidence["scores"] = stated_file(scores_file, certificate)
+    evidence["mask"] = stated_file(mask_file, certificate)
+    version = VERSION if plain else CONSTRAINED_VERSION
+    return write_document(version, claim, evidence, provenance, certificate)
 
 
 def certify_files(
@@ -161,27 +140,10 @@ def certify_files(
         CertificateError: the mask keeps another number, or something would be overwritten.
         FileError, ImportanceError, CardinalityError, MaskError: as the parts raise them.
     """
-    if certificate.is_dir() or not certificate.name:
-        raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
-    mask_file = mask or certificate.with_name(f"{certificate.stem}.mask.safetensors")
-    for file in (certificate, *([] if mask else [mask_file])):
-        if file.exists():
-            raise CertificateError(f"{file} exists: remove it, or write to another file")
-    for file in (scores, mask_file):
-        _name_beside(file, certificate)
+    mask_file = mask_beside(certificate, mask, scores)
     importance, _ = load_tensors(scores)
-    masks = None if mask is None else masks_module.load(mask)
-    if masks is not None:
-        require_same_tensors(importance, masks)
-        kept, said = count(masks), keep.keep if isinstance(keep, Constraint) else keep
-        if kept.kept != said:
-            raise CertificateError(
-                f"{mask} keeps {kept.kept} of {kept.total}, --keep says {said}: no certificate "
-                "can be made of a mask with another number of ones"
-            )
-    constraint = (
-        keep if isinstance(keep, Constraint) else _constraint(keep, scope, importance, masks)
-    )
+    masks = None if mask is None else load_masks(mask, importance, keep)
+    constraint = constraint_of(keep, scope, importance, masks)
     if masks is None:
         masks = decide(importance, constraint).masks
         masks_module.save(masks, mask_file)
@@ -196,34 +158,9 @@ def certify_files(
     )
 
 
-def _constraint(
-    keep: int,
-    scope: Scope | None,
-    importance: Mapping[str, Tensor],
-    masks: Mapping[str, Tensor] | None,
-) -> Constraint:
-    """What a number of ones and a scope mean for these tensors."""
-    sizes = {name: scores.numel() for name, scores in importance.items()}
-    total = sum(sizes.values())
-    keep = cardinality(keep, total)
-    if scope is None or total == 0:
-        return Cardinality(keep)
-    if scope.by_tensor and masks is not None:
-        return PerTensor({name: each.kept for name, each in count_each(masks).items()})
-    return scope.constraint(1 - Fraction(keep, total), sizes)
-
-
 def save_scores(importance: Mapping[str, Tensor], path: Path) -> None:
     """Write scores to a safetensors file that remembers their flat order."""
     save_tensors(importance, path, {"format": "pins-scores", "version": "1"})
-
-
-def _stated(constraint: Constraint, importance: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The constraint as the format states it, one number for each tensor in flat order."""
-    numbers = [constraint.minimums.get(name, 0) for name in importance]
-    if isinstance(constraint, PerTensor):
-        return {"kind": "per-tensor", "keep": numbers}
-    return {"kind": "minimum-per-tensor", "minimum": numbers}
 
 
 def _ends(proof: Optimality | ConstrainedOptimality) -> dict[str, str | None]:
@@ -246,43 +183,34 @@ def _violation(violation: Violation | None) -> dict[str, Any]:
     }
 
 
-def _file(file: Path, certificate: Path) -> dict[str, str]:
-    """Name relative to the certificate's folder, and digest."""
-    return {"file": _name_beside(file, certificate), "sha256": sha256(file)}
-
-
-def _name_beside(file: Path, certificate: Path) -> str:
-    """The name of a file relative to the certificate's folder, as the format allows it."""
-    try:
-        # a link is a file of the folder it stands in, so only the folders are resolved
-        inside = (file.parent.resolve() / file.name).relative_to(certificate.parent.resolve())
-    except ValueError:
-        raise CertificateError(
-            f"{file} is not beside or below {certificate}: a certificate names its files relative "
-            "to its own folder; write it there"
-        ) from None
-    name = inside.as_posix()
-    if ":" in name or "\\" in name:
-        raise CertificateError(
-            f"{name} has a colon or a backslash, which mean different things on different "
-            "systems: rename it"
-        )
-    return name
-
-
 def summary(document: Mapping[str, Any]) -> str:
     """The claim of a certificate as a sentence."""
     claim = document["claim"]
     what = f"keeps {claim['keep']:,} of {claim['total']:,} weights and "
+    if claim["statement"] == "region":
+        return what + _near(document)
     if claim["statement"] == "optimal":
         among = _among(document) if "constraint" in claim else ""
         if claim["unique"]:
             return what + "is the only optimum" + among
         by_index = claim["tie_rule"] == "lower-index"
         return f"{what}is optimal{among}, {'ties by index' if by_index else 'with other ties'}"
-    exact = claim["regret"]
-    about = Decimal(exact["numerator"]) / Decimal(exact["denominator"])
-    return what + f"falls short of the optimum by about {about:.6g}"
+    return what + f"falls short of the optimum by about {_about(claim['regret']):.6g}"
+
+
+def _near(document: Mapping[str, Any]) -> str:
+    """How near to the optimum of a trust region the mask is."""
+    claim = document["claim"]
+    constraint = claim["constraint"]
+    rows = constraint["kind"] == "per-tensor" or any(constraint["minimum"])
+    radius, gap = _about(claim["radius"]), _about(claim["gap"])
+    near = f"is within about {gap:.6g} of the optimum" if gap else "is optimal"
+    within = f" at a cost of at most about {radius:.6g}"
+    return near + within + (_among(document) if rows else "")
+
+
+def _about(exact: Mapping[str, str]) -> Decimal:
+    return Decimal(exact["numerator"]) / Decimal(exact["denominator"])
 
 
 def _among(document: Mapping[str, Any]) -> str:

@@ -14,6 +14,11 @@ tensor in place of λ, less than λ only where the tensor keeps exactly l_t:
 
     s·m′  ≤  kλ − Σ_t (λ − λ_t)·l_t + Σ max(0, sᵢ − λ_t)
 
+Where they must also cost no more than c·(1−m′) ≤ ρ, one multiplier μ > 0 puts the cost into the
+score, r = c + μs. With V for the difference of the two sides in r,
+
+    s·m′  ≤  s·m + (V + ρ − c·(1−m)) / μ
+
 The file stands alone: Python's standard library, and nothing of the project that it checks. The
 format and every check are written down in CERTIFICATE.md, in the order made here.
 
@@ -30,14 +35,15 @@ import re
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from io import BufferedReader
 from itertools import compress, count, islice
-from math import fsum, gcd, isfinite, prod
-from operator import gt, lt
+from math import fsum, gcd, inf, isfinite, prod
+from operator import add, gt, lt
 from pathlib import Path
 from struct import unpack
 from typing import Any, NamedTuple
@@ -98,25 +104,28 @@ def _one_line(text: str) -> str:
 def _prove(path: Path) -> str:
     """What has been proved, in words; raises if the claim is refuted or cannot be read."""
     claim, evidence = _read_certificate(path)
-    names = [evidence[role]["file"] for role in ("scores", "mask")]
-    with (
-        _open(path.parent / names[0], names[0]) as first,
-        _open(path.parent / names[1], names[1]) as second,
-    ):
-        scores, mask = _TensorFile(names[0], first), _TensorFile(names[1], second)
+    names = {role: evidence[role]["file"] for role in _ROLES if role in evidence}
+    with ExitStack() as stack:
+        streams = [stack.enter_context(_open(path.parent / name, name)) for name in names.values()]
+        files = dict(zip(names, map(_TensorFile, names.values(), streams), strict=True))
+        mask = files["mask"]
         shapes = _mask_shapes(mask)
-        for file, role in ((scores, "scores"), (mask, "mask")):
+        for role, file in files.items():
             if (found := file.sha256()) != (said := evidence[role]["sha256"]):
                 raise _RefutedError(f"{file.name}: sha256 is {found}, the certificate says {said}")
-        _check_scope(claim, scores, mask.name, shapes)
-        prove = _prove_optimal if claim["statement"] == "optimal" else _prove_regret
-        if "constraint" in claim:
+        floats = [file for file in files.values() if file is not mask]
+        _check_scope(claim, floats, mask.name, shapes)
+        prove = {"optimal": _prove_optimal, "regret": _prove_regret, "region": _prove_region}[
+            claim["statement"]
+        ]
+        if prove is _prove_optimal and "constraint" in claim:
             prove = _prove_constrained
-        conclusion = prove(claim, evidence, lambda: _stream(claim["scope"], scores, mask))
+        conclusion = prove(claim, evidence, lambda: _stream(claim["scope"], mask, *floats))
+    what = "scores and costs" if "cost" in files else "scores"
     made = (
-        f"that the scores are {claim['criterion']!r}"
+        f"that the {what} are {claim['criterion']!r}"
         if claim["criterion"]
-        else "how the scores were made"
+        else f"how the {what} were made"
     )
     tensors = len(claim["scope"])
     return (
@@ -126,22 +135,28 @@ def _prove(path: Path) -> str:
 
 
 def _check_scope(
-    claim: dict[str, Any], scores: _TensorFile, mask: str, shapes: dict[str, tuple[int, ...]]
+    claim: dict[str, Any],
+    floats: list[_TensorFile],
+    mask: str,
+    shapes: dict[str, tuple[int, ...]],
 ) -> None:
     """The files hold exactly the tensors of the scope, in these shapes and dtypes."""
+    held = [(f.name, {key: stored["shape"] for key, stored in f.tensors.items()}) for f in floats]
+    held.append((mask, shapes))
     for name, shape, dtype in (tensor.values() for tensor in claim["scope"]):
-        for file, found in ((scores.name, scores.tensors), (mask, shapes)):
+        for file, found in held:
             if name not in found:
                 raise _RefutedError(f"{file} has no tensor {name}, the scope has")
-        for file, have in ((scores.name, scores.tensors[name]["shape"]), (mask, shapes[name])):
-            if have != shape:
+        for file, found in held:
+            if (have := found[name]) != shape:
                 raise _RefutedError(f"{name} has the shape {have} in {file}, {shape} in the scope")
-        if (have := scores.tensors[name]["dtype"]) != dtype:
-            raise _RefutedError(
-                f"{name} has the dtype {have} in {scores.name}, {dtype} in the scope"
-            )
+        for numbers in floats:
+            if (have := numbers.tensors[name]["dtype"]) != dtype:
+                raise _RefutedError(
+                    f"{name} has the dtype {have} in {numbers.name}, {dtype} in the scope"
+                )
     inside = {tensor["name"] for tensor in claim["scope"]}
-    for file, found in ((scores.name, scores.tensors), (mask, shapes)):
+    for file, found in held:
         for name in sorted(found.keys() - inside):
             raise _RefutedError(f"{file} holds {name}, which is outside the scope")
     size = sum(prod(tensor["shape"]) for tensor in claim["scope"])
@@ -191,13 +206,12 @@ def _prove_constrained(claim: dict[str, Any], evidence: dict[str, Any], weights:
         lowest[block.position].see(block, block.kept)
         highest[block.position].see(block, block.pruned)
     _check_counts(claim, evidence, counts)
-    loose = _check_constraint(claim, counts)
+    spare = _check_constraint(claim, counts)
+    _check_thresholds(claim, evidence)
 
-    for tensor, threshold, may_lose in zip(scope, thresholds, loose, strict=True):
-        its = f"the threshold of {tensor['name']} is {threshold}"
-        if threshold > lam:
-            raise _RefutedError(f"{its}, above λ = {lam}")
+    for tensor, threshold, may_lose in zip(scope, thresholds, spare, strict=True):
         if threshold < lam and may_lose:
+            its = f"the threshold of {tensor['name']} is {threshold}"
             raise _RefutedError(f"{its}, below λ = {lam}, and it keeps more than its minimum")
     kept, pruned = ([extreme.weight for extreme in side] for side in (lowest, highest))
     for low, high, threshold in zip(kept, pruned, thresholds, strict=True):
@@ -206,26 +220,40 @@ def _prove_constrained(claim: dict[str, Any], evidence: dict[str, Any], weights:
     _check_ends(evidence, _most(min, kept), top)
 
     own = [_tie(low, high) for low, high in zip(kept, pruned, strict=True)]
-    across = _tie(_most(min, compress(kept, loose)), top)
+    across = _tie(_most(min, compress(kept, spare)), top)
     tied = next((score for score in (across, *own) if score is not None), None)
     _check_unique(claim, tied)
     by_index = claim["tie_rule"] == "lower-index"
     if tied is not None and by_index:
-        _check_lower_index(weights, own, across, loose)
-    if claim["constraint"]["kind"] == "per-tensor":
-        of, at = "that keeps as many of each tensor", "a threshold for each tensor"
-    else:
-        lower = sum(threshold < lam for threshold in thresholds)
-        least = f"the claimed minimum of each tensor ({_minimums(claim)})"
-        of = f"with as many that keeps at least {least}"
-        at = f"λ = {lam}, a lower threshold in {lower} tensor{'s' * (lower != 1)}"
+        _check_lower_index(weights, own, across, spare)
+    of, at = _rivals(claim, evidence)
     return f"no mask {of} has a larger score sum ({at}, {_ties(tied, by_index)})"
 
 
-def _check_constraint(claim: dict[str, Any], counts: list[int]) -> list[bool]:
-    """Each tensor keeps its number, or at least its minimum; whether it keeps more than that."""
+def _rivals(claim: dict[str, Any], evidence: dict[str, Any]) -> tuple[str, str]:
+    """In words: the masks that are allowed, and the thresholds that none of them passes."""
+    if claim["constraint"]["kind"] == "per-tensor":
+        return "that keeps as many of each tensor", "a threshold for each tensor"
+    lam = evidence["lambda"]
+    lower = sum(threshold < lam for threshold in evidence["thresholds"])
+    least = f"the claimed minimum of each tensor ({_minimums(claim)})"
+    where = f"a lower threshold in {lower} tensor{'s' * (lower != 1)}"
+    return f"with as many that keeps at least {least}", f"λ = {lam}, {where}"
+
+
+def _check_thresholds(claim: dict[str, Any], evidence: dict[str, Any]) -> None:
+    """λ_t ≤ λ."""
+    lam = evidence["lambda"]
+    for tensor, threshold in zip(claim["scope"], evidence["thresholds"], strict=True):
+        if threshold > lam:
+            its = f"the threshold of {tensor['name']} is {threshold}"
+            raise _RefutedError(f"{its}, above λ = {lam}")
+
+
+def _check_constraint(claim: dict[str, Any], counts: list[int]) -> list[int]:
+    """Each tensor keeps its number, or at least its minimum; how many more than that it keeps."""
     exact = claim["constraint"]["kind"] == "per-tensor"
-    loose = []
+    spare = []
     for tensor, found, number in zip(
         claim["scope"], counts, claim["constraint"]["numbers"], strict=True
     ):
@@ -234,8 +262,8 @@ def _check_constraint(claim: dict[str, Any], counts: list[int]) -> list[bool]:
             raise _RefutedError(
                 f"kept {found} in {tensor['name']}, the constraint asks for {asked}"
             )
-        loose.append(found > number)
-    return loose
+        spare.append(found - number)
+    return spare
 
 
 def _check_sides(kept: Weight | None, pruned: Weight | None, lam: float, called: str) -> None:
@@ -265,7 +293,7 @@ def _check_unique(claim: dict[str, Any], tied: float | None) -> None:
 
 
 def _check_lower_index(
-    weights: _Weights, own: list[float | None], across: float | None, loose: list[bool]
+    weights: _Weights, own: list[float | None], across: float | None, spare: list[int]
 ) -> None:
     """Of equal scores that could be exchanged, within a tensor or across, the first are kept."""
     ties = [None if score is None else _Ties(score) for score in own]
@@ -274,7 +302,7 @@ def _check_lower_index(
         if within := ties[block.position]:
             within.see(block)
         if ties_across:
-            ties_across.see(block, may_lose=loose[block.position])
+            ties_across.see(block, may_lose=spare[block.position] > 0)
 
 
 @dataclass
@@ -356,8 +384,108 @@ def _prove_regret(claim: dict[str, Any], evidence: dict[str, Any], weights: _Wei
                 f"the {rank} {side} score is {weight and weight.score} at {weight}, "
                 f"the certificate says {stated.score} at {stated}"
             )
-    value = _show(regret).replace("a long", "the claimed")
-    return f"falls short of the optimum by exactly {value}, λ = {lam}"
+    return f"falls short of the optimum by exactly {_claimed(regret)}, λ = {lam}"
+
+
+def _prove_region(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
+    """s·m′ − s·m ≤ (V + ρ − c·(1−m)) / μ for every mask m′ that is allowed and costs at most ρ."""
+    mu, lam, thresholds = (evidence[key] for key in ("multiplier", "lambda", "thresholds"))
+    counts, cost, violation = [0] * len(claim["scope"]), Fraction(0), Fraction(0)
+    for block in weights():
+        counts[block.position] += block.kept.count(1)
+        cost += _exact_sum(list(compress(block.costs, block.pruned)))
+        violation += _misplaced(block, mu, thresholds[block.position])
+    _check_counts(claim, evidence, counts)
+    spare = _check_constraint(claim, counts)
+    _check_thresholds(claim, evidence)
+    for threshold, number in zip(thresholds, spare, strict=True):
+        violation += (Fraction(lam) - Fraction(threshold)) * number
+
+    radius, said = claim["radius"], claim["gap"]
+    if cost > radius:
+        raise _RefutedError(
+            f"the mask removes a cost of {_show(cost)}, the radius is {_show(radius)}: it exceeds "
+            f"it by {_show(cost - radius)}"
+        )
+    gap = (violation + radius - cost) / Fraction(mu)
+    if gap != said:
+        raise _RefutedError(
+            f"the gap is {_show(gap)}, the claim says {_show(said)}: they differ by "
+            f"{_show(abs(gap - said))}"
+        )
+    of, at = _rivals(claim, evidence)
+    if set(claim["constraint"]["numbers"]) <= {0} and set(thresholds) <= {lam}:
+        of, at = "with as many", f"λ = {lam}"
+    removed, most = _show(cost), f"at most {_claimed(radius)}"
+    if radius == cost:
+        removed, most = _claimed(cost), "no more"
+    rivals = f"{of} {'and' if 'that' in of else 'that'} removes {most}"
+    better = f"score sum larger by more than {_claimed(gap)}" if gap else "larger score sum"
+    return f"removes a cost of {removed}, and no mask {rivals} has a {better} (μ = {mu}, {at})"
+
+
+def _misplaced(block: _Block, mu: float, lam: float) -> Fraction:
+    """Σ{rᵢ − λ : pruned, rᵢ > λ} + Σ{λ − rᵢ : kept, rᵢ < λ} for r = c + μs, with no rounding.
+
+    On which side of λ a weight lies, float64 decides where it can: by the bound for the largest
+    terms of the block, else by that for its own, else in rational arithmetic.
+    """
+    products = [mu * score for score in block.scores]
+    near = list(map(add, block.costs, products))
+    error = _rounding(max(block.costs), max(map(abs, products)))
+    low, high = lam - error, lam + error
+    highest = max(compress(near, block.pruned), default=-inf)
+    lowest = min(compress(near, block.kept), default=inf)
+    if highest < low and high < lowest:
+        return Fraction(0)
+
+    pairs = list(zip(block.costs, block.scores, strict=True))
+    # a set, because equal pairs may be many: zeros, where a model is pruned already
+    unsure = {pair for pair, value in zip(pairs, near, strict=True) if low <= value <= high}
+    side = {pair: _side(pair, mu, lam) for pair in unsure}
+    missed = [
+        pair
+        for pair, value in compress(zip(pairs, near, strict=True), block.pruned)
+        if value > high or (value >= low and side[pair] > 0)
+    ]
+    excess = [
+        pair
+        for pair, value in compress(zip(pairs, near, strict=True), block.kept)
+        if value < low or (value <= high and side[pair] < 0)
+    ]
+    total = (len(excess) - len(missed)) * Fraction(lam)
+    for sign, wrong in ((1, missed), (-1, excess)):  # r is linear, so that its sum is exact too
+        total += _exact_sum([sign * c for c, _ in wrong])
+        total += Fraction(mu) * _exact_sum([sign * s for _, s in wrong])
+    return total
+
+
+def _side(pair: tuple[float, float], mu: float, lam: float) -> int:
+    """The sign of c + μs − λ."""
+    cost, product = pair[0], mu * pair[1]
+    error = _rounding(cost, abs(product))
+    if cost + product > lam + error:
+        return 1
+    if cost + product < lam - error:
+        return -1
+    exact = Fraction(cost) + Fraction(mu) * Fraction(pair[1])
+    return (exact > lam) - (exact < lam)
+
+
+def _rounding(cost: float, product: float) -> float:
+    """More than float64 can be wrong by in c + μs, for c and |μs| up to these.
+
+    With p for the float of μs,
+
+        |p − μs| ≤ 2⁻⁵³·|μs| + 2⁻¹⁰⁷⁵                        (the last where p is subnormal)
+        |fl(c + p) − (c + p)| ≤ 2⁻⁵³·(c + |p|)              (a sum does not underflow)
+
+    so that fl(c + p) is within 2⁻⁵²·(1 + 2⁻⁵²)·(c + |p|) + 2⁻¹⁰⁷⁴ of r = c + μs. This is four times
+    as much, which leaves room for its own rounding. Rounding keeps order, so that a float below
+    fl(λ − error) is below λ − error: there r < λ, and likewise above. Where a product or a sum
+    overflows, the error is infinite, and float64 decides nothing.
+    """
+    return 2.0**-50 * (cost + product) + 2.0**-1072
 
 
 def _exact_sum(terms: list[float]) -> Fraction:
@@ -381,8 +509,17 @@ def _exact_sum(terms: list[float]) -> Fraction:
 
 def _show(value: Fraction) -> str:
     """p/q in full if it is short, else its leading digits; Decimal, since a float may overflow."""
+    if not value:
+        return "0"
     near = f"≈ {Decimal(value.numerator) / Decimal(value.denominator):.3e}"
-    return f"{value} ({near})" if len(str(value)) <= 40 else f"a long fraction ({near})"
+    bits = max(value.numerator.bit_length(), value.denominator.bit_length())
+    short = bits < 200 and len(str(value)) <= 40  # str() refuses thousands of digits
+    return f"{value} ({near})" if short else f"a long fraction ({near})"
+
+
+def _claimed(value: Fraction) -> str:
+    """A value that the certificate states in full."""
+    return _show(value).replace("a long", "the claimed")
 
 
 # ---- The weights, streamed -----------------------------------------------------------------------
@@ -405,12 +542,16 @@ class Weight:
 
 
 class _Block(NamedTuple):
-    """Consecutive weights of one tensor; `kept` and `pruned` hold a byte, 0 or 1, for each."""
+    """Consecutive weights of one tensor; `kept` and `pruned` hold a byte, 0 or 1, for each.
+
+    `costs` is empty where the certificate names no costs.
+    """
 
     position: int  # of the tensor in the scope
     tensor: str
     start: int  # flat index of the first weight in the tensor
     scores: tuple[float, ...]
+    costs: tuple[float, ...]
     kept: bytes
     pruned: bytes
 
@@ -418,27 +559,42 @@ class _Block(NamedTuple):
 _Weights = Callable[[], Iterator[_Block]]  # each call streams all weights anew, in flat order
 
 
-def _stream(scope: Sequence[Any], scores: _TensorFile, mask: _TensorFile) -> Iterator[_Block]:
-    """All weights in flat order; every float64 in a block is the stored score exactly."""
+def _stream(
+    scope: Sequence[Any], mask: _TensorFile, scores: _TensorFile, cost: _TensorFile | None = None
+) -> Iterator[_Block]:
+    """All weights in flat order; every float64 in a block is the stored number exactly."""
     for position, tensor in enumerate(scope):
         name, dtype, total = tensor["name"], tensor["dtype"], prod(tensor["shape"])
         starts = range(0, total, _BLOCK)
         sizes = [min(_BLOCK, total - start) for start in starts]
         packed = mask.tensors[name]["dtype"] == "U8"
-        floats = scores.blocks(name, [size * _DTYPE_BYTES[dtype] for size in sizes])
+        widths = [size * _DTYPE_BYTES[dtype] for size in sizes]
+        floats = scores.blocks(name, widths)
+        more = cost.blocks(name, widths) if cost else [b""] * len(sizes)
         flags = mask.blocks(name, [-(-size // 8) if packed else size for size in sizes])
-        for start, raw, flag in zip(starts, floats, flags, strict=True):
-            values = _decode(raw, dtype)
-            # A sum over a NaN or an infinity is never finite. The converse fails for float64,
-            # where a sum may overflow, so a suspicious block is looked through.
-            if not isfinite(sum(values)):
-                for index, value in enumerate(values, start):
-                    if not isfinite(value):
-                        raise _RefutedError(f"{name}[{index}] has the score {value}")
+        for start, raw, extra, flag in zip(starts, floats, more, flags, strict=True):
+            values, costs = _decode(raw, dtype), _decode(extra, dtype)
+            for what, numbers in (("score", values), ("cost", costs)):
+                _check_finite(numbers, name, start, what)
+            if min(costs, default=0.0) < 0.0:
+                index = next(i for i, value in enumerate(costs) if value < 0.0)
+                raise _RefutedError(f"{name}[{start + index}] has the cost {costs[index]}, below 0")
             kept = _unpack(flag, len(values), f"{mask.name}: {name}") if packed else flag
             if kept.translate(None, b"\0\1"):
                 raise _UnreadableError(f"{mask.name}: {name} holds a byte that is not 0 or 1")
-            yield _Block(position, name, start, values, kept, kept.translate(_NEGATE))
+            yield _Block(position, name, start, values, costs, kept, kept.translate(_NEGATE))
+
+
+def _check_finite(values: tuple[float, ...], tensor: str, start: int, what: str) -> None:
+    """No NaN and no infinity.
+
+    A sum over one is never finite. The converse fails for float64, where a sum may overflow, so a
+    suspicious block is looked through.
+    """
+    if not isfinite(sum(values)):
+        for index, value in enumerate(values, start):
+            if not isfinite(value):
+                raise _RefutedError(f"{tensor}[{index}] has the {what} {value}")
 
 
 def _decode(raw: bytes, dtype: str) -> tuple[float, ...]:
@@ -577,14 +733,26 @@ def _float64(value: Any, where: str) -> float:
     raise _unexpected(value, where, "a float64 in hexadecimal such as '0x1.8p-3'")
 
 
-def _rational(value: Any, where: str) -> Fraction:
-    """A positive rational in lowest terms."""
-    digits = _pattern("[1-9][0-9]{0,999}", "a string of decimal digits, at least '1'")
-    parts = _record({"numerator": digits, "denominator": digits})(value, where)
-    numerator, denominator = int(parts["numerator"]), int(parts["denominator"])
-    if gcd(numerator, denominator) != 1:
-        raise _UnreadableError(f"{where} is not in lowest terms")
-    return Fraction(numerator, denominator)
+def _positive_float64(value: Any, where: str) -> float:
+    if (number := _float64(value, where)) <= 0:
+        raise _unexpected(value, where, "a float64 above 0")
+    return number
+
+
+def _rational(longest: int, *, zero: bool) -> _Reader:
+    """A rational above 0, or from 0, in lowest terms."""
+    form = f"[1-9][0-9]{{0,{longest - 1}}}"
+    positive = _pattern(form, "a string of decimal digits, at least '1'")
+    natural = _pattern(f"0|{form}", "a string of decimal digits") if zero else positive
+
+    def read(value: Any, where: str) -> Fraction:
+        parts = _record({"numerator": natural, "denominator": positive})(value, where)
+        numerator, denominator = int(parts["numerator"]), int(parts["denominator"])
+        if gcd(numerator, denominator) != 1:
+            raise _UnreadableError(f"{where} is not in lowest terms")
+        return Fraction(numerator, denominator)
+
+    return read
 
 
 _text, _object = _typed(str, "a string"), _typed(dict, "an object")
@@ -680,6 +848,7 @@ def _mask_shapes(mask: _TensorFile) -> dict[str, tuple[int, ...]]:
 
 # ---- The certificate -----------------------------------------------------------------------------
 
+_ROLES = ("scores", "cost", "mask")  # of the files
 _CERTIFICATE_BYTES = 16 * 2**20  # a few lines a tensor: far more than any model needs
 _SCORE_LETTERS = {"F16": "e", "BF16": "f", "F32": "f", "F64": "d"}  # struct's; BF16 once widened
 # A path at or below the certificate's folder on any system: no root, drive, backslash, '.' or '..'.
@@ -717,22 +886,24 @@ def _constraint(value: Any, where: str) -> dict[str, Any]:
     return {"kind": kind, "numbers": _record(readers)(value, where)[_NUMBERS[kind]]}
 
 
-_STATEMENTS = {1: ("optimal", "regret"), 2: ("optimal",)}  # by version
-_VERSION_CLAIM: dict[int, dict[str, _Reader]] = {1: {}, 2: {"constraint": _constraint}}
-_VERSION_EVIDENCE: dict[int, dict[str, _Reader]] = {
-    1: {},
-    2: {"thresholds": _sequence(_float64, longest=2**20)},
-}
+_STATEMENTS = {1: ("optimal", "regret"), 2: ("optimal",), 3: ("region",)}  # by version
+_CONSTRAINED: dict[str, _Reader] = {"constraint": _constraint}
+_THRESHOLDS: dict[str, _Reader] = {"thresholds": _sequence(_float64, longest=2**20)}
+_VERSION_CLAIM = {1: {}, 2: _CONSTRAINED, 3: _CONSTRAINED}
+_VERSION_EVIDENCE = {1: {}, 2: _THRESHOLDS, 3: _THRESHOLDS}
 _OWN_CLAIM: dict[str, dict[str, _Reader]] = {
     "optimal": {
         "tie_rule": _choice("lower-index", "none"),
         "unique": _typed(bool, "true or false"),
     },
-    "regret": {"regret": _rational},
+    "regret": {"regret": _rational(1000, zero=False)},
+    # with a radius of so many digits no gap has 2,700
+    "region": {"radius": _rational(1000, zero=True), "gap": _rational(3000, zero=True)},
 }
 _OWN_EVIDENCE: dict[str, dict[str, _Reader]] = {
     "optimal": {"kept_min": _nullable(_float64), "pruned_max": _nullable(_float64)},
     "regret": {"violation": _record({"kept": _WEIGHT, "pruned": _WEIGHT})},
+    "region": {"multiplier": _positive_float64, "cost": _FILE},
 }
 
 
@@ -748,7 +919,7 @@ def _read_certificate(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     _choice("pins-certificate")(document.get("format"), f"{where}.format")
     version = _natural(document.get("version"), f"{where}.version")
     if version not in _STATEMENTS:
-        raise _unexpected(version, f"{where}.version", "1 or 2, the ones known here")
+        raise _unexpected(version, f"{where}.version", "1, 2 or 3, the ones known here")
     statement = _object(document.get("claim"), f"{where}.claim").get("statement")
     _choice(*_STATEMENTS[version])(statement, f"{where}.claim.statement")
     certificate = _record(
@@ -766,7 +937,7 @@ def _read_certificate(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     lists = {
         f"evidence.{key}": evidence[key] for key in ("counts", "thresholds") if key in evidence
     }
-    if version == 2:
+    if "constraint" in claim:
         constraint = claim["constraint"]
         lists[f"claim.constraint.{_NUMBERS[constraint['kind']]}"] = constraint["numbers"]
     for key, values in lists.items():

@@ -10,7 +10,7 @@ import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from pins import masks as masks_module
-from pins.batches import Encoded
+from pins.batches import Batch, Encoded
 from pins.criteria import CRITERIA
 from pins.errors import TaskError
 from pins.files import sha256, write_json
@@ -171,13 +171,25 @@ class _Training:
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
         self._scheduler = LambdaLR(self._optimizer, self._rate)
         torch.manual_seed(settings.seed)
-        self._batches = it.train.stream(settings.batch_size, seed=settings.seed)
+        self._batches = self._remembered(it.train.stream(settings.batch_size, seed=settings.seed))
+        self._batch: Batch = {}
         self._schedule = schedule
         self._decisions: list[dict[str, Any]] = []
         self.curve: dict[str, Any] = {}
         self.pruner = Pruner(
-            model, self._optimizer, settings.criterion, schedule, on_decision=self._certify
+            model,
+            self._optimizer,
+            settings.criterion,
+            schedule,
+            loss=lambda: evaluate(model, [self._batch]).loss,
+            on_decision=self._certify,
         )
+
+    def _remembered(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; a decision is measured on that of its step."""
+        for batch in batches:
+            self._batch = batch
+            yield batch
 
     def dense(self) -> list[float]:
         """Fine-tune; the loss of each step."""
@@ -223,7 +235,8 @@ class _Training:
             criterion=self._it.settings.criterion,
             provenance={"model": self._it.settings.model, "step": step},
         )
-        proof = decision.proof
+        proof, measurement = decision.proof, self.pruner.measurement
+        assert measurement is not None
         self._decisions.append(
             {
                 "step": step,
@@ -234,6 +247,7 @@ class _Training:
                 "unique": proof.unique,
                 "certificate": f"decisions/{step:04}/certificate.json",
                 "seconds": round(time.perf_counter() - start, 3),
+                **measurement.as_json(),
             }
         )
         last = step == self._schedule.last
@@ -259,6 +273,8 @@ def _curve(importance: dict[str, Tensor], decision: Decision) -> dict[str, Any]:
 def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
     """What one decision by each criterion does to the loss of the dense model, and its regret."""
     settings, criteria = it.settings, list(CRITERIA)
+    # one that is fitted to each decision has no scores before it
+    scored = [name for name, criterion in CRITERIA.items() if not criterion.fits]
     generator = torch.Generator().manual_seed(settings.seed)
     parameters = prunable_parameters(it.classifier.model).parameters
     experiment = Experiment(
@@ -276,12 +292,12 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
         for change in loss_changes(experiment, observed, criteria, settings.fractions, start):
             changes.append(asdict(change))
             advance()
-    with it.phase("regret of each criterion", len(criteria)) as advance:
+    with it.phase("regret of each criterion", len(scored)) as advance:
         regrets = []
         total = sum(parameter.numel() for parameter in parameters.values())
         keep = keep_count(settings.sparsity, total)
         scores = observed.importance("pins")
-        for name in criteria:
+        for name in scored:
             found = regret(scores, select(observed.importance(name), keep))
             regrets.append(
                 {

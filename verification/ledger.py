@@ -1,4 +1,8 @@
-"""The ledger: every claim checked, every control made to fail, the outcome written down."""
+"""The ledger: every claim checked, every control made to fail, the outcome written down.
+
+Empirical claims stand beside them (`verification.empirical`). They decide nothing about whether all
+holds: that a claim about measurements fails is a finding.
+"""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -7,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from verification.claims import Claim, Finding, Setting
+from verification.empirical.ledger import EmpiricalEntry, rows_of
 
 FORMAT = "pins-ledger"
 
@@ -48,7 +53,9 @@ def run(claims: Iterable[Claim], setting: Setting) -> Iterator[Entry]:
         yield Entry(claim, check, control, time.perf_counter() - start)
 
 
-def document(entries: Iterable[Entry], setting: Setting) -> dict[str, Any]:
+def document(
+    entries: Iterable[Entry], setting: Setting, empirical: Iterable[EmpiricalEntry] = ()
+) -> dict[str, Any]:
     """The ledger as JSON values."""
     rows = [
         {
@@ -70,4 +77,5 @@ def document(entries: Iterable[Entry], setting: Setting) -> dict[str, Any]:
         "seed": setting.seed,
         "all_hold": all(row["outcome"] == "holds" for row in rows),
         "claims": rows,
+        "empirical": rows_of(empirical),
     }

@@ -3,7 +3,8 @@
 From the weights θ one SGD step u = −ηg is taken and the mask of a criterion applied. The change
 L(m⊙(θ+u)) − L(θ) is predicted by the first-order and the diagonal second-order model, and measured
 on the rows that the gradient was taken on and on rows it has never seen. The models are only good
-near θ; how near, this table shows.
+near θ; how near, this table shows. A trust region is led by the loss on the gradient's rows
+(`pins.trials`); unseen rows lead nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from pins.batches import Encoded
-from pins.curvature import empirical_fisher
+from pins.constraints import Cardinality
+from pins.criteria import find_criterion
+from pins.criterion import Criterion
+from pins.fisher import empirical_fisher
 from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
 from pins.masks import apply, count
 from pins.schedules import keep_count
-from pins.selection import select
+from pins.selection import Decision, decide, select
 from pins.training import evaluate, loss_gradient, per_example_losses
+from pins.trials import Rehearse, choose
 from verification.real_model import LEARNING_RATE, RealModel
 
 STEP_ALONE = "step alone"  # the row without a mask
@@ -80,12 +85,13 @@ class Experiment:
             curvature=empirical_fisher(self.parameters, losses),
         )
 
+    def loss(self) -> float:
+        """The loss on the gradient's rows, as the model stands."""
+        return evaluate(self.model, self.rows.batches(EVALUATION_BATCH)).loss
+
     def losses(self) -> Losses:
         """The loss on the gradient's rows and on unseen ones, as the model stands."""
-        return Losses(
-            evaluate(self.model, self.rows.batches(EVALUATION_BATCH)).loss,
-            evaluate(self.model, self.unseen.batches(EVALUATION_BATCH)).loss,
-        )
+        return Losses(self.loss(), evaluate(self.model, self.unseen.batches(EVALUATION_BATCH)).loss)
 
 
 def loss_changes(
@@ -126,12 +132,43 @@ def loss_changes(
                 measured_unseen=now.unseen - start.unseen,
             )
 
+        def rehearse(masks: Mapping[str, Tensor]) -> float:
+            _set(experiment.parameters, observed.after)
+            apply(masks, experiment.parameters)
+            return experiment.loss()
+
         yield measure(STEP_ALONE, 0.0, everything)
-        for criterion in criteria:
-            importance = observed.importance(criterion)
+        for name in criteria:
+            criterion = find_criterion(name)
+            scores = None if criterion.fits else observed.importance(criterion)
             for fraction in fractions:
-                masks = select(importance, keep_count(fraction, total))
-                yield measure(criterion, fraction, masks)
+                keep = keep_count(fraction, total)
+                if scores is None:
+                    masks = _rehearsed(observed, criterion, keep, start.rows, rehearse)
+                else:
+                    masks = select(scores, keep)
+                yield measure(name, fraction, masks)
+
+
+def _rehearsed(
+    observed: RealModel, criterion: Criterion, keep: int, loss: float, rehearse: Rehearse
+) -> dict[str, Tensor]:
+    """The mask of a criterion that is fitted to each decision, led by the loss on its own rows."""
+
+    def solve(fitted: Criterion) -> tuple[dict[str, Tensor], Decision]:
+        importance = observed.importance(fitted)
+        return importance, decide(importance, keep)
+
+    choice = choose(
+        criterion,
+        observed.observations,
+        Cardinality(keep),
+        allowance=loss,
+        factor=1.0,
+        solve=solve,
+        rehearse=rehearse,
+    )
+    return choice.decision.masks
 
 
 Row = Mapping[str, Any]  # a LossChange as JSON values, as results files hold it
@@ -154,6 +191,13 @@ def step_alone(rows: Sequence[Row]) -> Row:
 def pins_lowers_most(cells: Mapping[str, Row], field: str) -> bool:
     """The paper's claim at one fraction: pins lowers the loss more than magnitude, sensitivity."""
     return bool(cells["pins"][field] < min(cells[n][field] for n in ("magnitude", "sensitivity")))
+
+
+def lowest_of_all(cells: Mapping[str, Row], criterion: str, field: str) -> bool:
+    """Whether a criterion's value is strictly the lowest of its fraction."""
+    return all(
+        cells[criterion][field] < row[field] for name, row in cells.items() if name != criterion
+    )
 
 
 def _models(observed: RealModel) -> tuple[FirstOrderModel, DiagonalSecondOrderModel]:

@@ -3,15 +3,17 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from pins.criteria import Observation, Reads, find_criterion
+from pins.criteria import find_criterion
+from pins.criterion import Criterion, Observation, Reads
 from pins.errors import ObservationError
 from pins.huggingface import load_model
 from pins.parameters import prunable_parameters
-from pins.tasks import load_task
+from pins.tasks import Task, load_task
 from pins.training import loss_gradient
 
 MAX_LENGTH = 64  # tokens of a row
@@ -44,26 +46,30 @@ class RealModel:
             for name, weight in self.before.items()
         }
 
-    def importance(self, criterion: str) -> dict[str, Tensor]:
-        """The scores of a criterion on every prunable weight.
+    @property
+    def observations(self) -> dict[str, Observation]:
+        """What a criterion sees of the step, by parameter name."""
+        after = self.after
+        return {
+            name: Observation(
+                after=after[name],
+                gradient=gradient,
+                before=self.before[name],
+                curvature=self.curvature[name] if self.curvature else None,
+            )
+            for name, gradient in self.gradient.items()
+        }
+
+    def importance(self, criterion: str | Criterion) -> dict[str, Tensor]:
+        """The scores of a criterion on every prunable weight; by its name, before it is fitted.
 
         Raises:
             ObservationError: it reads a curvature and none was estimated.
         """
-        chosen, after = find_criterion(criterion), self.after
+        chosen = find_criterion(criterion) if isinstance(criterion, str) else criterion
         if Reads.CURVATURE in chosen.reads and self.curvature is None:
             raise ObservationError(f"no curvature was estimated for {self.description}")
-        return {
-            name: chosen.importance(
-                Observation(
-                    after=after[name],
-                    gradient=gradient,
-                    before=self.before[name],
-                    curvature=self.curvature[name] if self.curvature else None,
-                )
-            )
-            for name, gradient in self.gradient.items()
-        }
+        return {name: chosen.importance(each) for name, each in self.observations.items()}
 
     def layer_types(self) -> dict[str, str]:
         """Kind of layer → one tensor of that kind, the one in the middle of the model."""
@@ -88,7 +94,7 @@ def observe(model: str, *, task: str = "stdlib-docs", rows: int = 32, seed: int 
     Raises:
         ModelError, TaskError: the model or the task is not there.
     """
-    loaded_task = load_task(task)
+    loaded_task = remembered_task(task)
     classifier = load_model(model, loaded_task.heads, loaded_task.labels, seed=seed)
     examples = loaded_task.encode(
         loaded_task.train, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True
@@ -101,6 +107,12 @@ def observe(model: str, *, task: str = "stdlib-docs", rows: int = 32, seed: int 
         before={name: parameter.detach() for name, parameter in parameters.items()},
         gradient=gradient,
     )
+
+
+@lru_cache(maxsize=1)
+def remembered_task(name: str) -> Task:
+    """The task of that name, loaded once: that takes longer than what is observed on it."""
+    return load_task(name)
 
 
 def spread(tensor: Tensor, size: int) -> Tensor:

@@ -64,6 +64,7 @@ def write(results: Mapping[str, Any], folder: Path) -> Path:
             results["decisions"],
             len(results["training"]["dense_losses"]),
         ),
+        "decisions": plots.measured_decisions(results["decisions"]),
         "sorted_scores": plots.sorted_scores(results["last_decision"]),
         "layer_sparsity": plots.layer_sparsity(results["layers"]),
     }

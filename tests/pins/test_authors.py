@@ -23,7 +23,7 @@ from pins.authors import (
     named_parameters,
     reported_as_final,
 )
-from pins.criteria import Observation
+from pins.criterion import Observation
 from pins.errors import (
     CardinalityError,
     CriterionError,

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from pins.criteria import CRITERIA, Criterion, Observation, Reads, find_criterion
+from pins.criteria import CRITERIA, find_criterion
+from pins.criterion import Criterion, Observation, Reads
 from pins.errors import CriterionError, ObservationError
 from pins.selection import select
 from verification.strategies import scores
@@ -28,6 +29,7 @@ FORMULAS: dict[str, Callable[..., float]] = {  # of θ, g, θ+u, h
     "sensitivity": lambda before, g, _after, _h: abs(g * before),
     "movement": lambda before, g, _after, _h: -g * before,
     "obd": lambda _before, _g, after, h: h * after**2 / 2,
+    "trust-region": lambda _before, _g, after, h: h * after**2 / 2,  # before it is fitted
 }
 
 each_criterion = pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
@@ -54,6 +56,11 @@ class Recorded(Observation):
     def curvature(self) -> Tensor:
         self.read.add(Reads.CURVATURE)
         return super().curvature
+
+    @property
+    def momentum(self) -> Tensor:
+        self.read.add(Reads.MOMENTUM)
+        return super().momentum
 
 
 def known(dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

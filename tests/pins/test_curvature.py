@@ -1,158 +1,192 @@
-"""The two sources of a diagonal curvature, against their formulas written out."""
+"""The sources of curvature by name: each is its formula, on the rows of the step, in a pruner."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from pins.criteria import CRITERIA, Observation
-from pins.curvature import adam_second_moment, empirical_fisher, has_second_moment
-from pins.errors import ObservationError
+from pins.curvature import (
+    CURVATURES,
+    FisherCurvature,
+    TrainedStep,
+    default_curvature,
+    find_curvature,
+)
+from pins.errors import CriterionError, ObservationError
+from pins.fisher import empirical_fisher, vectorized_fisher
+from pins.heads import CLASSIFICATION
+from pins.hutchinson import hutchinson_diagonal
+from pins.mixed_loss import mixed_loss
+from pins.moments import adam_second_moment
+from pins.parameters import prunable_parameters
+from pins.pruner import Pruner
+from pins.schedules import OneShotSchedule
+from pins.task_losses import example_losses, step_losses
+from tests.pins.architectures import ARCHITECTURES, TEXTS, batch_for
+from tests.pins.headed import HEADED, head_of
+from tests.pins.networks import BagClassifier, examples
 
-
-def quadratic_losses(weight: Tensor, data: Tensor, target: Tensor) -> Iterator[Tensor]:
-    """(w·x − y)² of each example; its gradient is 2(w·x − y) x."""
-    for x, y in zip(data, target, strict=True):
-        yield (weight @ x - y).square()
-
-
-def regression(rows: int = 6) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    data = torch.randn(rows, 4, generator=generator, dtype=torch.float64)
-    target = torch.randn(rows, generator=generator, dtype=torch.float64)
-    weight = torch.randn(4, generator=generator, dtype=torch.float64, requires_grad=True)
-    return weight, data, target
-
-
-def gradients_by_hand(weight: Tensor, data: Tensor, target: Tensor) -> Tensor:
-    return 2 * (data @ weight.detach() - target)[:, None] * data
-
-
-@pytest.mark.parametrize("family", [torch.optim.Adam, torch.optim.AdamW])
-def test_adam_second_moment_is_the_bias_corrected_average_of_squared_gradients(
-    family: type[torch.optim.Adam],
-) -> None:
-    weights = {name: torch.randn(5, dtype=torch.float64, requires_grad=True) for name in "ab"}
-    beta2 = {"a": 0.9, "b": 0.75}
-    optimizer = family(
-        [{"params": [weights[name]], "betas": (0.5, beta2[name])} for name in "ab"], lr=0.01
-    )
-    moment = {name: torch.zeros(5, dtype=torch.float64) for name in "ab"}
-    steps = 4
-    for _ in range(steps):
-        optimizer.zero_grad()
-        torch.autograd.backward((weights["a"].sin() * weights["b"].cos()).sum())
-        for name, weight in weights.items():
-            assert weight.grad is not None
-            moment[name] = beta2[name] * moment[name] + (1 - beta2[name]) * weight.grad.square()
-        optimizer.step()
-    curvature = adam_second_moment(optimizer, weights)
-    for name in "ab":
-        expected = moment[name] / (1 - beta2[name] ** steps)
-        # a few roundings a step, of numbers of one sign
-        torch.testing.assert_close(curvature[name], expected, rtol=1e-13, atol=0)
-        assert not torch.allclose(curvature[name], moment[name])  # the correction is there
+ADAMW: Callable[..., Optimizer] = torch.optim.AdamW
 
 
-def test_after_one_step_the_second_moment_is_the_squared_gradient() -> None:
-    weight = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
-    optimizer = torch.optim.AdamW([weight], lr=0.1)
-    torch.autograd.backward(weight.square().sum())
-    optimizer.step()
-    assert weight.grad is not None
-    torch.testing.assert_close(
-        adam_second_moment(optimizer, {"w": weight})["w"], weight.grad.square()
+def trained(
+    name: str = "classification", optimizer: Callable[..., Optimizer] = ADAMW
+) -> TrainedStep:
+    """After a step on three rows, in two batches."""
+    model, batch, head = HEADED[name].model().double(), HEADED[name].batch(), head_of(name)
+    made = optimizer(model.parameters(), lr=0.01)
+    loss = mixed_loss(head.rows(model(**head.inputs(model, batch)), batch), None)
+    torch.autograd.backward(loss)
+    made.step()
+    parts = [
+        {key: tensor[rows] for key, tensor in batch.items()} for rows in (slice(2), slice(2, 3))
+    ]
+    return TrainedStep(
+        parameters=prunable_parameters(model).parameters, optimizer=made, model=model, batches=parts
     )
 
 
-def test_obd_of_adams_moment_is_the_formula_after_several_steps() -> None:
-    weight = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.AdamW([weight], lr=0.1)
-    moment = torch.zeros(3, dtype=torch.float64)
-    for _ in range(5):
-        optimizer.zero_grad()
-        torch.autograd.backward(weight.exp().sum())
-        assert weight.grad is not None
-        moment = 0.999 * moment + 0.001 * weight.grad.square()
-        optimizer.step()
-    curvature = adam_second_moment(optimizer, {"w": weight})["w"]
-    importance = CRITERIA["obd"].importance(Observation(after=weight, curvature=curvature))
-    expected = 0.5 * moment / (1 - 0.999**5) * weight.detach() ** 2
-    torch.testing.assert_close(importance, expected, rtol=1e-13, atol=0)
+@pytest.mark.parametrize("name", HEADED)
+@pytest.mark.parametrize("curvature", CURVATURES)
+def test_every_source_has_a_curvature_of_every_weight(curvature: str, name: str) -> None:
+    step = trained(name)
+    found = CURVATURES[curvature].diagonal(step)
+    assert list(found) == list(step.parameters)
+    for key, parameter in step.parameters.items():
+        assert found[key].shape == parameter.shape
+        assert found[key].dtype == parameter.dtype
+        assert bool((found[key] >= 0).all())
+        assert bool(found[key].isfinite().all())
+        assert not found[key].requires_grad
+    assert any(bool(h.any()) for h in found.values())
 
 
-def test_the_second_moment_costs_the_optimizer_nothing() -> None:
-    weight = torch.ones(3, requires_grad=True)
-    optimizer = torch.optim.AdamW([weight])
-    torch.autograd.backward(weight.sum())
+def test_each_is_its_formula() -> None:
+    step = trained()
+    model, weights, batches = step.model, step.parameters, step.batches
+    generator = torch.Generator()
+    torch.manual_seed(4)
+    generator.set_state(torch.get_rng_state())
+    signed = hutchinson_diagonal(weights, step_losses(model, batches), generator=generator)
+    expected = {
+        "adam": adam_second_moment(step.optimizer, weights),
+        "fisher": empirical_fisher(weights, example_losses(model, batches)),
+        "hutchinson": {name: h.abs() for name, h in signed.items()},
+    }
+    assert expected.keys() == CURVATURES.keys()
+    for name, curvature in CURVATURES.items():
+        found = curvature.diagonal(step)
+        for key in weights:
+            assert torch.equal(found[key], expected[name][key]), name
+    assert any(bool((h < 0).any()) for h in signed.values())
+    assert not any(torch.equal(expected["adam"][key], expected["fisher"][key]) for key in weights)
+
+
+def test_hutchinson_goes_on_with_the_state_of_the_generator() -> None:
+    step, curvature = trained(), find_curvature("hutchinson")
+    torch.manual_seed(5)
+    curvature.diagonal(step)
+    state = torch.get_rng_state()
+    second = curvature.diagonal(step)
+    third = curvature.diagonal(step)
+    torch.set_rng_state(state)
+    again = curvature.diagonal(step)
+    assert all(torch.equal(again[name], second[name]) for name in second)
+    assert not all(torch.equal(again[name], third[name]) for name in third)
+
+
+@pytest.mark.parametrize("vectorize", [None, False, True])
+def test_the_fisher_is_the_same_either_way(vectorize: bool | None) -> None:
+    step = trained()
+    expected = vectorized_fisher(step.model, step.parameters, step.batches)
+    found = FisherCurvature(vectorize=vectorize).diagonal(step)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-20)
+    # one of them is that to the last bit
+    same = all(torch.equal(found[name], expected[name]) for name in expected)
+    assert same == (vectorize is True)
+
+
+def test_a_model_that_cannot_be_vectorised_has_a_fisher_all_the_same() -> None:
+    model, batch = ARCHITECTURES["T5"].model(TEXTS).double(), batch_for(TEXTS)
+    step = TrainedStep(
+        parameters=prunable_parameters(model).parameters,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        model=model,
+        batches=[batch],
+        head=CLASSIFICATION,
+    )
+    found = FisherCurvature(vectorize=True).diagonal(step)
+    expected = FisherCurvature(vectorize=False).diagonal(step)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_default_is_what_the_optimizer_keeps() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    assert default_curvature(torch.optim.AdamW([weight])).name == "adam"
+    assert default_curvature(torch.optim.SGD([weight], lr=0.1)).name == "fisher"
+    assert default_curvature(torch.optim.Adamax([weight])).name == "fisher"
+
+
+@pytest.mark.parametrize("curvature", CURVATURES)
+def test_what_a_source_reads_is_what_it_misses(curvature: str) -> None:
+    source, step = CURVATURES[curvature], replace(trained(), batches=())
+    if source.reads_batches:
+        with pytest.raises(
+            ObservationError,
+            match=f"curvature '{curvature}' reads the rows of the step, and there are none: give",
+        ):
+            source.diagonal(step)
+    else:
+        assert source.diagonal(step)
+
+
+def test_adam_of_another_optimizer_is_missed() -> None:
+    with pytest.raises(ObservationError, match="SGD holds no exp_avg_sq"):
+        find_curvature("adam").diagonal(trained(optimizer=torch.optim.SGD))
+
+
+@pytest.mark.parametrize("curvature", CURVATURES)
+def test_each_is_a_curvature_for_the_pruner(curvature: str) -> None:
+    model, batch = BagClassifier(), examples(rows=6).batch(range(6))
+    optimizer = ADAMW(model.parameters(), lr=0.1)
+    seen: dict[str, Tensor] = {}
+
+    def source() -> dict[str, Tensor]:
+        step = TrainedStep(
+            parameters=pruner.parameters,
+            optimizer=optimizer,
+            model=model,
+            batches=[batch],
+            head=CLASSIFICATION,
+        )
+        seen.update(find_curvature(curvature).diagonal(step))
+        return seen
+
+    pruner = Pruner(model, optimizer, "obd", OneShotSchedule(0.5), curvature=source)
+    torch.autograd.backward(model(**batch).loss)
     optimizer.step()
-    held = optimizer.state[weight]["exp_avg_sq"].clone()
-    adam_second_moment(optimizer, {"w": weight})["w"].zero_()
-    assert torch.equal(optimizer.state[weight]["exp_avg_sq"], held)
+    before = {name: p.detach().clone() for name, p in pruner.parameters.items()}
+    decision = pruner.step()
+    assert decision is not None
+    kept = torch.cat([mask.flatten() for mask in decision.masks.values()])
+    assert len(kept) == 45
+    assert int(kept.sum()) == 23  # a half keeps the extra weight
+    importance = torch.cat(
+        [0.5 * (seen[name] * before[name].square()).flatten() for name in before]
+    )
+    assert importance[kept].min() >= importance[~kept].max()
+    assert model.dropout.training
 
 
-def test_which_optimizers_keep_a_second_moment() -> None:
-    weight = torch.ones(3, requires_grad=True)
-    assert has_second_moment(torch.optim.Adam([weight]))
-    assert has_second_moment(torch.optim.AdamW([weight]))
-    assert not has_second_moment(torch.optim.SGD([weight], lr=0.1, momentum=0.9))
-
-
-def test_there_is_no_second_moment_before_the_first_step() -> None:
-    weight = torch.ones(3, requires_grad=True)
+def test_there_is_no_other_curvature() -> None:
     with pytest.raises(
-        ObservationError, match="AdamW holds no exp_avg_sq for 'w': take a step with Adam"
+        CriterionError,
+        match="there is no curvature 'gauss': choose one of adam, fisher, hutchinson",
     ):
-        adam_second_moment(torch.optim.AdamW([weight]), {"w": weight})
-
-
-def test_sgd_has_no_second_moment() -> None:
-    weight = torch.ones(3, requires_grad=True)
-    optimizer = torch.optim.SGD([weight], lr=0.1)
-    torch.autograd.backward(weight.sum())
-    optimizer.step()
-    with pytest.raises(ObservationError, match="SGD holds no exp_avg_sq for 'w'"):
-        adam_second_moment(optimizer, {"w": weight})
-
-
-def test_a_weight_of_another_optimizer_is_named() -> None:
-    weight, other = (torch.ones(3, requires_grad=True) for _ in range(2))
-    optimizer = torch.optim.AdamW([weight])
-    torch.autograd.backward(weight.sum())
-    optimizer.step()
-    with pytest.raises(ObservationError, match="no exp_avg_sq for 'other'"):
-        adam_second_moment(optimizer, {"w": weight, "other": other})
-
-
-def test_empirical_fisher_is_the_mean_of_squared_gradients_per_example() -> None:
-    weight, data, target = regression()
-    fisher = empirical_fisher({"w": weight}, quadratic_losses(weight, data, target))["w"]
-    by_hand = gradients_by_hand(weight, data, target)
-    torch.testing.assert_close(fisher, by_hand.square().mean(0), rtol=1e-13, atol=0)
-    # the square of the mean gradient is another thing
-    assert not torch.allclose(fisher, by_hand.mean(0).square(), rtol=0.1)
-
-
-def test_empirical_fisher_leaves_the_gradients_alone() -> None:
-    weight, data, target = regression()
-    empirical_fisher({"w": weight}, quadratic_losses(weight, data, target))
-    assert weight.grad is None
-
-
-def test_empirical_fisher_of_no_example_is_refused() -> None:
-    with pytest.raises(ObservationError, match="given no loss: give one per example"):
-        empirical_fisher({"w": torch.ones(1, requires_grad=True)}, [])
-
-
-def test_empirical_fisher_of_many_examples_in_16_bits_is_still_their_mean() -> None:
-    # every per-example gradient is 1, and so is the mean of their squares
-    weight = torch.ones(2, dtype=torch.bfloat16, requires_grad=True)
-    fisher = empirical_fisher({"w": weight}, (weight.sum() for _ in range(600)))["w"]
-    assert fisher.tolist() == [1.0, 1.0]
-
-
-def test_empirical_fisher_of_small_gradients_in_16_bits_is_not_zero() -> None:
-    weight = torch.ones(2, dtype=torch.float16, requires_grad=True)
-    fisher = empirical_fisher({"w": weight}, [weight.sum() * 1e-4])["w"]
-    assert fisher.tolist() == pytest.approx([1e-8, 1e-8], rel=1e-2)
+        find_curvature("gauss")
+    assert [find_curvature(name).name for name in CURVATURES] == list(CURVATURES)
+    assert all(curvature.formula for curvature in CURVATURES.values())

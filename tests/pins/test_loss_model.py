@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pins.criteria import CRITERIA, Observation
+from pins.criteria import CRITERIA
+from pins.criterion import Observation
 from pins.errors import MaskError
 from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
 from pins.selection import select

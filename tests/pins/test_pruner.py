@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pins.criteria import CRITERIA, Observation, Reads
-from pins.curvature import empirical_fisher
+from pins.criteria import CRITERIA
+from pins.criterion import Observation, Reads
 from pins.errors import ImportanceError, MaskError, ObservationError, ParameterError
+from pins.fisher import empirical_fisher
 from pins.parameters import prunable_parameters
 from pins.pruner import Pruner
 from pins.schedules import CubicSchedule, OneShotSchedule, keep_count
@@ -36,6 +37,10 @@ class EveryStep:
     @property
     def last(self) -> int:
         return 10**6
+
+    @property
+    def end(self) -> int:
+        return self.last
 
     def decides(self, step: int) -> bool:
         return step >= 1

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pins.curvature import empirical_fisher
 from pins.errors import ModelError
+from pins.fisher import empirical_fisher
 from pins.pruner import Pruner
 from pins.schedules import OneShotSchedule
 from pins.training import (

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from tests.tiny_model import save_tiny_bert
+from tests.verification.small_network import observed_network
 from verification.real_model import RealModel
+from verification.smooth_loss import SmoothLoss
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +25,9 @@ def small_real() -> RealModel:
         return {name: scale * torch.randn(40, 30, generator=generator) for name in names}
 
     return RealModel("random weights", before=draw(0.05), gradient=draw(1e-3))
+
+
+@pytest.fixture(scope="session")
+def small_loss() -> SmoothLoss:
+    """A smooth loss of a few dozen weights, with its gradient and empirical Fisher."""
+    return observed_network()

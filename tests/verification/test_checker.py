@@ -615,8 +615,8 @@ def _at(*keys: Any) -> Callable[[Any], Edit]:
 
 
 UNREADABLE_CERTIFICATES = [
-    (_at("version")(3), "certificate.version is 3, expected 1 or 2, the ones known here"),
-    (_at("version")(0), "certificate.version is 0, expected 1 or 2"),
+    (_at("version")(4), "certificate.version is 4, expected 1, 2 or 3, the ones known here"),
+    (_at("version")(0), "certificate.version is 0, expected 1, 2 or 3"),
     (_at("version")(True), "certificate.version is True, expected an integer"),
     (_at("format")("x"), "certificate.format is 'x', expected 'pins-certificate'"),
     (_at("extra")(0), "certificate has the unknown key 'extra'"),
@@ -1042,6 +1042,7 @@ def test_the_checker_is_one_file_of_the_standard_library() -> None:
     [
         ("", ('"lambda": "0x1.8p-2"', '"lambda": "0x1.4p-1"')),
         ("constrained ", ('"minimum": [0, 2]', '"minimum": [0, 1]')),
+        ("region ", ('"radius": {"numerator": "1"', '"radius": {"numerator": "2"')),
     ],
 )
 def test_the_worked_examples_of_the_specification_are_proved(
@@ -1049,8 +1050,10 @@ def test_the_worked_examples_of_the_specification_are_proved(
 ) -> None:
     text = CHECKER.with_name("CERTIFICATE.md").read_text(encoding="utf-8")
     parts = dict(re.findall(r"<!-- ([a-z ]+) -->\n```[a-z]+\n(.*?)\n```", text, re.DOTALL))
-    for role, data in (("scores", "scores data"), ("mask", f"{kind}mask data")):
-        raw = with_header(parts[f"{role} header"].encode(), bytes.fromhex(parts[data]))
+    parts["cost header"] = parts["scores header"]
+    data = {"scores": "scores data", "cost": "cost data", "mask": f"{kind}mask data"}
+    for role in data:
+        raw = with_header(parts[f"{role} header"].encode(), bytes.fromhex(parts[data[role]]))
         assert raw[:8].hex() in text
         (tmp_path / f"{role}.safetensors").write_bytes(raw)
     path, certificate = tmp_path / "certificate.json", parts[f"{kind}certificate"]

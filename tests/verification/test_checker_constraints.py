@@ -412,7 +412,8 @@ def _version(number: int) -> Edit:
     ("case", "edit", "message"),
     [
         (minimum(), _version(1), "certificate.claim has the unknown key 'constraint'"),
-        (minimum(), _version(3), "certificate.version is 3, expected 1 or 2"),
+        (minimum(), _version(3), "claim.statement is 'optimal', expected 'region'"),
+        (minimum(), _version(4), "certificate.version is 4, expected 1, 2 or 3"),
         (example(), _version(2), "certificate.claim lacks the key 'constraint'"),
         (minimum(), _claim(statement="regret"), "claim.statement is 'regret', expected 'optimal'"),
         (minimum(), _drop("claim", "constraint"), "certificate.claim lacks the key 'constraint'"),

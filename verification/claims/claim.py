@@ -3,14 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from pins.huggingface import DEMO_MODEL
 from verification.real_model import RealModel, observe
+from verification.smooth_loss import SmoothLoss, observe_loss
 
 Profile = Literal["quick", "full"]
+Shared = TypeVar("Shared")
 
 
 class Setting:
@@ -23,6 +25,7 @@ class Setting:
         seed: int = 0,
         model: str = DEMO_MODEL,
         real: RealModel | None = None,
+        loss: SmoothLoss | None = None,
     ) -> None:
         """Choose.
 
@@ -31,11 +34,14 @@ class Setting:
             seed: of all random numbers.
             model: id or folder of the real model, loaded when a check first asks for it.
             real: gradients observed already, instead of loading `model`.
+            loss: a loss as a function of the weights, instead of that of `model`.
         """
         self.profile = profile
         self.seed = seed
         self.model = model
         self._real = real
+        self._loss = loss
+        self._shared: dict[Any, Any] = {}
 
     @cached_property
     def real(self) -> RealModel:
@@ -45,6 +51,21 @@ class Setting:
             ModelError: it is not there.
         """
         return self._real or observe(self.model, seed=self.seed)
+
+    def loss(self) -> SmoothLoss:
+        """The real model's loss as a function; loaded at each call, since it is large.
+
+        Raises:
+            ModelError: it is not there.
+        """
+        return self._loss or observe_loss(self.model, rows=self.pick(4, 16), seed=self.seed)
+
+    def shared(self, compute: "Callable[[Setting], Shared]") -> Shared:
+        """compute(self), from the first call on: what several checks look at."""
+        if compute not in self._shared:
+            self._shared[compute] = compute(self)
+        result: Shared = self._shared[compute]
+        return result
 
     def rng(self) -> np.random.Generator:
         """The same random numbers at each call."""

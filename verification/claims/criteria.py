@@ -7,7 +7,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from pins.criteria import Observation, find_criterion
+from pins.criteria import find_criterion
+from pins.criterion import Observation
 from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
 from pins.selection import select
 from verification.claims.claim import Claim, Finding, Setting, search

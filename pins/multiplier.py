@@ -1,0 +1,193 @@
+"""The multiplier μ of a trust region: searched on a log scale, over a sample, then decided in full.
+
+Drop and cost of the optimum of r = c + μs never fall as μ grows (`pins.trust_region`), so a
+bisection over log μ finds the largest μ whose promise is small enough. It runs over a fixed sample
+of the weights, where a ranking costs next to nothing; the model itself is then ranked once, or a
+few times where the radius must not be exceeded. The sample decides how good μ is, never whether the
+mask is the optimum for it: that is proved in full.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pins.errors import CardinalityError, CriterionError
+from pins.precision import widened
+from pins.trust_region import RegionDecision, RegionProgram, Terms
+
+SAMPLE = 1 << 17  # weights; a model with fewer is its own sample, and the search is exact
+OCTAVES = 96  # between the least and the greatest μ tried: below and above, limits are reached
+HALVINGS = 20  # of them where the sample is the model: μ is found to 96 / 2²⁰ octaves
+ROUGH_HALVINGS = 13  # where it is not: to a hundredth of an octave
+GOLDEN = 0x9E3779B1  # Knuth's multiplicative hash: spreads a sample evenly over rows and columns
+SAFETY = 1 + 1e-12  # more than float64 loses in adding up costs, none of which is negative
+SELECTIONS = 4  # of all weights at most, where the cost must not exceed a radius
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some weights that stand for all: their terms, and for how many each stands.
+
+    Attributes:
+        terms: s and c, flat, in float32 or float64.
+        weights: float64; 1 for a weight that stands for itself alone.
+        keep: k.
+    """
+
+    terms: Terms
+    weights: Tensor
+    keep: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it holds all weights there are."""
+        return bool((self.weights == 1).all())
+
+    def drop(self, multiplier: float) -> float:
+        """−s·(1−m) at the optimum for r = c + μs, estimated."""
+        return -self._pruned(self.terms.importance, multiplier)
+
+    def cost(self, multiplier: float) -> float:
+        """c·(1−m), likewise."""
+        return self._pruned(self.terms.cost, multiplier)
+
+    def multipliers(self) -> tuple[float, float]:
+        """A μ at which s hardly counts, and one at which c hardly does."""
+        linear = float((self.terms.importance.abs() * self.weights).mean())
+        middle = float((self.terms.cost * self.weights).mean()) / linear if linear else 0.0
+        spread = 2.0 ** (OCTAVES / 2)
+        return middle / spread, middle * spread
+
+    def _pruned(self, values: Tensor, multiplier: float) -> float:
+        scores = self.terms.scores(multiplier)
+        order = scores.sort(descending=True, stable=True).indices  # ties by index, as `select`
+        weights = self.weights[order]
+        # an estimated weight stands for several: the threshold lies within one of them
+        pruned = weights.cumsum(0) > self.keep + 0.5
+        return float((values[order].double() * weights)[pruned].sum())
+
+
+def sample(program: RegionProgram) -> Sample:
+    """Evenly spread weights, and all of uncommonly large |s|; the same ones each time.
+
+    Gradients have heavy tails: the drop is made by few weights, which no even sample would hold.
+    """
+    total = sum(terms.cost.numel() for terms in program.terms.values())
+    if total <= SAMPLE:
+        parts = [_flat(terms) for terms in program.terms.values()]
+        return _sample([(s, c, 1.0) for s, c in parts], program.constraint.keep)
+    share = SAMPLE / total
+    even = [_spread(_flat(terms), share) for terms in program.terms.values()]
+    sizes = torch.cat([s for s, _ in even]).abs()
+    large = float(sizes.topk(max(1, round(share * sizes.numel()))).values[-1])
+    outliers = []
+    for terms in program.terms.values():
+        s, c = _flat(terms)
+        chosen = s.abs() > large
+        outliers.append((s[chosen].cpu(), c[chosen].cpu(), 1.0))
+    common = [(s[s.abs() <= large], c[s.abs() <= large]) for s, c in even]
+    left = total - sum(len(s) for s, _, _ in outliers)
+    weight = left / max(sum(len(s) for s, _ in common), 1)
+    return _sample([*outliers, *((s, c, weight) for s, c in common)], program.constraint.keep)
+
+
+def _sample(parts: list[tuple[Tensor, Tensor, float]], keep: int) -> Sample:
+    terms = Terms(
+        torch.cat([s.cpu() for s, _, _ in parts]), torch.cat([c.cpu() for _, c, _ in parts])
+    )
+    weights = torch.cat([torch.full((len(s),), w, dtype=torch.float64) for s, _, w in parts])
+    return Sample(terms, weights, keep)
+
+
+def _flat(terms: Terms) -> tuple[Tensor, Tensor]:
+    s, c = (widened(part.detach()).reshape(-1) for part in terms)
+    return s, c
+
+
+def _spread(flat: tuple[Tensor, Tensor], share: float) -> tuple[Tensor, Tensor]:
+    """A share of a tensor's weights, at least one."""
+    s, c = flat
+    size = s.numel()
+    if not size:
+        return s.cpu(), c.cpu()
+    index = (torch.arange(max(1, round(share * size)), device=s.device) * GOLDEN) % size
+    return s[index].cpu(), c[index].cpu()
+
+
+def promise(program: RegionProgram, limit: float) -> float:
+    """The largest μ whose drop is at most `limit` larger than that of optimal brain damage.
+
+    Args:
+        program: the program.
+        limit: in units of the loss, ≥ 0; 0 is optimal brain damage, μ = 0.
+
+    Raises:
+        CriterionError: the limit is negative, or not a number.
+    """
+    if not limit >= 0:
+        raise CriterionError(f"the radius allows a drop of {limit}: it is at least 0")
+    some = sample(program)
+    base = some.drop(0.0)
+    return largest(
+        lambda multiplier: some.drop(multiplier) - base,
+        limit,
+        some.multipliers(),
+        HALVINGS if some.whole else ROUGH_HALVINGS,
+    )
+
+
+def within(program: RegionProgram, radius: float) -> RegionDecision:
+    """A decision with c·(1−m) ≤ ρ, by the largest μ that was found to have it.
+
+    Of a model that is its own sample, it is the best that one multiplier can do.
+
+    Args:
+        program: the program.
+        radius: ρ.
+
+    Raises:
+        CardinalityError: no mask that is allowed has so small a cost.
+    """
+    some = sample(program)
+    aim = radius / SAFETY
+    for _ in range(SELECTIONS - 1):
+        multiplier = largest(some.cost, aim, some.multipliers(), HALVINGS)
+        decision = program.solve(multiplier)
+        if decision.cost * SAFETY <= radius:
+            return decision
+        # the sample's costs are too low by this factor, and by a little more
+        aim *= 0.99 * radius / (decision.cost * SAFETY)
+    cheapest = program.solve(0.0)
+    if cheapest.cost * SAFETY > radius:
+        raise CardinalityError(
+            f"the radius is {radius}: the cheapest {cheapest.proof.total - cheapest.proof.keep} "
+            f"weights to prune cost {cheapest.cost}; allow more, or keep more weights"
+        )
+    return cheapest
+
+
+def largest(
+    grows: Callable[[float], float], limit: float, between: tuple[float, float], halvings: int
+) -> float:
+    """The largest μ with grows(μ) ≤ limit for a function that never falls, on a log scale.
+
+    0 where even the least μ exceeds the limit, the greatest where none does.
+    """
+    low, high = between
+    if low <= 0 or limit <= 0:
+        return 0.0
+    if grows(high) <= limit:
+        return high
+    if grows(low) > limit:
+        return 0.0
+    least, most = math.log2(low), math.log2(high)
+    for _ in range(halvings):
+        middle = (least + most) / 2
+        if grows(2.0**middle) <= limit:
+            least = middle
+        else:
+            most = middle
+    return float(2.0**least)

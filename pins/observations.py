@@ -1,0 +1,79 @@
+"""What a step of training lets a criterion see: an observation of each tensor, when asked for."""
+
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pins.criterion import Criterion, Observation, Reads
+from pins.errors import ObservationError
+from pins.moments import adam_first_moment, adam_second_moment, has_second_moment
+
+
+class StepObservations(Mapping[str, Observation]):
+    """θ+u, g, θ, h and ĝ of a step, by tensor name. Nothing is held that the step did not leave.
+
+    Where the optimiser is of Adam's family, h and ĝ are its moments; else ĝ is g.
+    """
+
+    def __init__(
+        self,
+        criterion: Criterion,
+        parameters: Mapping[str, Tensor],
+        optimizer: Optimizer,
+        *,
+        before: Mapping[str, Tensor],
+        curvature: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Say where to look, after the optimiser's step and before the gradients are cleared.
+
+        Args:
+            criterion: only what it reads is looked at.
+            parameters: by name.
+            optimizer: that took the step.
+            before: θ by name, where it was remembered.
+            curvature: h by name; default: Adam's second moment.
+        """
+        self._reads = criterion.reads
+        self._parameters = parameters
+        self._optimizer = optimizer
+        self._before = before
+        self._curvature = curvature
+
+    def __getitem__(self, name: str) -> Observation:
+        """The observation of a tensor.
+
+        Raises:
+            ObservationError: something that the criterion reads is missing.
+        """
+        parameter = self._parameters[name]
+        if self._reads & {Reads.GRADIENT, Reads.MOMENTUM} and parameter.grad is None:
+            raise ObservationError(
+                f"Pruner.step() found no gradient for {name!r}: call it after "
+                "optimizer.step() and before zero_grad()"
+            )
+        return Observation(
+            after=parameter,
+            gradient=parameter.grad,
+            before=self._before.get(name),
+            curvature=self._curvature_of(name),
+            momentum=self._momentum_of(name),
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def _curvature_of(self, name: str) -> Tensor | None:
+        if Reads.CURVATURE not in self._reads:
+            return None
+        if self._curvature is not None:
+            return self._curvature.get(name)
+        return adam_second_moment(self._optimizer, {name: self._parameters[name]})[name]
+
+    def _momentum_of(self, name: str) -> Tensor | None:
+        if Reads.MOMENTUM not in self._reads or not has_second_moment(self._optimizer):
+            return None
+        return adam_first_moment(self._optimizer, {name: self._parameters[name]})[name]

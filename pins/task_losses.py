@@ -1,0 +1,88 @@
+"""The task's loss, of one example or of a whole step, in operations that torch can take further.
+
+    ℓ = −log softmax(z)_y   of a prediction with logits z, the right outcome y
+    ℓ = (v − y)²            of a predicted number v, the right one y
+
+`pins.mixed_loss` is the same with a teacher and with less memory; its gradient is written by hand,
+and torch can neither differentiate that again nor form it for several examples at once. The model
+itself is called here, not what compiles or wraps it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pins.batches import IGNORED, Batch
+from pins.heads import Head, Regression, find_head
+from pins.precision import widened
+from pins.training import device_of, evaluation_mode, to_device
+from pins.wrappers import unwrapped
+
+
+def prediction_losses(output: Any, batch: Batch, head: Head) -> tuple[Tensor, Tensor]:
+    """ℓ of every prediction, 0 where the batch has no target, and whether it has one.
+
+    Shapes do not depend on the targets: both are as `head.targets(batch)`, which `head.rows` leaves
+    the unknown ones out of.
+    """
+    if isinstance(head, Regression):
+        rows = head.rows(output, batch)
+        losses = (widened(rows.values) - rows.targets).square()
+        return losses, torch.ones_like(losses, dtype=torch.bool)
+    targets = head.targets(batch)
+    known = targets != IGNORED
+    log_p = widened(head.logits(output, batch)).log_softmax(-1)
+    right = targets.masked_fill(~known, 0).unsqueeze(-1)
+    losses = -log_p.gather(-1, right).squeeze(-1)
+    return losses.masked_fill(~known, 0.0), known
+
+
+def example_losses(
+    model: nn.Module, batches: Sequence[Batch], head: Head | None = None
+) -> Iterator[Tensor]:
+    """Of each row of the batches alone: the mean of ℓ over its predictions, with its graph.
+
+    Without dropout. A row without predictions makes no loss.
+    """
+    model, head = unwrapped(model), head or find_head(model)
+    for batch, inputs in _on_device(model, batches, head):
+        for row in range(number_of_rows(batch)):
+            one = {name: tensor[row : row + 1] for name, tensor in batch.items()}
+            if count := head.count(one):
+                given = {name: tensor[row : row + 1] for name, tensor in inputs.items()}
+                yield _sum(model, given, one, head) / count
+
+
+def step_losses(
+    model: nn.Module, batches: Sequence[Batch], head: Head | None = None
+) -> Iterator[Tensor]:
+    """One loss for each batch, with its graph; their sum is the mean of ℓ over all predictions.
+
+    Without dropout.
+    """
+    model, head = unwrapped(model), head or find_head(model)
+    count = max(sum(head.count(batch) for batch in batches), 1)
+    for batch, inputs in _on_device(model, batches, head):
+        yield _sum(model, inputs, batch, head) / count
+
+
+def number_of_rows(batch: Batch) -> int:
+    """How many examples a batch has."""
+    return len(next(iter(batch.values())))
+
+
+def _sum(model: nn.Module, inputs: Batch, batch: Batch, head: Head) -> Tensor:
+    with evaluation_mode(model):  # not around a yield, after which anything may happen
+        output = model(**inputs)
+    return prediction_losses(output, batch, head)[0].sum()
+
+
+def _on_device(
+    model: nn.Module, batches: Sequence[Batch], head: Head
+) -> Iterator[tuple[Batch, Batch]]:
+    """Each batch where the model is, and what of it the model is called with."""
+    for batch in batches:
+        moved = to_device(batch, device_of(model))
+        yield moved, head.inputs(model, moved)

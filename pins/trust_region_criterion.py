@@ -1,0 +1,111 @@
+"""The criterion of trust-region PINS: as much of PINS as a decision may promise, else OBD.
+
+The linear model promises a drop of D = −s·(1−m). How much of it can be true? The loss L is not
+negative, so D ≤ L. And let δ be what is removed and g_b the gradient of row b, so that
+D = −mean_b g_b·δ: the Fisher information adds ½·mean_b (g_b·δ)² ≥ ½D² (Jensen), by which a loss in
+nats keeps no promise beyond D = 1, and half of that one; the more the rows differ, the less. So the
+radius is a share of L, and a promise has to be measured (`pins.trials`).
+
+In training the optimiser would have found the same drop in its next steps, and the weights removed
+for it are lost to them. A decision with R steps to come may promise a share 1/(1+R) of the radius.
+That is a heuristic; what it is worth is measured (`benchmarks/`).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+from torch import Tensor
+
+from pins.constraints import Constraint
+from pins.criterion import Criterion, Observation, Reads
+from pins.errors import CriterionError
+from pins.multiplier import promise
+from pins.trust_region import RegionProgram, Terms
+
+
+@dataclass(frozen=True)
+class TrustRegion(Criterion):
+    """rᵢ = cᵢ − μĝᵢ(θᵢ+uᵢ) with cᵢ = ½(hᵢ+δ)(θᵢ+uᵢ)²; the program is (R) of `pins.trust_region`.
+
+    Before it is `fitted` to a decision μ is 0, and it ranks as damped optimal brain damage.
+
+    Attributes:
+        radius: the drop that a decision may promise beyond that of μ = 0, as a share of the loss.
+        damping: δ as a share of the mean of h. An estimate of h from few gradients is 0 for weights
+            that these happened not to need; the mean of all corrects it (Levenberg, Marquardt).
+        multiplier: μ.
+        offset: δ itself.
+    """
+
+    name: ClassVar[str] = "trust-region"
+    program: ClassVar[str] = (
+        "the first-order loss change of step and mask, its curvature cost being bounded"
+    )
+    reads: ClassVar[frozenset[Reads]] = frozenset({Reads.MOMENTUM, Reads.CURVATURE, Reads.LOSS})
+
+    fits: ClassVar[bool] = True
+
+    radius: float = 0.5
+    damping: float = 0.1
+    multiplier: float = 0.0
+    offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("radius", "damping", "multiplier", "offset"):
+            if not 0 <= (value := getattr(self, name)) < float("inf"):
+                raise CriterionError(f"{name} of the trust region is {value}: it is at least 0")
+
+    def terms(self, observation: Observation) -> Terms:
+        """s = −ĝ ⊙ (θ+u) and c = ½(h+δ) ⊙ (θ+u)²."""
+        after = observation.after
+        cost = (observation.curvature + self.offset).mul_(0.5).mul_(after).mul_(after)
+        return Terms(-observation.momentum * after, cost)
+
+    def importance(self, observation: Observation) -> Tensor:
+        """c + μs."""
+        return self.terms(observation).scores(self.multiplier)
+
+    def fitted(
+        self,
+        observations: Mapping[str, Observation],
+        constraint: Constraint,
+        allowance: float = 0.0,
+    ) -> Self:
+        """With δ from the mean curvature, and the largest μ that promises radius·allowance."""
+        offset = self.damping * _mean_curvature(observations)
+        damped = replace(self, offset=offset, multiplier=0.0)
+        limit = self.radius * max(allowance, 0.0)
+        program = damped.region(observations, constraint)
+        return replace(damped, multiplier=promise(program, limit) if limit else 0.0)
+
+    def region(
+        self, observations: Mapping[str, Observation], constraint: Constraint
+    ) -> RegionProgram:
+        """(R) at this decision, without its radius."""
+        return RegionProgram(_LazyTerms(self, observations), constraint)
+
+
+class _LazyTerms(Mapping[str, Terms]):
+    """The terms of a tensor, computed whenever they are asked for: none is held."""
+
+    def __init__(self, criterion: TrustRegion, observations: Mapping[str, Observation]) -> None:
+        self._criterion, self._observations = criterion, observations
+
+    def __getitem__(self, name: str) -> Terms:
+        return self._criterion.terms(self._observations[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._observations)
+
+    def __len__(self) -> int:
+        return len(self._observations)
+
+
+def _mean_curvature(observations: Mapping[str, Observation]) -> float:
+    total, size = 0.0, 0
+    for observation in observations.values():
+        curvature = observation.curvature
+        total += float(curvature.double().sum())
+        size += curvature.numel()
+    return total / max(size, 1)

@@ -1,0 +1,240 @@
+"""Within a trust region: what one multiplier decides, against every mask there is."""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pins.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
+from pins.multiplier import within
+from pins.selection import decide, select
+from pins.trust_region import RegionProgram, Terms
+from solvers import exact_sum, objective, optimal_set
+from solvers.region import RegionFormulation
+from verification.claims.claim import Claim, Finding, Setting, search
+from verification.region import RegionGap, decision_gap
+from verification.score_families import FAMILIES
+
+DYADIC = tuple(2.0**octave for octave in (-6, -2, 0, 2, 6))  # μ, for terms in multiples of 1/16
+OCTAVES = range(-20, 21)  # of μ, for terms that are integers below 2¹²: c + μs is exact as well
+SPREAD = 100  # of integers |s| and c/2: then two scores change places at 1/200 ≤ μ ≤ 200
+BEYOND = 2.0**-10, 2.0**10
+
+Named = Mapping[str, Terms]
+Masks = Mapping[str, Tensor]
+Ranking = Callable[[Terms, float], Tensor]
+Bound = Callable[[RegionGap, float], Fraction]
+
+
+def mixed(terms: Terms, multiplier: float) -> Tensor:
+    """r = c + μs."""
+    return terms.scores(multiplier)
+
+
+def mixed_with_magnitude(terms: Terms, multiplier: float) -> Tensor:
+    """The rival of the controls, c + μ|s|: the |·| of the authors' released code."""
+    return terms.cost + multiplier * terms.importance.abs()
+
+
+def masks_of(named: Named, constraint: Constraint, ranking: Ranking, multiplier: float) -> Masks:
+    """The mask of the largest scores of a ranking that the constraint allows."""
+    scores = {name: ranking(terms, multiplier) for name, terms in named.items()}
+    return decide(scores, constraint).masks
+
+
+def pruned_sums(named: Named, masks: Masks) -> tuple[Fraction, Fraction]:
+    """−s·(1−m) and c·(1−m), exactly."""
+    drop = cost = Fraction(0)
+    for name, terms in named.items():
+        s, c = (part[~masks[name]].double().numpy() for part in terms)
+        drop, cost = drop - exact_sum(s), cost + exact_sum(c)
+    return drop, cost
+
+
+def costs(program: RegionProgram) -> tuple[float, float]:
+    """What the masks of optimal brain damage and of PINS cost."""
+    pins = {name: terms.importance for name, terms in program.terms.items()}
+    ends = program.solve(0.0).masks, decide(pins, program.constraint).masks
+    low, high = (float(pruned_sums(program.terms, masks)[1]) for masks in ends)
+    return low, high
+
+
+def small_programs(setting: Setting, number: int) -> Iterator[RegionProgram]:
+    """Multiples of 1/16, with ties, in three tensors of two or three weights; each constraint."""
+    rng = setting.rng()
+    for _ in range(number):
+        sizes = {f"layer {i}": int(size) for i, size in enumerate(rng.integers(2, 4, 3))}
+        terms = {
+            name: Terms(
+                torch.from_numpy(rng.integers(-40, 41, size) / 16),
+                torch.from_numpy(rng.integers(0, 41, size) / 16),
+            )
+            for name, size in sizes.items()
+        }
+        least = {name: int(rng.integers(0, size)) for name, size in sizes.items()}
+        keep = int(rng.integers(sum(least.values()), sum(sizes.values())))
+        for constraint in (Cardinality(keep), MinimumPerTensor(keep, least), PerTensor(least)):
+            yield RegionProgram(terms, constraint)
+
+
+def optimal_for_its_radius(setting: Setting, ranking: Ranking) -> Finding:
+    """Compare with every mask that costs no more."""
+    wrong, cases = [], 0
+    programs = small_programs(setting, setting.pick(6, 60))
+    for program, multiplier in itertools.product(programs, DYADIC):
+        masks = masks_of(program.terms, program.constraint, ranking, multiplier)
+        radius = float(pruned_sums(program.terms, masks)[1])  # a multiple of 1/16: exact
+        formulation = RegionFormulation(program.terms, program.constraint, radius)
+        best, mine = optimal_set(formulation.program), formulation.apply(masks)
+        cases += 1
+        if not any(np.array_equal(mine, x) for x in best):
+            what = f"{program.constraint}, μ = {multiplier}, ρ = {radius}"
+            wrong.append(f"{what}: not among {len(best)} optima")
+            break
+    return search(f"{cases} programs enumerated, n ≤ 9, exact arithmetic", wrong, programs=cases)
+
+
+def certified(found: RegionGap, multiplier: float) -> Fraction:  # noqa: ARG001
+    """(V + ρ − c·(1−m))/μ."""
+    return found.gap
+
+
+def without_slack(found: RegionGap, multiplier: float) -> Fraction:
+    """The rival of the controls, V/μ."""
+    return found.violation / Fraction(multiplier)
+
+
+def bounded(setting: Setting, bound: Bound) -> Finding:
+    """The best of all masks within random radii, against one multiplier's and its bound."""
+    rng, wrong, cases, beaten = setting.rng(), [], 0, 0
+    for program in small_programs(setting, setting.pick(8, 60)):
+        low, high = costs(program)
+        if low == high:
+            continue  # one mask is all there is, or as good as all
+        radius = rng.uniform(low, high)
+        decision = within(program, radius)
+        formulation = RegionFormulation(program.terms, program.constraint, radius)
+        mine = formulation.apply(decision.masks)
+        if not formulation.program.feasible(mine):
+            wrong.append(f"{program.constraint}, ρ = {radius}: {decision.cost} is above it")
+        if decision.multiplier == 0:
+            continue  # optimal brain damage, of which no bound is claimed
+        best = optimal_set(formulation.program)[0]
+        better = objective(formulation.program.objective, mine) - objective(
+            formulation.program.objective, best
+        )
+        limit = bound(decision_gap(program.terms, decision, radius), decision.multiplier)
+        cases, beaten = cases + 1, beaten + (better > 0)
+        if better > limit:
+            wrong.append(
+                f"{program.constraint}, ρ = {radius}: a mask is better by {float(better):.3g}, "
+                f"the bound was {float(limit):.3g}"
+            )
+        if wrong:
+            break
+    told = f"{cases} programs enumerated, n ≤ 9; in {beaten} another mask is better than ours"
+    return search(told, wrong, programs=cases, beaten=beaten)
+
+
+def monotone(setting: Setting, ranking: Ranking) -> Finding:
+    """Drop and cost along a grid of μ."""
+    rng, wrong, cases = setting.rng(), [], 0
+    for name in itertools.chain.from_iterable([FAMILIES] * setting.pick(1, 5)):
+        size = int(rng.integers(20, 500))
+        s, c = (whole(FAMILIES[name](rng, size)) for _ in range(2))
+        named, constraint = {"w": Terms(s, c.abs())}, Cardinality(int(rng.integers(1, size)))
+        last: tuple[Fraction, ...] = ()
+        for octave in OCTAVES:
+            now = pruned_sums(named, masks_of(named, constraint, ranking, 2.0**octave))
+            cases += 1
+            for what, before, after in zip(("drop", "cost"), last, now, strict=False):
+                if after < before:
+                    wrong.append(f"{name}, n = {size}: at μ = 2^{octave} the {what} falls")
+            last = now
+        if wrong:
+            break
+    return search(f"{cases} decisions, μ = 2⁻²⁰ … 2²⁰, exact sums", wrong, decisions=cases)
+
+
+def whole(values: Tensor) -> Tensor:
+    """The values in units of 2⁻¹² of the largest, rounded."""
+    exact = values.double()
+    return (exact * (2**12 / exact.abs().max())).round()
+
+
+def limits(setting: Setting, least: Callable[[Terms], Tensor]) -> Finding:
+    """The masks of a μ below, and of one above, all at which two weights change places."""
+    rng, wrong, cases = setting.rng(), [], 0
+    for number in range(setting.pick(30, 300)):
+        size = int(rng.integers(2, 13))
+        # without replacement all are distinct; of few values many are tied
+        few = SPREAD if number % 2 else 3
+        s, c = (
+            torch.from_numpy(rng.choice(2 * few + 1, size, replace=few == 3)).double()
+            for _ in range(2)
+        )
+        terms, keep = Terms(s - few, c), int(rng.integers(1, size))
+        program = RegionProgram({"w": terms}, Cardinality(keep))
+        wanted = (least(terms), lexicographic(*terms))
+        for multiplier, scores in zip(BEYOND, wanted, strict=True):
+            cases += 1
+            if not torch.equal(program.solve(multiplier).masks["w"], select(scores, keep)):
+                told = f"s = {terms.importance.tolist()}, c = {c.tolist()}"
+                wrong.append(f"k = {keep}, μ = {multiplier}, {told}")
+        if wrong:
+            break
+    return search(f"{cases} decisions, n ≤ 12, half of them with ties", wrong, decisions=cases)
+
+
+def lexicographic(first: Tensor, second: Tensor) -> Tensor:
+    """Integers ranked by the first, and where that ties by the second."""
+    return first * 2**20 + second
+
+
+CLAIMS = (
+    Claim(
+        id="region-enumeration",
+        statement="For every μ, the largest c + μs are an optimum of the trust region of the "
+        "radius that they use.",
+        scope="n ≤ 9 in three tensors, ties, each kind of constraint, five μ; all 2ⁿ masks in "
+        "exact arithmetic",
+        source="Theorem 5 (Lagrange multiplier; Everett 1963)",
+        check=lambda setting: optimal_for_its_radius(setting, mixed),
+        control_statement="so are the largest c + μ|s|",
+        control=lambda setting: optimal_for_its_radius(setting, mixed_with_magnitude),
+    ),
+    Claim(
+        id="region-gap",
+        statement="Within any radius, one multiplier's mask is allowed, and none is better by more "
+        "than its certified gap.",
+        scope="n ≤ 9 in three tensors, ties, each kind of constraint, random radii; all 2ⁿ masks "
+        "in exact arithmetic",
+        source="Theorem 5 (Lagrangian bound)",
+        check=lambda setting: bounded(setting, certified),
+        control_statement="the gap without what is left of the radius is a bound as well",
+        control=lambda setting: bounded(setting, without_slack),
+    ),
+    Claim(
+        id="region-monotone",
+        statement="As μ grows, neither the drop −s·(1−m) nor the cost c·(1−m) falls.",
+        scope="five families of scores, rounded so that c + μs is exact; n < 500, random k",
+        source="Theorem 5; μ is searched by bisection on this ground",
+        check=lambda setting: monotone(setting, mixed),
+        control_statement="the same holds of the masks of the largest c + μ|s|",
+        control=lambda setting: monotone(setting, mixed_with_magnitude),
+    ),
+    Claim(
+        id="region-limits",
+        statement="Small μ give the mask of optimal brain damage, ties to the larger s; large μ "
+        "that of PINS, ties to the larger c.",
+        scope="integers, n ≤ 12, with and without ties; μ below and above all at which two weights "
+        "change places",
+        source="pins.trust_region",
+        check=lambda setting: limits(setting, lambda terms: lexicographic(terms.cost, terms[0])),
+        control_statement="small μ give the mask of PINS",
+        control=lambda setting: limits(setting, lambda terms: terms.importance),
+    ),
+)

@@ -1,0 +1,100 @@
+"""The empirical ledger: every claim ruled on from a folder of results files."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from verification.empirical import ALL
+from verification.empirical.claim import EmpiricalClaim, Ruling, Verdict, untested
+from verification.empirical.results import LOSS_DECREASE, ByKind, read_folder, results
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class EmpiricalEntry:
+    """A claim with its ruling."""
+
+    claim: EmpiricalClaim
+    ruling: Ruling
+
+
+def rule(found: ByKind, claims: Iterable[EmpiricalClaim] = ALL) -> list[EmpiricalEntry]:
+    """Each claim, ruled on from the results of the kind it reads.
+
+    Where there are none it is not tested, and the ruling says what to run.
+    """
+    return [
+        EmpiricalEntry(
+            claim,
+            claim.decide(given)
+            if (given := found.get(claim.reads))
+            else untested(f"no {claim.reads.pattern}: run `{claim.reads.command}`"),
+        )
+        for claim in claims
+    ]
+
+
+def rule_folder(folder: Path | None) -> list[EmpiricalEntry]:
+    """`rule` on the results files of a folder; without one, nothing is tested.
+
+    Raises:
+        FileError: it is no folder, or one of the files is damaged.
+    """
+    return rule({} if folder is None else read_folder(folder))
+
+
+def rule_changes(
+    name: str, changes: Sequence[Mapping[str, Any]], *, seed: int
+) -> list[EmpiricalEntry]:
+    """`rule` on loss changes that were measured just now, with one seed.
+
+    Args:
+        name: what they were measured on.
+        changes: `verification.loss_decrease.LossChange`s as JSON values.
+        seed: of all of them.
+    """
+    rows = [{"seed": seed, **change} for change in changes]
+    return rule({LOSS_DECREASE: [results(LOSS_DECREASE, name, rows, name)]})
+
+
+def committed() -> Path | None:
+    """The results of this checkout; None where the package is installed without one."""
+    folder = CHECKOUT / "benchmarks" / "results"
+    return folder if folder.is_dir() and (CHECKOUT / "pyproject.toml").is_file() else None
+
+
+def choose_folder(given: Path | None) -> Path | None:
+    """The folder that was asked for, else that of the checkout, if there is one."""
+    return committed() if given is None else given
+
+
+def counts(entries: Sequence[EmpiricalEntry]) -> dict[Verdict, int]:
+    """How many claims have each verdict."""
+    return {v: sum(entry.ruling.verdict is v for entry in entries) for v in Verdict}
+
+
+def rules(entries: Sequence[EmpiricalEntry]) -> dict[str, list[str]]:
+    """Rule of decision → the ids of the claims that are decided by it."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        found.setdefault(entry.claim.rule, []).append(entry.claim.id)
+    return found
+
+
+def rows_of(entries: Iterable[EmpiricalEntry]) -> list[dict[str, Any]]:
+    """The ledger as JSON values."""
+    return [
+        {
+            "id": entry.claim.id,
+            "statement": entry.claim.statement,
+            "scope": entry.claim.scope,
+            "rule": entry.claim.rule,
+            "source": entry.claim.source,
+            **asdict(entry.ruling),
+            "verdict": entry.ruling.verdict.name.lower(),
+            "said": str(entry.ruling),
+        }
+        for entry in entries
+    ]

@@ -1,0 +1,221 @@
+"""What one pruning decision does to the loss: who lowers it most, and at which fractions.
+
+A criterion is lower than its rivals at a fraction if its measured change of the loss is, by more
+than what rounding makes of it, on the mean over the seeds and in each seed. A fraction counts as
+tried where all of them were measured on a seed; nothing is interpolated.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, Verdict, untested
+from verification.empirical.results import LOSS_DECREASE, Results, Row
+from verification.empirical.wording import counted, joined, percent, runs_of, signed
+
+RESOLUTION = 1e-6  # losses come from float32 arithmetic: what differs by less is the same
+PAPERS_RIVALS = ("magnitude", "sensitivity")
+RANGE = 0.01, 0.5
+ROWS, UNSEEN = "measured", "measured_unseen"  # fields
+WHERE = {ROWS: "on the rows of the gradient", UNSEEN: "on rows that took no part"}
+LOWER = (
+    f"lower: by more than {RESOLUTION:g}, on the mean over the seeds and in each seed, than each "
+    "rival's"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A criterion and its rivals at one fraction of one results file.
+
+    Attributes:
+        file: its name.
+        fraction: of the weights that were pruned.
+        seeds: in how many all of them were measured.
+        mine: the mean change of the loss.
+        rival: the rival with the lowest mean.
+        theirs: that mean.
+        lower_mean: whether mine is lower than every rival's mean.
+        lower: whether it is in each seed as well.
+    """
+
+    file: str
+    fraction: float
+    seeds: int
+    mine: float
+    rival: str
+    theirs: float
+    lower_mean: bool
+    lower: bool
+
+
+def places(
+    found: Sequence[Results], name: str, rivals: Sequence[str] | None, field: str
+) -> list[Place]:
+    """Where a criterion was measured beside its rivals (None: beside all others)."""
+    return [
+        place
+        for results in found
+        for fraction in sorted({row["fraction"] for row in results.rows if row["fraction"] > 0})
+        if (place := _place(results, fraction, name, rivals, field))
+    ]
+
+
+def _place(
+    results: Results, fraction: float, name: str, rivals: Sequence[str] | None, field: str
+) -> Place | None:
+    by_seed: dict[int, dict[str, float]] = {}
+    for row in results.rows:
+        if row["fraction"] == fraction:
+            by_seed.setdefault(row["seed"], {})[row["criterion"]] = _change(row, field)
+    everyone = {criterion for cells in by_seed.values() for criterion in cells}
+    others = sorted(everyone - {name}) if rivals is None else rivals
+    cells = [cells for cells in by_seed.values() if {name, *others} <= cells.keys()]
+    if not (cells and others):
+        return None
+    means = {each: statistics.fmean(cell[each] for cell in cells) for each in (name, *others)}
+    rival = min(others, key=lambda each: means[each])
+    lower_mean = all(means[name] < means[each] - RESOLUTION for each in others)
+    return Place(
+        file=results.name,
+        fraction=fraction,
+        seeds=len(cells),
+        mine=means[name],
+        rival=rival,
+        theirs=means[rival],
+        lower_mean=lower_mean,
+        lower=lower_mean
+        and all(cell[name] < cell[each] - RESOLUTION for cell in cells for each in others),
+    )
+
+
+def _change(row: Row, field: str) -> float:
+    """A loss that is no number is that of a destroyed model: as large as can be."""
+    value = float(row[field])
+    return math.inf if math.isnan(value) else value
+
+
+def somewhere(found: Sequence[Results], name: str, rivals: Sequence[str], field: str) -> Ruling:
+    """Holds at the fractions at which the criterion is lower; does not hold if there are none."""
+    tried = places(found, name, rivals, field)
+    if not tried:
+        return _not_measured(name)
+    lower = [place for place in tried if place.lower]
+    return Ruling(
+        Verdict.HOLDS if lower else Verdict.FAILS,
+        _fractions(lower, tried) if lower else "",
+        _evidence(tried, name),
+        _numbers(tried),
+    )
+
+
+def everywhere(found: Sequence[Results], name: str, field: str) -> Ruling:
+    """Holds if the criterion is lower than all others at every fraction of the range tried."""
+    low, high = RANGE
+    tried = [p for p in places(found, name, None, field) if low <= p.fraction <= high]
+    if not tried:
+        return _not_measured(name)
+    if all(place.lower for place in tried):
+        return Ruling(
+            Verdict.HOLDS, _fractions(tried, tried), _evidence(tried, name), _numbers(tried)
+        )
+    return Ruling(Verdict.FAILS, "", _evidence(tried, name), _numbers(tried))
+
+
+def _not_measured(name: str) -> Ruling:
+    return untested(
+        f"no row of {name} beside its rivals at these fractions: run `{LOSS_DECREASE.command}`"
+    )
+
+
+def _fractions(some: Sequence[Place], tried: Sequence[Place]) -> str:
+    return "; ".join(
+        f"{file}, {_ranges([p for p in some if p.file == file], tried)} pruned"
+        for file in dict.fromkeys(place.file for place in some)
+    )
+
+
+def _ranges(some: Sequence[Place], tried: Sequence[Place]) -> str:
+    """Fractions of one file, neighbours among those tried in it drawn together."""
+    files = {place.file for place in some}
+    return runs_of(
+        [place.fraction for place in some],
+        [place.fraction for place in tried if place.file in files],
+    )
+
+
+def _evidence(tried: Sequence[Place], name: str) -> str:
+    return ". ".join(
+        _in_file([place for place in tried if place.file == file], name)
+        for file in dict.fromkeys(place.file for place in tried)
+    )
+
+
+def _in_file(tried: Sequence[Place], name: str) -> str:
+    """Where it is lower and where not, and the first place where it is not."""
+    lower = [place for place in tried if place.lower]
+    mean_alone = [place for place in tried if place.lower_mean and not place.lower]
+    higher = [place for place in tried if not place.lower_mean]
+    words = [f"lower at {_ranges(lower, tried)}"] if lower else []
+    if mean_alone:
+        words.append(f"on the mean, but not in each seed, at {_ranges(mean_alone, tried)}")
+    if higher:
+        words.append(f"not lower at {_ranges(higher, tried)} ({_told(higher[0], name)})")
+    seeds = joined([counted(number, "seed") for number in sorted({p.seeds for p in tried})])
+    return f"{tried[0].file}, {seeds}: {'; '.join(words)}"
+
+
+def _told(place: Place, name: str) -> str:
+    at = f"at {percent(place.fraction)}"
+    if abs(place.mine - place.theirs) <= RESOLUTION:
+        return f"{at} {name} and {place.rival} alike, {signed(place.mine)}"
+    return f"{at} {name} {signed(place.mine)}, {place.rival} {signed(place.theirs)}"
+
+
+def _numbers(tried: Sequence[Place]) -> dict[str, object]:
+    return {
+        "places": [{key: _finite(value) for key, value in vars(place).items()} for place in tried]
+    }
+
+
+def _finite(value: object) -> object:
+    """JSON has no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _paper(name: str, field: str, what: str) -> EmpiricalClaim:
+    place = "rows" if field == ROWS else "unseen"
+    return EmpiricalClaim(
+        id=f"one-shot-{name}-{place}",
+        statement=f"{what[0].upper()}{what[1:]} ({name}) lowers the loss more than "
+        f"{joined(PAPERS_RIVALS)}.",
+        scope=f"one decision after one SGD step, measured {WHERE[field]}",
+        rule=f"Holds at the fractions at which its measured change is lower ({LOWER}); does not "
+        "hold if it is at none.",
+        source=PAPER,
+        reads=LOSS_DECREASE,
+        decide=lambda found: somewhere(found, name, PAPERS_RIVALS, field),
+    )
+
+
+def _ours(field: str) -> EmpiricalClaim:
+    low, high = map(percent, RANGE)
+    return EmpiricalClaim(
+        id=f"one-shot-trust-region-{'rows' if field == ROWS else 'unseen'}",
+        statement="trust-region has the lowest measured loss of all criteria at every fraction "
+        f"from {low} to {high}.",
+        scope=f"one decision after one SGD step, measured {WHERE[field]}",
+        rule=f"Holds if its measured change is lower at every fraction tried ({LOWER}); does not "
+        "hold if there is one at which it is not.",
+        source=OURS,
+        reads=LOSS_DECREASE,
+        decide=lambda found: everywhere(found, "trust-region", field),
+    )
+
+
+CLAIMS = (
+    *(_paper("pins", field, "the signed optimum") for field in WHERE),
+    *(_paper("abs-pins", field, "the score of the authors' released code") for field in WHERE),
+    *(_ours(field) for field in WHERE),
+)

@@ -1,0 +1,139 @@
+"""What self-regularisation costs: the paper's figures, and ours to be met.
+
+Both are of BERT-base on a GPU. Other networks and devices are told as evidence and decide nothing.
+Time is compared round by round with dense training, and the median of the ratios counts.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, Verdict, untested
+from verification.empirical.results import OVERHEAD, Results, Row
+
+NETWORK, GPU = "bert-base", "cuda"
+DENSE, REGULARIZED = "dense training", "self-regularisation"  # variants
+PAPERS_TIME, PAPERS_MEMORY = 0.30, 0.27
+MOST_TIME, MOST_MEMORY = 0.20, 0.15
+ABOUT = 0.05
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Self-regularisation against dense training: ratios less 1.
+
+    Attributes:
+        network: what was trained.
+        device: where.
+        precision: in which.
+        time: the median of the rounds.
+        low: the least of them.
+        high: the greatest.
+        memory: at the peak.
+    """
+
+    network: str
+    device: str
+    precision: str
+    time: float
+    low: float
+    high: float
+    memory: float
+
+    def __str__(self) -> str:
+        """The numbers with their place."""
+        return (
+            f"{self.network} on {self.device}, {self.precision}: time {_change(self.time)} "
+            f"({_change(self.low)} to {_change(self.high)}), memory {_change(self.memory)}"
+        )
+
+
+def costs(found: Sequence[Results]) -> list[Cost]:
+    """Of every network and precision in which both trainings were measured."""
+    variants: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for results in found:
+        for row in results.rows:
+            place = (row["network"], row["device"], row["precision"])
+            variants.setdefault(place, {})[row["variant"]] = row
+    measured = []
+    for (network, device, precision), rows in variants.items():
+        if not {DENSE, REGULARIZED} <= rows.keys():
+            continue
+        dense, own = rows[DENSE], rows[REGULARIZED]
+        if not all(row["seconds"] and row["peak_bytes"] for row in (dense, own)):
+            continue  # one of them failed
+        ratios = [a / b - 1 for a, b in zip(own["seconds"], dense["seconds"], strict=False)]
+        measured.append(
+            Cost(
+                network,
+                device.partition(":")[0],
+                precision,
+                statistics.median(ratios),
+                min(ratios),
+                max(ratios),
+                own["peak_bytes"] / dense["peak_bytes"] - 1,
+            )
+        )
+    return measured
+
+
+def judge(found: Sequence[Results], meets: Callable[[Cost], bool]) -> Ruling:
+    """Holds if BERT-base on a GPU meets it in each precision that was measured."""
+    measured = costs(found)
+    judged = [cost for cost in measured if (cost.network, cost.device) == (NETWORK, GPU)]
+    evidence = "; ".join(map(str, judged or measured)) or "nothing"
+    if not judged:
+        return untested(
+            f"{NETWORK} on a GPU was not measured: run `{OVERHEAD.command} --device {GPU}`. "
+            f"Measured was {evidence}",
+            costs=[vars(cost) for cost in measured],
+        )
+    holds = all(map(meets, judged))
+    return Ruling(
+        Verdict.HOLDS if holds else Verdict.FAILS,
+        f"{NETWORK}, {', '.join(cost.precision for cost in judged)}" if holds else "",
+        evidence,
+        {"costs": [vars(cost) for cost in measured]},
+    )
+
+
+def as_the_paper_says(cost: Cost) -> bool:
+    """Within five points of both figures."""
+    off = (cost.time - PAPERS_TIME, cost.memory - PAPERS_MEMORY)
+    return all(abs(each) <= ABOUT for each in off)
+
+
+def within_the_goal(cost: Cost) -> bool:
+    """At most both figures."""
+    return cost.time <= MOST_TIME and cost.memory <= MOST_MEMORY
+
+
+def _change(ratio: float) -> str:
+    return f"{ratio:+.0%}".replace("-", "−").replace("%", " %")
+
+
+SCOPE = f"whole training steps of {NETWORK} on a GPU, against dense training, side by side"
+CLAIMS = (
+    EmpiricalClaim(
+        id="self-regularisation-cost",
+        statement="Self-regularisation costs about "
+        f"{_change(PAPERS_MEMORY)} memory and {_change(PAPERS_TIME)} time.",
+        scope=SCOPE,
+        rule=f"Holds if both are within {100 * ABOUT:g} points of these figures, in each precision "
+        "that was measured, the median of the rounds for time; does not hold if one is not.",
+        source=PAPER,
+        reads=OVERHEAD,
+        decide=lambda found: judge(found, as_the_paper_says),
+    ),
+    EmpiricalClaim(
+        id="self-regularisation-goal",
+        statement="As PINS does it, self-regularisation costs at most "
+        f"{_change(MOST_MEMORY)} memory and {_change(MOST_TIME)} time.",
+        scope=SCOPE,
+        rule="Holds if neither is over its figure, in each precision that was measured, the median "
+        "of the rounds for time; does not hold if one is.",
+        source=OURS,
+        reads=OVERHEAD,
+        decide=lambda found: judge(found, within_the_goal),
+    ),
+)
