@@ -12,7 +12,7 @@ from pins.huggingface import load_model
 from pins.parameters import prunable_parameters
 from pins.tasks import Task
 from pins.training import training_steps
-from verification.loss_decrease import Experiment, loss_changes
+from verification.loss_decrease import Experiment, loss_changes, two_samples
 from verification.real_model import MAX_LENGTH
 
 BATCH = 16
@@ -74,10 +74,12 @@ class FineTuned:
             generator: draws them.
         """
         with torch.random.fork_rng(devices=()):
+            gradient, rehearsal = two_samples(self._train, rows, generator)
             experiment = Experiment(
                 model=self._model,
                 parameters=prunable_parameters(self._model).parameters,
-                rows=self._train.sample(rows, generator),
+                rows=gradient,
+                rehearsal=rehearsal,
                 unseen=self._test.sample(rows, generator),
             )
             observed = experiment.observe(self._name, fisher_rows=fisher_rows, seed=self._seed)

@@ -28,7 +28,8 @@ from pins.pruner import OnDecision, OnRegion, Pruner
 from pins.self_regularization import SelfRegularizer
 from pins.settings import AUTHORS, Settings
 from pins.smoothing import find_smoothing
-from pins.training import evaluation_mode, to_device
+from pins.task_losses import step_loss
+from pins.training import to_device
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -142,17 +143,10 @@ class FineTuning:
                 return self.regularizer.loss(output, batch, num_items=count)
         return mixed_loss(self.head.rows(output, batch), None, num_items=count)
 
-    @torch.no_grad()
     def _measured(self) -> float:
-        """The task's loss on the rows of this step, as the weights stand, without dropout."""
-        count = sum(self.head.count(part) for part in self._parts)
-        value = 0.0
-        with evaluation_mode(self.model), self.device.autocast():
-            for part in self._parts:
-                batch = to_device(part, self.device.device)
-                output = self.model(**self.head.inputs(self.model, batch))
-                value += mixed_loss(self.head.rows(output, batch), None, num_items=count).item()
-        return value
+        """The task's loss on the rows of this step, as the weights stand."""
+        with self.device.autocast():
+            return step_loss(self.model, self._parts, self.head)
 
     def _diagonal(self) -> dict[str, Tensor]:
         """The curvature of this step by name, from the source that the settings name."""

@@ -1,5 +1,6 @@
 """Predicted against measured: what a decision does to the loss of the rows that its step was on."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pins.precision import total, widened
 from pins.radius import Promise
 
 
@@ -32,14 +34,18 @@ class Measurement:
         return self.measured / self.predicted if self.predicted else None
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values by name."""
+        """JSON values by name; None for what there is none of, or is not finite."""
         promise = self.promise
-        return {
+        values = {
             "predicted": self.predicted,
             "measured": self.measured,
             "multiplier": self.multiplier,
             "promised": None if promise is None else promise.promised,
             "kept": None if promise is None else promise.kept,
+        }
+        return {
+            name: value if value is not None and math.isfinite(value) else None
+            for name, value in values.items()
         }
 
 
@@ -49,8 +55,6 @@ def first_order_change(parameters: Mapping[str, Tensor], masks: Mapping[str, Ten
     change = 0.0
     for name, parameter in parameters.items():
         if parameter.grad is not None:
-            removed = torch.where(masks[name], 0, parameter.grad * parameter)
-            # a device without float64 adds up in float32
-            dtype = torch.float32 if parameter.device.type == "mps" else torch.float64
-            change -= float(removed.sum(dtype=dtype))
+            product = widened(parameter.grad) * widened(parameter)
+            change -= total(torch.where(masks[name], 0, product))
     return change

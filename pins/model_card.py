@@ -33,6 +33,8 @@ TAGS = ["pins", "pruning", "sparse", "unstructured-sparsity"]
 SETTINGS = {
     "criterion": "criterion",
     "smoothing": "smoothing of the scores",
+    "curvature": "curvature",
+    "radius": "radius, as a share of the loss",
     "schedule": "schedule",
     "steps": "steps",
     "warmup": "of these at full density",

@@ -56,10 +56,13 @@ class Sample:
 
     def multipliers(self) -> tuple[float, float]:
         """A μ at which s hardly counts, and one at which c hardly does."""
-        linear = float((self.terms.importance.abs() * self.weights).mean())
-        middle = float((self.terms.cost * self.weights).mean()) / linear if linear else 0.0
+        linear, curved = (float((each.abs() * self.weights).sum()) for each in self.terms)
+        if linear == 0:
+            return 0.0, 0.0
+        middle = curved / linear if curved else 1.0  # without a cost all μ > 0 are alike
         spread = 2.0 ** (OCTAVES / 2)
-        return middle / spread, middle * spread
+        # beyond the largest float of their dtype no μ can be multiplied with s
+        return middle / spread, min(middle * spread, torch.finfo(self.terms.cost.dtype).max)
 
     def _pruned(self, values: Tensor, multiplier: float) -> float:
         scores = self.terms.scores(multiplier)
@@ -149,8 +152,12 @@ def within(program: RegionProgram, radius: float) -> RegionDecision:
         radius: ρ.
 
     Raises:
-        CardinalityError: no mask that is allowed has so small a cost.
+        CriterionError: the radius is not a number.
+        CardinalityError: no mask that is allowed has so small a cost; or only by less than 1e-12 of
+            it, which its sum in float64 cannot tell.
     """
+    if math.isnan(radius):
+        raise CriterionError(f"the radius is {radius}: it is a number, of the unit of the cost")
     some = sample(program)
     aim = radius / SAFETY
     for _ in range(SELECTIONS - 1):

@@ -1,6 +1,6 @@
 """What a step of training lets a criterion see: an observation of each tensor, when asked for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -8,6 +8,34 @@ from torch.optim import Optimizer
 from pins.criterion import Criterion, Observation, Reads
 from pins.errors import ObservationError
 from pins.moments import adam_first_moment, adam_second_moment, has_second_moment
+
+CurvatureSource = Callable[[], Mapping[str, Tensor]]
+Loss = Callable[[], float]
+
+
+def require_sources(
+    criterion: Criterion,
+    optimizer: Optimizer,
+    curvature: CurvatureSource | None,
+    loss: Loss | None,
+) -> None:
+    """What the criterion reads beside gradients and weights is there to be had.
+
+    Raises:
+        ObservationError: it reads the loss, or a curvature, and there is no source of one.
+    """
+    if Reads.LOSS in criterion.reads and loss is None:
+        raise ObservationError(
+            f"criterion {criterion.name!r} reads the loss and was given none: give loss= a "
+            "function that returns the loss of the step's rows as the weights stand"
+        )
+    given = curvature is not None or has_second_moment(optimizer)
+    if Reads.CURVATURE in criterion.reads and not given:
+        raise ObservationError(
+            f"criterion {criterion.name!r} reads a diagonal curvature and "
+            f"{type(optimizer).__name__} keeps none: use AdamW, or give curvature= a function "
+            "that returns one (see pins.empirical_fisher)"
+        )
 
 
 class StepObservations(Mapping[str, Observation]):

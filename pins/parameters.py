@@ -1,11 +1,12 @@
 """Which parameters are pruned: by module type and name, tied ones once, frozen ones not."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from pins.errors import ParameterError
 from pins.wrappers import unwrapped
@@ -107,6 +108,29 @@ def prunable_parameters(
             "give include= with a pattern, or types="
         )
     return PrunableParameters(parameters, left_out)
+
+
+def require_trained(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> None:
+    """Each parameter once, trained by the optimiser.
+
+    Raises:
+        ParameterError: there is none, two are one tensor, one is frozen or not in the optimiser.
+    """
+    if not parameters:
+        raise ParameterError("Pruner was given no parameters: leave them out for the default")
+    names: dict[int, str] = {}
+    for name, parameter in parameters.items():
+        if (other := names.setdefault(id(parameter), name)) != name:
+            raise ParameterError(
+                f"{name} is the same tensor as {other}: tied weights are pruned once"
+            )
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in parameters.items():
+        if not parameter.requires_grad or id(parameter) not in trained:
+            why = "is not in the optimiser" if parameter.requires_grad else "is frozen"
+            raise ParameterError(
+                f"{name} is to be pruned and {why}: leave it out of `parameters`, or train it"
+            )
 
 
 def _is_prunable(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:

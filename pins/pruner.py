@@ -18,30 +18,22 @@ from torch.optim import Optimizer
 from pins.constraints import Constraint
 from pins.criteria import find_criterion
 from pins.criterion import Criterion, Reads
-from pins.errors import (
-    CriterionError,
-    MaskError,
-    ObservationError,
-    OptimalityError,
-    ParameterError,
-)
+from pins.errors import MaskError, OptimalityError
 from pins.masks import apply, count
 from pins.measurement import Measurement, first_order_change
-from pins.moments import has_second_moment
-from pins.observations import StepObservations
+from pins.observations import CurvatureSource, Loss, StepObservations, require_sources
 from pins.optimality import require_same_tensors
-from pins.parameters import PrunableParameters, prunable_parameters
+from pins.parameters import PrunableParameters, prunable_parameters, require_trained
 from pins.schedules import Schedule
 from pins.scope import Scope
 from pins.selection import Decision, decide
-from pins.smoothing import NoSmoothing, Smoothing
-from pins.trials import Choice, Loss, choose, loss_with
+from pins.smoothing import NoSmoothing, Smoothing, require_averageable
+from pins.step_watch import StepWatch
+from pins.trials import Choice, choose, loss_with
 from pins.trust_region import RegionDecision, RegionProgram
-from pins.trust_region_criterion import TrustRegion
 
 OnDecision = Callable[[int, dict[str, Tensor], Decision], None]
 OnRegion = Callable[[dict[str, Tensor], RegionProgram, RegionDecision], None]
-CurvatureSource = Callable[[], Mapping[str, Tensor]]
 
 
 class Pruner:
@@ -85,23 +77,22 @@ class Pruner:
             scope: which masks are allowed beside the number of ones; default: any.
             curvature: called at each decision for h by name; default AdamW's second moment.
             loss: called at decisions for the mean loss of the step's rows as the weights stand,
-                without dropout. With it each decision is measured, and a trust region led by what
-                its promises were worth; it costs two evaluations a decision, a trust region's four.
+                without dropout. With it each decision is measured, by two evaluations; a trust
+                region needs it, for two more and one for each promise that it breaks.
             on_decision: called with (step, importance, decision) after each decision.
             on_region: called with (importance, program, decision) at each decision of a trust
                 region, before its mask is applied: the program computes s and c from the weights.
 
         Raises:
             ParameterError: a prunable parameter is frozen or not in the optimiser.
-            ObservationError: the criterion reads a curvature and there is no source of one.
+            ObservationError: the criterion reads a curvature, or the loss, and there is no source.
             CriterionError: averages are asked for of a criterion whose scores cannot be averaged.
         """
         if parameters is None:
             parameters = prunable_parameters(model)
         if isinstance(parameters, PrunableParameters):
             parameters = parameters.parameters
-        if not parameters:
-            raise ParameterError("Pruner was given no parameters: leave them out for the default")
+        require_trained(parameters, optimizer)
         self.parameters = dict(parameters)
         self.criterion = find_criterion(criterion) if isinstance(criterion, str) else criterion
         self.schedule = schedule
@@ -120,32 +111,13 @@ class Pruner:
         self._loss = loss
         self._on_decision = on_decision
         self._on_region = on_region
-        self._before: dict[str, Tensor] = {}
-        self._stepped = False  # whether the optimiser took a step since the last call of step()
         self._due = False  # whether a decision waits for a step that the optimiser takes
-        self._require_prunable()
-        if Reads.LOSS in self.criterion.reads and loss is None:
-            raise ObservationError(
-                f"criterion {self.criterion.name!r} reads the loss and was given none: give loss= "
-                "a function that returns the loss of the step's rows as the weights stand"
-            )
-        if isinstance(self.criterion, TrustRegion) and self.smoothing.every_step:
-            raise CriterionError(
-                f"criterion 'trust-region' was given smoothing {self.smoothing.name!r}: what it "
-                "reads are averages already, and its multiplier differs from step to step; leave "
-                "the smoothing out"
-            )
+        require_sources(self.criterion, optimizer, curvature, loss)
+        require_averageable(self.criterion, self.smoothing)
         self.constraint(schedule.last)  # a minimum above the final kept ratio is an error now
-        needs_curvature = Reads.CURVATURE in self.criterion.reads
-        if needs_curvature and curvature is None and not has_second_moment(optimizer):
-            raise ObservationError(
-                f"criterion {self.criterion.name!r} reads a diagonal curvature and "
-                f"{type(optimizer).__name__} keeps none: use AdamW, or give curvature= a "
-                "function that returns one (see pins.empirical_fisher)"
-            )
-        optimizer.register_step_post_hook(self._remember_step)
-        if Reads.BEFORE in self.criterion.reads:
-            optimizer.register_step_pre_hook(self._remember_before)
+        reads_before = Reads.BEFORE in self.criterion.reads
+        wanted = (lambda: self._observes(self.steps + 1)) if reads_before else None
+        self._watch = StepWatch(optimizer, self.parameters, wanted)
 
     @property
     def total(self) -> int:
@@ -186,17 +158,17 @@ class Pruner:
             ImportanceError: a score is NaN or infinite.
         """
         # what reads nothing of a step needs none
-        taken, self._stepped = self._stepped or not self.criterion.reads, False
+        taken = self._watch.taken() or not self.criterion.reads
         if not taken:
-            self._require_overflow()
+            self._watch.require_overflow()
         self.steps += 1
         self._due |= self.schedule.decides(self.steps)
         choice = None
         if taken and self._due:
             choice = self._decided()
-        elif taken and self._averages():
+        elif taken and self._observes(self.steps):
             self._scores(self.criterion, self._observations())
-        self._before = {}
+        self._watch.forget()
         self._keep_zeros()
         if choice is None:
             return None
@@ -232,9 +204,10 @@ class Pruner:
         self.radius_factor = float(state["radius_factor"])
         self.masks = dict(state["masks"])
 
-    def _averages(self) -> bool:
-        """Whether this step's scores go into an average."""
-        return self.smoothing.every_step and self.steps <= self.schedule.last
+    def _observes(self, step: int) -> bool:
+        """Whether the scores of that step are needed: for an average, or for a decision."""
+        averaged = self.smoothing.every_step and step <= self.schedule.last
+        return averaged or self._due or self.schedule.decides(step)
 
     def _decided(self) -> Choice:
         """Solve the program of this step; the masks in force are its optimum from now on."""
@@ -249,11 +222,12 @@ class Pruner:
             return loss_with(masks, self.parameters, self._loss)
 
         before = None if self._loss is None else self._loss()
+        steps_left = max(self.schedule.end - self.steps, 0)
         choice = choose(
             self.criterion,
             observations,
             constraint,
-            allowance=0.0 if before is None else before / self._steps_left,
+            allowance=0.0 if before is None else before / (1 + steps_left),
             factor=self.radius_factor,
             solve=solve,
             rehearse=None if self._loss is None else rehearse,
@@ -276,11 +250,6 @@ class Pruner:
             assert isinstance(choice.decision, RegionDecision), "its decision knows its multiplier"
             self._on_region(choice.importance, choice.program, choice.decision)
 
-    @property
-    def _steps_left(self) -> int:
-        """Steps to come, this one counted: a trust region's radius is shared out over them."""
-        return 1 + max(self.schedule.end - self.steps, 0)
-
     def constraint(self, step: int) -> Constraint:
         """Which masks are allowed after a step."""
         sizes = {name: parameter.numel() for name, parameter in self.parameters.items()}
@@ -302,7 +271,7 @@ class Pruner:
             self.criterion,
             self.parameters,
             self._optimizer,
-            before=self._before,
+            before=self._watch.before,
             curvature=curvature,
         )
 
@@ -317,48 +286,6 @@ class Pruner:
             if self._due:
                 importance[name] = self.smoothing.importance(name)
         return importance
-
-    def _remember_before(self, *_: object) -> None:
-        """Copy θ before the optimiser's step, on steps whose scores are needed only."""
-        step = self.steps + 1
-        averaged = self.smoothing.every_step and step <= self.schedule.last
-        if averaged or self._due or self.schedule.decides(step):
-            self._before = {name: p.detach().clone() for name, p in self.parameters.items()}
-
-    def _remember_step(self, optimizer: Optimizer, *_: object) -> None:
-        # fused optimisers are called at an overflow, too, and told by `GradScaler` to stay
-        overflow = getattr(optimizer, "found_inf", None)
-        self._stepped |= overflow is None or not bool(overflow)
-
-    def _require_overflow(self) -> None:
-        """That the optimiser took no step must have a reason: `GradScaler` found an overflow."""
-        gradients = [
-            parameter.grad
-            for group in self._optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
-        if all(bool(gradient.isfinite().all()) for gradient in gradients):
-            raise ObservationError(
-                f"Pruner.step() was called and {type(self._optimizer).__name__} has taken no step "
-                "since the last time: call it once after each optimizer.step()"
-            )
-
-    def _require_prunable(self) -> None:
-        """Each parameter once, trained by the optimiser."""
-        names: dict[int, str] = {}
-        for name, parameter in self.parameters.items():
-            if (other := names.setdefault(id(parameter), name)) != name:
-                raise ParameterError(
-                    f"{name} is the same tensor as {other}: tied weights are pruned once"
-                )
-        trained = {id(p) for group in self._optimizer.param_groups for p in group["params"]}
-        for name, parameter in self.parameters.items():
-            if not parameter.requires_grad or id(parameter) not in trained:
-                why = "is not in the optimiser" if parameter.requires_grad else "is frozen"
-                raise ParameterError(
-                    f"{name} is to be pruned and {why}: leave it out of `parameters`, or train it"
-                )
 
     def _assert_exact(self, constraint: Constraint) -> None:
         kept = count(self.masks).kept

@@ -37,8 +37,14 @@ class Promise:
 
 
 def next_radius(factor: float, promise: Promise) -> float:
-    """The factor on the radius after a promise: ¼ of it, as much, or twice it, up to LARGEST."""
-    if promise.ratio < POOR:
+    """The factor on the radius after a promise: ¼ of it, as much, or twice it, up to LARGEST.
+
+    A promise of nothing says nothing of the radius. One whose worth is no number, as a loss of the
+    mask that is none makes it, counts as broken.
+    """
+    if not promise.promised > 0:
+        return factor
+    if not promise.ratio >= POOR:
         return factor * SHRINK
     if promise.ratio > GOOD:
         return min(factor * GROW, LARGEST)

@@ -224,6 +224,34 @@ def find_schedule(name: str) -> Callable[..., Schedule]:
         ) from None
 
 
+def schedule_of_run(
+    name: str, *, sparsity: float, steps: int, warmup: int, cooldown: int, interval: int
+) -> Schedule:
+    """The schedule of that name; one-shot decides at the first step after the warm-up.
+
+    Args:
+        name: of `SCHEDULES`.
+        sparsity: to reach.
+        steps: of the whole run.
+        warmup: steps at full density.
+        cooldown: steps at the final sparsity.
+        interval: steps from one decision to the next.
+
+    Raises:
+        ScheduleError: there is no such schedule, or a gradual one does not fit the steps.
+    """
+    kind = find_schedule(name)
+    if kind is OneShotSchedule:
+        return OneShotSchedule(sparsity, at=warmup + 1)
+    return kind(
+        steps=steps,
+        final_sparsity=sparsity,
+        warmup=warmup,
+        cooldown=cooldown,
+        interval=interval,
+    )
+
+
 def _require_integers(**values: SupportsIndex) -> None:
     for name, value in values.items():
         try:

@@ -12,9 +12,9 @@ from pins.criterion import Criterion
 from pins.curvature import CURVATURES
 from pins.errors import ScheduleError, SettingError
 from pins.huggingface import DEMO_MODEL
-from pins.schedules import SCHEDULES, OneShotSchedule, Schedule, find_schedule, paper_phases
+from pins.schedules import SCHEDULES, Schedule, paper_phases, schedule_of_run
 from pins.scope import Scope
-from pins.smoothing import SMOOTHINGS
+from pins.smoothing import SMOOTHINGS, default_smoothing
 from pins.trust_region_criterion import TrustRegion
 
 if TYPE_CHECKING:
@@ -174,15 +174,18 @@ class Settings:
         self.pruning_scope()
 
     def resolved(self, recipe: "Recipe", rows: int) -> "Settings":
-        """With everything filled in that depends on the task and its number of training rows."""
+        """With everything filled in that depends on the task, its rows, and the criterion."""
         batch_size = self.batch_size or recipe.batch_size
         steps = self.steps
         if steps is None:
             steps = (self.epochs or recipe.epochs) * max(rows // batch_size, 1)
         warmup, cooldown = paper_phases(steps)
         every = self.evaluate_every or max(steps // EVALUATIONS, 1)
+        criterion = None if self.criterion == AUTHORS else self.pruning_criterion()
         return replace(
             self,
+            smoothing=self.smoothing if criterion is None else self.pruning_smoothing(),
+            radius=criterion.radius if isinstance(criterion, TrustRegion) else None,
             epochs=None,
             steps=steps,
             batch_size=batch_size,
@@ -203,9 +206,7 @@ class Settings:
 
     def pruning_smoothing(self) -> str:
         """What was asked for, or the default of the criterion."""
-        if self.smoothing is not None:
-            return self.smoothing
-        return "none" if self.criterion == TrustRegion.name else "uncertainty"
+        return self.smoothing or default_smoothing(self.pruning_criterion())
 
     def pruning_scope(self) -> Scope:
         """The scope of each decision."""
@@ -220,21 +221,19 @@ class Settings:
         assert self.steps is not None
         assert self.warmup is not None
         assert self.cooldown is not None
-        kind = find_schedule(self.schedule)
-        if kind is OneShotSchedule:
-            if self.warmup >= self.steps:
-                raise ScheduleError(
-                    f"warm-up {self.warmup} leaves no step to prune in {self.steps}: "
-                    f"{self.warmup + 1 - self.steps} too many"
-                )
-            return OneShotSchedule(self.sparsity, at=self.warmup + 1)
-        return kind(
+        schedule = schedule_of_run(
+            self.schedule,
+            sparsity=self.sparsity,
             steps=self.steps,
-            final_sparsity=self.sparsity,
             warmup=self.warmup,
             cooldown=self.cooldown,
             interval=self.interval,
         )
+        if (late := schedule.last - self.steps) > 0:
+            raise ScheduleError(
+                f"warm-up {self.warmup} leaves no step to prune in {self.steps}: {late} too many"
+            )
+        return schedule
 
     def as_json(self) -> dict[str, Any]:
         """JSON values by name."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from pins.criterion import Criterion
 from pins.errors import CheckpointError, CriterionError, ObservationError
 from pins.running_mean import RunningMean
 
@@ -260,6 +261,25 @@ def find_smoothing(name: str) -> Callable[[], Smoothing]:
         raise CriterionError(
             f"there is no smoothing {name!r}: choose one of {', '.join(SMOOTHINGS)}"
         ) from None
+
+
+def default_smoothing(criterion: Criterion) -> str:
+    """Where none is chosen: uncertainty, and none of what is fitted to each decision."""
+    return NoSmoothing.name if criterion.fits else Uncertainty.name
+
+
+def require_averageable(criterion: Criterion, smoothing: Smoothing) -> None:
+    """Scores of one step mean at another what they mean at their own.
+
+    Raises:
+        CriterionError: they do not, and averages of them are asked for.
+    """
+    if criterion.fits and smoothing.every_step:
+        raise CriterionError(
+            f"criterion {criterion.name!r} was given smoothing {smoothing.name!r}: what it reads "
+            "are averages already, and its multiplier differs from step to step; leave the "
+            "smoothing out"
+        )
 
 
 def _decay(name: str, beta: float) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pins.batches import IGNORED, Batch
 from pins.heads import Head, Regression, find_head
+from pins.mixed_loss import mixed_loss
 from pins.precision import widened
 from pins.training import device_of, evaluation_mode, to_device
 from pins.wrappers import unwrapped
@@ -66,6 +67,19 @@ def step_losses(
     count = max(sum(head.count(batch) for batch in batches), 1)
     for batch, inputs in _on_device(model, batches, head):
         yield _sum(model, inputs, batch, head) / count
+
+
+@torch.no_grad()
+def step_loss(model: nn.Module, batches: Sequence[Batch], head: Head | None = None) -> float:
+    """The mean of ℓ over all predictions of the batches, as the weights stand, without dropout."""
+    model, head = unwrapped(model), head or find_head(model)
+    count = max(sum(head.count(batch) for batch in batches), 1)
+    value = 0.0
+    with evaluation_mode(model):
+        for batch, inputs in _on_device(model, batches, head):
+            rows = head.rows(model(**inputs), batch)
+            value += mixed_loss(rows, None, num_items=count).item()
+    return value
 
 
 def number_of_rows(batch: Batch) -> int:

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from transformers import Trainer
 from transformers.trainer_utils import get_last_checkpoint
 
+from pins.criterion import Reads
 from pins.errors import SettingError
 from pins.heads import Head, find_head
 from pins.self_regularization import SelfRegularizer
+from pins.task_losses import step_loss
 from pins.trainer_callback import PruningCallback
 
 __all__ = ["PruningCallback", "PruningTrainer"]
@@ -67,7 +69,13 @@ class PruningTrainer(Trainer):
             )
         self.pruning = pruning
         self._first_teacher, self._temperature = teacher, temperature
-        self._head: Head | None = None
+        self._head: Head | None = None  # of the mixed loss
+        self._loss_head: Head | None = None  # of the task's own, where the criterion reads it
+        self._step_batches: list[Any] = []
+        if Reads.LOSS in pruning.criterion.reads:
+            assert isinstance(self.model, nn.Module)
+            self._loss_head = head or find_head(self.model)
+            pruning.loss = self._step_loss
         if self_regularization:
             if self.compute_loss_func is not None or self.label_smoother is not None:
                 raise SettingError(
@@ -112,6 +120,8 @@ class PruningTrainer(Trainer):
     ) -> tuple[list[Any], Tensor | int | None]:
         """The batches of one step, and the number of predictions that its loss is the mean over."""
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._loss_head is not None:
+            self._step_batches = samples
         if self._head is not None:
             # the Trainer counts labels, whatever they are to a head, and of spans none
             items = sum(self._head.count(sample) for sample in samples)
@@ -159,6 +169,18 @@ class PruningTrainer(Trainer):
         if "loss" in logs:
             logs["sparsity"] = self.pruning.current_sparsity
         super().log(logs, start_time)
+
+    def _step_loss(self, model: nn.Module) -> float:
+        """The mean of the task's loss over the predictions of a step, of all processes."""
+        head, batches = self._loss_head, self._step_batches
+        assert head is not None, "the criterion reads the loss"
+        value, count = step_loss(model, batches, head), sum(head.count(batch) for batch in batches)
+        if self.accelerator.num_processes == 1:
+            return value
+        # all processes have to decide alike
+        own = torch.tensor([value * count, count], device=self.accelerator.device)
+        total = self.accelerator.gather(own).reshape(-1, 2).sum(0)
+        return float(total[0] / total[1].clamp(min=1))
 
     def _regularizer(self, model: nn.Module) -> SelfRegularizer:
         return SelfRegularizer(

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from pins import trainer_state
 from pins.criteria import find_criterion
-from pins.criterion import Criterion
+from pins.criterion import Criterion, Reads
 from pins.errors import CheckpointError, PinsError, ScheduleError, SettingError
 from pins.masks import count
 from pins.parameters import prunable_parameters
 from pins.pruner import OnDecision, Pruner
-from pins.schedules import OneShotSchedule, Schedule, exact_ratio, find_schedule, paper_phases
+from pins.schedules import Schedule, exact_ratio, find_schedule, paper_phases, schedule_of_run
 from pins.scope import Scope
 from pins.self_regularization import SelfRegularizer
-from pins.smoothing import find_smoothing
+from pins.smoothing import default_smoothing, find_smoothing
 from pins.trainer_state import Standing
 from pins.zeros import keep_zeros as keep_zeros_of
 
@@ -51,7 +52,7 @@ class PruningCallback(TrainerCallback):
         warmup: int | None = None,
         cooldown: int | None = None,
         interval: int = 10,
-        smoothing: str = "uncertainty",
+        smoothing: str | None = None,
         scope: Scope | None = None,
         include: str | None = None,
         keep_zeros: bool = False,
@@ -61,12 +62,13 @@ class PruningCallback(TrainerCallback):
 
         Args:
             sparsity: 1 − kept ratio to reach.
-            criterion: of `pins.CRITERIA`, or a criterion.
+            criterion: of `pins.CRITERIA`, or a criterion. One that reads the loss needs a
+                `PruningTrainer`.
             schedule: of `pins.schedules.SCHEDULES`; or a schedule, which says all the rest.
             warmup: steps before the first decision; default: the paper's share of the run.
             cooldown: steps after the last decision; default: the paper's share of the run.
             interval: steps from one decision to the next.
-            smoothing: of `pins.smoothing.SMOOTHINGS`.
+            smoothing: of `pins.smoothing.SMOOTHINGS`; default: that of the criterion.
             scope: which masks are allowed beside the number of ones.
             include: a pattern for the names of the weights to prune.
             keep_zeros: take no decisions; keep the zeros that the prunable weights have.
@@ -96,12 +98,15 @@ class PruningCallback(TrainerCallback):
             criterion = find_criterion(criterion)
         self.sparsity, self.criterion, self.schedule = sparsity, criterion, schedule
         self.warmup, self.cooldown, self.interval = warmup, cooldown, interval
-        self.smoothing, self.scope, self.include = find_smoothing(smoothing), scope, include
+        self.smoothing = find_smoothing(smoothing or default_smoothing(criterion))
+        self.scope, self.include = scope, include
         self.keep_zeros = keep_zeros
         self.on_decision = on_decision
         self.pruner: Pruner | None = None
         self.regularizer: SelfRegularizer | None = None
-        self.teach: Callable[[nn.Module], SelfRegularizer] | None = None  # of a PruningTrainer
+        # of a PruningTrainer
+        self.teach: Callable[[nn.Module], SelfRegularizer] | None = None
+        self.loss: Callable[[nn.Module], float] | None = None
         self._kept: Mapping[str, Tensor] = {}
         self._standing: Standing | None = None
 
@@ -152,7 +157,7 @@ class PruningCallback(TrainerCallback):
         # not before: until now the model may have been moved, cast, loaded or made anew
         self.regularizer = None if self.teach is None else self.teach(model)
         if self.keep_zeros:
-            masks = None if standing is None else _to_device(standing.masks, parameters.parameters)
+            masks = None if standing is None else standing.masks_beside(parameters.parameters)
             self._kept = keep_zeros_of(model, optimizer, parameters=parameters, masks=masks)
         else:
             self.pruner = Pruner(
@@ -163,6 +168,7 @@ class PruningCallback(TrainerCallback):
                 parameters=parameters,
                 smoothing=self.smoothing(),
                 scope=self.scope,
+                loss=self._loss_of(model),
                 on_decision=self.on_decision,
             )
         if standing is not None:
@@ -230,18 +236,25 @@ class PruningCallback(TrainerCallback):
             return self.schedule
         assert self.sparsity is not None
         warmup, cooldown = paper_phases(steps)
-        warmup = warmup if self.warmup is None else self.warmup
-        cooldown = cooldown if self.cooldown is None else self.cooldown
-        kind = find_schedule(self.schedule)
-        if kind is OneShotSchedule:
-            return OneShotSchedule(self.sparsity, at=warmup + 1)
-        return kind(
+        return schedule_of_run(
+            self.schedule,
+            sparsity=self.sparsity,
             steps=steps,
-            final_sparsity=self.sparsity,
-            warmup=warmup,
-            cooldown=cooldown,
+            warmup=warmup if self.warmup is None else self.warmup,
+            cooldown=cooldown if self.cooldown is None else self.cooldown,
             interval=self.interval,
         )
+
+    def _loss_of(self, model: nn.Module) -> Callable[[], float] | None:
+        """The loss of a step's rows, where the criterion reads it."""
+        if Reads.LOSS not in self.criterion.reads:
+            return None
+        if self.loss is None:
+            raise SettingError(
+                f"criterion {self.criterion.name!r} reads the loss of each step's rows, and a "
+                "plain Trainer tells its callbacks none: use PruningTrainer(pruning=...)"
+            )
+        return partial(self.loss, model)
 
     def _found(self, args: TrainingArguments, state: TrainerState) -> Standing | None:
         """Where the pruning stood at the checkpoint that the Trainer has loaded, if it has."""
@@ -254,15 +267,7 @@ class PruningCallback(TrainerCallback):
         """Let pruner and teacher stand there; the model does already."""
         try:
             if self.pruner is not None:
-                masks = _to_device(standing.masks, self.pruner.parameters)
-                self.pruner.load_state_dict(
-                    {
-                        "steps": standing.steps,
-                        "due": standing.due,
-                        "masks": masks,
-                        "smoothing": standing.smoothing,
-                    }
-                )
+                self.pruner.load_state_dict(standing.pruner_state(self.pruner.parameters))
             if self.regularizer is not None:
                 if standing.teacher is None:
                     raise ValueError("it was written without self-regularisation")
@@ -287,9 +292,3 @@ def _torch_optimizer(optimizer: Any, args: TrainingArguments) -> Optimizer:
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
     """The folder of this step's checkpoint, as the Trainer names it."""
     return Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
-
-
-def _to_device(
-    masks: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
-) -> dict[str, Tensor]:
-    return {name: mask.to(parameters[name].device) for name, mask in masks.items()}

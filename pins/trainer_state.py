@@ -15,7 +15,8 @@ from pins.files import load_tensors, save_tensors
 from pins.optimality import require_same_tensors
 
 FILE = "pins.safetensors"
-FORMAT = {"format": "pins-trainer-state", "version": "1"}
+FORMAT = "pins-trainer-state"
+VERSION = "2"
 
 Teacher = tuple[Mapping[str, Tensor], Mapping[str, Any]]  # as a SelfRegularizer says its state
 
@@ -29,6 +30,7 @@ class Standing:
         masks: in force, True = keep.
         due: whether a decision waits for a step that the optimiser takes.
         smoothing: the averages, as `Smoothing.state_dict` says them.
+        radius_factor: on the radius of a trust region.
         teacher: tensors and JSON values of the self-regularisation; None without one.
         folder: of the checkpoint it was read from.
     """
@@ -37,6 +39,7 @@ class Standing:
     masks: Mapping[str, Tensor]
     due: bool = False
     smoothing: Mapping[str, Tensor] = field(default_factory=dict)
+    radius_factor: float = 1.0
     teacher: Teacher | None = None
     folder: Path | None = None
 
@@ -46,11 +49,30 @@ class Standing:
             "masks": self.masks,
             "smoothing": self.smoothing,
         }
-        scalars: dict[str, Any] = {"steps": self.steps, "due": self.due}
+        scalars: dict[str, Any] = {
+            "steps": self.steps,
+            "due": self.due,
+            "radius_factor": self.radius_factor,
+        }
         if self.teacher is not None:
             groups["teacher"], scalars["teacher"] = self.teacher
         tensors = {f"{g}/{name}": t for g, named in groups.items() for name, t in named.items()}
-        save_tensors(tensors, folder / FILE, {**FORMAT, "scalars": json.dumps(scalars)})
+        metadata = {"format": FORMAT, "version": VERSION, "scalars": json.dumps(scalars)}
+        save_tensors(tensors, folder / FILE, metadata)
+
+    def masks_beside(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+        """The masks, each where its weights are."""
+        return {name: mask.to(parameters[name].device) for name, mask in self.masks.items()}
+
+    def pruner_state(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
+        """What `Pruner.load_state_dict` takes."""
+        return {
+            "steps": self.steps,
+            "due": self.due,
+            "masks": self.masks_beside(parameters),
+            "smoothing": self.smoothing,
+            "radius_factor": self.radius_factor,
+        }
 
     def require_model(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """The masks are of these weights.
@@ -100,8 +122,10 @@ def load(folder: Path) -> Standing:
         )
     try:
         tensors, metadata = load_tensors(file)
-        if {key: metadata.get(key) for key in FORMAT} != FORMAT:
+        if metadata.get("format") != FORMAT:
             raise ValueError("its metadata names another format")
+        if (version := metadata.get("version")) != VERSION:
+            raise ValueError(f"it has version {version} of the format, this PINS reads {VERSION}")
         scalars = json.loads(metadata["scalars"])
         teacher = scalars.get("teacher")
         return Standing(
@@ -109,6 +133,7 @@ def load(folder: Path) -> Standing:
             masks=nested(tensors, "masks"),
             due=bool(scalars["due"]),
             smoothing=nested(tensors, "smoothing"),
+            radius_factor=float(scalars["radius_factor"]),
             teacher=None if teacher is None else (nested(tensors, "teacher"), dict(teacher)),
             folder=folder,
         )

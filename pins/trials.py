@@ -9,12 +9,12 @@ from torch import Tensor
 from pins.constraints import Constraint
 from pins.criterion import Criterion, Observation
 from pins.masks import apply
+from pins.observations import Loss
 from pins.radius import TRIALS, Promise, next_radius
 from pins.selection import Decision
 from pins.trust_region import RegionDecision, RegionProgram
 from pins.trust_region_criterion import TrustRegion
 
-Loss = Callable[[], float]
 Solve = Callable[[Criterion], tuple[dict[str, Tensor], Decision]]
 Rehearse = Callable[[Mapping[str, Tensor]], float]
 
@@ -64,7 +64,7 @@ def choose(
         allowance: what a radius of 1 lets a decision promise, in units of the loss.
         factor: on the radius, from the decisions before.
         solve: a fitted criterion's scores, and their optimum.
-        rehearse: the loss with masks, by name; a trust region has to have it.
+        rehearse: the loss with masks, by name; None: promises are believed.
     """
     fitted = criterion.fitted(observations, constraint, allowance * factor)
     importance, decision = solve(fitted)

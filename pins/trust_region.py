@@ -33,6 +33,7 @@ from torch import Tensor
 
 from pins.constraints import Constraint
 from pins.errors import CriterionError
+from pins.precision import widened
 from pins.selection import Decision, decide
 
 
@@ -43,10 +44,10 @@ class Terms(NamedTuple):
     cost: Tensor
 
     def scores(self, multiplier: float) -> Tensor:
-        """r = c + μs, rounded to their dtype; c itself for μ = 0."""
+        """r = c + μs, rounded to their dtype, 16-bit floats to float32; c itself for μ = 0."""
         if multiplier == 0:
             return self.cost
-        return torch.add(self.cost, self.importance, alpha=multiplier)
+        return torch.add(widened(self.cost), widened(self.importance), alpha=multiplier)
 
 
 @dataclass(frozen=True)

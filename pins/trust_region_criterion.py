@@ -11,6 +11,7 @@ for it are lost to them. A decision with R steps to come may promise a share 1/(
 That is a heuristic; what it is worth is measured (`benchmarks/`).
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from pins.constraints import Constraint
 from pins.criterion import Criterion, Observation, Reads
-from pins.errors import CriterionError
+from pins.errors import CriterionError, ObservationError
 from pins.multiplier import promise
+from pins.precision import total
 from pins.trust_region import RegionProgram, Terms
 
 
@@ -43,7 +45,6 @@ class TrustRegion(Criterion):
         "the first-order loss change of step and mask, its curvature cost being bounded"
     )
     reads: ClassVar[frozenset[Reads]] = frozenset({Reads.MOMENTUM, Reads.CURVATURE, Reads.LOSS})
-
     fits: ClassVar[bool] = True
 
     radius: float = 0.5
@@ -59,7 +60,8 @@ class TrustRegion(Criterion):
     def terms(self, observation: Observation) -> Terms:
         """s = −ĝ ⊙ (θ+u) and c = ½(h+δ) ⊙ (θ+u)²."""
         after = observation.after
-        cost = (observation.curvature + self.offset).mul_(0.5).mul_(after).mul_(after)
+        curvature = observation.curvature.to(after.dtype)
+        cost = (curvature + self.offset).mul_(0.5).mul_(after).mul_(after)
         return Terms(-observation.momentum * after, cost)
 
     def importance(self, observation: Observation) -> Tensor:
@@ -72,12 +74,21 @@ class TrustRegion(Criterion):
         constraint: Constraint,
         allowance: float = 0.0,
     ) -> Self:
-        """With δ from the mean curvature, and the largest μ that promises radius·allowance."""
+        """With δ from the mean curvature, and the largest μ that promises radius·allowance.
+
+        Where the allowance is no number of (0, ∞), as that of a loss that is none, μ is 0.
+
+        Raises:
+            ObservationError: the curvature of a tensor does not add up to a number of [0, ∞).
+        """
         offset = self.damping * _mean_curvature(observations)
         damped = replace(self, offset=offset, multiplier=0.0)
-        limit = self.radius * max(allowance, 0.0)
-        program = damped.region(observations, constraint)
-        return replace(damped, multiplier=promise(program, limit) if limit else 0.0)
+        limit = self.radius * allowance
+        if not 0 < limit < float("inf"):
+            return damped
+        found = promise(damped.region(observations, constraint), limit)
+        # a gradient that is no number has no multiplier: with any, the decision names the weight
+        return replace(damped, multiplier=found if math.isfinite(found) else 1.0)
 
     def region(
         self, observations: Mapping[str, Observation], constraint: Constraint
@@ -103,9 +114,15 @@ class _LazyTerms(Mapping[str, Terms]):
 
 
 def _mean_curvature(observations: Mapping[str, Observation]) -> float:
-    total, size = 0.0, 0
-    for observation in observations.values():
+    trace, size = 0.0, 0
+    for name, observation in observations.items():
         curvature = observation.curvature
-        total += float(curvature.double().sum())
+        part = total(curvature)
+        if not 0 <= part < float("inf"):
+            raise ObservationError(
+                f"the curvature of {name!r} adds up to {part}: that of a trust region is at least "
+                "0 and finite; look for overflow in the gradient, or give another curvature"
+            )
+        trace += part
         size += curvature.numel()
-    return total / max(size, 1)
+    return trace / max(size, 1)

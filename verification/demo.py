@@ -34,11 +34,13 @@ from pins.schedules import CubicSchedule, keep_count
 from pins.selection import Decision, select
 from pins.tasks import Task, TextClassification, load_task
 from pins.training import Evaluation, evaluate, training_steps
+from pins.trust_region import RegionDecision, RegionProgram, Terms
 from verification import checker, ledger, report
 from verification.certificate import certify, save_scores
 from verification.claims import ALL_CLAIMS, Setting
-from verification.loss_decrease import Experiment, loss_changes
+from verification.loss_decrease import Experiment, loss_changes, two_samples
 from verification.real_model import MAX_LENGTH, RealModel, layer_type
+from verification.region_certificate import certify_region
 from verification.regret import regret
 
 CURVE_POINTS = 400  # of the sorted-scores figure
@@ -173,6 +175,7 @@ class _Training:
         torch.manual_seed(settings.seed)
         self._batches = self._remembered(it.train.stream(settings.batch_size, seed=settings.seed))
         self._batch: Batch = {}
+        self._terms: dict[str, Terms] | None = None
         self._schedule = schedule
         self._decisions: list[dict[str, Any]] = []
         self.curve: dict[str, Any] = {}
@@ -183,6 +186,7 @@ class _Training:
             schedule,
             loss=lambda: evaluate(model, [self._batch]).loss,
             on_decision=self._certify,
+            on_region=self._remember,
         )
 
     def _remembered(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -220,21 +224,35 @@ class _Training:
         at, length = (step, dense) if step < dense else (step - dense, sparse)
         return min((at + 1) / 10, 1.0) * max(1 - at / length, 0.0)
 
+    def _remember(
+        self, _: dict[str, Tensor], program: RegionProgram, decision: RegionDecision
+    ) -> None:
+        """s and c of a trust region, before the mask changes the weights they are computed from."""
+        self._terms = dict(program.terms) if decision.multiplier else None
+
     def _certify(self, step: int, importance: dict[str, Tensor], decision: Decision) -> None:
         folder = self._it.folder / "decisions" / f"{step:04}"
-        scores_file, mask_file = folder / "scores.safetensors", folder / "mask.safetensors"
-        save_scores(importance, scores_file)
+        scores_file, cost_file = folder / "scores.safetensors", folder / "costs.safetensors"
+        mask_file = folder / "mask.safetensors"
+        about: dict[str, Any] = {
+            "certificate": folder / "certificate.json",
+            "scores_file": scores_file,
+            "mask_file": mask_file,
+            "criterion": self._it.settings.criterion,
+            "provenance": {"model": self._it.settings.model, "step": step},
+        }
         masks_module.save(decision.masks, mask_file)
         start = time.perf_counter()
-        certify(
-            importance,
-            decision.masks,
-            certificate=folder / "certificate.json",
-            scores_file=scores_file,
-            mask_file=mask_file,
-            criterion=self._it.settings.criterion,
-            provenance={"model": self._it.settings.model, "step": step},
-        )
+        if self._terms is None:
+            save_scores(importance, scores_file)
+            certify(importance, decision.masks, **about)
+        else:
+            assert isinstance(decision, RegionDecision), "only a trust region has terms"
+            for file, at in ((scores_file, 0), (cost_file, 1)):
+                save_scores({name: terms[at] for name, terms in self._terms.items()}, file)
+            multiplier = decision.multiplier
+            certify_region(self._terms, decision.masks, multiplier, cost_file=cost_file, **about)
+            self._terms = None
         proof, measurement = decision.proof, self.pruner.measurement
         assert measurement is not None
         self._decisions.append(
@@ -252,7 +270,8 @@ class _Training:
         )
         last = step == self._schedule.last
         if not last and not self._it.settings.keep_scores:
-            scores_file.unlink()  # 4 bytes a weight; the certificate keeps their digest
+            for file in (scores_file, cost_file):
+                file.unlink(missing_ok=True)  # 4 bytes a weight; the certificate keeps its digest
         if last:
             self.curve = _curve(importance, decision)
 
@@ -277,10 +296,12 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
     scored = [name for name, criterion in CRITERIA.items() if not criterion.fits]
     generator = torch.Generator().manual_seed(settings.seed)
     parameters = prunable_parameters(it.classifier.model).parameters
+    gradient, rehearsal = two_samples(it.train, settings.compared_rows, generator)
     experiment = Experiment(
         model=it.classifier.model,
         parameters=parameters,
-        rows=it.train.sample(settings.compared_rows, generator),
+        rows=gradient,
+        rehearsal=rehearsal,
         unseen=it.test.sample(settings.compared_rows, generator),
     )
     with it.phase("compare criteria", 1 + len(criteria) * len(settings.fractions)) as advance:

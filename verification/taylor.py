@@ -30,6 +30,9 @@ Loss = Callable[[Mapping[str, Tensor]], Tensor]  # the weights by name → L, a 
 EPSILONS = tuple(2.0**-power for power in range(4, 20))
 ASYMPTOTIC = 4  # remainders that tell a slope: enough for a median, all near ε = 0
 LEAST = 3
+# Successive slopes that differ by more are still on their way to a slope, as where a remainder of
+# slope k+2 cancels one of k+1. Of such a pair, those that differ by less are within 0.1 of k+1.
+AGREEMENT = 0.15
 # What rounding can do to a remainder, relative to φ. A forward pass in float64 errs by a few units
 # in the last place; 2⁷ of them leave two digits to each remainder that counts. A heuristic.
 ROUNDING = 2.0**7 * torch.finfo(torch.float64).eps
@@ -45,7 +48,8 @@ class TaylorTest:
         rounding: at or below this a remainder says nothing.
         slopes: by order, d log Rₖ / d log ε near 0: the median of the successive slopes of the four
             smallest ε whose remainders are above rounding, since larger ε are not asymptotic yet
-            and smaller ones drown. None where fewer than three are, as when Rₖ vanishes.
+            and smaller ones drown. None, no slope can be told, where fewer than three are above
+            rounding (Rₖ vanishes) or the successive slopes disagree (none is asymptotic).
     """
 
     epsilons: tuple[float, ...]
@@ -187,10 +191,11 @@ def _slope(epsilons: Sequence[float], remainders: Sequence[float], rounding: flo
     points = [(e, r) for e, r in zip(epsilons, remainders, strict=True) if r > rounding]
     if len(points) < LEAST:
         return None
-    return median(
+    slopes = [
         math.log(r / r_next) / math.log(e / e_next)
         for (e, r), (e_next, r_next) in pairwise(points[-ASYMPTOTIC:])
-    )
+    ]
+    return median(slopes) if max(slopes) - min(slopes) <= AGREEMENT else None
 
 
 def _value(loss: Tensor, epsilon: float) -> float:

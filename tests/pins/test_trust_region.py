@@ -182,6 +182,15 @@ def test_terms_may_be_computed_when_they_are_asked_for() -> None:
         assert (first.drop, first.cost, first.proof) == (second.drop, second.cost, second.proof)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_scores_of_16_bit_terms_are_not_rounded_to_16_bits(dtype: torch.dtype) -> None:
+    terms = Terms(torch.tensor([1.0, 0.0], dtype=dtype), torch.tensor([1.0, 1.0], dtype=dtype))
+    scores = terms.scores(2.0**-20)
+    assert scores.dtype == torch.float32
+    assert scores.tolist() == [1 + 2.0**-20, 1.0]
+    assert scores.to(dtype).tolist() == [1.0, 1.0]  # the negative control: they would tie
+
+
 @pytest.mark.parametrize("multiplier", [-1.0, -1e-30, float("inf"), float("nan")])
 def test_a_multiplier_that_is_none_is_refused(multiplier: float) -> None:
     program = RegionProgram({"w": Terms(torch.ones(2), torch.ones(2))}, Cardinality(1))

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pins.errors import ProgramError
-from solvers.exact import CHUNK, exact_sum, integers, objective, power_of_two_exponent, scaled
+from solvers.exact import (
+    CHUNK,
+    exact_sum,
+    integers,
+    objective,
+    power_of_two_exponent,
+    row_exponents,
+    scaled,
+)
 from tests.solvers.solver_cases import finite
 
 
@@ -125,3 +133,21 @@ def test_integers_keep_the_ratios(values: list[float]) -> None:
 def test_integers_refuse_infinity() -> None:
     with pytest.raises(ProgramError, match="NaN or infinite"):
         integers([float("inf")])
+
+
+@given(st.lists(finite(), max_size=8), finite())
+def test_a_row_is_scaled_up_or_not_at_all_and_without_loss(row: list[float], bound: float) -> None:
+    entries, starts = np.array(row, dtype=np.float64), np.array([0, len(row)])
+    (exponent,) = row_exponents(starts, entries, np.array([bound])).tolist()
+    assert exponent >= 0
+    image = np.ldexp(np.array([*row, bound]), exponent)
+    assert np.array_equal(np.ldexp(image, -exponent), np.array([*row, bound]))
+    if exponent:
+        assert 2**9 <= np.abs(image[:-1]).max() < 2**10
+
+
+def test_each_row_has_its_own_exponent() -> None:
+    entries = np.array([1.0, 1.0, 0.25, 0.125, 1e-13])
+    exponents = row_exponents(np.array([0, 2, 2, 4, 5]), entries, np.ones(4))
+    # integers and an empty row stay as they are
+    assert exponents.tolist() == [0, 0, 11, 53]

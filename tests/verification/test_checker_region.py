@@ -359,10 +359,10 @@ def test_what_is_misplaced_is_summed_exactly(data: st.DataObject) -> None:
 
 
 def rounded_up() -> Region:
-    """1 − x² < λ is kept, and float64 says that it is 2⁻²⁶ > λ."""
+    """r = 1 − x² = 2⁻²⁶ − 2⁻⁵⁴ is kept, below the next float λ; float64 says 2⁻²⁶."""
     x = 1 - 2.0**-27
     case = Region({"w": [-x, 0.0]}, {"w": [1, 0]}, "F64", costs={"w": [1.0, 0.0]})
-    return certify(case, x, [2.0**-26 - 2.0**-55])
+    return certify(case, x, [math.nextafter(2.0**-26 - 2.0**-54, 1)])
 
 
 def test_rounding_to_the_wrong_side_is_seen_through() -> None:
@@ -370,8 +370,9 @@ def test_rounding_to_the_wrong_side_is_seen_through() -> None:
     assert float.fromhex(case.certificate["evidence"]["lambda"]) < 1 - (1 - 2.0**-27) ** 2
     assert rational(case.certificate["claim"]["gap"]) > 0
     assert case.verdict().outcome is Outcome.PROVED
-    with mock.patch.object(checker, "_rounding", return_value=0.0):  # one that trusts float64
-        assert case.verdict().outcome is Outcome.REFUTED
+    for bound in (0.0, 2.0**-55):  # checkers that trust float64 too much
+        with mock.patch.object(checker, "_rounding", return_value=bound):
+            assert case.verdict().outcome is Outcome.REFUTED
 
 
 def test_zeros_tied_at_the_threshold_are_compared_once() -> None:

@@ -1,7 +1,8 @@
+import io
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -9,8 +10,10 @@ from rich.console import Console
 from benchmarks import readme
 from benchmarks.end_accuracy import FILE
 from benchmarks.results_file import RESULTS
+from pins.cli import main
 from pins.errors import FileError
-from verification.claims import ALL_CLAIMS, Setting
+from verification import ledger_command
+from verification.claims import ALL_CLAIMS, Setting, laws
 from verification.empirical import ALL, Verdict
 from verification.empirical.ledger import (
     EmpiricalEntry,
@@ -27,17 +30,11 @@ from verification.ledger import document
 from verification.ledger_command import empirical_table, print_empirical, run_ledger
 
 
-def written(text: Callable[..., Any]) -> str:
-    """What it prints, on a wide terminal."""
-    console = Console(width=400, record=True, quiet=False, file=open_null())
-    text(console)
+def printed(by: Callable[[Console], object]) -> str:
+    """On a wide terminal."""
+    console = Console(width=400, file=io.StringIO(), record=True)
+    by(console)
     return console.export_text()
-
-
-def open_null() -> Any:
-    import io
-
-    return io.StringIO()
 
 
 def test_ids_are_unique_and_everything_is_said() -> None:
@@ -77,7 +74,7 @@ def test_the_results_of_the_checkout_are_the_default() -> None:
     assert choose_folder(Path("elsewhere")) == Path("elsewhere")
 
 
-DAMAGED = {
+DAMAGED: Mapping[str, Mapping[str, object]] = {
     "loss_decrease-x.json": {
         "seed": 0,
         "criterion": "pins",
@@ -109,7 +106,10 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_a_damaged_file_is_refused_in_one_line(name: str, tmp_path: Path) -> None:
     file, row = tmp_path / name, DAMAGED[name]
-    write = lambda value: file.write_text(json.dumps(value))  # noqa: E731
+
+    def write(value: object) -> None:
+        file.write_text(json.dumps(value))
+
     write({"rows": [row]})
     read_folder(tmp_path)  # whole
     file.write_text(json.dumps({"rows": [row]})[:-5])
@@ -118,7 +118,8 @@ def test_a_damaged_file_is_refused_in_one_line(name: str, tmp_path: Path) -> Non
     refused(tmp_path, f"{name} is not a results file")
     file.write_text("[" * 100_000)
     refused(tmp_path, f"{name} is not a results file")
-    for value in ([], {}, {"rows": 3}, 5):
+    others: tuple[object, ...] = ([], {}, {"rows": 3}, 5)
+    for value in others:
         write(value)
         refused(tmp_path, f"{name} is not a results file: it holds no rows")
     write({"rows": [row, 7]})
@@ -128,9 +129,8 @@ def test_a_damaged_file_is_refused_in_one_line(name: str, tmp_path: Path) -> Non
     for field in row:
         write({"rows": [{key: value for key, value in row.items() if key != field}]})
         refused(tmp_path, f"{name}: row 0 has no '{field}'")
-        for wrong in ({}, [True]):
-            write({"rows": [{**row, field: wrong}]})
-            refused(tmp_path, f"{name}: row 0 has '{field}' ")
+        write({"rows": [{**row, field: [True]}]})
+        refused(tmp_path, f"{name}: row 0 has '{field}' ")
 
 
 def refused(folder: Path, message: str) -> None:
@@ -170,6 +170,34 @@ def test_a_folder_that_is_none_is_refused_before_any_claim_is_run(tmp_path: Path
         )
 
 
+def test_the_command_says_what_is_wrong_with_a_file_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "end_accuracy.json").write_text("{")
+    monkeypatch.setattr(sys, "argv", ["pins", "verify", "--results", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    out, err = capsys.readouterr()
+    assert (stopped.value.code, out, err.count("\n")) == (2, "", 1)
+    assert "end_accuracy.json is not a results file: Expecting property name" in err
+
+
+def test_a_claim_that_fails_here_changes_no_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_command, "ALL_CLAIMS", laws.CLAIMS[:1])
+    row = DAMAGED["loss_decrease-x.json"]
+    rows = [{**row, "criterion": name} for name in ("pins", "magnitude", "sensitivity")]
+    (tmp_path / "loss_decrease-x.json").write_text(json.dumps({"rows": rows}))
+    out = tmp_path / "ledger.json"
+    console = Console(quiet=True)
+    code = run_ledger(console, profile="quick", file=out, model=None, seed=0, results=tmp_path)
+    ledger = json.loads(out.read_text())
+    assert (code, ledger["all_hold"], len(ledger["claims"])) == (0, True, 1)
+    assert ledger["empirical"][0]["verdict"] == "fails"
+    assert ledger["empirical"][-1]["verdict"] == "untested"
+
+
 def test_the_ledger_is_json_and_empirical_claims_do_not_decide_whether_all_holds() -> None:
     entries = rule_folder(RESULTS)
     ledger = document([], Setting(), entries)
@@ -194,7 +222,7 @@ def test_losses_that_are_no_numbers_are_json_too(tmp_path: Path) -> None:
 
 def test_the_printed_ledger_has_every_verdict_and_every_rule() -> None:
     entries = rule_folder(RESULTS)
-    text = written(lambda console: print_empirical(console, entries, RESULTS))
+    text = printed(lambda console: print_empirical(console, entries, RESULTS))
     assert f"ruled on from {RESULTS}" in text
     for entry in entries:
         assert entry.claim.id in text
@@ -204,7 +232,7 @@ def test_the_printed_ledger_has_every_verdict_and_every_rule() -> None:
     flat = " ".join(text.split())
     for rule in rules(entries):
         assert " ".join(rule.split()) in flat
-    assert "no results files" in written(lambda c: print_empirical(c, rule_folder(None), None))
+    assert "no results files" in printed(lambda c: print_empirical(c, rule_folder(None), None))
 
 
 def test_brackets_in_what_a_file_says_are_no_markup(tmp_path: Path) -> None:
@@ -212,7 +240,7 @@ def test_brackets_in_what_a_file_says_are_no_markup(tmp_path: Path) -> None:
     rows = [{**row, "criterion": name} for name in ("pins", "magnitude", "sensitivity")]
     (tmp_path / "loss_decrease-[red].json").write_text(json.dumps({"rows": rows}))
     entries: list[EmpiricalEntry] = rule_folder(tmp_path)
-    assert "[red], 1 seed" in written(lambda console: console.print(empirical_table(entries)))
+    assert "[red], 1 seed" in printed(lambda console: console.print(empirical_table(entries)))
 
 
 def test_the_readme_lists_every_claim_with_its_verdict() -> None:

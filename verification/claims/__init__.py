@@ -9,6 +9,9 @@ from verification.claims import (
     laws,
     real_model,
     solver_harness,
+    taylor,
+    trust_region,
+    trust_region_solvers,
 )
 from verification.claims.claim import Claim, Finding, Setting
 
@@ -18,6 +21,9 @@ ALL_CLAIMS: tuple[Claim, ...] = (
     *duality.CLAIMS,
     *laws.CLAIMS,
     *criteria.CLAIMS,
+    *trust_region.CLAIMS,
+    *trust_region_solvers.CLAIMS,
+    *taylor.CLAIMS,
     *real_model.CLAIMS,
     *solver_harness.CLAIMS,
     *certificates.CLAIMS,

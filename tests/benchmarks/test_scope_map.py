@@ -1,0 +1,331 @@
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import scope_map
+from benchmarks.fine_tuned import FineTuned
+from benchmarks.results_file import RESULTS, read
+from benchmarks.scope_map import Point, Sight, points
+from benchmarks.scope_table import table
+from pins.criteria import CRITERIA
+from pins.errors import FileError, SettingError, TaskError
+from tests.pins.runs import save_data, save_model
+from verification.loss_decrease import STEP_ALONE
+
+pytest.importorskip("transformers", reason="the runs are of transformers models")
+
+SMALL: dict[str, Any] = {
+    "task": "sst2",
+    "seeds": 1,
+    "learning_rates": "1e-3,2e-3",
+    "progress": "0,2,3",
+    "fractions": "0.5,0.01",
+    "rows": 8,
+    "fisher_rows": 4,
+}
+PLANNED = list(points(1, (1e-3, 2e-3), (0, 2, 3)))
+MEASURED = [point for point in PLANNED if point != Point(0, 2e-3, 0)]  # no step was taken
+
+
+class Place:
+    """A model, its data, and a folder for results."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = save_model(folder / "a-model")
+        self.data = folder / "some-data"
+        save_data(self.data / "glue" / "SST-2")
+        self.out = folder / "out"
+
+    @property
+    def file(self) -> Path:
+        return self.out / "scope_map-sst2.json"
+
+    def run(self, **given: Any) -> dict[str, Any]:
+        scope_map.run(
+            **{**SMALL, "model": str(self.model), "data": self.data, "out": self.out, **given}
+        )
+        return read(self.file)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The rows of a run that nothing interrupted."""
+    rows: list[dict[str, Any]] = Place(tmp_path_factory.mktemp("whole")).run()["rows"]
+    return rows
+
+
+Measure = Callable[[FineTuned, Point, Sight], list[dict[str, Any]]]
+
+
+def counting(started: list[Point], then: Measure = scope_map.measure) -> Measure:
+    def counted(tuned: FineTuned, point: Point, sight: Sight) -> list[dict[str, Any]]:
+        started.append(point)
+        return then(tuned, point, sight)
+
+    return counted
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[Point]:
+    """The points that were measured, each of them really."""
+    started: list[Point] = []
+    monkeypatch.setattr(scope_map, "measure", counting(started))
+    return started
+
+
+def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
+    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As it is started from the command line."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    folders = ["--data", str(place.data), "--out", str(place.out), f"--model={place.model}"]
+    monkeypatch.setattr(sys, "argv", ["scope_map", *options, *folders])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks.scope_map", *folders])
+    with pytest.raises(SystemExit) as end:
+        scope_map.main()
+    assert end.value.code == 0
+    document = read(place.file)
+    names = ("seed", "learning_rate", "progress", "criterion", "fraction")
+    keys = [tuple(row[name] for name in names) for row in document["rows"]]
+    each = [(STEP_ALONE, 0.0), *itertools.product(CRITERIA, (0.01, 0.5))]
+    assert keys == [(p.seed, p.learning_rate, p.progress, *key) for p in PLANNED for key in each]
+    for fraction in (0.01, 0.5):
+        assert len({r["pruned"] for r in document["rows"] if r["fraction"] == fraction}) == 1
+    assert {row["task"] for row in document["rows"]} == {"sst2"}
+    assert str(tmp_path) not in place.file.read_text()
+    shown = "python -m benchmarks.scope_map --data DATA --out OUT --model=a-model"
+    assert document["provenance"]["command"] == shown
+    settings = document["settings"]
+    assert (settings["rows"], settings["fisher_rows"], settings["batch"]) == (8, 4, 16)
+    assert settings["step_learning_rate"] == 0.01
+
+
+def test_training_changes_what_is_measured_and_only_training_does(
+    whole: list[dict[str, Any]],
+) -> None:
+    losses = {
+        point: {r["loss"] for r in whole if scope_map._point(r) == point} for point in PLANNED
+    }
+    assert all(len(loss) == 1 for loss in losses.values())
+    assert losses[Point(0, 1e-3, 0)] == losses[Point(0, 2e-3, 0)]
+    assert len({loss for each in losses.values() for loss in each}) == len(MEASURED)
+
+
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_an_interrupted_benchmark_goes_on_to_the_same_numbers(
+    place: Place, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]], after: int
+) -> None:
+    started: list[Point] = []
+
+    def interrupted(tuned: FineTuned, point: Point, sight: Sight) -> list[dict[str, Any]]:
+        if len(started) == after:
+            raise KeyboardInterrupt
+        return counting(started)(tuned, point, sight)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scope_map, "measure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            place.run()
+    before = read(place.file)["rows"]
+    assert before == whole[: len(before)]
+    monkeypatch.setattr(scope_map, "measure", counting(started))
+    assert place.run()["rows"] == whole
+    assert started == MEASURED
+    place.run()
+    assert started == MEASURED
+
+
+def test_a_measurement_that_leaves_traces_would_be_found(
+    place: Place, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]]
+) -> None:
+    def drawing(tuned: FineTuned, point: Point, sight: Sight) -> list[dict[str, Any]]:
+        found = scope_map.measure(tuned, point, sight)
+        torch.rand(1)  # of the numbers that dropout would have drawn
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scope_map, "measure", counting([], drawing))
+        assert place.run(learning_rates="1e-3")["rows"] != whole[: len(whole) // 2]
+
+
+def test_fine_tuning_is_done_once_for_all_its_points(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    class Counted(FineTuned):
+        def advance(self, steps_: int) -> None:
+            steps.append(steps_ - self.steps)
+            super().advance(steps_)
+
+    monkeypatch.setattr(scope_map, "FineTuned", Counted)
+    place.run()
+    assert steps == [0, 2, 1, 2, 1]  # the second learning rate has no point to measure at 0
+
+
+def test_another_seed_and_another_stop_are_added(
+    place: Place, measured: list[Point], whole: list[dict[str, Any]]
+) -> None:
+    few = {"learning_rates": "1e-3", "progress": "3"}
+    place.run(**few)
+    rows = place.run(**{**few, "progress": "2,3"}, seeds=2)["rows"]
+    assert measured == [Point(0, 1e-3, 3), Point(0, 1e-3, 2), Point(1, 1e-3, 2), Point(1, 1e-3, 3)]
+    for row in rows:
+        assert row["seed"] == 1 or row in whole
+
+
+def test_no_point_is_started_when_the_time_is_over(
+    place: Place, measured: list[Point], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(FileError, match="is not a results file: "):  # nothing to show yet
+        place.run(minutes=0.0)
+    place.run(learning_rates="1e-3", progress="0")
+    place.run(minutes=0.0)
+    assert len(measured) == 1
+    assert "0 minutes are over: 5 points are left" in capsys.readouterr().out
+
+
+def test_results_of_other_settings_or_data_are_not_overwritten(place: Place) -> None:
+    few = {"learning_rates": "1e-3", "progress": "0"}
+    place.run(**few)
+    text = place.file.read_text()
+    for other in ({"rows": 9}, {"fractions": "0.5"}, {"fisher_rows": 3}):
+        with pytest.raises(FileError, match="holds results of other settings: move it"):
+            place.run(**few, **other)
+    save_data(place.data / "glue" / "SST-2", rows=61)
+    with pytest.raises(FileError, match="holds results of other settings: move it"):
+        place.run(**few, seeds=2)
+    assert place.file.read_text() == text
+
+
+def test_tables_and_figure_are_made_from_the_results_file_alone(place: Place) -> None:
+    place.run(learning_rates="1e-3", progress="0,2")
+    made = [place.file.with_suffix(suffix) for suffix in (".md", ".svg")]
+    before = [file.read_text() for file in made]
+    for file in made:
+        file.unlink()
+    scope_map.run(task="sst2", out=place.out, render_only=True)
+    assert [file.read_text() for file in made] == before
+    assert all(f"| {name} |" in before[0] for name in CRITERIA)
+    assert all(f">{name}<" in before[1] for name in CRITERIA)
+
+
+def test_what_makes_no_sense_is_refused_before_anything_is_run(
+    place: Place, measured: list[Point]
+) -> None:
+    for name, wrong in (
+        ("fractions", ("0", "1", "0.5,x", "", "nan")),
+        ("learning_rates", ("0", "-1", "inf", "nan")),
+        ("progress", ("-1", "1.5", "")),
+    ):
+        for text in wrong:
+            with pytest.raises(SettingError, match=f"{name.replace('_', ' ')} is '{text}': give"):
+                place.run(**{name: text})
+    with pytest.raises(TaskError, match="there is no task 'sst3'"):
+        place.run(task="sst3")
+    assert not measured
+    place.out.mkdir()
+    place.file.write_text('{"rows": []}')
+    with pytest.raises(FileError, match="holds no rows yet: measure a point first"):
+        scope_map.run(task="sst2", out=place.out, render_only=True)
+
+
+def test_stopping_early_leaves_whole_comparisons() -> None:
+    planned = list(points(2, (5e-5, 2e-4), (0, 130, 260)))
+    assert len(set(planned)) == len(planned) == 12
+    keys = [(point.seed, point.learning_rate, point.progress) for point in planned]
+    assert keys == sorted(keys)
+
+
+def document(seeds: int, **given: Any) -> dict[str, Any]:
+    """Where pins is sure at 1 %, obd at 50 %, and magnitude is only lucky in one seed."""
+    changes = {
+        "pins": {0.01: -0.05, 0.5: 3.0},
+        "obd": {0.01: -0.01, 0.5: 0.10},
+        "magnitude": {0.01: -0.02, 0.5: 0.11},
+        "sensitivity": {0.01: -0.01, 0.5: 0.3},
+    }
+    rows = [
+        {
+            "seed": seed,
+            "learning_rate": 5e-5,
+            "progress": 130,
+            "loss": 0.4,
+            "loss_unseen": 0.5,
+            "criterion": name,
+            "fraction": fraction,
+            "measured": change,
+            "measured_unseen": change + (0.02 * (seed % 2) if name == "magnitude" else 0.0),
+        }
+        for seed in range(seeds)
+        for name, cells in ({STEP_ALONE: {0.0: -0.015}} | changes).items()
+        for fraction, change in cells.items()
+    ]
+    made = {"command": "c", "date": "d", "python": "3", "versions": {}}
+    machine = {"processor": "p", "cores": 2, "torch_threads": 1}
+    settings = {
+        "task": "sst2",
+        "model": "m",
+        "batch": 16,
+        "max_length": 64,
+        "step_learning_rate": 0.01,
+        "rows": 128,
+        "fisher_rows": 64,
+    }
+    return {
+        "settings": settings,
+        "provenance": {**made, "machine": machine},
+        "rows": rows + given.get("more", []),
+    }
+
+
+def test_bold_is_what_the_seeds_tell() -> None:
+    text = table(document(2))
+    unseen, gradient = text.split("## The criterion with the lowest loss on ")[1:]
+    assert "| 1 % | **pins** −0.05 |" not in unseen  # magnitude is 0.03 and 0.05 above
+    assert "| 1 % | pins −0.05 |" in unseen
+    assert "| 1 % | **pins** −0.05 |" in gradient
+    assert "| 50 % | **obd** +0.1 |" in gradient
+    assert "| 50 % | obd +0.1 |" in unseen
+    assert "magnitude +0.04 ± 0.13 | magnitude | **pins** | −0.05 ± 0 |" in text
+    assert "Bold: the 95% interval of second best − best" in text
+
+
+def test_one_seed_makes_nothing_bold_and_gives_no_interval() -> None:
+    text = table(document(1))
+    assert "**" not in text
+    assert "±" not in text
+    assert "One seed: no interval can be given" in text
+    assert "| 1 % | pins | −0.05 | magnitude +0.03 | – |" in text
+    assert "| pins | 1 % (–) |" in text
+
+
+def test_the_crossover_table_says_how_far_each_criterion_reaches() -> None:
+    text = table(document(3))
+    _, unseen, gradient = text.split("## The largest fraction at which a criterion")
+    assert "| pins | 1 % (1 %) |" in unseen
+    assert "| obd | none |" in unseen
+    assert "| magnitude | none |" in unseen
+    assert "| magnitude | 1 % (1 %) |" in gradient
+    assert "| pins more than magnitude and sensitivity | 1 % (1 %) |" in gradient
+
+
+def test_fewer_seeds_at_some_points_are_owned_up_to() -> None:
+    more = [{**row, "progress": 260} for row in document(1)["rows"]]
+    assert "Some points have fewer seeds than others" in table(document(2, more=more))
+    assert "Some points have fewer seeds than others" not in table(document(2))
+
+
+@pytest.mark.parametrize("file", sorted(RESULTS.glob("scope_map*.json")), ids=lambda f: f.stem)
+def test_the_committed_tables_are_those_of_their_results(file: Path) -> None:
+    assert file.with_suffix(".md").read_text(encoding="utf-8") == table(read(file))
