@@ -31,7 +31,11 @@ LIBRARIES = {
     "pulp": {"solvers/cbc.py"},
     "scipy.optimize": {"solvers/highs.py", "solvers/relaxation.py"},
     "hypothesis": {"verification/strategies.py"},
-    "matplotlib": {"verification/plots.py"},
+    "matplotlib": {
+        "verification/plots.py",
+        "verification/run_plots.py",
+        "verification/scope_plots.py",
+    },
     "jinja2": {"verification/report.py"},
     "transformers": {
         "pins/huggingface.py",

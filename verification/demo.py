@@ -10,7 +10,7 @@ import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ from pins.trust_region import RegionDecision, RegionProgram, Terms
 from verification import checker, ledger, report
 from verification.certificate import certify, save_scores
 from verification.claims import ALL_CLAIMS, Setting
+from verification.empirical.ledger import rule_changes
 from verification.loss_decrease import Experiment, loss_changes, two_samples
 from verification.real_model import MAX_LENGTH, RealModel, layer_type
 from verification.region_certificate import certify_region
@@ -133,7 +134,7 @@ def run(settings: DemoSettings, folder: Path, progress: Progress) -> dict[str, A
     sparse_losses, decisions = training.sparse()
     sparse = it.evaluate()
     checked = _check(it, decisions[-1]["certificate"])
-    claims = _ledger(it, observed)
+    claims = _ledger(it, observed, compared["loss_changes"])
     classifier.save(folder / "model")
     return {
         "provenance": provenance(),
@@ -359,14 +360,15 @@ def _check(it: Run, certificate: str) -> dict[str, Any]:
     }
 
 
-def _ledger(it: Run, observed: RealModel) -> dict[str, Any]:
-    setting = Setting(seed=it.settings.seed, real=observed)
+def _ledger(it: Run, observed: RealModel, changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    setting = Setting(seed=it.settings.seed, real=observed, model=it.settings.model)
     with it.phase("ledger of claims", len(ALL_CLAIMS)) as advance:
         entries = []
         for entry in ledger.run(ALL_CLAIMS, setting):
             entries.append(entry)
             advance()
-    document = ledger.document(entries, setting)
+    empirical = rule_changes(it.task.name, changes, seed=it.settings.seed)
+    document = ledger.document(entries, setting, empirical)
     write_json(document, it.folder / report.LEDGER)
     return document
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pins.errors import FileError
 from pins.files import require_replaceable, write_json, write_text
-from verification import plots
+from verification import plots, run_plots
 from verification.loss_decrease import Row, by_fraction, pins_lowers_most, step_alone
 
 FORMAT = "pins-report"
@@ -59,14 +59,14 @@ def write(results: Mapping[str, Any], folder: Path) -> Path:
         "loss_change": plots.loss_change(results["loss_changes"]),
         "predicted_against_measured": plots.predicted_against_measured(results["loss_changes"]),
         "regret_and_overlap": plots.regret_and_overlap(results["regrets"]),
-        "training": plots.training(
+        "training": run_plots.training(
             results["training"]["dense_losses"] + results["training"]["sparse_losses"],
             results["decisions"],
             len(results["training"]["dense_losses"]),
         ),
-        "decisions": plots.measured_decisions(results["decisions"]),
-        "sorted_scores": plots.sorted_scores(results["last_decision"]),
-        "layer_sparsity": plots.layer_sparsity(results["layers"]),
+        "decisions": run_plots.measured_decisions(results["decisions"]),
+        "sorted_scores": run_plots.sorted_scores(results["last_decision"]),
+        "layer_sparsity": run_plots.layer_sparsity(results["layers"]),
     }
     drawn = {name: plots.svg(figure, name) for name, figure in figures.items()}
     for name, text in drawn.items():

@@ -22,14 +22,13 @@ pytest.importorskip("transformers", reason="the runs are of transformers models"
 SMALL: dict[str, Any] = {
     "task": "sst2",
     "seeds": 1,
-    "learning_rates": "1e-3,2e-3",
-    "progress": "0,2,3",
-    "fractions": "0.5,0.01",
+    "learning_rates": "1e-3",
+    "progress": "0,1,2",
+    "fractions": "0.5",
     "rows": 8,
     "fisher_rows": 4,
 }
-PLANNED = list(points(1, (1e-3, 2e-3), (0, 2, 3)))
-MEASURED = [point for point in PLANNED if point != Point(0, 2e-3, 0)]  # no step was taken
+PLANNED = list(points(1, (1e-3,), (0, 1, 2)))
 
 
 class Place:
@@ -67,10 +66,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 Measure = Callable[[FineTuned, Point, Sight], list[dict[str, Any]]]
 
 
-def counting(started: list[Point], then: Measure = scope_map.measure) -> Measure:
+REAL = scope_map.measure
+
+
+def counting(started: list[Point]) -> Measure:
     def counted(tuned: FineTuned, point: Point, sight: Sight) -> list[dict[str, Any]]:
         started.append(point)
-        return then(tuned, point, sight)
+        return REAL(tuned, point, sight)
 
     return counted
 
@@ -87,7 +89,8 @@ def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
     place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As it is started from the command line."""
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
+    given = {**SMALL, "learning_rates": "1e-3,2e-3", "progress": "0,2", "fractions": "0.5,0.01"}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     folders = ["--data", str(place.data), "--out", str(place.out), f"--model={place.model}"]
     monkeypatch.setattr(sys, "argv", ["scope_map", *options, *folders])
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks.scope_map", *folders])
@@ -98,7 +101,14 @@ def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
     names = ("seed", "learning_rate", "progress", "criterion", "fraction")
     keys = [tuple(row[name] for name in names) for row in document["rows"]]
     each = [(STEP_ALONE, 0.0), *itertools.product(CRITERIA, (0.01, 0.5))]
-    assert keys == [(p.seed, p.learning_rate, p.progress, *key) for p in PLANNED for key in each]
+    planned = list(points(1, (1e-3, 2e-3), (0, 2)))
+    assert keys == [(p.seed, p.learning_rate, p.progress, *key) for p in planned for key in each]
+    losses = [
+        {row["loss"] for row in document["rows"] if scope_map._point(row) == point}
+        for point in planned
+    ]
+    assert losses[0] == losses[2]  # no step was taken
+    assert len(set.union(*losses)) == 3
     for fraction in (0.01, 0.5):
         assert len({r["pruned"] for r in document["rows"] if r["fraction"] == fraction}) == 1
     assert {row["task"] for row in document["rows"]} == {"sst2"}
@@ -110,18 +120,7 @@ def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
     assert settings["step_learning_rate"] == 0.01
 
 
-def test_training_changes_what_is_measured_and_only_training_does(
-    whole: list[dict[str, Any]],
-) -> None:
-    losses = {
-        point: {r["loss"] for r in whole if scope_map._point(r) == point} for point in PLANNED
-    }
-    assert all(len(loss) == 1 for loss in losses.values())
-    assert losses[Point(0, 1e-3, 0)] == losses[Point(0, 2e-3, 0)]
-    assert len({loss for each in losses.values() for loss in each}) == len(MEASURED)
-
-
-@pytest.mark.parametrize("after", [1, 2, 4])
+@pytest.mark.parametrize("after", [1, 2])
 def test_an_interrupted_benchmark_goes_on_to_the_same_numbers(
     place: Place, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]], after: int
 ) -> None:
@@ -140,22 +139,22 @@ def test_an_interrupted_benchmark_goes_on_to_the_same_numbers(
     assert before == whole[: len(before)]
     monkeypatch.setattr(scope_map, "measure", counting(started))
     assert place.run()["rows"] == whole
-    assert started == MEASURED
-    place.run()
-    assert started == MEASURED
+    assert started == PLANNED
 
 
 def test_a_measurement_that_leaves_traces_would_be_found(
     place: Place, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]]
 ) -> None:
     def drawing(tuned: FineTuned, point: Point, sight: Sight) -> list[dict[str, Any]]:
-        found = scope_map.measure(tuned, point, sight)
+        found = REAL(tuned, point, sight)
         torch.rand(1)  # of the numbers that dropout would have drawn
         return found
 
-    with monkeypatch.context() as patch:
-        patch.setattr(scope_map, "measure", counting([], drawing))
-        assert place.run(learning_rates="1e-3")["rows"] != whole[: len(whole) // 2]
+    monkeypatch.setattr(scope_map, "measure", drawing)
+    rows = place.run()["rows"]
+    first = len(whole) // len(PLANNED)
+    assert rows[:first] == whole[:first]
+    assert rows[first:] != whole[first:]
 
 
 def test_fine_tuning_is_done_once_for_all_its_points(
@@ -169,17 +168,16 @@ def test_fine_tuning_is_done_once_for_all_its_points(
             super().advance(steps_)
 
     monkeypatch.setattr(scope_map, "FineTuned", Counted)
-    place.run()
-    assert steps == [0, 2, 1, 2, 1]  # the second learning rate has no point to measure at 0
+    place.run(learning_rates="1e-3,2e-3", progress="0,1,3")
+    assert steps == [0, 1, 2, 1, 2]  # the second learning rate has no point to measure at 0
 
 
 def test_another_seed_and_another_stop_are_added(
     place: Place, measured: list[Point], whole: list[dict[str, Any]]
 ) -> None:
-    few = {"learning_rates": "1e-3", "progress": "3"}
-    place.run(**few)
-    rows = place.run(**{**few, "progress": "2,3"}, seeds=2)["rows"]
-    assert measured == [Point(0, 1e-3, 3), Point(0, 1e-3, 2), Point(1, 1e-3, 2), Point(1, 1e-3, 3)]
+    place.run(progress="2")
+    rows = place.run(progress="1,2", seeds=2)["rows"]
+    assert measured == [Point(0, 1e-3, 2), Point(0, 1e-3, 1), Point(1, 1e-3, 1), Point(1, 1e-3, 2)]
     for row in rows:
         assert row["seed"] == 1 or row in whole
 
@@ -189,27 +187,26 @@ def test_no_point_is_started_when_the_time_is_over(
 ) -> None:
     with pytest.raises(FileError, match="is not a results file: "):  # nothing to show yet
         place.run(minutes=0.0)
-    place.run(learning_rates="1e-3", progress="0")
+    place.run(progress="0")
     place.run(minutes=0.0)
     assert len(measured) == 1
-    assert "0 minutes are over: 5 points are left" in capsys.readouterr().out
+    assert "0 minutes are over: 2 points are left" in capsys.readouterr().out
 
 
 def test_results_of_other_settings_or_data_are_not_overwritten(place: Place) -> None:
-    few = {"learning_rates": "1e-3", "progress": "0"}
-    place.run(**few)
+    place.run(progress="0")
     text = place.file.read_text()
-    for other in ({"rows": 9}, {"fractions": "0.5"}, {"fisher_rows": 3}):
+    for other in ({"rows": 9}, {"fractions": "0.5,0.6"}, {"fisher_rows": 3}):
         with pytest.raises(FileError, match="holds results of other settings: move it"):
-            place.run(**few, **other)
+            place.run(**other)
     save_data(place.data / "glue" / "SST-2", rows=61)
     with pytest.raises(FileError, match="holds results of other settings: move it"):
-        place.run(**few, seeds=2)
+        place.run(seeds=2)
     assert place.file.read_text() == text
 
 
 def test_tables_and_figure_are_made_from_the_results_file_alone(place: Place) -> None:
-    place.run(learning_rates="1e-3", progress="0,2")
+    place.run(progress="0")
     made = [place.file.with_suffix(suffix) for suffix in (".md", ".svg")]
     before = [file.read_text() for file in made]
     for file in made:
@@ -248,7 +245,7 @@ def test_stopping_early_leaves_whole_comparisons() -> None:
 
 
 def document(seeds: int, **given: Any) -> dict[str, Any]:
-    """Where pins is sure at 1 %, obd at 50 %, and magnitude is only lucky in one seed."""
+    """On the gradient's rows all seeds agree; on unseen ones magnitude differs from seed to seed."""
     changes = {
         "pins": {0.01: -0.05, 0.5: 3.0},
         "obd": {0.01: -0.01, 0.5: 0.10},
@@ -265,7 +262,7 @@ def document(seeds: int, **given: Any) -> dict[str, Any]:
             "criterion": name,
             "fraction": fraction,
             "measured": change,
-            "measured_unseen": change + (0.02 * (seed % 2) if name == "magnitude" else 0.0),
+            "measured_unseen": change + (0.015 * (-1) ** (seed + 1) if name == "magnitude" else 0),
         }
         for seed in range(seeds)
         for name, cells in ({STEP_ALONE: {0.0: -0.015}} | changes).items()
@@ -292,12 +289,9 @@ def document(seeds: int, **given: Any) -> dict[str, Any]:
 def test_bold_is_what_the_seeds_tell() -> None:
     text = table(document(2))
     unseen, gradient = text.split("## The criterion with the lowest loss on ")[1:]
-    assert "| 1 % | **pins** −0.05 |" not in unseen  # magnitude is 0.03 and 0.05 above
-    assert "| 1 % | pins −0.05 |" in unseen
-    assert "| 1 % | **pins** −0.05 |" in gradient
-    assert "| 50 % | **obd** +0.1 |" in gradient
-    assert "| 50 % | obd +0.1 |" in unseen
-    assert "magnitude +0.04 ± 0.13 | magnitude | **pins** | −0.05 ± 0 |" in text
+    assert "| 1 % | pins −0.05 |\n| 50 % | obd +0.1 |" in unseen
+    assert "| 1 % | **pins** −0.05 |\n| 50 % | **obd** +0.1 |" in gradient
+    assert "| 1 % | pins | −0.05 ± 0 | magnitude +0.03 ± 0.19 | magnitude | **pins** |" in text
     assert "Bold: the 95% interval of second best − best" in text
 
 
@@ -306,18 +300,20 @@ def test_one_seed_makes_nothing_bold_and_gives_no_interval() -> None:
     assert "**" not in text
     assert "±" not in text
     assert "One seed: no interval can be given" in text
-    assert "| 1 % | pins | −0.05 | magnitude +0.03 | – |" in text
+    assert "| 1 % | pins | −0.05 | magnitude +0.015 | – | pins | −0.05 | magnitude +0.03 |" in text
     assert "| pins | 1 % (–) |" in text
 
 
 def test_the_crossover_table_says_how_far_each_criterion_reaches() -> None:
     text = table(document(3))
     _, unseen, gradient = text.split("## The largest fraction at which a criterion")
+    both = "| pins more than magnitude and sensitivity "
     assert "| pins | 1 % (1 %) |" in unseen
     assert "| obd | none |" in unseen
-    assert "| magnitude | none |" in unseen
+    assert "| magnitude | 1 % (–) |" in unseen
+    assert f"{both}| 1 % (–) |" in unseen
     assert "| magnitude | 1 % (1 %) |" in gradient
-    assert "| pins more than magnitude and sensitivity | 1 % (1 %) |" in gradient
+    assert f"{both}| 1 % (1 %) |" in gradient
 
 
 def test_fewer_seeds_at_some_points_are_owned_up_to() -> None:

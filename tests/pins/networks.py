@@ -1,6 +1,6 @@
 """Small networks, data and loops for the tests; the classifiers look like those of transformers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,18 @@ def losses(
         data = torch.randn(10, 6, generator=generator, dtype=dtype)
         target = torch.randn(10, 4, generator=generator, dtype=dtype)
         yield nn.functional.mse_loss(model(data), target)
+
+
+def loss_on_rows(
+    model: nn.Module, *, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Callable[[], float]:
+    """The loss on the same random data each time, as the weights stand."""
+
+    def loss() -> float:
+        with torch.no_grad():
+            return next(losses(model, 1, seed=seed, dtype=dtype)).item()
+
+    return loss
 
 
 def tiny(family: str, head: str, **changes: Any) -> nn.Module:

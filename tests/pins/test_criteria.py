@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
+from pins.constraints import Cardinality
 from pins.criteria import CRITERIA, find_criterion
 from pins.criterion import Criterion, Observation, Reads
 from pins.errors import CriterionError, ObservationError
@@ -84,10 +85,13 @@ def test_importance_is_the_formula(criterion: Criterion) -> None:
 
 
 def test_the_numbers_tell_each_criterion_from_the_others() -> None:
-    masks = {
-        name: [select(c.importance(Observation(**known())), k).tolist() for k in range(1, 6)]
-        for name, c in CRITERIA.items()
-    }
+    def mask(criterion: Criterion, keep: int) -> list[bool]:
+        observation = Observation(**known())
+        fitted = criterion.fitted({"w": observation}, Cardinality(keep), allowance=1.0)
+        chosen: list[bool] = select(fitted.importance(observation), keep).tolist()
+        return chosen
+
+    masks = {name: [mask(c, keep) for keep in range(1, 6)] for name, c in CRITERIA.items()}
     for first, second in combinations(masks, 2):
         assert masks[first] != masks[second], (first, second)
 
@@ -96,13 +100,16 @@ def test_the_numbers_tell_each_criterion_from_the_others() -> None:
 def test_what_is_read_is_what_is_declared(criterion: Criterion) -> None:
     observation = Recorded(**known())
     criterion.importance(observation)
-    assert observation.read == criterion.reads
+    # the loss is no tensor's own: who makes the decision has it
+    assert observation.read == criterion.reads - {Reads.LOSS}
 
 
 @each_criterion
 def test_a_missing_reading_is_named(criterion: Criterion) -> None:
-    for missing in criterion.reads - {Reads.BEFORE}:
-        rest = {name: value for name, value in known().items() if name != missing.name.lower()}
+    for missing in criterion.reads - {Reads.BEFORE, Reads.LOSS}:
+        # without an average of the gradient, the gradient serves
+        lost = Reads.GRADIENT if missing is Reads.MOMENTUM else missing
+        rest = {name: value for name, value in known().items() if name != lost.name.lower()}
         with pytest.raises(ObservationError, match=f"reads {missing.value}, and there is none"):
             criterion.importance(Observation(**rest))
 
@@ -112,6 +119,14 @@ def test_without_weights_before_no_step_was_taken(criterion: Criterion) -> None:
     rest = {name: value for name, value in known().items() if name != "before"}
     still = criterion.importance(Observation(**rest))
     assert torch.equal(still, criterion.importance(Observation(**rest, before=AFTER)))
+
+
+@each_criterion
+def test_an_average_of_the_gradient_is_read_by_those_that_declare_it(criterion: Criterion) -> None:
+    fitted = criterion.fitted({"w": Observation(**known())}, Cardinality(3), allowance=1.0)
+    with_average = Observation(**known(), momentum=-GRADIENT)
+    same = torch.equal(fitted.importance(with_average), fitted.importance(Observation(**known())))
+    assert same == (Reads.MOMENTUM not in criterion.reads)
 
 
 def test_without_a_step_movement_is_pins_and_sensitivity_is_abs_pins() -> None:

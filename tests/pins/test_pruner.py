@@ -3,6 +3,7 @@
 import copy
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -12,14 +13,26 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pins.criteria import CRITERIA
-from pins.criterion import Observation, Reads
-from pins.errors import ImportanceError, MaskError, ObservationError, ParameterError
+from pins.criterion import Criterion, Observation, Reads
+from pins.errors import (
+    CriterionError,
+    ImportanceError,
+    MaskError,
+    ObservationError,
+    ParameterError,
+)
 from pins.fisher import empirical_fisher
+from pins.loss_model import FirstOrderModel
+from pins.measurement import Measurement
 from pins.parameters import prunable_parameters
 from pins.pruner import Pruner
 from pins.schedules import CubicSchedule, OneShotSchedule, keep_count
+from pins.scope import Scope
 from pins.selection import Decision, select
-from tests.pins.networks import losses, perceptron, tiny, tiny_batch
+from pins.smoothing import SMOOTHINGS
+from pins.trust_region import RegionDecision, RegionProgram
+from pins.trust_region_criterion import TrustRegion
+from tests.pins.networks import loss_on_rows, losses, perceptron, tiny, tiny_batch
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
     "sgd": lambda model: torch.optim.SGD(model.parameters(), lr=0.05),
@@ -90,6 +103,7 @@ def test_every_step_leaves_exact_zeros_and_every_decision_exactly_k(
         criterion,
         schedule,
         curvature=None if optimizer == "adamw" else squares_of_gradients(model),
+        loss=loss_on_rows(model),
     )
     assert pruner.total == 80
     decided = []
@@ -122,21 +136,40 @@ def test_a_decision_is_the_selection_by_the_criterion_at_that_step(criterion: st
     def listen(step: int, importance: dict[str, Tensor], decision: Decision) -> None:
         heard.append((step, importance, decision))
 
-    pruner = Pruner(model, optimizer, criterion, EveryStep(Fraction(1, 2)), on_decision=listen)
+    pruner = Pruner(
+        model,
+        optimizer,
+        criterion,
+        EveryStep(Fraction(1, 2)),
+        loss=loss_on_rows(model, dtype=torch.float64),
+        on_decision=listen,
+    )
     weights = dict(pruner.parameters)
+    multipliers: list[float] = []  # of a trust region
     for number, loss in enumerate(losses(model, 4, dtype=torch.float64), start=1):
         backward(loss)
         before = {name: weight.detach().clone() for name, weight in weights.items()}
         optimizer.step()
-        expected = {}
+        observed = {}
         for name, weight in weights.items():
-            moment = optimizer.state[weight]["exp_avg_sq"] / (1 - 0.999**number)
-            expected[name] = CRITERIA[criterion].importance(
-                Observation(weight.clone(), weight.grad, before[name], moment)
+            state = optimizer.state[weight]
+            observed[name] = Observation(
+                weight.clone(),
+                weight.grad,
+                before[name],
+                curvature=state["exp_avg_sq"] / (1 - 0.999**number),
+                momentum=state["exp_avg"] / (1 - 0.9**number),
             )
         decision = pruner.step()
-        optimizer.zero_grad()
         assert decision is not None
+        chosen = CRITERIA[criterion]
+        if isinstance(chosen, TrustRegion):
+            assert isinstance(decision, RegionDecision)
+            mean = sum(float(each.curvature.sum()) for each in observed.values()) / 80
+            multipliers.append(decision.multiplier)
+            chosen = replace(chosen, offset=0.1 * mean, multiplier=decision.multiplier)
+        expected = {name: chosen.importance(each) for name, each in observed.items()}
+        optimizer.zero_grad()
         step, importance, told = heard[-1]
         assert step == number
         assert told is decision
@@ -145,6 +178,7 @@ def test_a_decision_is_the_selection_by_the_criterion_at_that_step(criterion: st
         for name, mask in select(expected, 40).items():
             assert torch.equal(mask, decision.masks[name])
             assert torch.equal(mask, pruner.masks[name])
+    assert any(multipliers) == (criterion == "trust-region")
 
 
 def test_a_tiny_bert_is_pruned_exactly() -> None:
@@ -266,14 +300,15 @@ def test_weights_before_the_step_are_copied_only_where_a_decision_reads_them(
 ) -> None:
     model = perceptron()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
-    pruner = Pruner(model, optimizer, criterion, OneShotSchedule(0.5, at=3))
+    schedule = OneShotSchedule(0.5, at=3)
+    pruner = Pruner(model, optimizer, criterion, schedule, loss=loss_on_rows(model))
     for number, loss in enumerate(losses(model, 5), start=1):
         backward(loss)
         optimizer.step()
         reads = Reads.BEFORE in CRITERIA[criterion].reads
-        assert bool(pruner._before) == (reads and number == 3)
+        assert bool(pruner._watch.before) == (reads and number == 3)
         pruner.step()
-        assert not pruner._before
+        assert not pruner._watch.before
         optimizer.zero_grad()
 
 
@@ -407,13 +442,19 @@ def test_a_curvature_that_misses_a_weight_is_missed() -> None:
         pruner.step()
 
 
-def test_training_goes_on_from_a_saved_state_as_if_nothing_had_happened() -> None:
+@pytest.mark.parametrize(
+    "criterion", [CRITERIA["movement"], TrustRegion(radius=8.0)], ids=lambda each: each.name
+)
+def test_training_goes_on_from_a_saved_state_as_if_nothing_had_happened(
+    criterion: Criterion,
+) -> None:
     schedule = CubicSchedule(steps=12, final_sparsity=0.7, interval=3)
 
     def make() -> tuple[nn.Sequential, Optimizer, Pruner]:
         model = perceptron()
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
-        return model, optimizer, Pruner(model, optimizer, "movement", schedule)
+        loss = loss_on_rows(model, seed=3)
+        return model, optimizer, Pruner(model, optimizer, criterion, schedule, loss=loss)
 
     def train(
         model: nn.Module, optimizer: Optimizer, pruner: Pruner, first: int, last: int
@@ -437,6 +478,7 @@ def test_training_goes_on_from_a_saved_state_as_if_nothing_had_happened() -> Non
     other_optimizer.load_state_dict(states[1])
     other.load_state_dict(states[2])
     assert other.steps == 7
+    assert (other.radius_factor != 1.0) == isinstance(criterion, TrustRegion)
     train(other_model, other_optimizer, other, 7, 12)
     assert other.steps == pruner.steps == 12
     assert other.sparsity == pruner.sparsity == 0.7
@@ -444,6 +486,8 @@ def test_training_goes_on_from_a_saved_state_as_if_nothing_had_happened() -> Non
         assert torch.equal(parameter, other_model.get_parameter(name))
     for name, mask in pruner.masks.items():
         assert torch.equal(mask, other.masks[name])
+    assert other.radius_factor == pruner.radius_factor
+    assert other.measurement == pruner.measurement
 
 
 def test_a_loaded_state_is_applied_at_once() -> None:
@@ -558,6 +602,203 @@ def test_what_is_no_state_is_not_loaded() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     pruner = Pruner(model, optimizer, "magnitude", OneShotSchedule(0.5))
     with pytest.raises(
-        MaskError, match=r"was given no due and no masks and no smoothing and no steps: give what"
+        MaskError,
+        match="was given no due and no masks and no radius_factor and no smoothing and no steps",
     ):
         pruner.load_state_dict({})
+
+
+# what a decision does to the loss
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_every_decision_is_measured(criterion: str) -> None:
+    model = perceptron(dtype=torch.float64)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    schedule = CubicSchedule(steps=6, final_sparsity=0.6, interval=2)
+    loss = loss_on_rows(model, dtype=torch.float64)
+    pruner = Pruner(model, optimizer, criterion, schedule, loss=loss)
+    found: list[Measurement] = []
+    for step_loss in losses(model, 6, dtype=torch.float64):
+        backward(step_loss)
+        optimizer.step()
+        before = loss()
+        after = {name: p.detach().clone() for name, p in pruner.parameters.items()}
+        gradients = {n: p.grad.clone() for n, p in pruner.parameters.items() if p.grad is not None}
+        generator = torch.get_rng_state()
+        decision = pruner.step()
+        assert torch.equal(torch.get_rng_state(), generator)
+        for name, parameter in pruner.parameters.items():
+            assert parameter.grad is not None
+            assert torch.equal(parameter.grad, gradients[name])
+        if decision is not None:
+            measurement = pruner.measurement
+            assert measurement is not None
+            assert measurement.measured == loss() - before
+            first_order = FirstOrderModel(gradients, after, after)
+            expected = first_order.predicted_change(decision.masks)
+            assert measurement.predicted == pytest.approx(expected, rel=1e-12)
+            found.append(measurement)
+        optimizer.zero_grad()
+    assert len(found) == 3
+    assert len({measurement.measured for measurement in found}) == 3
+    assert all((m.multiplier is None) == (criterion != "trust-region") for m in found)
+
+
+def test_without_a_loss_nothing_is_measured_and_nothing_else_changes() -> None:
+    models = []
+    for measured in (True, False):
+        model = perceptron()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+        schedule = CubicSchedule(steps=6, final_sparsity=0.6, interval=2)
+        loss = loss_on_rows(model) if measured else None
+        pruner = Pruner(model, optimizer, "abs-pins", schedule, loss=loss)
+        for step_loss in losses(model, 6):
+            backward(step_loss)
+            optimizer.step()
+            pruner.step()
+            optimizer.zero_grad()
+        assert (pruner.measurement is not None) == measured
+        assert pruner.radius_factor == 1.0
+        models.append(model)
+    for first, second in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def region_pruner(
+    loss: Callable[[], float] | None = None, **given: Any
+) -> tuple[nn.Sequential, Optimizer, Pruner]:
+    """One decision of a trust region on the whole radius, after one step."""
+    model = perceptron()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    pruner = Pruner(
+        model,
+        optimizer,
+        given.pop("criterion", "trust-region"),
+        given.pop("schedule", OneShotSchedule(0.5)),
+        loss=loss or loss_on_rows(model),
+        **given,
+    )
+    backward(next(losses(model, 1)))
+    optimizer.step()
+    return model, optimizer, pruner
+
+
+@pytest.mark.parametrize(
+    "scope", [Scope(), Scope(by_tensor=True), Scope(minimum_kept=0.45)], ids=str
+)
+def test_a_trust_region_keeps_exactly_k_under_every_scope(scope: Scope) -> None:
+    _, _, pruner = region_pruner(scope=scope)
+    decision = pruner.step()
+    assert isinstance(decision, RegionDecision)
+    assert decision.multiplier > 0
+    assert decision.proof.holds
+    kept = {name: int(mask.sum()) for name, mask in pruner.masks.items()}
+    assert sum(kept.values()) == 40
+    if scope.by_tensor:
+        assert kept == {"0.weight": 24, "2.weight": 16}
+    if scope.minimum_kept:
+        assert kept["0.weight"] >= 22
+        assert kept["2.weight"] >= 15
+    assert_pruned_are_plus_zero(pruner)
+
+
+def test_the_program_of_a_trust_region_is_told_before_the_weights_change() -> None:
+    told: list[tuple[dict[str, Tensor], RegionProgram, RegionDecision, int]] = []
+
+    def listen(
+        importance: dict[str, Tensor], program: RegionProgram, decision: RegionDecision
+    ) -> None:
+        terms = dict(program.terms)
+        for name, (s, c) in terms.items():
+            after = weights[name]
+            state = optimizer.state[pruner.parameters[name]]
+            torch.testing.assert_close(s, -(state["exp_avg"] / 0.1) * after)
+            assert torch.equal(importance[name], terms[name].scores(decision.multiplier))
+            assert bool((c > 0).all())
+        assert decision.drop == program.drop(decision.masks)
+        assert decision.cost == program.cost(decision.masks)
+        told.append((importance, program, decision, int(pruner._due)))
+
+    _, optimizer, pruner = region_pruner(on_region=listen)
+    weights = {name: p.detach().clone() for name, p in pruner.parameters.items()}
+    assert pruner.step() is told[0][2] is pruner.decision
+    assert len(told) == 1
+    measurement = pruner.measurement
+    assert measurement is not None
+    assert measurement.multiplier == told[0][2].multiplier
+    assert pruner.finished
+
+
+def test_a_program_is_told_of_trust_regions_alone() -> None:
+    told: list[object] = []
+    _, _, pruner = region_pruner(criterion="obd", on_region=lambda *given: told.append(given))
+    assert pruner.step() is not None
+    assert not told
+
+
+def test_the_radius_is_shared_out_over_the_steps_to_come() -> None:
+    promised, multipliers = [], []
+    for left, radius in ((0, 0.5), (9, 5.0), (9, 0.5)):
+        schedule = CubicSchedule(steps=1 + left, final_sparsity=0.5, cooldown=left)
+        model, _, pruner = region_pruner(criterion=TrustRegion(radius=radius), schedule=schedule)
+        limit = radius * loss_on_rows(model)() / (1 + left)
+        decision, measurement = pruner.step(), pruner.measurement
+        assert isinstance(decision, RegionDecision)
+        assert measurement is not None
+        assert measurement.promise is not None
+        promised.append(measurement.promise.promised)
+        multipliers.append(decision.multiplier)
+        assert promised[-1] <= limit
+    assert promised[0] == promised[1] > 0
+    assert multipliers[0] == pytest.approx(multipliers[1], rel=1e-3)
+    assert multipliers[2] < multipliers[0]
+
+
+def test_a_trust_region_without_a_loss_is_refused() -> None:
+    model = perceptron()
+    optimizer = torch.optim.AdamW(model.parameters())
+    with pytest.raises(
+        ObservationError, match="'trust-region' reads the loss and was given none: give loss= a"
+    ):
+        Pruner(model, optimizer, "trust-region", OneShotSchedule(0.5))
+
+
+def test_a_trust_region_is_not_averaged() -> None:
+    model = perceptron()
+    optimizer = torch.optim.AdamW(model.parameters())
+    averages = [kind for kind in SMOOTHINGS.values() if kind().every_step]
+    assert len(averages) == len(SMOOTHINGS) - 1
+    for kind in averages:
+        smoothing = kind()
+        with pytest.raises(
+            CriterionError,
+            match=f"'trust-region' was given smoothing '{smoothing.name}': what it reads are aver",
+        ):
+            Pruner(
+                model,
+                optimizer,
+                "trust-region",
+                OneShotSchedule(0.5),
+                smoothing=smoothing,
+                loss=loss_on_rows(model),
+            )
+
+
+def test_a_broken_promise_is_remembered_by_the_decisions_to_come() -> None:
+    worse = iter(range(100))
+    _, _, pruner = region_pruner(loss=lambda: 1e4 + next(worse))
+    decision = pruner.step()
+    assert isinstance(decision, RegionDecision)
+    assert decision.multiplier == 0.0
+    assert pruner.radius_factor == 0.25**4 == pruner.state_dict()["radius_factor"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_promises_nothing(bad: float) -> None:
+    _, _, pruner = region_pruner(loss=lambda: bad)
+    decision, measurement = pruner.step(), pruner.measurement
+    assert isinstance(decision, RegionDecision)
+    assert measurement is not None
+    assert (decision.multiplier, measurement.promise) == (0.0, None)
+    assert decision.proof.keep == 40

@@ -6,11 +6,14 @@ import pytest
 from verification.claims import ALL_CLAIMS, Claim, Finding, Setting, laws
 from verification.ledger import Outcome, document, run
 from verification.real_model import RealModel
+from verification.smooth_loss import SmoothLoss
 
 
 @pytest.mark.parametrize("claim", ALL_CLAIMS, ids=lambda claim: claim.id)
-def test_the_claim_holds_and_its_control_fails(claim: Claim, small_real: RealModel) -> None:
-    (entry,) = run([claim], Setting(seed=3, real=small_real))
+def test_the_claim_holds_and_its_control_fails(
+    claim: Claim, small_real: RealModel, small_loss: SmoothLoss
+) -> None:
+    (entry,) = run([claim], Setting(seed=3, real=small_real, loss=small_loss))
     assert entry.check.holds, entry.check.evidence
     assert not entry.control.holds, entry.control.evidence
 

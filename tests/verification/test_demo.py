@@ -62,6 +62,14 @@ def test_the_page_shows_what_the_results_say(folder: Path) -> None:
     assert f"{results['decisions'][-1]['keep']:,}" in page
     for claim in json.loads((folder / "ledger.json").read_text())["claims"]:
         assert claim["id"] in page
+    empirical = {row["id"]: row for row in results["ledger"]["empirical"]}
+    for name in empirical:
+        assert name in page
+    ruling = empirical["one-shot-pins-rows"]
+    assert ruling["verdict"] in ("holds", "fails")
+    assert ruling["evidence"].startswith("stdlib-docs, 1 seed: ")
+    assert ruling["evidence"] in page
+    assert empirical["gradual-pins"]["verdict"] == "untested"
     for link in ("ledger.json", "results.json", results["checker"]["certificate"]):
         assert f'href="{link}"' in page
         assert (folder / link).is_file()

@@ -36,14 +36,14 @@ def test_the_same_rows_give_the_same_file_and_others_another() -> None:
 @pytest.mark.parametrize("least", [-1.0, 0.5])
 def test_scores_of_one_sign_and_of_both_are_drawn(least: float) -> None:
     curve = {"scores": [2.0, 1.0, least], "ranks": [0, 1, 2], "lambda": 1.0, "keep": 2, "total": 3}
-    assert ">λ = 1<" in plots.svg(plots.sorted_scores(curve), "scores")
+    assert ">λ = 1<" in plots.svg(run_plots.sorted_scores(curve), "scores")
 
 
 def test_training_and_layers_are_labelled() -> None:
     decisions = [{"step": 2, "sparsity": 0.5}]
-    assert ">training step<" in plots.svg(plots.training([2.0, 1.0, 1.5], decisions, 1), "t")
+    assert ">training step<" in plots.svg(run_plots.training([2.0, 1.0, 1.5], decisions, 1), "t")
     layers = [{"kind": kind, "sparsity": 0.5} for kind in ("query", "key", "query", "key")]
-    text = plots.svg(plots.layer_sparsity(layers), "layers")
+    text = plots.svg(run_plots.layer_sparsity(layers), "layers")
     assert ">query<" in text
     assert ">layer<" in text
 

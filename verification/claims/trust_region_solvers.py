@@ -27,9 +27,10 @@ QUICK_SIZE, FULL_SIZE = 120, 300
 SHARES = (0.1, 0.5)  # of the way from what optimal brain damage costs to what PINS does
 SMALL, LARGE = 12, 200  # programs whose relaxation is solved
 TIME_LIMIT = 60.0  # seconds for a program; what a solver has found by then is compared
-# Solvers take a row for met that is missed by 1e-6, here of costs scaled to 2⁹ ≤ max c < 2¹⁰: what
-# they take for ρ is at most about ρ + 2⁻²⁹ max c. The factor of 2 above that is a heuristic.
-RADIUS_TOLERANCE = 2.0**-28
+# Solvers take a row for met that is missed by 1e-6, and 1 − 1e-6 for 1. So they may take ρ + ε for ρ,
+# and where that has misled it CBC may call a radius up to ε below infeasible: ε = 1e-6 of max c. The
+# factor of 2 above that is a heuristic.
+RADIUS_TOLERANCE = 2.0**-19
 
 
 @dataclass(frozen=True)
