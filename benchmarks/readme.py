@@ -49,8 +49,11 @@ def empirical() -> str:
 
 def loss_decrease() -> str:
     """The benchmark's table, without its title."""
-    file = RESULTS / "loss_decrease-minilm-stdlib-docs.json"
-    return _body(table(read(file)))
+    parts = []
+    for task in ("stdlib-docs", "sst2"):
+        text = _body(table(read(RESULTS / f"loss_decrease-minilm-{task}.json")))
+        parts.append(f"**{task}**\n\n{text}")
+    return "\n\n".join(parts)
 
 
 def end_accuracy() -> str:

@@ -164,8 +164,9 @@ def _measure_all(
         rows = _same_weights(point, document["rows"])
         if not rows:
             if tuned is None or course != (point.seed, point.learning_rate):
-                tuned = None
-                gc.collect()  # an optimiser is full of cycles, and the next needs its memory
+                if tuned is not None:
+                    tuned = None
+                    gc.collect()  # an optimiser is full of cycles, and the next needs its memory
                 tuned = FineTuned(task, model, seed=point.seed, learning_rate=point.learning_rate)
                 course = (point.seed, point.learning_rate)
             rows = [{"task": task.name, **row} for row in measure(tuned, point, sight)]

@@ -1,4 +1,4 @@
-"""The tables of the scope map: the lowest loss at each point, and how far each criterion reaches."""
+"""The tables of the scope map: the lowest loss at each point; how far each criterion reaches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,7 +49,8 @@ def table(document: Mapping[str, Any]) -> str:
         f"{settings['max_length']} tokens each. Before the mask an SGD step of learning rate "
         f"{settings['step_learning_rate']:g} is taken, the same for every criterion. "
         f"Measured on the {settings['rows']} rows of the gradient and on as many unseen rows; "
-        f"curvature of {settings['fisher_rows']} of the former; {_number(seeds, 'seed')} {seeds}.",
+        f"curvature of {settings['fisher_rows']} of the former; trust-region rehearses on as many "
+        f"training rows again. {_number(seeds, 'seed').capitalize()} {seeds}.",
         "",
         *_confidence(points),
     ]

@@ -7,6 +7,7 @@ All of it can be read out between two steps and put back, bit for bit.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from pins.settings import AUTHORS, Settings
 from pins.smoothing import find_smoothing
 from pins.task_losses import step_loss
 from pins.training import to_device
+from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -175,6 +177,8 @@ class FineTuning:
             )
         criterion = settings.pruning_criterion()
         measured = settings.measure or Reads.LOSS in criterion.reads
+        if isinstance(criterion, TrustRegion) and self._curvature.reads_batches:
+            criterion = replace(criterion, damping=OF_FEW_ROWS)
         kept_by_adam = self._curvature.name == "adam"  # which the pruner reads tensor by tensor
         return Pruner(
             self.model,

@@ -25,6 +25,11 @@ from pins.multiplier import promise
 from pins.precision import total
 from pins.trust_region import RegionProgram, Terms
 
+# δ as a share of the mean of h. An estimate of h from few gradients is 0 for weights that these
+# happened not to need; the mean of all corrects it, the more, the fewer there are (Levenberg,
+# Marquardt). Adam averages hundreds of steps; some rows' own gradients are few.
+AVERAGED, OF_FEW_ROWS = 0.1, 1.0
+
 
 @dataclass(frozen=True)
 class TrustRegion(Criterion):
@@ -34,8 +39,7 @@ class TrustRegion(Criterion):
 
     Attributes:
         radius: the drop that a decision may promise beyond that of μ = 0, as a share of the loss.
-        damping: δ as a share of the mean of h. An estimate of h from few gradients is 0 for weights
-            that these happened not to need; the mean of all corrects it (Levenberg, Marquardt).
+        damping: δ as a share of the mean of h: AVERAGED, or OF_FEW_ROWS.
         multiplier: μ.
         offset: δ itself.
     """
@@ -48,7 +52,7 @@ class TrustRegion(Criterion):
     fits: ClassVar[bool] = True
 
     radius: float = 0.5
-    damping: float = 0.1
+    damping: float = AVERAGED
     multiplier: float = 0.0
     offset: float = 0.0
 

@@ -9,6 +9,7 @@ from solvers.files import write
 from solvers.formulation import CardinalityFormulation, ConstrainedFormulation
 from solvers.highs import Highs
 from solvers.program import BinaryProgram, Sense
+from solvers.region import RegionFormulation
 from solvers.registry import SOLVERS, find_solver
 from solvers.relaxation import Relaxation, RelaxedResult, dual_interval, dual_value
 from solvers.result import Report, Result, Solution, Status

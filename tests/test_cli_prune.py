@@ -92,6 +92,31 @@ def test_a_model_is_pruned_certified_and_described(
     assert all(torch.equal(tensor, unpacked[name]) for name, tensor in dense.items())
 
 
+@pytest.mark.parametrize("radius", ["1", "1e-9"])
+def test_a_trust_region_is_certified_within_its_cost_or_as_optimal_brain_damage(
+    pins: Command, folder: Path, tmp_path: Path, radius: str
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["--criterion", "trust-region", "--radius", radius, "--schedule", "one-shot"]
+    # one step is left to the decision, so the radius is whole
+    arguments += ["--warmup", "11"]
+    code, said, err = pins("prune", "--config", folder / "run.toml", "--out", out, *arguments)
+    assert (code, err) == (0, "")
+    assert "1,024 of 4,096 prunable weights, exactly" in said
+    facts = json.loads((out / "run.json").read_text())
+    (decision,) = facts["decisions"]
+    assert facts["settings"]["smoothing"] == "none"
+    assert facts["settings"]["radius"] == float(radius)
+    assert decision["measured"] != decision["predicted"]
+    # a promise too small for any weight to be exchanged is one of nothing
+    assert (decision["promised"] > 0) == (radius == "1")
+    certificate = json.loads((out / "certificate.json").read_text())
+    assert (certificate["version"] == 3) == bool(decision["multiplier"])
+    assert (out / "costs.safetensors").exists() == bool(decision["multiplier"])
+    assert pins("check", out / "certificate.json")[0] == 0
+    assert "radius, as a share of the loss: " in (out / "README.md").read_text()
+
+
 def test_options_come_before_the_file(pins: Command, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["--sparsity", "0.5", "--no-self-regularization", "--criterion", "obd"]

@@ -10,7 +10,7 @@ made from is easily kept. Unseen rows lead nothing.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ from pins.schedules import keep_count
 from pins.selection import Decision, decide, select
 from pins.training import evaluate, loss_gradient, per_example_losses
 from pins.trials import Rehearse, choose
+from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
 from verification.real_model import LEARNING_RATE, RealModel
 
 STEP_ALONE = "step alone"  # the row without a mask
@@ -160,6 +161,8 @@ def loss_changes(
         yield measure(STEP_ALONE, 0.0, everything)
         for name in criteria:
             criterion = find_criterion(name)
+            if isinstance(criterion, TrustRegion):
+                criterion = replace(criterion, damping=OF_FEW_ROWS)
             scores = None if criterion.fits else observed.importance(criterion)
             for fraction in fractions:
                 keep = keep_count(fraction, total)

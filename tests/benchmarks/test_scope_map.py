@@ -245,7 +245,7 @@ def test_stopping_early_leaves_whole_comparisons() -> None:
 
 
 def document(seeds: int, **given: Any) -> dict[str, Any]:
-    """On the gradient's rows all seeds agree; on unseen ones magnitude differs from seed to seed."""
+    """On the gradient's rows all seeds agree; on unseen ones magnitude differs over seeds."""
     changes = {
         "pins": {0.01: -0.05, 0.5: 3.0},
         "obd": {0.01: -0.01, 0.5: 0.10},

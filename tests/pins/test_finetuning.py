@@ -12,11 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pins.batches import IGNORED, Batch
 from pins.devices import Device
-from pins.errors import CheckpointError, ModelError, ObservationError
+from pins.errors import CheckpointError, ModelError
 from pins.files import save_tensors
 from pins.finetuning import MAX_GRADIENT_NORM, FineTuning, learning_rate
+from pins.fisher import empirical_fisher
 from pins.run import parts
 from pins.settings import Settings
+from pins.task_losses import example_losses
 from pins.tasks import Recipe
 from tests.pins.headed import HEADED, head_of
 
@@ -184,15 +186,20 @@ def test_an_overflow_at_the_last_step_leaves_the_run_unfinished() -> None:
     assert not training.pruner.finished
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(
+    ("optimizer", "criterion"), [("sgd", "pins"), ("adamw", "pins"), ("sgd", "trust-region")]
+)
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_what_was_read_out_is_put_back_bit_for_bit(precision: str, optimizer: str) -> None:
+def test_what_was_read_out_is_put_back_bit_for_bit(
+    precision: str, optimizer: str, criterion: str
+) -> None:
     given: dict[str, Any] = {
         "precision": precision,
         "optimizer": optimizer,
         "factor": 40.0,
         "steps": 8,
-        "smoothing": "uncertainty",
+        "criterion": criterion,
+        "smoothing": None,
         "self_regularization": True,
     }
     whole, cut = tuning(**given), tuning(**given)
@@ -306,9 +313,93 @@ def test_what_is_frozen_is_not_trained_nor_pruned() -> None:
     assert "bert.encoder.layer.0.output.dense.weight" not in training.pruner.masks
 
 
-def test_sgd_has_no_curvature_to_rank_by() -> None:
-    with pytest.raises(ObservationError, match="reads a diagonal curvature and SGD keeps none"):
-        tuning(criterion="obd")
+@pytest.mark.parametrize("curvature", [None, "fisher", "hutchinson"])
+def test_sgd_ranks_by_the_curvature_of_its_own_rows(curvature: str | None) -> None:
+    training = tuning("tokens", criterion="obd", curvature=curvature, sparsity=0.0)
+    heard: list[dict[str, Tensor]] = []
+    training.pruner._on_decision = lambda _, scores, __: heard.append(scores)
+    rows = parts(batch("tokens"), 2)
+    training.step(rows)  # nothing is pruned: the weights are those that were ranked
+    parameters = training.pruner.parameters
+    fisher = empirical_fisher(parameters, example_losses(training.model, rows, training.head))
+    same = [
+        torch.allclose(heard[0][name], fisher[name] * parameter.detach().square() / 2)
+        for name, parameter in parameters.items()
+    ]
+    assert all(same) == (curvature != "hutchinson")
+    assert any(bool(scores.any()) for scores in heard[0].values())
+
+
+def test_adamw_ranks_by_the_curvature_that_it_keeps_unless_another_is_named() -> None:
+    kept = tuning(criterion="obd", optimizer="adamw")
+    named = tuning(criterion="obd", optimizer="adamw", curvature="fisher")
+    heard: list[dict[str, Tensor]] = []
+    for training in (kept, named):
+        training.pruner._on_decision = lambda _, scores, __: heard.append(scores)
+        training.step([batch()])
+    state = kept.optimizer.state
+    for name, parameter in kept.pruner.parameters.items():
+        mask = kept.pruner.masks[name]
+        moment = state[parameter]["exp_avg_sq"] / (1 - 0.999)
+        expected = moment * parameter.detach().square() / 2
+        assert torch.allclose(heard[0][name][mask], expected[mask], rtol=1e-4)
+        assert not torch.allclose(heard[0][name], heard[1][name])
+
+
+# what decisions do to the loss
+
+
+def with_dropout(**given: Any) -> FineTuning:
+    """As `tuning`, with dropout of the size that BERT has it in."""
+    training = tuning("classification", **given)
+    for module in training.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.1
+    return training
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_measuring_draws_nothing_and_changes_nothing(precision: str) -> None:
+    trained = []
+    for measure in (True, False):
+        training = with_dropout(measure=measure, precision=precision, criterion="abs-pins")
+        torch.manual_seed(1)
+        losses = [training.step([batch()]) for _ in range(3)]
+        assert (training.pruner.measurement is not None) is measure
+        trained.append((flat(training), torch.get_rng_state(), losses))
+        assert all(m.training for m in training.model.modules() if isinstance(m, nn.Dropout))
+    assert torch.equal(trained[0][0], trained[1][0])
+    assert torch.equal(trained[0][1], trained[1][1])
+    assert trained[0][2] == trained[1][2]
+    # and what is drawn does make a difference here
+    again = with_dropout(criterion="abs-pins", precision=precision)
+    torch.manual_seed(2)
+    assert [again.step([batch()]) for _ in range(3)] != trained[0][2]
+
+
+@pytest.mark.parametrize("head", HEADED)
+def test_what_is_measured_is_the_loss_of_the_whole_step_however_it_is_cut(head: str) -> None:
+    found = []
+    for number in (1, 3):
+        training = tuning(head, criterion="trust-region", optimizer="adamw", steps=2)
+        training.step(parts(batch(head), number))
+        measurement = training.pruner.measurement
+        assert measurement is not None
+        dense = training._measured() - measurement.measured
+        assert dense > 0
+        assert measurement.multiplier is not None
+        found.append((dense, measurement))
+    (first, one), (second, other) = found
+    assert first == pytest.approx(second, rel=1e-4)
+    assert one.measured == pytest.approx(other.measured, rel=1e-2, abs=1e-4)
+    assert one.predicted == pytest.approx(other.predicted, rel=1e-2, abs=1e-4)
+
+
+def test_a_trust_region_measures_whether_it_is_asked_to_or_not() -> None:
+    training = tuning(criterion="trust-region", smoothing=None, measure=False, optimizer="adamw")
+    training.step([batch()])
+    assert training.pruner.measurement is not None
+    assert training.pruner.measurement.multiplier is not None
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,6 @@ def test_predicted_is_the_exact_sum_over_what_is_pruned(
     pruned = [at for at in range(SIZE) if not bits[at]]
     exact = -sum(Fraction(values[at]) * Fraction(gradient[at]) for at in pruned)
     assert first_order_change({"w": parameter}, masks) == exact
-    # the sum over what is kept is another, unless they happen to agree
-    kept = -sum(Fraction(values[at]) * Fraction(gradient[at]) for at in range(SIZE) if bits[at])
-    inverted = first_order_change({"w": parameter}, {"w": ~masks["w"]})
-    assert inverted == kept
-    assert (inverted == exact) == (kept == exact)
 
 
 def test_16_bit_products_do_not_overflow() -> None:

@@ -57,6 +57,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "obd": {"criterion": "obd", "smoothing": "none", "schedule": "linear"},
     "sensitivity": {"criterion": "sensitivity", "smoothing": "average"},
     "sgd": {"criterion": "movement", "optimizer": "sgd", "schedule": "one-shot"},
+    "fisher": {"criterion": "obd", "optimizer": "sgd", "smoothing": "window", "accumulation": 2},
+    "trust region": {"criterion": "trust-region", "smoothing": None, "radius": 4.0},
+    "hutchinson": {
+        "criterion": "trust-region",
+        "smoothing": None,
+        "curvature": "hutchinson",
+        "minimum_kept": 0.15,
+        "sparsity": 0.84,
+    },
     "by tensor": {"scope": "tensor"},
     "minimum": {"criterion": "magnitude", "minimum_kept": 0.15, "sparsity": 0.84},
     "plain loss": {"self_regularization": False},
@@ -82,6 +91,7 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(
     assert same(weights(whole), weights(going_on))
     assert same(whole.training.pruner.masks, going_on.training.pruner.masks)
     assert whole.record == going_on.record
+    assert whole.training.pruner.radius_factor == going_on.training.pruner.radius_factor
     # and what stood in between was not the same already
     assert whole.record.evaluations[0]["loss"] != whole.record.evaluations[-1]["loss"]
 
@@ -105,6 +115,26 @@ def test_a_run_is_exactly_as_sparse_as_asked_for(
         floors = {n: -(-15 * p.numel() // 100) for n, p in pruner.parameters.items()}
         assert all(int(pruner.masks[n].sum()) >= floor for n, floor in floors.items())
         assert run.record.decisions[-1]["binding"]
+
+
+@pytest.mark.parametrize("name", ["paper", "trust region"])
+def test_what_each_decision_does_to_the_loss_is_recorded(
+    name: str, model: Path, data: Path, tmp_path: Path
+) -> None:
+    run = take(Run(settings(model, data, **VARIANTS[name]), tmp_path / "out"))
+    decisions = run.record.decisions
+    assert [each["step"] for each in decisions] == [4, 6, 8, 9]
+    assert len({each["measured"] for each in decisions}) == 4
+    assert all(isinstance(each["predicted"], float) for each in decisions)
+    measurement = run.training.pruner.measurement
+    assert measurement is not None
+    assert decisions[-1].items() >= measurement.as_json().items()
+    region = name == "trust region"
+    assert all((each["multiplier"] is not None) == region for each in decisions)
+    assert any(each["promised"] for each in decisions) == region
+    assert finish(run)["decisions"] == decisions
+    quiet = Run(settings(model, data, measure=False), tmp_path / "quiet")
+    assert "measured" not in take(quiet).record.decisions[-1]
 
 
 @pytest.fixture(scope="module")

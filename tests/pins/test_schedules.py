@@ -23,6 +23,7 @@ from pins.schedules import (
     find_schedule,
     keep_count,
     paper_phases,
+    schedule_of_run,
 )
 from verification.strategies import cubic_schedules, schedules, sparsities
 
@@ -139,6 +140,29 @@ def test_the_last_decision_reaches_the_final_sparsity_exactly_and_it_stays(
     assert taken[-1] == schedule.last
     final = exact_ratio(schedule.final_sparsity)
     assert all(schedule.sparsity(step) == final for step in range(schedule.last, 200))
+
+
+@given(st.one_of(schedules(), gradual_schedules()))
+def test_the_end_is_the_last_step_that_the_schedule_knows(
+    schedule: GradualSchedule | OneShotSchedule,
+) -> None:
+    assert schedule.end >= schedule.last
+    if isinstance(schedule, GradualSchedule):
+        assert schedule.end == schedule.steps == schedule.last + schedule.cooldown
+    else:
+        assert schedule.end == schedule.at
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_schedule_of_a_run_reaches_its_sparsity_after_the_warm_up(name: str) -> None:
+    run: dict[str, Any] = {"steps": 40, "warmup": 7, "cooldown": 12, "interval": 5}
+    schedule = schedule_of_run(name, sparsity=0.8, **run)
+    assert type(schedule) is find_schedule(name)
+    taken = decisions(schedule)
+    assert taken[0] == (8 if name == "one-shot" else 12)
+    assert taken[-1] == (8 if name == "one-shot" else 28)
+    assert schedule.sparsity(schedule.last) == Fraction(4, 5)
+    assert schedule.end == (8 if name == "one-shot" else 40)
 
 
 def test_a_schedule_that_stops_short_of_its_end_breaks_that() -> None:

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pins.criteria import CRITERIA
 from pins.errors import CardinalityError, ScheduleError, SettingError
 from pins.schedules import CubicSchedule, LinearSchedule, OneShotSchedule
 from pins.settings import Settings, read_settings
 from pins.tasks import Recipe
+from pins.trust_region_criterion import TrustRegion
 
 RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
 
@@ -34,6 +36,12 @@ RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
         ({"weight_decay": float("inf")}, "weight_decay is inf: it is at least 0"),
         ({"seed": 2**63}, "seed is 9223372036854775808: it is at most 9223372036854775807"),
         ({"criterion": "authors", "include": "query"}, "leave include out, or the quirk 'biases'"),
+        ({"curvature": "exact"}, "curvature is 'exact': choose one of adam, fisher, hutchinson"),
+        ({"radius": 0.5}, "radius is 0.5, and the criterion 'abs-pins': only trust-region has one"),
+        (
+            {"criterion": "trust-region", "radius": 0.0},
+            "radius is 0.0: it is a number greater than",
+        ),
     ],
 )
 def test_a_setting_that_makes_no_sense(given_: dict[str, Any], message: str) -> None:
@@ -64,6 +72,28 @@ def test_every_number_of_steps_has_a_schedule_that_fits(steps: int, name: str) -
     assert schedule.decides(schedule.last)
     assert schedule.last <= steps
     assert schedule.sparsity(schedule.last) == Fraction(4, 5)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "smoothing", "radius"),
+    [("abs-pins", "uncertainty", None), ("trust-region", "none", 0.5), ("authors", None, None)],
+)
+def test_what_the_criterion_says_is_filled_in(
+    criterion: str, smoothing: str | None, radius: float | None
+) -> None:
+    resolved = Settings(criterion=criterion).resolved(RECIPE, 100)
+    assert (resolved.smoothing, resolved.radius) == (smoothing, radius)
+    assert resolved.resolved(RECIPE, 100) == resolved
+    chosen = Settings(criterion=criterion, smoothing="window").resolved(RECIPE, 100)
+    assert chosen.smoothing == "window"
+
+
+def test_a_radius_is_that_of_the_criterion() -> None:
+    settings = Settings(criterion="trust-region", radius=0.25).resolved(RECIPE, 100)
+    assert settings.radius == 0.25
+    assert settings.pruning_criterion() == TrustRegion(radius=0.25)
+    assert Settings(criterion="trust-region").pruning_criterion() == TrustRegion()
+    assert Settings(criterion="obd").pruning_criterion() is CRITERIA["obd"]
 
 
 def test_one_shot_is_after_the_warm_up() -> None:
@@ -103,6 +133,7 @@ def test_a_file_has_the_same_names(tmp_path: Path) -> None:
     file.write_text(
         'out = "here"\ntask = "rte"\ndata = "glue"\nsparsity = 1\nsteps = 5\n'
         'self_regularization = false\ncriterion = "authors"\nwithout_quirks = ["absolute"]\n'
+        'measure = false\ncurvature = "fisher"\n'
     )
     values = read_settings(file)
     assert values.pop("out") == Path("here")
@@ -111,6 +142,8 @@ def test_a_file_has_the_same_names(tmp_path: Path) -> None:
     assert settings.data == Path("glue")
     assert settings.without_quirks == ("absolute",)
     assert settings.self_regularization is False
+    assert settings.measure is False
+    assert settings.curvature == "fisher"
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,14 @@ def test_weights_are_those_before_the_last_step_that_was_wanted() -> None:
 
 @pytest.mark.parametrize(("overflow", "taken"), [(0.0, True), (1.0, False)])
 def test_a_fused_optimiser_that_was_told_to_stay_took_no_step(overflow: float, taken: bool) -> None:
-    model, optimizer = stepping()
+    model = perceptron()
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     watch = StepWatch(optimizer, dict(model.named_parameters()))
     torch.autograd.backward(next(losses(model, 1)))
-    optimizer.found_inf = torch.tensor(overflow)  # type: ignore[attr-defined]
+    before = model.get_parameter("0.weight").detach().clone()
+    optimizer.found_inf = torch.tensor(overflow)  # type: ignore[attr-defined] # as GradScaler does
     optimizer.step()
+    assert torch.equal(model.get_parameter("0.weight"), before) is not taken
     assert watch.taken() is taken
 
 

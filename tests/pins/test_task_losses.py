@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pins.batches import IGNORED
 from pins.heads import CLASSIFICATION
 from pins.mixed_loss import mixed_loss
-from pins.task_losses import example_losses, prediction_losses, step_losses
+from pins.task_losses import example_losses, prediction_losses, step_loss, step_losses
 from tests.pins.headed import HEADED, head_of, padded
 from tests.pins.networks import BagClassifier, examples
 
@@ -32,6 +32,18 @@ def test_the_loss_of_a_step_is_that_of_training(name: str) -> None:
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_as_the_weights_stand_is_that_with_its_graph(name: str) -> None:
+    model, batch, head = HEADED[name].model().double(), HEADED[name].batch(), head_of(name)
+    first = {key: tensor[:2] for key, tensor in batch.items()}
+    last = padded({key: tensor[2:] for key, tensor in batch.items()}, 2)
+    for batches in ([batch], [first, last]):
+        for given in (head, None):
+            expected = sum(loss.item() for loss in step_losses(model, batches, given))
+            assert step_loss(model, batches, given) == pytest.approx(expected, rel=1e-12)
+    assert step_loss(model, [first], head) != pytest.approx(step_loss(model, [batch], head))
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_the_head_is_found(name: str) -> None:
@@ -77,7 +89,7 @@ def test_a_row_without_predictions_makes_no_loss() -> None:
     batch["labels"][:] = IGNORED
     assert not list(example_losses(model, [batch]))
     (loss,) = step_losses(model, [batch])
-    assert loss.item() == 0.0
+    assert loss.item() == step_loss(model, [batch]) == 0.0
 
 
 def test_the_second_derivative_is_the_slope_of_the_first() -> None:

@@ -28,6 +28,8 @@ from transformers import (
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from pins import teacher as teacher_module
+from pins import trainer_state
+from pins.criteria import CRITERIA
 from pins.errors import (
     CheckpointError,
     CriterionError,
@@ -45,6 +47,7 @@ from pins.schedules import CubicSchedule, OneShotSchedule, keep_count
 from pins.self_regularization import SelfRegularizer
 from pins.trainer import PruningCallback, PruningTrainer
 from pins.trainer_state import FILE
+from pins.trust_region_criterion import TrustRegion
 from tests.pins.headed import HEADED, head_of
 from tests.pins.trainers import (
     DECISIONS,
@@ -60,6 +63,8 @@ from tests.pins.trainers import (
     kill_after,
     plain_loop,
     pruning,
+    region_pruner,
+    remembered,
     rows_of,
     steps_of,
     texts,
@@ -253,6 +258,61 @@ def test_the_plain_loop_sees_how_the_loss_is_divided(tmp_path: Path) -> None:
         assert_same(model, by_hand, {}, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "parts", "regularized"),
+    [("classification", 1, False), ("classification", 1, True), ("tokens", 3, True)],
+)
+def test_a_trust_region_is_that_of_a_plain_loop(
+    name: str, parts: int, regularized: bool, tmp_path: Path
+) -> None:
+    rows, head, criterion = rows_of(name), head_of(name), TrustRegion(radius=20.0)
+    model, pruned = headed(name), pruning(criterion=criterion)
+    PruningTrainer(
+        model=model,
+        args=arguments(tmp_path, per_device_train_batch_size=1, gradient_accumulation_steps=parts),
+        train_dataset=rows,
+        pruning=pruned,
+        self_regularization=regularized,
+    ).train()
+    by_hand, step = headed(name), []
+    pruner = plain_loop(
+        by_hand,
+        remembered(steps_of(rows, 1, parts, STEPS), step),
+        region_pruner(by_hand, SCHEDULE, criterion, head, step),
+        head=head,
+        regularizer=SelfRegularizer(by_hand, head=head) if regularized else None,
+    )
+    assert pruner.sparsity == pruned.current_sparsity > 0.79
+    assert_same(model, by_hand, pruned.masks, pruner.masks)
+    assert pruner.measurement == pruner_of(pruned).measurement
+    assert pruner.radius_factor == pruner_of(pruned).radius_factor != 1.0
+
+
+def test_a_plain_trainer_cannot_say_the_loss_that_a_trust_region_reads(tmp_path: Path) -> None:
+    pruned = pruning(criterion="trust-region")
+    trainer = trainer_of("callback", classifier(), pruned, args=arguments(tmp_path))
+    with pytest.raises(
+        SettingError,
+        match=r"'trust-region' reads the loss of each step's rows, and a plain Trainer tells its "
+        r"callbacks none: use PruningTrainer\(pruning=\.\.\.\)",
+    ):
+        trainer.train()
+
+
+def test_the_smoothing_is_that_of_the_criterion() -> None:
+    for name, criterion in CRITERIA.items():
+        found = PruningCallback(0.5, name).smoothing().name
+        assert found == ("none" if criterion.fits else "uncertainty")
+    assert PruningCallback(0.5, smoothing="window").smoothing().name == "window"
+
+
+def test_averages_of_a_trust_region_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    pruned = pruning(criterion="trust-region", smoothing="window")
+    trainer = trainer_of("self-regularised", classifier(), pruned, args=arguments(tmp_path))
+    with pytest.raises(CriterionError, match="'trust-region' was given smoothing 'window'"):
+        trainer.train()
+
+
 @pytest.mark.parametrize("name", HEADED)
 def test_the_loss_that_is_logged_is_the_mixed_loss(name: str, tmp_path: Path) -> None:
     rows, head, model = rows_of(name, 3), head_of(name), headed(name)
@@ -278,11 +338,13 @@ import os, sys
 from pathlib import Path
 from pins.masks import save
 from pins.trainer import PruningTrainer
+from pins.trust_region_criterion import TrustRegion
 from tests.pins.trainers import arguments, headed, pruning, rows_of
 
 out, rank = Path(sys.argv[1]), os.environ.get("RANK", "alone")
 size = 1 if "RANK" in os.environ else 2
-pruned = pruning()
+given = {"criterion": TrustRegion(radius=20.0)} if sys.argv[2] == "trust-region" else {}
+pruned = pruning(**given)
 trainer = PruningTrainer(
     model=headed("tokens"),
     args=arguments(out, per_device_train_batch_size=size, gradient_accumulation_steps=3),
@@ -294,16 +356,20 @@ save(pruned.masks, out / f"{rank}.safetensors")
 (out / f"{rank}.txt").write_text(" ".join(
     str(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry
 ))
+(out / f"{rank}.factor").write_text(str(pruned.pruner.radius_factor))
 """
 
 
 @pytest.mark.slow
-def test_two_processes_prune_alike_and_divide_the_loss_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("criterion", ["abs-pins", "trust-region"])
+def test_two_processes_prune_alike_and_divide_the_loss_as_one(
+    criterion: str, tmp_path: Path
+) -> None:
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES)
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    alone = [sys.executable, str(script), str(tmp_path)]
+    alone = [sys.executable, str(script), str(tmp_path), criterion]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     for command in (alone, [*launch, *alone[1:]]):
         subprocess.run(command, env=environment, check=True, capture_output=True)
@@ -311,6 +377,9 @@ def test_two_processes_prune_alike_and_divide_the_loss_as_one(tmp_path: Path) ->
     assert all(torch.equal(mask, found["1"][name]) for name, mask in found["0"].items())
     assert count(found["0"]) == count(found["alone"])
     losses = {rank: (tmp_path / f"{rank}.txt").read_text().split() for rank in ("alone", "0")}
+    factors = {rank: (tmp_path / f"{rank}.factor").read_text() for rank in ("0", "1")}
+    assert factors["0"] == factors["1"]
+    assert (factors["0"] != "1.0") == (criterion == "trust-region")
     # sums of other order: equal at first, and never far apart
     assert [float(each) for each in losses["0"]] == pytest.approx(
         [float(each) for each in losses["alone"]], rel=0.05
@@ -660,6 +729,28 @@ def test_a_training_that_resumes_ends_as_if_it_had_never_stopped(
         assert all(torch.equal(tensor, second[0][name]) for name, tensor in first[0].items())
 
 
+def test_a_trust_region_resumes_with_its_radius(tmp_path: Path) -> None:
+    def made() -> tuple[Any, PruningCallback]:
+        criterion = TrustRegion(radius=20.0)
+        return classifier(hidden_dropout_prob=0.1), pruning(criterion=criterion)
+
+    kind = "self-regularised"
+    model, pruned = made()
+    make(kind, tmp_path / "whole", model, pruned).train()
+    stopped, cut = made()
+    trainer = make(kind, tmp_path / "stopped", stopped, cut)
+    trainer.add_callback(kill_after(7))
+    with pytest.raises(Stop):
+        trainer.train()
+    checkpoint = tmp_path / "stopped" / "checkpoint-4"
+    assert trainer_state.load(checkpoint).radius_factor != 1.0
+    resumed, going_on = made()
+    make(kind, tmp_path / "stopped", resumed, going_on).train(resume_from_checkpoint=True)
+    assert_same(model, resumed, pruned.masks, going_on.masks)
+    assert pruner_of(pruned).radius_factor == pruner_of(going_on).radius_factor
+    assert pruner_of(pruned).measurement == pruner_of(going_on).measurement
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_resumes_from_elsewhere(kind: str, tmp_path: Path) -> None:
     model, pruned = whole(kind, tmp_path / "whole")
@@ -698,6 +789,11 @@ def damaged(how: str, file: Path) -> None:
         file.write_bytes(file.read_bytes()[:-7])
     elif how == "other format":
         save_tensors(tensors, file, {**metadata, "format": "pins-mask"})
+    elif how == "earlier version":
+        save_tensors(tensors, file, {**metadata, "version": "1"})
+    elif how == "no radius":
+        del scalars["radius_factor"]
+        save_tensors(tensors, file, {**metadata, "scalars": json.dumps(scalars)})
     elif how == "no steps":
         del scalars["steps"]
         save_tensors(tensors, file, {**metadata, "scalars": json.dumps(scalars)})
@@ -722,6 +818,8 @@ def damaged(how: str, file: Path) -> None:
 DAMAGES = [
     ("torn", r"is not where a pruning stood: .*is not a whole safetensors file"),
     ("other format", "is not where a pruning stood: its metadata names another format"),
+    ("earlier version", "has version 1 of the format, this PINS reads 2; resume from another"),
+    ("no radius", "is not where a pruning stood: 'radius_factor'"),
     ("no steps", "is not where a pruning stood: 'steps'"),
     ("not JSON", "is not where a pruning stood: Expecting property name"),
     ("other step", r"are of step 3 and prune 0 weights .* goes on after step 4: they come"),

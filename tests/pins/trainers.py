@@ -14,10 +14,12 @@ from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pins.batches import Batch
+from pins.criterion import Criterion
 from pins.heads import Head
 from pins.pruner import Pruner
 from pins.self_regularization import SelfRegularizer
 from pins.smoothing import Uncertainty
+from pins.task_losses import step_loss
 from pins.trainer import PruningCallback
 from tests.pins.headed import HEADED
 from tests.pins.networks import tiny
@@ -146,6 +148,22 @@ def plain_loop(
 def default_pruner(model: nn.Module, schedule: Any) -> Callable[[Optimizer], Pruner]:
     """What PruningCallback makes by default."""
     return lambda optimizer: Pruner(model, optimizer, "abs-pins", schedule, smoothing=Uncertainty())
+
+
+def region_pruner(
+    model: nn.Module, schedule: Any, criterion: Criterion, head: Head, step: list[Batch]
+) -> Callable[[Optimizer], Pruner]:
+    """What PruningCallback makes of a criterion that reads the loss of the rows in `step`."""
+    return lambda optimizer: Pruner(
+        model, optimizer, criterion, schedule, loss=lambda: step_loss(model, step, head)
+    )
+
+
+def remembered(steps: Iterator[list[Batch]], step: list[Batch]) -> Iterator[list[Batch]]:
+    """The same batches; those of the latest step are in `step`, too."""
+    for parts in steps:
+        step[:] = parts
+        yield parts
 
 
 class Stop(Exception):  # noqa: N818 (nothing is wrong with it)

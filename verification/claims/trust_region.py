@@ -1,6 +1,7 @@
 """Within a trust region: what one multiplier decides, against every mask there is."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 
@@ -62,11 +63,13 @@ def costs(program: RegionProgram) -> tuple[float, float]:
     return low, high
 
 
-def small_programs(setting: Setting, number: int) -> Iterator[RegionProgram]:
-    """Multiples of 1/16, with ties, in three tensors of two or three weights; each constraint."""
+def small_programs(setting: Setting, number: int, size: int) -> Iterator[RegionProgram]:
+    """Multiples of 1/16, with ties, in three tensors of `size` − 1 or `size` weights."""
     rng = setting.rng()
     for _ in range(number):
-        sizes = {f"layer {i}": int(size) for i, size in enumerate(rng.integers(2, 4, 3))}
+        sizes = {
+            f"layer {i}": int(each) for i, each in enumerate(rng.integers(size - 1, size + 1, 3))
+        }
         terms = {
             name: Terms(
                 torch.from_numpy(rng.integers(-40, 41, size) / 16),
@@ -83,7 +86,7 @@ def small_programs(setting: Setting, number: int) -> Iterator[RegionProgram]:
 def optimal_for_its_radius(setting: Setting, ranking: Ranking) -> Finding:
     """Compare with every mask that costs no more."""
     wrong, cases = [], 0
-    programs = small_programs(setting, setting.pick(6, 60))
+    programs = small_programs(setting, setting.pick(6, 60), 3)
     for program, multiplier in itertools.product(programs, DYADIC):
         masks = masks_of(program.terms, program.constraint, ranking, multiplier)
         radius = float(pruned_sums(program.terms, masks)[1])  # a multiple of 1/16: exact
@@ -110,11 +113,11 @@ def without_slack(found: RegionGap, multiplier: float) -> Fraction:
 def bounded(setting: Setting, bound: Bound) -> Finding:
     """The best of all masks within random radii, against one multiplier's and its bound."""
     rng, wrong, cases, beaten = setting.rng(), [], 0, 0
-    for program in small_programs(setting, setting.pick(8, 60)):
+    for program in small_programs(setting, setting.pick(7, 60), 4):
         low, high = costs(program)
         if low == high:
             continue  # one mask is all there is, or as good as all
-        radius = rng.uniform(low, high)
+        radius = low + math.ceil(64 * rng.uniform(0, high - low)) / 64  # exact
         decision = within(program, radius)
         formulation = RegionFormulation(program.terms, program.constraint, radius)
         mine = formulation.apply(decision.masks)
@@ -135,7 +138,7 @@ def bounded(setting: Setting, bound: Bound) -> Finding:
             )
         if wrong:
             break
-    told = f"{cases} programs enumerated, n ≤ 9; in {beaten} another mask is better than ours"
+    told = f"{cases} programs enumerated, n ≤ 12; in {beaten} another mask is better than ours"
     return search(told, wrong, programs=cases, beaten=beaten)
 
 
@@ -210,7 +213,7 @@ CLAIMS = (
         id="region-gap",
         statement="Within any radius, one multiplier's mask is allowed, and none is better by more "
         "than its certified gap.",
-        scope="n ≤ 9 in three tensors, ties, each kind of constraint, random radii; all 2ⁿ masks "
+        scope="n ≤ 12 in three tensors, ties, each kind of constraint, random radii; all 2ⁿ masks "
         "in exact arithmetic",
         source="Theorem 5 (Lagrangian bound)",
         check=lambda setting: bounded(setting, certified),

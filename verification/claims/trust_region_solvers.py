@@ -27,9 +27,8 @@ QUICK_SIZE, FULL_SIZE = 120, 300
 SHARES = (0.1, 0.5)  # of the way from what optimal brain damage costs to what PINS does
 SMALL, LARGE = 12, 200  # programs whose relaxation is solved
 TIME_LIMIT = 60.0  # seconds for a program; what a solver has found by then is compared
-# Solvers take a row for met that is missed by 1e-6, and 1 − 1e-6 for 1. So they may take ρ + ε for ρ,
-# and where that has misled it CBC may call a radius up to ε below infeasible: ε = 1e-6 of max c. The
-# factor of 2 above that is a heuristic.
+# Solvers take 1 − 1e-6 for 1, hence ρ + 1e-6 max c for ρ; and where such a point meets a radius
+# that is smaller by less, CBC may say that nothing is within it. The factor of 2 is a heuristic.
 RADIUS_TOLERANCE = 2.0**-19
 
 

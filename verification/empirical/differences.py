@@ -26,9 +26,9 @@ from verification.empirical.wording import counted, signed
 
 LEVEL = 0.05
 RULE = (
-    "Holds where the interval of the mean of paired differences lies above 0, does not hold where "
-    "it lies below, not tested where it holds 0 (too few runs to tell); Student, 95 % for all "
-    "intervals of the claim together."
+    "Holds at the places where the interval of the mean of paired differences lies above 0, for "
+    "each rival; does not hold if that is nowhere and one interval lies below 0; not tested if "
+    "neither is so (too few runs to tell). Student's intervals, 95 % for all of the claim together."
 )
 
 
