@@ -13,6 +13,7 @@ from solvers.region import RegionFormulation
 from solvers.registry import SOLVERS, find_solver
 from solvers.relaxation import Relaxation, RelaxedResult, dual_interval, dual_value
 from solvers.result import Report, Result, Solution, Status
+from solvers.scaling import Scaled
 from solvers.solver import Solver
 
 __all__ = [
@@ -25,10 +26,12 @@ __all__ = [
     "ConstrainedFormulation",
     "Enumeration",
     "Highs",
+    "RegionFormulation",
     "Relaxation",
     "RelaxedResult",
     "Report",
     "Result",
+    "Scaled",
     "Sense",
     "Solution",
     "Solver",

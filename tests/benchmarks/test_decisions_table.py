@@ -41,4 +41,6 @@ def test_the_lowest_measured_is_in_bold_and_it_alone() -> None:
 def test_runs_without_measurements_or_with_a_teacher_say_nothing() -> None:
     assert table([row("obd", 0)]) == []
     assert table([row("obd", 0, decision(1, 1), self_regularization=True)]) == []
-    assert table([{"task": "t", "sparsity": 0.9, "method": "obd", "self_regularization": False}]) == []
+    bare = row("obd", 0)
+    del bare["decisions"]  # of a results file from before decisions were measured
+    assert table([bare]) == []

@@ -7,6 +7,8 @@ import pytest
 
 from benchmarks import loss_decrease
 from benchmarks.instances import INSTANCES, find_instance
+from benchmarks.loss_decrease import REGION
+from benchmarks.results_file import rows_before
 from pins.criteria import CRITERIA
 from pins.errors import FileError, TaskError
 from tests.tiny_model import save_tiny_bert
@@ -51,11 +53,11 @@ def test_table_and_figure_are_made_from_the_results_file_alone(results: Path) ->
 def test_an_interrupted_run_goes_on_and_other_settings_overwrite_nothing(results: Path) -> None:
     file = results / "loss_decrease-smoke.json"
     document = json.loads(file.read_text())
-    assert loss_decrease._measured_before(file, document) == document["rows"]
+    assert rows_before(file, document) == document["rows"]
     other = {**document, "settings": {**document["settings"], "rows": 99}}
     with pytest.raises(FileError, match="holds results of other settings: move it"):
-        loss_decrease._measured_before(file, other)
-    assert loss_decrease._measured_before(results / "none.json", document) == []
+        rows_before(file, other)
+    assert rows_before(results / "none.json", document) == []
 
 
 def test_means_are_over_seeds() -> None:
@@ -82,6 +84,22 @@ def test_unknown_instances_and_broken_results_say_so(tmp_path: Path) -> None:
     (tmp_path / "torn.json").write_text("{")
     with pytest.raises(FileError, match=r"torn\.json is not a results file"):
         loss_decrease.render(tmp_path / "torn.json")
+
+
+def test_the_scope_is_read_off_the_rows_and_one_row_turns_it() -> None:
+    rows = [
+        {"criterion": name, "fraction": f, "measured": value, "measured_unseen": value}
+        for f in (0.001, 0.01, 0.5)
+        for name, value in (("pins", 2.0), ("magnitude", 1.0), ("sensitivity", 1.0), (REGION, 0.0))
+    ]
+    said = loss_decrease.scope(rows)
+    assert "unseen rows at no fraction tried. `trust-region` had the lowest" in said
+    assert said.count("at 2 of the 2 fractions from 1 % on and 1 of the 1 below") == 2
+    rows[-1]["measured"] = 1.0  # a tie is not the lowest
+    rows[0]["measured"] = -1.0
+    turned = loss_decrease.scope(rows)
+    assert "on the gradient's rows at 0.100 %, on unseen rows at no fraction" in turned
+    assert "gradient's rows at 1 of the 2 fractions from 1 % on and 0 of the 1 below" in turned
 
 
 def test_every_instance_says_what_it_exercises() -> None:

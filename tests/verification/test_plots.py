@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 plots = pytest.importorskip("verification.plots", reason="the figures are drawn by matplotlib")
+run_plots = pytest.importorskip("verification.run_plots", reason="they are drawn by matplotlib")
 
 
 def change(criterion: str, fraction: float) -> dict[str, Any]:
@@ -55,3 +56,13 @@ def test_an_id_of_one_figure_is_not_that_of_another() -> None:
     clips = [set(re.findall(r'clipPath id="(\w+)"', text)) for text in texts]
     assert clips[0]
     assert not clips[0] & clips[1]
+
+
+def test_decisions_show_prediction_measurement_and_their_ratio() -> None:
+    decisions = [
+        {"step": 10, "predicted": -0.5, "measured": 1.0},
+        {"step": 20, "predicted": 0.0, "measured": 0.5},  # has no ratio
+    ]
+    text = plots.svg(run_plots.measured_decisions(decisions), "decisions")
+    assert ">predicted change<" in text
+    assert ">measured / predicted<" in text
