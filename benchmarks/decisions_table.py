@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.gradual_pruning import MEASURED
 from verification.report import percent, signed
 
 Row = Mapping[str, Any]
@@ -22,7 +23,8 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
             grouped.setdefault((row["task"], row["sparsity"], row["method"]), []).append(row)
     found = []
     for (task, sparsity, method), group in grouped.items():
-        decisions = [decision for row in group for decision in row["decisions"]]
+        runs = [[dict(zip(MEASURED, d, strict=True)) for d in row["decisions"]] for row in group]
+        decisions = [decision for run in runs for decision in run]
         promises = [decision for decision in decisions if decision["promised"]]
         promised = sum(decision["promised"] for decision in promises)
         found.append(
@@ -31,11 +33,9 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "sparsity": sparsity,
                 "method": method,
                 "seeds": len(group),
-                "decisions": len(group[0]["decisions"]),
+                "decisions": len(runs[0]),
                 **{
-                    field: statistics.fmean(
-                        sum(d[field] for d in row["decisions"]) for row in group
-                    )
+                    field: statistics.fmean(sum(d[field] for d in run) for run in runs)
                     for field in ("predicted", "measured")
                 },
                 "ratio": statistics.median(

@@ -11,7 +11,7 @@ from pins.settings import Settings
 from pins.tasks import glue
 
 EVALUATIONS = 10  # in a run with self-regularisation, which chooses its teachers by them
-# of each decision: what was predicted of the loss of the step's rows, and what was measured
+# of each decision, in this order: what was predicted of the loss of its rows, and what was measured
 MEASURED = ("step", "sparsity", "predicted", "measured", "multiplier", "promised", "kept")
 GLUE = "glue"  # the folder of its tasks in the data
 
@@ -123,7 +123,7 @@ def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[s
             "device": str(run.device.device.type),
             "precision": run.device.precision,
             "decisions": [
-                {name: decision.get(name) for name in MEASURED}
+                [_short(decision.get(name)) for name in MEASURED]
                 for decision in run.record.decisions
                 if cell.sparsity
             ],
@@ -133,3 +133,8 @@ def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[s
 def data_folder(task: str, data: Path | None) -> Path | None:
     """Where a task's files are in the data; None: the hub, or whatever needs no data."""
     return data / GLUE if data is not None and task in glue.SPECS else None
+
+
+def _short(value: float | None) -> float | None:
+    """Six digits, which are more than a measurement has: results files are small."""
+    return None if value is None else float(f"{value:.6g}")

@@ -39,10 +39,15 @@ def test_the_mask_is_that_of_the_cpu_bit_for_bit(family: Family, dtype: torch.dt
 def test_every_criterion_prunes_a_model_on_the_gpu_exactly(criterion: str) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(32, 64), torch.nn.Linear(64, 8)).cuda()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    pruner = Pruner(model, optimizer, criterion, CubicSchedule(12, 0.75, cooldown=2, interval=3))
     rows = torch.randn(16, 32, device="cuda")
+
+    def loss() -> torch.Tensor:
+        return model(rows).square().mean()
+
+    schedule = CubicSchedule(12, 0.75, cooldown=2, interval=3)
+    pruner = Pruner(model, optimizer, criterion, schedule, loss=lambda: loss().item())
     for _ in range(12):
-        model(rows).square().mean().backward()
+        torch.autograd.backward(loss())
         optimizer.step()
         pruner.step()
         optimizer.zero_grad()

@@ -3,13 +3,15 @@ from typing import Any
 import pytest
 
 from benchmarks.decisions_table import summary, table
+from benchmarks.gradual_pruning import MEASURED
 
 
-def decision(predicted: float, measured: float, **more: float | None) -> dict[str, Any]:
-    return {"predicted": predicted, "measured": measured, "promised": None, "kept": None} | more
+def decision(predicted: float, measured: float, **more: float) -> list[float | None]:
+    known = {"predicted": predicted, "measured": measured, **more}
+    return [known.get(name) for name in MEASURED]
 
 
-def row(method: str, seed: int, *decisions: dict[str, Any], **more: Any) -> dict[str, Any]:
+def row(method: str, seed: int, *decisions: list[float | None], **more: Any) -> dict[str, Any]:
     about = {"task": "t", "sparsity": 0.9, "self_regularization": False}
     return {"method": method, "seed": seed, "decisions": list(decisions), **about, **more}
 

@@ -38,7 +38,7 @@ def test_predicted_is_the_exact_sum_over_what_is_pruned(
 
 def test_16_bit_products_do_not_overflow() -> None:
     parameter = weight([2.0**10], [2.0**10], torch.float16)
-    assert not (parameter.grad * parameter).isfinite().all()
+    assert not parameter.detach().square().isfinite()
     assert first_order_change({"w": parameter}, {"w": torch.tensor([False])}) == -(2.0**20)
 
 

@@ -29,6 +29,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from pins import teacher as teacher_module
 from pins import trainer_state
+from pins.batches import Batch
 from pins.criteria import CRITERIA
 from pins.errors import (
     CheckpointError,
@@ -274,7 +275,8 @@ def test_a_trust_region_is_that_of_a_plain_loop(
         pruning=pruned,
         self_regularization=regularized,
     ).train()
-    by_hand, step = headed(name), []
+    by_hand = headed(name)
+    step: list[Batch] = []
     pruner = plain_loop(
         by_hand,
         remembered(steps_of(rows, 1, parts, STEPS), step),

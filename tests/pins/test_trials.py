@@ -100,7 +100,8 @@ def linear(step: Step) -> Callable[[], float]:
 
 def rehearsed(*losses: float) -> tuple[Rehearse, list[Mapping[str, Tensor]]]:
     """Losses in the order that they are asked for, and what they were asked of."""
-    left, asked = iter(losses), []
+    left = iter(losses)
+    asked: list[Mapping[str, Tensor]] = []
 
     def rehearse(masks: Mapping[str, Tensor]) -> float:
         asked.append({name: mask.clone() for name, mask in masks.items()})

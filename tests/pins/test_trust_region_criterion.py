@@ -53,7 +53,8 @@ def test_terms_and_scores_are_the_formula() -> None:
     after, gradient = [2.5, 1.25, -3.75, -0.5], [2.0, -1.0, 0.5, -4.0]
     momentum, curvature = [-1.0, 0.5, 2.0, 0.25], [1.0, 8.0, 0.5, 0.0]
     observation = Observation(
-        *(torch.tensor(each) for each in (after, gradient)),
+        torch.tensor(after),
+        gradient=torch.tensor(gradient),
         curvature=torch.tensor(curvature),
         momentum=torch.tensor(momentum),
     )
