@@ -157,7 +157,15 @@ def test_a_minimum_that_binds_is_told_and_certified(
         (["--device", "abacus"], "'abacus' is no device: give cuda, mps or cpu"),
         (["--precision", "float8"], "there is no precision 'float8': choose one of float32"),
         (["--include", "nothing"], "has no prunable weight"),
-        (["--criterion", "obd", "--optimizer", "sgd"], "reads a diagonal curvature and SGD keeps"),
+        (
+            ["--criterion", "obd", "--optimizer", "sgd", "--curvature", "adam"],
+            "reads a diagonal curvature and SGD keeps none",
+        ),
+        (["--criterion", "obd", "--radius", "0.1"], "only trust-region has one, leave it out"),
+        (
+            ["--criterion", "trust-region", "--smoothing", "average"],
+            "what it reads are averages already",
+        ),
         (["--criterion", "authors", "--without-quirks", "abs"], "there is no quirk 'abs'"),
         (["--task", "wikitext"], "has no head for this task"),
     ],

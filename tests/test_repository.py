@@ -183,6 +183,7 @@ def test_the_readme_examples_print_what_it_says(
 def test_the_readme_commands_do_what_it_says(tmp_path: Path) -> None:
     scores = {"w": torch.tensor([0.5, 2.0, 0.25, 1.0])}
     save_scores(scores, tmp_path / "scores.safetensors")
+    save_scores({"w": torch.tensor([1.0, 1.0, 4.0, 0.5])}, tmp_path / "costs.safetensors")
     masks_module.save({"w": torch.tensor([True, True, True, False])}, tmp_path / "mask.safetensors")
     (block,) = re.findall(r"```sh\n(pins certify.*?)```", README, flags=re.S)
     run = 0
@@ -197,7 +198,7 @@ def test_the_readme_commands_do_what_it_says(tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}: {done.stderr}"
         run += 1
-    assert run == 4
+    assert run == 5
     assert (tmp_path / "own.json").is_file()
 
 
