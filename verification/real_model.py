@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class RealModel:
     learning_rate: float = LEARNING_RATE
     curvature: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
-    @property
+    @cached_property
     def after(self) -> dict[str, Tensor]:
         """θ+u = θ − ηg."""
         return {
@@ -46,7 +46,7 @@ class RealModel:
             for name, weight in self.before.items()
         }
 
-    @property
+    @cached_property
     def observations(self) -> dict[str, Observation]:
         """What a criterion sees of the step, by parameter name."""
         after = self.after

@@ -20,6 +20,7 @@ from pins.run import parts
 from pins.settings import Settings
 from pins.task_losses import example_losses
 from pins.tasks import Recipe
+from pins.trust_region_criterion import AVERAGED, OF_FEW_ROWS, TrustRegion
 from tests.pins.headed import HEADED, head_of
 
 RECIPE = Recipe(epochs=1, batch_size=4, learning_rate=0.1, max_length=16)
@@ -393,6 +394,19 @@ def test_what_is_measured_is_the_loss_of_the_whole_step_however_it_is_cut(head: 
     assert first == pytest.approx(second, rel=1e-4)
     assert one.measured == pytest.approx(other.measured, rel=1e-2, abs=1e-4)
     assert one.predicted == pytest.approx(other.predicted, rel=1e-2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given_", "damping"),
+    [
+        ({"optimizer": "adamw"}, AVERAGED),
+        ({"optimizer": "adamw", "curvature": "hutchinson"}, OF_FEW_ROWS),
+        ({"optimizer": "sgd"}, OF_FEW_ROWS),
+    ],
+)
+def test_a_curvature_of_few_rows_is_damped_more(given_: dict[str, Any], damping: float) -> None:
+    criterion = tuning(criterion="trust-region", radius=0.25, **given_).pruner.criterion
+    assert criterion == TrustRegion(radius=0.25, damping=damping)
 
 
 def test_a_trust_region_measures_whether_it_is_asked_to_or_not() -> None:
