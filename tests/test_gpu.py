@@ -42,7 +42,8 @@ def test_every_criterion_prunes_a_model_on_the_gpu_exactly(criterion: str) -> No
     rows = torch.randn(16, 32, device="cuda")
 
     def loss() -> torch.Tensor:
-        return model(rows).square().mean()
+        squares: torch.Tensor = model(rows).square()
+        return squares.mean()
 
     schedule = CubicSchedule(12, 0.75, cooldown=2, interval=3)
     pruner = Pruner(model, optimizer, criterion, schedule, loss=lambda: loss().item())
