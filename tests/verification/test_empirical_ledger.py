@@ -32,7 +32,7 @@ from verification.ledger_command import empirical_table, print_empirical, run_le
 
 def printed(by: Callable[[Console], object]) -> str:
     """On a wide terminal."""
-    console = Console(width=400, file=io.StringIO(), record=True)
+    console = Console(width=4000, file=io.StringIO(), record=True)
     by(console)
     return console.export_text()
 
