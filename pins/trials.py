@@ -72,23 +72,23 @@ def choose(
         return Choice(importance, decision, factor)
     region: TrustRegion = fitted
     program = region.region(observations, constraint)
+    found = program.decision(decision, region.multiplier)
     promise = None
     if rehearse is not None and region.multiplier:
-        plain = replace(region, multiplier=0.0)
-        plain_importance, plain_decision = solve(plain)
-        plain_drop = program.drop(plain_decision.masks)
-        plain_loss = rehearse(plain_decision.masks)
-        for _ in range(TRIALS):
-            promised = program.drop(decision.masks) - plain_drop
-            promise = Promise(promised, plain_loss - rehearse(decision.masks))
+        plain_importance, plain_decision = solve(replace(region, multiplier=0.0))
+        plain = program.decision(plain_decision, 0.0)
+        plain_loss = rehearse(plain.masks)
+        for trial in range(TRIALS):
+            if trial:  # with what the last broken promise left of the radius
+                region = region.fitted(observations, constraint, allowance * factor)
+                importance, decision = solve(region)
+                found = program.decision(decision, region.multiplier)
+            promise = Promise(found.drop - plain.drop, plain_loss - rehearse(found.masks))
             factor = next_radius(factor, promise)
             if promise.accepted:
                 break
-            region = region.fitted(observations, constraint, allowance * factor)
-            importance, decision = solve(region)
         else:
-            region, importance, decision = plain, plain_importance, plain_decision
-    found = program.decision(decision, region.multiplier)
+            importance, found = plain_importance, plain
     return Choice(importance, found, factor, program, promise)
 
 
