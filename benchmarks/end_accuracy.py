@@ -9,7 +9,6 @@ end_accuracy.svg are made from the results file alone; so does `--render`.
 """
 
 import gc
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.accuracy_table import summary, table
+from benchmarks.command import execute
 from benchmarks.gradual_pruning import (
     DENSE,
     EVALUATIONS,
@@ -31,7 +31,7 @@ from benchmarks.gradual_pruning import (
     measure,
 )
 from benchmarks.results_file import RESULTS, describe, read, rows_before, without_paths
-from pins.errors import FileError, PinsError, SettingError
+from pins.errors import FileError, SettingError
 from pins.files import write_json, write_text
 from pins.huggingface import DEMO_MODEL, locate, weights_digest
 from pins.provenance import provenance
@@ -199,12 +199,8 @@ def _ratios(text: str) -> list[float]:
 
 
 def main() -> None:
-    """Run; an error PINS raises on purpose becomes one line and exit code 2."""
-    try:
-        typer.run(run)
-    except PinsError as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        sys.exit(2)
+    """Run it as a command."""
+    execute(run)
 
 
 if __name__ == "__main__":

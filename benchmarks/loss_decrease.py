@@ -9,7 +9,6 @@ again from the results file alone.
 """
 
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,12 +17,12 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.command import execute
 from benchmarks.fine_tuned import BATCH, FineTuned
 from benchmarks.gradual_pruning import data_folder
 from benchmarks.instances import Instance, find_instance
 from benchmarks.results_file import RESULTS, read, rows_before, without_paths
 from pins.criteria import CRITERIA
-from pins.errors import PinsError
 from pins.files import write_json, write_text
 from pins.provenance import provenance
 from pins.tasks import load_task
@@ -195,12 +194,8 @@ def run(
 
 
 def main() -> None:
-    """Run; an error PINS raises on purpose becomes one line and exit code 2."""
-    try:
-        typer.run(run)
-    except PinsError as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        sys.exit(2)
+    """Run it as a command."""
+    execute(run)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ tables again from the results files alone.
 """
 
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +19,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.command import execute
 from benchmarks.results_file import RESULTS, describe, measured_with, read, without_paths
 from benchmarks.whole_steps import (
     DENSE,
@@ -33,7 +33,7 @@ from benchmarks.whole_steps import (
     weights_of,
 )
 from pins.devices import choose_device
-from pins.errors import FileError, PinsError, SettingError
+from pins.errors import FileError, SettingError
 from pins.files import write_json, write_text
 from pins.provenance import provenance
 from pins.teacher import fast_dtype
@@ -279,12 +279,8 @@ def _batch(text: str | None) -> tuple[int, int] | None:
 
 
 def main() -> None:
-    """Run; an error PINS raises on purpose becomes one line and exit code 2."""
-    try:
-        typer.run(run)
-    except PinsError as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        sys.exit(2)
+    """Run it as a command."""
+    execute(run)
 
 
 if __name__ == "__main__":

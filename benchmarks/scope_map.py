@@ -15,7 +15,6 @@ every point, so that a mask is what differs between them, and not what a step is
 """
 
 import gc
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,12 +24,13 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.command import execute
 from benchmarks.fine_tuned import BATCH, FineTuned
 from benchmarks.gradual_pruning import data_folder
 from benchmarks.results_file import RESULTS, read, rows_before, without_paths
 from benchmarks.scope_table import table
 from pins.criteria import CRITERIA
-from pins.errors import FileError, PinsError, SettingError
+from pins.errors import FileError, SettingError
 from pins.files import write_json, write_text
 from pins.huggingface import DEMO_MODEL, locate, weights_digest
 from pins.provenance import provenance
@@ -244,12 +244,8 @@ _LIKE = {
 
 
 def main() -> None:
-    """Run; an error PINS raises on purpose becomes one line and exit code 2."""
-    try:
-        typer.run(run)
-    except PinsError as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        sys.exit(2)
+    """Run it as a command."""
+    execute(run)
 
 
 if __name__ == "__main__":
