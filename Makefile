@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/pins demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -8,11 +8,8 @@ tables again from the results files alone.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,15 +17,17 @@ import torch
 import typer
 
 from benchmarks.command import execute
-from benchmarks.results_file import RESULTS, describe, measured_with, read, without_paths
+from benchmarks.fresh_process import fresh
+from benchmarks.overhead_goals import by_workload, change, compared, verdicts
+from benchmarks.results_file import RESULTS, measured_with, read, without_paths
 from benchmarks.whole_steps import (
     DENSE,
     INTERVAL,
     NETWORKS,
-    REGULARIZED,
     VARIANTS,
     Workload,
     peak_bytes,
+    prunable_bytes,
     step_seconds,
     weights_of,
 )
@@ -45,9 +44,6 @@ SMALL_BATCH = (8, 64)
 PRECISIONS: Mapping[str, tuple[str, ...]] = {"cuda": ("bfloat16", "float32")}
 ROUNDS: Mapping[str, int] = {"cuda": 20}  # steps are short there
 FEW_ROUNDS = 5
-GOAL_NETWORK = "bert-base"
-GOAL = {"time": 0.20, "memory": 0.15}
-PAPER = {"time": 0.30, "memory": 0.27}  # what Ren & Zhu report for self-regularisation
 
 
 def workloads(
@@ -65,8 +61,8 @@ def measure(
     workload: Workload, rounds: int, variants: Sequence[str] = tuple(VARIANTS)
 ) -> list[dict[str, Any]]:
     """A row of results for each variant; each measurement in a fresh process."""
-    peaks = {name: _fresh(peak_bytes, workload, name) for name in variants}
-    seconds = _fresh(step_seconds, workload, list(variants), rounds)
+    peaks = {name: fresh(peak_bytes, workload, name) for name in variants}
+    seconds = fresh(step_seconds, workload, list(variants), rounds)
     rows = []
     for name in variants:
         found = {
@@ -78,44 +74,13 @@ def measure(
             {
                 **asdict(workload),
                 "weights": weights_of(workload.network),
+                "prunable_bytes": prunable_bytes(workload.network),
                 "variant": name,
                 **{what: None if what in errors else value for what, value in found.items()},
                 "errors": errors,
             }
         )
     return rows
-
-
-def _fresh(function: Callable[..., Any], *arguments: object) -> Any:
-    """What the function returns in a process of its own; an error's text, if it failed."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(function, *arguments).result()
-        except BrokenProcessPool:
-            return "the process was killed: there may be too little memory"
-        except Exception as error:  # a failure is a result
-            return describe(error)
-
-
-def compared(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each variant of one workload against dense training.
-
-    Time is compared round by round, with the dense steps of the same round: the median of the
-    ratios, their least and their greatest, all less 1. A failed measurement compares as None.
-    """
-    (dense,) = (row for row in rows if row["variant"] == DENSE)
-    found = []
-    for row in rows:
-        time = memory = None
-        if row["seconds"] and dense["seconds"]:
-            ratios = [
-                own / base - 1 for own, base in zip(row["seconds"], dense["seconds"], strict=True)
-            ]
-            time = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
-        if row["peak_bytes"] and dense["peak_bytes"]:
-            memory = row["peak_bytes"] / dense["peak_bytes"] - 1
-        found.append({**row, "time": time, "memory": memory})
-    return found
 
 
 def table(document: Mapping[str, Any]) -> str:
@@ -132,7 +97,7 @@ def table(document: Mapping[str, Any]) -> str:
         f"{device['teacher']}. Judging the model, as a choice of checkpoints needs it, is not "
         "included.",
     ]
-    for rows in _by_workload(document["rows"]):
+    for rows in by_workload(document["rows"]):
         first = rows[0]
         lines += [
             "",
@@ -149,7 +114,7 @@ def table(document: Mapping[str, Any]) -> str:
             for what, error in row["errors"].items()
         ]
         lines += ["", *errors] if errors else []
-    lines += ["", verdict(document), "", measured_with(document["provenance"]), ""]
+    lines += ["", *verdicts(document), "", measured_with(document["provenance"]), ""]
     return "\n".join(lines)
 
 
@@ -161,49 +126,12 @@ def _line(row: Mapping[str, Any]) -> str:
         return f"| {DENSE} | {seconds} | | {peak} | |"
     time, memory = row["time"], row["memory"]
     shown = (
-        f"{_change(time['median'])} ({_change(time['low'])} to {_change(time['high'])})"
+        f"{change(time['median'])} ({change(time['low'])} to {change(time['high'])})"
         if time
         else "–"
     )
-    more = "–" if memory is None else _change(memory)
+    more = "–" if memory is None else change(memory)
     return f"| + {row['variant']} | {seconds} | {shown} | {peak} | {more} |"
-
-
-def verdict(document: Mapping[str, Any]) -> str:
-    """Where self-regularisation stands against its goal, which is one for GPUs."""
-    goal = (
-        f"Goal for self-regularisation of {GOAL_NETWORK} on a GPU: at most "
-        f"{_change(GOAL['time'])} time and {_change(GOAL['memory'])} peak memory (the paper "
-        f"reports {_change(PAPER['time'])} and {_change(PAPER['memory'])})."
-    )
-    judged = []
-    for rows in _by_workload(document["rows"]):
-        row = next(row for row in compared(rows) if row["variant"] == REGULARIZED)
-        if row["network"] != GOAL_NETWORK or not row["time"] or row["memory"] is None:
-            continue
-        found = {"time": row["time"]["median"], "memory": row["memory"]}
-        words = [
-            f"{_change(value)} {what}, {'within' if value <= GOAL[what] else 'over'} that figure"
-            for what, value in found.items()
-        ]
-        judged.append(f"In {row['precision']}: {'; '.join(words)}.")
-    if not judged:
-        return f"{goal} Nothing in this file was measured that says whether it is met."
-    if document["device"]["kind"] != "cuda":
-        where = "Not judged: no GPU was measured in this file. On this CPU:"
-        return " ".join([goal, where, *judged])
-    return " ".join([goal, *judged])
-
-
-def _change(ratio: float) -> str:
-    return f"{ratio:+.0%}".replace("-", "−").replace("%", " %")
-
-
-def _by_workload(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        grouped.setdefault((row["network"], row["precision"]), []).append(row)
-    return list(grouped.values())
 
 
 def render(file: Path) -> str:
@@ -265,7 +193,8 @@ def _about(device: torch.device, made: Mapping[str, Any]) -> dict[str, str]:
         "teacher": str(fast_dtype(device)).removeprefix("torch."),
         "memory": "the most that tensors take at a time on the GPU"
         if cuda
-        else "the most that the process takes at a time, beyond what its libraries take",
+        else "the most that the process takes at a time, beyond what its libraries take, with "
+        "what is freed given back at once",
     }
 
 

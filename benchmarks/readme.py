@@ -1,4 +1,4 @@
-"""Write the generated parts of the README: the claims, and tables made from results files.
+"""Write the generated parts of the READMEs: the claims, and tables made from results files.
 
     python -m benchmarks.readme
 
@@ -10,15 +10,19 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy_table, overhead
+from benchmarks import accuracy_table, overhead, selection_table
+from benchmarks.decision_plan import Constants
+from benchmarks.distributed_predictions import on_paper
+from benchmarks.distributed_table import paper_table
 from benchmarks.loss_decrease import table
-from benchmarks.results_file import RESULTS, read
+from benchmarks.results_file import RESULTS, measured_with, read
 from pins.files import write_text
 from verification.claims import ALL_CLAIMS
 from verification.demo_command import summary
 from verification.empirical.ledger import rule_folder, rules
 
 ROOT = Path(__file__).parents[1]
+OWN = Path(__file__).parent / "README.md"
 
 
 def claims() -> str:
@@ -67,6 +71,20 @@ def cost() -> str:
     return _body(overhead.table(read(RESULTS / "overhead-cpu.json")))
 
 
+def selection() -> str:
+    """The selection benchmark's goals and its table of all sets of scores."""
+    document = read(RESULTS / "selection-cpu.json")
+    return "\n".join(
+        [
+            *selection_table.verdict(document),
+            "",
+            *selection_table.summary(document),
+            "",
+            measured_with(document["provenance"]),
+        ]
+    )
+
+
 def _body(text: str) -> str:
     return text.partition("\n\n")[2].strip()
 
@@ -77,19 +95,27 @@ def demo() -> str:
     return "```\n" + "\n".join(summary(results)) + "\n```"
 
 
-PARTS: Mapping[str, Callable[[], str]] = {
+def distributed() -> str:
+    """What a decision takes on paper, by the constants that the algorithm has now."""
+    return paper_table(on_paper(Constants.present()))
+
+
+Parts = Mapping[str, Callable[[], str]]
+PARTS: Parts = {
     "claims": claims,
     "empirical": empirical,
     "loss-decrease": loss_decrease,
     "demo": demo,
     "end-accuracy": end_accuracy,
+    "selection": selection,
     "overhead": cost,
 }
+OF_BENCHMARKS: Parts = {"distributed": distributed}
 
 
-def filled(text: str) -> str:
+def filled(text: str, parts: Parts = PARTS) -> str:
     """The text with every part made anew."""
-    for name, part in PARTS.items():
+    for name, part in parts.items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
         assert end, f"the README has no part {name!r}"
@@ -98,9 +124,9 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Rewrite README.md."""
-    readme = ROOT / "README.md"
-    write_text(filled(readme.read_text(encoding="utf-8")), readme)
+    """Rewrite README.md and benchmarks/README.md."""
+    for readme, parts in ((ROOT / "README.md", PARTS), (OWN, OF_BENCHMARKS)):
+        write_text(filled(readme.read_text(encoding="utf-8"), parts), readme)
 
 
 if __name__ == "__main__":

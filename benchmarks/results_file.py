@@ -61,6 +61,12 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
+def number(value: float) -> str:
+    """Three digits or more, and no power of ten unless it is tiny."""
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return text.replace("-", "−")
+
+
 def measured_with(provenance: Mapping[str, Any]) -> str:
     """Command, date, versions and machine in one line of Markdown."""
     versions, machine = provenance["versions"], provenance["machine"]

@@ -5,22 +5,25 @@
 Every `INTERVAL` steps hold one pruning decision and one copy of the model to its teacher.
 """
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks.memory import peak_resident, reset_peak, resident, return_memory
 from benchmarks.results_file import describe
+from pins.criteria import CRITERIA
+from pins.criterion import Reads
 from pins.devices import choose_device
+from pins.parameters import prunable_parameters
 from pins.pruner import Pruner
 from pins.schedules import CubicSchedule
 from pins.self_regularization import SelfRegularizer
 from pins.smoothing import find_smoothing
+from pins.training import evaluation_mode
 
 INTERVAL = 10  # ΔT of the defaults
 SPARSITY = 0.8
@@ -72,13 +75,16 @@ class Variant:
 
 DENSE = "dense training"
 REGULARIZED = "self-regularisation"
+# tensors of the size of the prunable weights that a smoothing keeps
+AVERAGES: Mapping[str, int] = {"none": 0, "average": 1, "uncertainty": 2}
 VARIANTS: Mapping[str, Variant] = {
     DENSE: Variant(),
-    "obd": Variant("obd"),
-    "abs-pins, averaged": Variant("abs-pins", "uncertainty"),
+    **{name: Variant(name) for name in CRITERIA},
+    "abs-pins, average": Variant("abs-pins", "average"),
+    "abs-pins, uncertainty": Variant("abs-pins", "uncertainty"),
     REGULARIZED: Variant(self_regularization=True),
     f"obd + {REGULARIZED}": Variant("obd", self_regularization=True),
-    f"abs-pins, averaged + {REGULARIZED}": Variant("abs-pins", "uncertainty", True),
+    f"abs-pins, uncertainty + {REGULARIZED}": Variant("abs-pins", "uncertainty", True),
 }
 
 
@@ -91,6 +97,9 @@ class Workload:
     length: int
     device: str
     precision: str
+
+
+READ_LOSS = [name for name, criterion in CRITERIA.items() if Reads.LOSS in criterion.reads]
 
 
 class Training:
@@ -128,6 +137,7 @@ class Training:
                 variant.criterion,
                 CubicSchedule(steps=steps, final_sparsity=SPARSITY, interval=interval),
                 smoothing=find_smoothing(variant.smoothing)(),
+                loss=self._loss if variant.criterion in READ_LOSS else None,
             )
         if variant.self_regularization:
             self._regularizer = SelfRegularizer(self.model)
@@ -149,6 +159,12 @@ class Training:
         """Wait until the device has done all it was given."""
         if self._device.device.type == "cuda":
             torch.cuda.synchronize(self._device.device)
+
+    @torch.no_grad()
+    def _loss(self) -> float:
+        """The loss of the step's rows as the weights stand, without dropout."""
+        with evaluation_mode(self.model), self._device.autocast():
+            return float(self.model(**self._batch).loss)
 
     def _step(self) -> None:
         with self._device.autocast():
@@ -205,12 +221,17 @@ def peak_bytes(workload: Workload, name: str) -> int:
     one.
     """
     device = choose_device(workload.device, workload.precision).device
-    _network_class()  # libraries are loaded before, not by the training
+    # libraries are loaded before, by a small training, not by the one that is measured
+    small = replace(workload, network="smoke")
+    Training(small, VARIANTS[name], steps=MEMORY_STEPS, interval=MEMORY_INTERVAL).run(MEMORY_STEPS)
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device) if cuda else peak_resident()
+    else:
+        return_memory()
+        reset_peak()
+    before = torch.cuda.memory_allocated(device) if cuda else resident()
     training = Training(workload, VARIANTS[name], steps=MEMORY_STEPS, interval=MEMORY_INTERVAL)
     training.run(MEMORY_STEPS)
     training.synchronize()
@@ -224,20 +245,11 @@ def weights_of(network: str) -> int:
         return sum(parameter.numel() for parameter in _classifier(network).parameters())
 
 
-def peak_resident() -> int:
-    """Bytes of the most memory this process has had at a time.
-
-    Linux hands the figure of `getrusage` on from a parent to what it starts, but not VmHWM.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = status.read_text(encoding="utf-8").splitlines()
-        (kibibytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
-        return int(kibibytes) * 1024
-    import resource  # there is none on Windows
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def prunable_bytes(network: str) -> int:
+    """What the prunable weights of a network take; none is allocated."""
+    with torch.device("meta"):
+        found = prunable_parameters(_classifier(network)).parameters.values()
+    return sum(parameter.numel() * parameter.element_size() for parameter in found)
 
 
 def _network_class() -> Any:

@@ -23,11 +23,13 @@ from pins.errors import (
     ScheduleError,
     SettingError,
 )
+from pins.group import ALONE, Group
 from pins.lagging_averages import BETA1, BETA2, INTERVAL, LaggingAverages
 from pins.optimality import optimality
 from pins.parameters import PrunableParameters
 from pins.pruner import OnDecision, Pruner
 from pins.schedules import CubicSchedule, GradualSchedule, Schedule, exact_ratio
+from pins.scores import shapes_of
 from pins.selection import Decision, decide
 from pins.smoothing import ExponentialAverage, Smoothing, Uncertainty
 
@@ -200,12 +202,15 @@ def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
-def loose_decision(importance: dict[str, Tensor], kept_ratio: float) -> Decision:
+def loose_decision(
+    importance: Mapping[str, Tensor], kept_ratio: float, group: Group = ALONE
+) -> Decision:
     """Keep all scores s ≥ τ, the j-th smallest of n, j = ⌊n(1−r)⌋: n−j+1 of them, and ties with τ.
 
     Args:
         importance: scores s by tensor name.
         kept_ratio: r.
+        group: as `decide`.
 
     Returns:
         The decision: the optimum, yet of another number of kept weights than was asked for.
@@ -214,7 +219,8 @@ def loose_decision(importance: dict[str, Tensor], kept_ratio: float) -> Decision
         CardinalityError: j = 0.
         ImportanceError: as `decide`.
     """
-    total = sum(scores.numel() for scores in importance.values())
+    own = sum(shape.numel() for shape in shapes_of(importance).values())
+    total = int(group.total(torch.tensor(own)))
     rank = int(total * (1 - kept_ratio))
     if rank < 1:
         raise CardinalityError(
@@ -222,10 +228,10 @@ def loose_decision(importance: dict[str, Tensor], kept_ratio: float) -> Decision
             f"{kept_ratio}, and numbers begin with 1: begin to prune later, or leave the quirk "
             "'loose_threshold' out"
         )
-    threshold = decide(importance, total - rank + 1).proof.kept_min
+    threshold = decide(importance, total - rank + 1, group).proof.kept_min
     assert threshold is not None  # at least one weight is kept
     masks = {name: scores >= threshold for name, scores in importance.items()}
-    proof = optimality(importance, masks)
+    proof = optimality(importance, masks, group)
     return Decision(masks, proof, Cardinality(proof.keep))
 
 
@@ -277,13 +283,14 @@ class AuthorsPruner(Pruner):
             on_decision=on_decision,
         )
 
-    def _decide(self, importance: dict[str, Tensor], constraint: Constraint) -> Decision:
+    def _decide(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
         self._decided_at = self.steps
         if not self.quirks.loose_threshold:
             return super()._decide(importance, constraint)
         if isinstance(self.schedule, AuthorsSchedule):
-            return loose_decision(importance, self.schedule.kept_ratio(self.steps))
-        return loose_decision(importance, float(1 - self.schedule.sparsity(self.steps)))
+            return loose_decision(importance, self.schedule.kept_ratio(self.steps), self.group)
+        kept_ratio = float(1 - self.schedule.sparsity(self.steps))
+        return loose_decision(importance, kept_ratio, self.group)
 
     def _keep_zeros(self) -> None:
         between = self._decided_at != self.steps and not self.finished
@@ -293,10 +300,10 @@ class AuthorsPruner(Pruner):
         else:
             super()._keep_zeros()
 
-    def _assert_exact(self, constraint: Constraint) -> None:
+    def _assert_exact(self, constraint: Constraint, masks: Mapping[str, Tensor]) -> None:
         if self.quirks.loose_threshold and self.decision is not None:
             constraint = self.decision.constraint
-        super()._assert_exact(constraint)
+        super()._assert_exact(constraint, masks)
 
 
 def _authors_schedule(schedule: Schedule) -> AuthorsSchedule:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -236,22 +235,3 @@ def load_optimizer(
         # Adam counts its steps on the CPU, its averages lie beside the weights
         device = tensor.device if quantity == "step" else parameter.device
         optimizer.state[parameter][quantity] = tensor.to(device, copy=True)
-
-
-def random_state(device: torch.device | None = None) -> dict[str, Tensor]:
-    """The state of torch's random generators: the CPU's, and that of the device computed on."""
-    state = {"cpu": torch.get_rng_state()}
-    if device is not None and device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    if device is not None and device.type == "mps":
-        state["mps"] = torch.mps.get_rng_state()
-    return state
-
-
-def load_random_state(state: Mapping[str, Tensor], device: torch.device | None = None) -> None:
-    """Draw on as `random_state` found it, as far as it was of the same kind of device."""
-    torch.set_rng_state(state["cpu"])
-    if device is not None and device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
-    if device is not None and device.type == "mps" and "mps" in state:
-        torch.mps.set_rng_state(state["mps"])

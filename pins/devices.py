@@ -40,17 +40,24 @@ class Device:
         return torch.amp.GradScaler(self.device.type)
 
 
-def choose_device(device: str | None = None, precision: str | None = None) -> Device:
+def choose_device(
+    device: str | None = None, precision: str | None = None, *, local_rank: int | None = None
+) -> Device:
     """The device asked for, or the first there is of CUDA, MPS and the CPU.
+
+    Of several processes each has a CUDA device of its own, or all of them the CPU.
 
     Args:
         device: "cuda", "cuda:1", "mps", "cpu"; default: automatic.
         precision: of `PRECISIONS`; default: bfloat16 where CUDA has it, else float32, so that a CPU
             run repeats bit for bit.
+        local_rank: which of several processes on this machine this one is; None: the only one.
 
     Raises:
         DeviceError: there is no such device here, or no such precision on it.
     """
+    if local_rank is not None:
+        device = _device_of_rank(device, local_rank)
     found = _device(device)
     if precision is None:
         fast = found.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -60,6 +67,23 @@ def choose_device(device: str | None = None, precision: str | None = None) -> De
             f"there is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}"
         )
     return Device(found, precision)
+
+
+def _device_of_rank(name: str | None, local_rank: int) -> str:
+    if name not in (None, "cuda", "cpu"):
+        raise DeviceError(
+            f"device is {name!r}, and several processes compute: give cuda, of which each takes "
+            "one, or cpu"
+        )
+    if name == "cpu" or (name is None and not torch.cuda.is_available()):
+        return "cpu"
+    there = torch.cuda.device_count()
+    if there and local_rank >= there:
+        raise DeviceError(
+            f"there are {there} CUDA devices here, and process {local_rank + 1} wants one of its "
+            f"own: start {there} processes, or give the device cpu"
+        )
+    return f"cuda:{local_rank}"
 
 
 def _device(name: str | None) -> torch.device:

@@ -1,7 +1,8 @@
 """A model in training: loss, optimiser, learning rate, pruner and teacher, step by step.
 
-    loss → backward → clip → optimiser's step → prune → next learning rate
+    loss → backward → sum over the ranks → clip → optimiser's step → prune → next learning rate
 
+Several ranks divide the rows of a step. Each has the whole model, and takes the same steps with it.
 All of it can be read out between two steps and put back, bit for bit.
 """
 
@@ -12,9 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from pins import checkpoints
+from pins import checkpoints, random_states
+from pins.agreement import require_same_masks
 from pins.authors import AuthorsPruner, Quirks
 from pins.batches import Batch
 from pins.checkpoints import nested
@@ -22,15 +23,21 @@ from pins.criterion import Reads
 from pins.curvature import TrainedStep, default_curvature, find_curvature
 from pins.devices import Device
 from pins.errors import CheckpointError, ModelError
+from pins.gradient_sum import GradientSum
+from pins.group import ALONE, Group
 from pins.heads import Head
 from pins.mixed_loss import mixed_loss
+from pins.optimizers import make_optimizer, set_learning_rate
 from pins.parameters import prunable_parameters
+from pins.parts import share
 from pins.pruner import OnDecision, OnRegion, Pruner
+from pins.rank_curvature import diagonal_of_all
 from pins.self_regularization import SelfRegularizer
 from pins.settings import AUTHORS, Settings
 from pins.smoothing import find_smoothing
 from pins.task_losses import step_loss
-from pins.training import to_device
+from pins.together import summed
+from pins.training import compute_activations_twice, to_device
 from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
 
 MAX_GRADIENT_NORM = 1.0
@@ -46,6 +53,7 @@ class FineTuning:
         settings: Settings,
         device: Device,
         *,
+        group: Group = ALONE,
         higher_is_better: bool = True,
         teacher: nn.Module | None = None,
         on_decision: OnDecision | None = None,
@@ -58,6 +66,7 @@ class FineTuning:
             head: what the model predicts.
             settings: resolved.
             device: where to compute.
+            group: the ranks that divide the rows of each step; all of them call every method.
             higher_is_better: of the scores that make a teacher.
             teacher: the first one; default: the model as it is.
             on_decision: as in `Pruner`.
@@ -67,18 +76,21 @@ class FineTuning:
             PinsError: a setting does not fit the model or the steps.
         """
         self.settings, self.device, self.head = settings, device, head
+        self.group = group
         self.model = model.to(device.device)
         if settings.gradient_checkpointing:
-            _compute_activations_twice(self.model)
+            compute_activations_twice(self.model)
         self._forward: Any = torch.compile(model) if settings.compile else model
-        self.optimizer = _optimizer(self.model, settings)
+        self.optimizer = make_optimizer(self.model, settings)
         self._scaler = device.scaler()
         self._curvature = (
             default_curvature(self.optimizer)
             if settings.curvature is None
             else find_curvature(settings.curvature)
         )
-        self._parts: Sequence[Batch] = ()
+        self._parts: Sequence[Batch] = ()  # of the present step, the rows of this rank
+        self._count = 0  # of the predictions of all rows of the step
+        self._gradients = GradientSum(self.model.parameters(), group)
         self.pruner = self._make_pruner(on_decision, on_region)
         self.regularizer: SelfRegularizer | None = None
         if settings.self_regularization:
@@ -90,17 +102,23 @@ class FineTuning:
                 higher_is_better=higher_is_better,
                 **_divergence(settings),
             )
-        self._set_rate()
+        set_learning_rate(self.optimizer, self.settings, self.pruner.steps + 1)
 
     def step(self, parts: Sequence[Batch]) -> float:
         """One optimiser step on the rows of all parts together; its loss.
 
+        Args:
+            parts: all rows of the step, the same on every rank.
+
         Raises:
             ModelError: the loss is not finite.
+            OptimalityError: the ranks came to different masks.
         """
         self.model.train()
-        self._parts = parts
-        value = self._gradient(parts)
+        self._parts = share(parts, self.group)
+        # the mean over the predictions of the whole step, however its rows are cut and divided
+        self._count = sum(self.head.count(part) for part in parts)
+        value = self._gradient()
         if not math.isfinite(value):
             advice = "lower the learning rate"
             if self._scaler is not None:
@@ -114,29 +132,35 @@ class FineTuning:
         else:
             self._scaler.step(self.optimizer)
             self._scaler.update()
-        self.pruner.step()
+        decision = self.pruner.step()
+        if decision is not None:
+            require_same_masks(decision.masks, self.pruner.steps, self.group)
         self.optimizer.zero_grad()
-        self._set_rate()
+        set_learning_rate(self.optimizer, self.settings, self.pruner.steps + 1)
         return value
 
-    def _gradient(self, parts: Sequence[Batch]) -> float:
-        """The loss of all parts together, and its gradient in the parameters."""
-        # the mean over the predictions of the whole step, however its rows are cut into parts
-        count = sum(self.head.count(part) for part in parts)
+    def _gradient(self) -> float:
+        """The loss of all rows of the step, and its gradient in the parameters, on every rank."""
         value = 0.0
         try:
-            for part in parts:
-                loss = self._loss(to_device(part, self.device.device), count)
-                value += loss.item()
-                scaled = loss if self._scaler is None else self._scaler.scale(loss)
-                torch.autograd.backward(scaled)
+            for part in self._parts[:-1]:
+                value += self._backward(part)
+            with self._gradients.summing():
+                for part in self._parts[-1:]:  # none, where there are more ranks than rows
+                    value += self._backward(part)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"step {self.pruner.steps + 1} does not fit into the memory of "
                 f"{self.device.device}: give a larger accumulation, a smaller batch_size, or "
                 "gradient_checkpointing"
             ) from error
-        return value
+        return summed(self.group, value, self.device.device)
+
+    def _backward(self, part: Batch) -> float:
+        loss = self._loss(to_device(part, self.device.device), self._count)
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        torch.autograd.backward(scaled)
+        return loss.item()
 
     def _loss(self, batch: Batch, count: int) -> Tensor:
         with self.device.autocast():
@@ -148,7 +172,8 @@ class FineTuning:
     def _measured(self) -> float:
         """The task's loss on the rows of this step, as the weights stand."""
         with self.device.autocast():
-            return step_loss(self.model, self._parts, self.head)
+            own = step_loss(self.model, self._parts, self.head, count=self._count)
+        return summed(self.group, own, self.device.device)
 
     def _diagonal(self) -> dict[str, Tensor]:
         """The curvature of this step by name, from the source that the settings name."""
@@ -159,7 +184,7 @@ class FineTuning:
             batches=self._parts,
             head=self.head,
         )
-        return self._curvature.diagonal(step)
+        return diagonal_of_all(self._curvature, step, self._count, self.group)
 
     def _make_pruner(self, on_decision: OnDecision | None, on_region: OnRegion | None) -> Pruner:
         settings = self.settings
@@ -202,7 +227,7 @@ class FineTuning:
             "optimizer": checkpoints.optimizer_tensors(self.optimizer, self._names()),
             "masks": pruner["masks"],
             "smoothing": pruner["smoothing"],
-            "random": checkpoints.random_state(self.device.device),
+            "random": random_states.random_states(self.device.device, self.group),
         }
         scalars: dict[str, Any] = {
             "pruner": {k: pruner[k] for k in ("steps", "due", "radius_factor")},
@@ -235,12 +260,18 @@ class FineTuning:
             self.pruner.load_state_dict(
                 {**scalars["pruner"], "masks": masks, "smoothing": averages}
             )
-            self._set_rate()
+            set_learning_rate(self.optimizer, self.settings, self.pruner.steps + 1)
             if self._scaler is not None:
                 self._scaler.load_state_dict(scalars["scaler"])
             if self.regularizer is not None:
                 self.regularizer.load_state_dict(nested(tensors, "teacher"), scalars["teacher"])
-            checkpoints.load_random_state(nested(tensors, "random"), device)
+            random_states.go_on(
+                nested(tensors, "random"),
+                device,
+                self.group,
+                seed=self.settings.seed,
+                step=self.pruner.steps,
+            )
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             # PINS' own errors, too: each is a value or a runtime error that says what differs
             line = str(error).strip().partition("\n")[0]
@@ -248,11 +279,6 @@ class FineTuning:
 
     def _names(self) -> dict[int, str]:
         return {id(parameter): name for name, parameter in self.model.named_parameters()}
-
-    def _set_rate(self) -> None:
-        """The learning rate of the next step, also where the one before overflowed."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, self.pruner.steps + 1)
 
 
 def _divergence(settings: Settings) -> Any:
@@ -266,39 +292,3 @@ def _divergence(settings: Settings) -> Any:
     if quirks.frozen_teacher:
         options["rule"] = "best-ever"
     return options
-
-
-def _optimizer(model: nn.Module, settings: Settings) -> Optimizer:
-    assert settings.learning_rate is not None
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-    return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-
-
-def learning_rate(settings: Settings, step: int) -> float:
-    """That of steps 1, 2, …: up in the warm-up, highest after it, linearly down to 0 at the end.
-
-    The paper's; of T steps and w of warm-up, step t has t/(w+1) of the highest, then (T−t+1)/(T−w).
-    """
-    assert settings.learning_rate is not None
-    assert settings.steps is not None
-    assert settings.warmup is not None
-    if step <= settings.warmup:
-        return settings.learning_rate * (step / (settings.warmup + 1))
-    left = max(settings.steps - step + 1, 0)
-    return settings.learning_rate * (left / max(settings.steps - settings.warmup, 1))
-
-
-def _compute_activations_twice(model: nn.Module) -> None:
-    # its name since transformers 5.20 or so; the earlier one goes in 6
-    enable: Any = getattr(model, "activation_checkpointing_enable", None)
-    try:
-        (enable or model.gradient_checkpointing_enable)()  # type: ignore[operator]
-    except (ValueError, AttributeError) as error:
-        raise ModelError(
-            f"{type(model).__name__} cannot compute activations twice: leave "
-            "gradient_checkpointing out"
-        ) from error

@@ -2,17 +2,20 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from pins import bits
 from pins.errors import FileError, MaskError
 from pins.files import load_tensors, save_tensors
 from pins.optimality import require_same_tensors
+from pins.shards import group_of, is_sharded, local, part, whole
 
 FORMAT = {"format": "pins-mask", "version": "1"}
 
@@ -52,6 +55,29 @@ class Overlap:
         return self.neither / union if union else 1.0
 
 
+class PackedMasks(Mapping[str, Tensor]):
+    """Masks held as one bit a weight; each is made of its bits whenever it is asked for."""
+
+    def __init__(self, masks: Mapping[str, Tensor]) -> None:
+        self._bits = {name: bits.packed(mask) for name, mask in masks.items()}
+        self._shapes = {name: mask.shape for name, mask in masks.items()}
+
+    @torch.no_grad()
+    def apply(self, tensors: Mapping[str, Tensor]) -> None:
+        """θ ← m ⊙ θ in place, as `apply`, without making the masks."""
+        for name, tensor in tensors.items():
+            bits.clear(tensor, self._bits[name])
+
+    def __getitem__(self, name: str) -> Tensor:
+        return bits.unpacked(self._bits[name], self._shapes[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bits)
+
+    def __len__(self) -> int:
+        return len(self._bits)
+
+
 @torch.no_grad()
 def apply(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """θ ← m ⊙ θ in place; pruned weights become +0.0, also where they were NaN or negative.
@@ -61,13 +87,12 @@ def apply(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """
     require_same_tensors(tensors, masks)
     for name, tensor in tensors.items():
-        tensor.masked_fill_(~masks[name], 0.0)
+        local(tensor).masked_fill_(~part(masks[name], tensor), 0.0)
 
 
 def count(masks: Mapping[str, Tensor]) -> Count:
-    """The exact number of ones, over all tensors."""
-    kept = sum(int(mask.count_nonzero()) for mask in masks.values())
-    return Count(kept, sum(mask.numel() for mask in masks.values()))
+    """The exact number of ones, over all tensors; of sharded ones over all ranks, together."""
+    return Count(_ones(masks), sum(mask.numel() for mask in masks.values()))
 
 
 def count_each(masks: Mapping[str, Tensor]) -> dict[str, Count]:
@@ -83,23 +108,35 @@ def compare(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Overla
     """
     require_same_tensors(first, second)
     require_same_tensors(second, first)
-    both = sum(int((mask & second[name]).count_nonzero()) for name, mask in first.items())
+    both = _ones({name: mask & second[name] for name, mask in first.items()})
     kept_first, kept_second, total = count(first).kept, count(second).kept, count(first).total
     first_only, second_only = kept_first - both, kept_second - both
     return Overlap(both, first_only, second_only, total - both - first_only - second_only)
+
+
+def _ones(masks: Mapping[str, Tensor]) -> int:
+    own = sum(int(bits.ones(local(mask))) for mask in masks.values())
+    return int(group_of(masks).total(torch.tensor(own)))
 
 
 def save(masks: Mapping[str, Tensor], path: Path | str) -> None:
     """Write masks one bit per weight: bit i mod 8 (least significant first) of byte ⌊i/8⌋.
 
     The shapes and the order of the tensors stand in the file's metadata. Whole or not at all.
+
+    Sharded masks are saved by all ranks together: one tensor after the other is gathered, and the
+    first rank keeps its bits, on the CPU, and writes them.
     """
-    packed = {}
+    packed, writes = {}, True
     for name, mask in masks.items():
         if mask.dtype != torch.bool:
             raise MaskError(f"the mask of {name!r} is {mask.dtype}: masks are torch.bool")
-        bits = np.packbits(mask.detach().cpu().numpy().reshape(-1), bitorder="little")
-        packed[name] = torch.from_numpy(bits)
+        gathered = whole(mask)
+        writes = not is_sharded(mask) or dist.get_rank() == 0
+        if writes:
+            packed[name] = bits.packed(gathered).cpu()
+    if not writes:
+        return
     shapes = json.dumps({name: list(mask.shape) for name, mask in masks.items()})
     save_tensors(packed, Path(path), {**FORMAT, "shapes": shapes})
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from pins.precision import total, widened
 from pins.radius import Promise
+from pins.shards import group_of, local
+from pins.shards import total as total_of_ranks
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,13 @@ class Measurement:
 
 @torch.no_grad()
 def first_order_change(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> float:
-    """Σ_{mᵢ=0} −gᵢθᵢ with g = `.grad` and θ as the weights stand, summed in float64."""
+    """Σ_{mᵢ=0} −gᵢθᵢ with g = `.grad` and θ as the weights stand, summed in float64.
+
+    Of sharded parameters over all ranks, together.
+    """
     change = 0.0
     for name, parameter in parameters.items():
         if parameter.grad is not None:
-            product = widened(parameter.grad) * widened(parameter)
-            change -= total(torch.where(masks[name], 0, product))
-    return change
+            product = widened(local(parameter.grad)) * widened(local(parameter))
+            change -= total(torch.where(local(masks[name]), 0, product))
+    return total_of_ranks(change, group_of(parameters))

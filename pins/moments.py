@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from pins.errors import ObservationError
 from pins.precision import widened
+from pins.shards import local
 
 
 def has_second_moment(optimizer: Optimizer) -> bool:
@@ -37,7 +38,8 @@ def adam_first_moment(optimizer: Optimizer, parameters: Mapping[str, Tensor]) ->
         parameters: of the optimiser; as few as one.
 
     Returns:
-        Tensors of their own in the parameters' shapes; float32 for 16-bit ones.
+        Tensors of their own in the parameters' shapes; float32 for 16-bit ones. Of sharded
+        parameters, what this rank holds.
 
     Raises:
         ObservationError: the optimiser has taken no step yet, or keeps no first moment.
@@ -61,7 +63,8 @@ def adam_second_moment(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -
         parameters: of the optimiser; as few as one.
 
     Returns:
-        Tensors of their own in the parameters' shapes; float32 for 16-bit ones.
+        Tensors of their own in the parameters' shapes; float32 for 16-bit ones. Of sharded
+        parameters, what this rank holds.
 
     Raises:
         ObservationError: the optimiser has taken no step yet, or keeps no second moment.
@@ -78,14 +81,14 @@ def _unbiased(
     for name, parameter in parameters.items():
         state = optimizer.state.get(parameter, {})
         # a fused optimiser that `GradScaler` told to stay has a state already, of step 0
-        steps = float(state.get("step", 0))
+        steps = float(local(torch.as_tensor(state.get("step", 0))))
         if id(parameter) not in groups or moment not in state or not steps:
             raise ObservationError(
                 f"{type(optimizer).__name__} holds no {moment} for {name!r}: take a step with "
                 f"Adam or AdamW first, or {instead}"
             )
         decay = float(groups[id(parameter)]["betas"][beta])  # also where it is a tensor
-        moments[name] = widened(state[moment]) / (1 - decay**steps)
+        moments[name] = widened(local(state[moment])) / (1 - decay**steps)
     return moments
 
 

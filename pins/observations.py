@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from pins.criterion import Criterion, Observation, Reads
 from pins.errors import ObservationError
+from pins.group import Group
 from pins.moments import adam_first_moment, adam_second_moment, has_second_moment
+from pins.shards import group_of, local, part
 
 CurvatureSource = Callable[[], Mapping[str, Tensor]]
 Loss = Callable[[], float]
@@ -41,7 +44,8 @@ def require_sources(
 class StepObservations(Mapping[str, Observation]):
     """θ+u, g, θ, h and ĝ of a step, by tensor name. Nothing is held that the step did not leave.
 
-    Where the optimiser is of Adam's family, h and ĝ are its moments; else ĝ is g.
+    Where the optimiser is of Adam's family, h and ĝ are its moments; else ĝ is g. Of sharded
+    parameters they are what this rank holds.
     """
 
     def __init__(
@@ -68,6 +72,16 @@ class StepObservations(Mapping[str, Observation]):
         self._before = before
         self._curvature = curvature
 
+    @property
+    def group(self) -> Group:
+        """The ranks that hold the parts."""
+        return group_of(self._parameters)
+
+    @property
+    def shapes(self) -> Mapping[str, torch.Size]:
+        """Of each tensor by name, as far as this rank holds it."""
+        return {name: local(parameter).shape for name, parameter in self._parameters.items()}
+
     def __getitem__(self, name: str) -> Observation:
         """The observation of a tensor.
 
@@ -81,8 +95,8 @@ class StepObservations(Mapping[str, Observation]):
                 "optimizer.step() and before zero_grad()"
             )
         return Observation(
-            after=parameter,
-            gradient=parameter.grad,
+            after=local(parameter),
+            gradient=None if parameter.grad is None else local(parameter.grad),
             before=self._before.get(name),
             curvature=self._curvature_of(name),
             momentum=self._momentum_of(name),
@@ -98,7 +112,8 @@ class StepObservations(Mapping[str, Observation]):
         if Reads.CURVATURE not in self._reads:
             return None
         if self._curvature is not None:
-            return self._curvature.get(name)
+            found = self._curvature.get(name)
+            return None if found is None else part(found, self._parameters[name])
         return adam_second_moment(self._optimizer, {name: self._parameters[name]})[name]
 
     def _momentum_of(self, name: str) -> Tensor | None:

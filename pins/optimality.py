@@ -4,6 +4,7 @@ With a minimum in each tensor (Theorem 4, `pins.constraints`) the same holds wit
 between tensors for the weights that their tensor may lose.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 
 from pins.errors import MaskError, OptimalityError
+from pins.group import ALONE, Group
+from pins.scores import shapes_of
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,20 @@ class Optimality:
         return multiplier
 
 
-def optimality(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Optimality:
+def optimality(
+    importance: Mapping[str, Tensor], masks: Mapping[str, Tensor], group: Group = ALONE
+) -> Optimality:
     """Read the least kept and the largest pruned score: O(n), comparisons only, hence exact.
 
     Args:
         importance: finite scores s by tensor name.
         masks: bool masks of the same names and shapes, True = keep.
+        group: the ranks, each with its part of every tensor.
 
     Raises:
         MaskError: names or shapes differ.
     """
-    return _together(_tensor_by_tensor(importance, masks))
+    return _together(_tensor_by_tensor(importance, masks, group))
 
 
 @dataclass(frozen=True)
@@ -175,7 +181,10 @@ class ConstrainedOptimality:
 
 
 def constrained_optimality(
-    importance: Mapping[str, Tensor], masks: Mapping[str, Tensor], minimums: Mapping[str, int]
+    importance: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    minimums: Mapping[str, int],
+    group: Group = ALONE,
 ) -> ConstrainedOptimality:
     """Read the least kept and the largest pruned score of each tensor: O(n), comparisons only.
 
@@ -183,15 +192,16 @@ def constrained_optimality(
         importance: finite scores s by tensor name.
         masks: bool masks of the same names and shapes, True = keep.
         minimums: l_t by tensor name; 0 for a tensor that is not named.
+        group: the ranks, each with its part of every tensor.
 
     Raises:
         MaskError: names or shapes differ.
     """
-    return ConstrainedOptimality(_tensor_by_tensor(importance, masks), dict(minimums))
+    return ConstrainedOptimality(_tensor_by_tensor(importance, masks, group), dict(minimums))
 
 
 def _tensor_by_tensor(
-    importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    importance: Mapping[str, Tensor], masks: Mapping[str, Tensor], group: Group
 ) -> dict[str, Optimality]:
     """The two numbers of each tensor by itself."""
     require_same_tensors(importance, masks)
@@ -205,7 +215,34 @@ def _tensor_by_tensor(
             kept_min=kept.min().item() if kept.numel() else None,
             pruned_max=pruned.max().item() if pruned.numel() else None,
         )
-    return read
+    return read if group.size == 1 else _of_all_ranks(read, group)
+
+
+def _of_all_ranks(own: Mapping[str, Optimality], group: Group) -> dict[str, Optimality]:
+    """The numbers of each tensor, of which every rank has read its part."""
+    none = float("nan")
+    read = torch.tensor(
+        [
+            [t.keep, t.total]
+            + [none if score is None else score for score in (t.kept_min, t.pruned_max)]
+            for t in own.values()
+        ],
+        dtype=torch.float64,
+    )
+    parts = [part.view(-1, 4).tolist() for part in group.gathered(read.view(-1))]
+    return {
+        name: _together(
+            {
+                str(rank): Optimality(
+                    int(part[number][0]),
+                    int(part[number][1]),
+                    *(None if math.isnan(score) else score for score in part[number][2:]),
+                )
+                for rank, part in enumerate(parts)
+            }
+        )
+        for number, name in enumerate(own)
+    }
 
 
 def _together(tensors: Mapping[str, Optimality]) -> Optimality:
@@ -230,10 +267,10 @@ def require_same_tensors(tensors: Mapping[str, Tensor], masks: Mapping[str, Tens
             continue
         where = "no mask" if name in tensors else "a mask but no tensor"
         raise MaskError(f"{name!r} has {where}: masks and tensors must have the same names")
-    for name, tensor in tensors.items():
+    for name, shape in shapes_of(tensors).items():
         mask = masks[name]
-        if mask.shape != tensor.shape or mask.dtype != torch.bool:
+        if mask.shape != shape or mask.dtype != torch.bool:
             raise MaskError(
                 f"the mask of {name!r} is {mask.dtype} of shape {tuple(mask.shape)}, "
-                f"the tensor has shape {tuple(tensor.shape)}: masks are torch.bool of equal shape"
+                f"the tensor has shape {tuple(shape)}: masks are torch.bool of equal shape"
             )

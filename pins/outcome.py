@@ -65,7 +65,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     """Judge the model on the test rows, write everything, and remove the checkpoints.
 
     Args:
-        run: after its last step.
+        run: after its last step; of several ranks, that of rank 0.
         certify: makes the certificate of the final decision; None: there is none.
 
     Returns:
@@ -112,6 +112,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
         **provenance(),
         "settings": {**run.settings.as_json(), "device": str(run.device.device)},
         "precision": run.device.precision,
+        "ranks": run.group.size,
         "head": run.pretrained.head.name,
         "weights_sha256": weights_digest(run.pretrained.folder),
         "data": dict(run.task.digests),

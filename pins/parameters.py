@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pins.errors import ParameterError
+from pins.shards import require_fsdp2, reshard
 from pins.wrappers import unwrapped
 
 PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
@@ -48,7 +49,8 @@ def prunable_parameters(
     By default the 2-D weights of the linear layers (`nn.Linear`, GPT-2's `Conv1D`): biases, norms,
     embeddings, the pooler and the task head are left out, the head being what lies outside
     `model.base_model` where the model has one (Hugging Face models do), and the output
-    embeddings. Frozen and tied tensors are left out too, and the adapters of PEFT.
+    embeddings. Frozen and tied tensors are left out too, and the adapters of PEFT. Of a model that
+    `fully_shard` spread over ranks it is the sharded parameters.
 
     Args:
         model: any module.
@@ -58,10 +60,12 @@ def prunable_parameters(
 
     Raises:
         ParameterError: nothing is left to prune, `include` matches a frozen weight, or is no
-            pattern.
+            pattern; or the model is wrapped by FSDP1.
     """
     types, pattern = tuple(types), _compiled(include)
     model = unwrapped(model)
+    require_fsdp2(model)
+    reshard(model)
     inside_base = _inside_base(model)
     other_use = {
         id(parameter): f"{name}.{own}".lstrip(".")

@@ -41,7 +41,7 @@ def provenance() -> dict[str, Any]:
 
 def command() -> str:
     """The command line as it was typed, without the interpreter's and the script's folders."""
-    words = sys.orig_argv[1:]
+    words = [word for word in sys.orig_argv[1:] if word != "-u"]  # torchrun's own
     if words[:1] == ["-m"]:
         return shlex.join(["python", *words])
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -11,11 +11,14 @@ from rich.table import Table
 
 from pins import checkpoints
 from pins.costs import rows
+from pins.distributed import leave
 from pins.errors import FileError, SettingError
+from pins.group import world
 from pins.outcome import Certify, finish, headline
 from pins.run import NOT_FINGERPRINT, Run
 from pins.run_folder import CHECKPOINTS, RUN
 from pins.settings import Settings, read_settings
+from pins.together import on_first
 
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 SAME_THING = (("steps", "epochs"), ("epochs", "steps"))  # how long a run is
@@ -30,6 +33,8 @@ def run_prune(
     certify: Certify | None = None,
 ) -> int:
     """Run with the settings given, and print what came out.
+
+    Of several ranks all of them run, and rank 0 alone prints and writes.
 
     Args:
         console: to print on.
@@ -49,7 +54,10 @@ def run_prune(
     if out is None:
         raise SettingError("there is no folder for the results: give --out DIR")
     settings = Settings(**values)
-    if resume and (out / RUN).is_file():
+    group = world()
+    if on_first(group, lambda: resume and (out / RUN).is_file()):
+        if group.rank:
+            return 0
         facts = _facts(out / RUN)
         _require_same(out, facts, settings)
         checkpoints.remove(out / CHECKPOINTS)  # of a run that was stopped at its very end
@@ -58,6 +66,9 @@ def run_prune(
         try:
             run = Run(settings, out, resume=resume)
             _steps(console, run)
+            leave()  # the others are done
+            if group.rank:
+                return 0
             facts = finish(run, certify)
         except KeyboardInterrupt:
             Console(stderr=True).print(

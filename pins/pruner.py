@@ -9,6 +9,7 @@ for batch in batches:
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,21 +20,24 @@ from pins.constraints import Constraint
 from pins.criteria import find_criterion
 from pins.criterion import Criterion, Reads
 from pins.errors import MaskError, OptimalityError
-from pins.masks import apply, count
+from pins.masks import PackedMasks, apply, count
 from pins.measurement import Measurement, first_order_change
 from pins.observations import CurvatureSource, Loss, StepObservations, require_sources
 from pins.optimality import require_same_tensors
 from pins.parameters import PrunableParameters, prunable_parameters, require_trained
 from pins.schedules import Schedule
 from pins.scope import Scope
+from pins.scores import Computed, Scores
 from pins.selection import Decision, decide
+from pins.sharded_state import held, spread
+from pins.shards import beside, group_of, local, loss_of_ranks, part
 from pins.smoothing import NoSmoothing, Smoothing, require_averageable
 from pins.step_watch import StepWatch
 from pins.trials import Choice, choose, loss_with
 from pins.trust_region import RegionDecision, RegionProgram
 
-OnDecision = Callable[[int, dict[str, Tensor], Decision], None]
-OnRegion = Callable[[dict[str, Tensor], RegionProgram, RegionDecision], None]
+OnDecision = Callable[[int, Mapping[str, Tensor], Decision], None]
+OnRegion = Callable[[Mapping[str, Tensor], RegionProgram, RegionDecision], None]
 
 
 class Pruner:
@@ -47,6 +51,9 @@ class Pruner:
     Gradient accumulation, clipping, autocast and `torch.compile` need nothing special: the scores
     see the gradient that the optimiser used. A step that the optimiser did not take because a
     gradient overflowed (`GradScaler`) gives no scores; a decision due at it is taken at the next.
+
+    Of a model that `fully_shard` spread over ranks, all of them call `step` together and decide as
+    one device would. What they see of a decision is the part of each; `masks` are sharded.
     """
 
     def __init__(
@@ -79,9 +86,11 @@ class Pruner:
             loss: called at decisions for the mean loss of the step's rows as the weights stand,
                 without dropout. With it each decision is measured, by two evaluations; a trust
                 region needs it, for two more and one for each promise that it breaks.
-            on_decision: called with (step, importance, decision) after each decision.
-            on_region: called with (importance, program, decision) at each decision of a trust
-                region, before its mask is applied: the program computes s and c from the weights.
+            on_decision: called with (step, importance, decision) at each decision, before its mask
+                is applied: the importance of a tensor is computed from the weights when asked for,
+                so `dict(importance)` keeps it.
+            on_region: called before it, of a trust region, with (importance, program, decision);
+                the program computes s and c likewise.
 
         Raises:
             ParameterError: a prunable parameter is frozen or not in the optimiser.
@@ -94,6 +103,7 @@ class Pruner:
             parameters = parameters.parameters
         require_trained(parameters, optimizer)
         self.parameters = dict(parameters)
+        self.group = group_of(self.parameters)
         self.criterion = find_criterion(criterion) if isinstance(criterion, str) else criterion
         self.schedule = schedule
         self.smoothing = smoothing or NoSmoothing()
@@ -104,11 +114,12 @@ class Pruner:
         self.radius_factor = 1.0  # on a trust region's radius, from the promises so far
         self._sparsity: float | None = None
         self.masks = {
-            name: torch.ones_like(p, dtype=torch.bool) for name, p in self.parameters.items()
+            name: beside(torch.ones_like(local(p), dtype=torch.bool), p)
+            for name, p in self.parameters.items()
         }
         self._optimizer = optimizer
         self._curvature = curvature
-        self._loss = loss
+        self._loss = None if loss is None else loss_of_ranks(loss, model, self.parameters)
         self._on_decision = on_decision
         self._on_region = on_region
         self._due = False  # whether a decision waits for a step that the optimiser takes
@@ -125,6 +136,11 @@ class Pruner:
         return sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
+    def _held(self) -> dict[str, Tensor]:
+        """What this rank holds of θ."""
+        return {name: local(parameter) for name, parameter in self.parameters.items()}
+
+    @property
     def sparsity(self) -> float:
         """1 − kept ratio of the masks in force, counted."""
         if self._sparsity is None:
@@ -133,13 +149,13 @@ class Pruner:
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """The masks in force by name, True = keep."""
-        return self._masks
+        """The masks in force by name, True = keep: made anew from the bits that are held."""
+        return {name: beside(mask, self.parameters[name]) for name, mask in self._masks.items()}
 
     @masks.setter
-    def masks(self, masks: dict[str, Tensor]) -> None:
+    def masks(self, masks: Mapping[str, Tensor]) -> None:
         """Put others in force, without applying them."""
-        self._masks, self._sparsity = masks, None
+        self._put_in_force({name: part(masks[name], p) for name, p in self.parameters.items()})
 
     @property
     def finished(self) -> bool:
@@ -167,22 +183,18 @@ class Pruner:
         if taken and self._due:
             choice = self._decided()
         elif taken and self._observes(self.steps):
-            self._scores(self.criterion, self._observations())
+            self._average(self._observations())
         self._watch.forget()
         self._keep_zeros()
-        if choice is None:
-            return None
-        if self._on_decision is not None:
-            self._on_decision(self.steps, choice.importance, choice.decision)
-        return choice.decision
+        return None if choice is None else choice.decision
 
     def state_dict(self) -> dict[str, Any]:
         """Steps, masks, averages, what the radius has become, and whether a decision is due."""
         return {
             "steps": self.steps,
             "due": self._due,
-            "masks": dict(self.masks),
-            "smoothing": self.smoothing.state_dict(),
+            "masks": self.masks,
+            "smoothing": spread(self.smoothing.state_dict(), self.parameters),
             "radius_factor": self.radius_factor,
         }
 
@@ -198,7 +210,7 @@ class Pruner:
                 "state_dict() returned"
             )
         require_same_tensors(self.parameters, state["masks"])
-        self.smoothing.load_state_dict(state["smoothing"])
+        self.smoothing.load_state_dict(held(state["smoothing"], self.parameters))
         apply(state["masks"], self.parameters)
         self.steps, self._due = int(state["steps"]), bool(state["due"])
         self.radius_factor = float(state["radius_factor"])
@@ -212,14 +224,16 @@ class Pruner:
     def _decided(self) -> Choice:
         """Solve the program of this step; the masks in force are its optimum from now on."""
         constraint, observations = self.constraint(self.steps), self._observations()
+        if self.smoothing.every_step:
+            self._average(observations)
 
-        def solve(criterion: Criterion) -> tuple[dict[str, Tensor], Decision]:
-            importance = self._scores(criterion, observations)
+        def solve(criterion: Criterion) -> tuple[Scores, Decision]:
+            importance = self._importance(criterion, observations)
             return importance, self._decide(importance, constraint)
 
         def rehearse(masks: Mapping[str, Tensor]) -> float:
             assert self._loss is not None
-            return loss_with(masks, self.parameters, self._loss)
+            return loss_with(masks, self._held, self._loss)
 
         before = None if self._loss is None else self._loss()
         steps_left = max(self.schedule.end - self.steps, 0)
@@ -232,35 +246,48 @@ class Pruner:
             solve=solve,
             rehearse=None if self._loss is None else rehearse,
         )
-        self.masks, self.decision, self._due = choice.decision.masks, choice.decision, False
+        masks = choice.decision.masks
+        self._put_in_force(masks)
+        self._due = False
+        self.decision = replace(choice.decision, masks=self._masks)  # without the n bytes of bools
         self.radius_factor = choice.factor
-        self._tell_region(choice)
-        predicted = 0.0 if before is None else first_order_change(self.parameters, self.masks)
+        predicted = 0.0 if before is None else first_order_change(self.parameters, masks)
+        self._tell(choice)
         self.smoothing.decided()
         self._keep_zeros()
-        self._assert_exact(constraint)
+        self._assert_exact(constraint, masks)
         if self._loss is not None and before is not None:
+            after = self._loss() if choice.loss is None else choice.loss
             self.measurement = Measurement(
-                predicted, self._loss() - before, choice.multiplier, choice.promise
+                predicted, after - before, choice.multiplier, choice.promise
             )
         return choice
 
-    def _tell_region(self, choice: Choice) -> None:
+    def _put_in_force(self, masks: Mapping[str, Tensor]) -> None:
+        """Of what this rank holds."""
+        self._masks = PackedMasks(masks)
+        # over several ranks while all of them are here
+        self._sparsity = None if self.group.size == 1 else count(self.masks).sparsity
+
+    def _tell(self, choice: Choice) -> None:
+        """What was decided, while the weights are still those that it was decided from."""
         if self._on_region is not None and choice.program is not None:
             assert isinstance(choice.decision, RegionDecision), "its decision knows its multiplier"
             self._on_region(choice.importance, choice.program, choice.decision)
+        if self._on_decision is not None:
+            self._on_decision(self.steps, choice.importance, choice.decision)
 
     def constraint(self, step: int) -> Constraint:
         """Which masks are allowed after a step."""
         sizes = {name: parameter.numel() for name, parameter in self.parameters.items()}
         return self.scope.constraint(self.schedule.sparsity(step), sizes)
 
-    def _decide(self, importance: dict[str, Tensor], constraint: Constraint) -> Decision:
-        return decide(importance, constraint)
+    def _decide(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
+        return decide(importance, constraint, self.group)
 
     def _keep_zeros(self) -> None:
         """Apply the masks in force."""
-        apply(self.masks, self.parameters)
+        self._masks.apply(self._held)
 
     def _observations(self) -> StepObservations:
         """What there is to see of this step."""
@@ -275,21 +302,20 @@ class Pruner:
             curvature=curvature,
         )
 
-    def _scores(self, criterion: Criterion, observations: StepObservations) -> dict[str, Tensor]:
-        """Scores of this step, averaged where averages are asked for; at a decision, what to rank.
-
-        One tensor at a time: between decisions no scores are kept but the averages.
-        """
-        importance = {}
+    def _average(self, observations: StepObservations) -> None:
+        """Take the scores of this step into the averages, one tensor at a time."""
         for name, observation in observations.items():
-            self.smoothing.update(name, criterion.importance(observation))
-            if self._due:
-                importance[name] = self.smoothing.importance(name)
-        return importance
+            self.smoothing.update(name, self.criterion.importance(observation))
 
-    def _assert_exact(self, constraint: Constraint) -> None:
-        kept = count(self.masks).kept
-        nonzero = sum(int(p.count_nonzero()) for p in self.parameters.values())
+    def _importance(self, criterion: Criterion, observations: StepObservations) -> Scores:
+        """What to rank: the averages, or the scores of this step, computed when asked for."""
+        if self.smoothing.every_step:
+            return Computed(observations.shapes, self.smoothing.importance)
+        return Computed(observations.shapes, lambda name: criterion.importance(observations[name]))
+
+    def _assert_exact(self, constraint: Constraint, masks: Mapping[str, Tensor]) -> None:
+        own = [count(masks).kept, sum(int(p.count_nonzero()) for p in self._held.values())]
+        kept, nonzero = self.group.total(torch.tensor(own)).tolist()
         # a kept weight may happen to be zero, a pruned one may not happen to be anything else
         if kept != constraint.keep or nonzero > constraint.keep:
             raise OptimalityError(

@@ -1,61 +1,46 @@
 """A run of `pins prune`: load → fine-tune and prune → judge → write. It resumes at any step."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from pins import checkpoints, masks
-from pins.batches import Batch, Encoded
+from pins import checkpoints, masks, random_states
+from pins.agreement import require_same_run
+from pins.batches import Encoded
 from pins.devices import Device, choose_device
+from pins.distributed import local_rank
 from pins.errors import CheckpointError, ModelError, SettingError, TaskError
 from pins.files import save_tensors
 from pins.finetuning import FineTuning
+from pins.group import Group, world
 from pins.huggingface import Pretrained, load_model, weights_digest
+from pins.parts import evaluation_rows, parts
+from pins.record import Moment, Record
 from pins.run_folder import CHECKPOINTS, COSTS, SCORES, require_free, require_writable
 from pins.selection import Decision
 from pins.settings import Settings
 from pins.tasks import Scores, Task, load_task
+from pins.together import on_first
 from pins.trust_region import RegionDecision, RegionProgram
 
-# in a batch of evaluation, unless one of training has more: without gradients there is room for it,
-# and with long rows the logits of a language model take it up (both numbers are heuristics)
-EVALUATION_ROWS, EVALUATION_TOKENS = 64, 64 * 128
 # what may differ between a run and its continuation: digests stand for the paths
 NOT_FINGERPRINT = ("model", "teacher", "data", "device", "checkpoint_every")
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Where a run stands after a step: what a progress bar shows."""
-
-    step: int
-    steps: int
-    loss: float
-    sparsity: float
-    # the headline at the last evaluation on held-out training rows; None: none, or not finite
-    score: float | None
-
-
-@dataclass
-class Record:
-    """What a run has seen so far, as JSON values."""
-
-    losses: list[float]  # since the last evaluation
-    evaluations: list[dict[str, Any]]
-    decisions: list[dict[str, Any]]
 
 
 class Run:
     """A run between its start and its results.
 
     One that stopped goes on bit for bit where it stood, on the same device with the same number of
-    threads; with others it goes on too, up to what these add up in another order.
+    threads and as many ranks; with others it goes on too, up to what these add up in another order
+    and draw for dropout.
+
+    Where processes of `torch.distributed` are joined, all of them make the same run and call the
+    same methods; they divide the rows of each step, and rank 0 alone judges and writes.
 
     run = Run(Settings(task="stdlib-docs", steps=100), Path("out"))
     for moment in run.steps():
@@ -74,7 +59,8 @@ class Run:
         Raises:
             PinsError: a setting, the task, the model or the checkpoint does not fit.
         """
-        require_free(out, resume)
+        self.group: Group = world()
+        on_first(self.group, lambda: require_free(out, resume))
         self.out = out
         self.task: Task = load_task(settings.task, settings.data)
         rows = self.task.train
@@ -93,7 +79,9 @@ class Run:
         self.settings = replace(settings, max_length=length).resolved(
             self.task.recipe, len(self.train)
         )
-        self.device: Device = choose_device(settings.device, settings.precision)
+        self.device: Device = choose_device(
+            settings.device, settings.precision, local_rank=local_rank(self.group)
+        )
         teacher = None if settings.teacher is None else self._fine_tuned(settings.teacher)
         self.record = Record([], [], [])
         self.training = FineTuning(
@@ -101,6 +89,7 @@ class Run:
             self.pretrained.head,
             self.settings,
             self.device,
+            group=self.group,
             higher_is_better=self.task.higher_is_better,
             teacher=None if teacher is None else teacher.model,
             on_decision=self._remember,
@@ -108,9 +97,10 @@ class Run:
         )
         self._require_loaded()
         self.fingerprint = self._fingerprint(None if teacher is None else teacher.folder)
-        torch.manual_seed(settings.seed)  # dropout; a checkpoint brings its own state
+        random_states.start(settings.seed, self.group)  # dropout; a checkpoint brings its own
         self._go_on(out / CHECKPOINTS, resume)
-        require_writable(out)
+        require_same_run(self.fingerprint, self.step, self.group)
+        on_first(self.group, lambda: require_writable(out))
 
     @property
     def step(self) -> int:
@@ -128,6 +118,7 @@ class Run:
         for batch in islice(stream, settings.steps - self.step):
             loss = self.training.step(parts(batch, settings.accumulation))
             self.record.losses.append(loss)
+            self._remember_measurement()
             last = self.step == settings.steps
             if self.step % settings.evaluate_every == 0 or last:
                 self._evaluate()
@@ -147,13 +138,18 @@ class Run:
     def checkpoint(self) -> Path:
         """Write where the run stands."""
         tensors, scalars = self.training.state()
-        return checkpoints.save(
-            self.out / CHECKPOINTS,
-            self.step,
-            tensors,
-            {"training": scalars, "record": vars(self.record)},
-            self.fingerprint,
-        )
+
+        def save() -> str:
+            place = checkpoints.save(
+                self.out / CHECKPOINTS,
+                self.step,
+                tensors,
+                {"training": scalars, "record": vars(self.record)},
+                self.fingerprint,
+            )
+            return str(place)
+
+        return Path(on_first(self.group, save))
 
     def load(self, model: str) -> Pretrained:
         """A model with the head of this run's task."""
@@ -214,8 +210,9 @@ class Run:
 
     def _evaluate(self) -> None:
         """Judge the model on the held-out rows, and offer it as teacher."""
-        scores = self._scores(self.held_out, self.pretrained)
-        score = scores[self.task.metric]
+        score = on_first(
+            self.group, lambda: self._scores(self.held_out, self.pretrained)[self.task.metric]
+        )
         pruner, regularizer = self.training.pruner, self.training.regularizer
         losses = self.record.losses
         self.record.evaluations.append(
@@ -229,10 +226,9 @@ class Run:
         )
         losses.clear()
 
-    def _remember(self, step: int, importance: dict[str, Tensor], decision: Decision) -> None:
+    def _remember(self, step: int, importance: Mapping[str, Tensor], decision: Decision) -> None:
         """The decision's numbers; of the final one, the scores too, for its certificate."""
         kept = masks.count(decision.masks)
-        measurement = self.training.pruner.measurement
         self.record.decisions.append(
             {
                 "step": step,
@@ -240,14 +236,13 @@ class Run:
                 "total": kept.total,
                 "sparsity": kept.sparsity,
                 "binding": list(decision.binding),
-                **({} if measurement is None else measurement.as_json()),
             }
         )
         if self.training.pruner.finished and not isinstance(decision, RegionDecision):
             self._save(importance, SCORES)
 
     def _remember_region(
-        self, importance: dict[str, Tensor], program: RegionProgram, decision: RegionDecision
+        self, importance: Mapping[str, Tensor], program: RegionProgram, decision: RegionDecision
     ) -> None:
         """Of the final decision within a trust region, s and c; c alone where that was ranked."""
         if not self.training.pruner.finished:
@@ -258,8 +253,15 @@ class Run:
         for file, terms in ((SCORES, "importance"), (COSTS, "cost")):
             self._save({name: getattr(t, terms) for name, t in program.terms.items()}, file)
 
-    def _save(self, scores: dict[str, Tensor], file: str) -> None:
-        save_tensors(scores, self.out / file, {"format": "pins-scores", "version": "1"})
+    def _remember_measurement(self) -> None:
+        """What the decision of this step, if there was one, did to the loss."""
+        measurement, decisions = self.training.pruner.measurement, self.record.decisions
+        if measurement is not None and decisions and decisions[-1]["step"] == self.step:
+            decisions[-1] |= measurement.as_json()
+
+    def _save(self, scores: Mapping[str, Tensor], file: str) -> None:
+        header = {"format": "pins-scores", "version": "1"}
+        on_first(self.group, lambda: save_tensors(dict(scores), self.out / file, header))
 
     def _fingerprint(self, teacher: Path | None) -> dict[str, Any]:
         settings = self.settings.as_json()
@@ -280,24 +282,3 @@ class Run:
             self.record = Record(**checkpoint.scalars["record"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{place} is torn: {error}") from error
-
-
-def evaluation_rows(settings: Settings) -> int:
-    """How many rows are evaluated together: about what the memory of a training step has room for.
-
-    Args:
-        settings: resolved.
-    """
-    assert settings.batch_size is not None
-    assert settings.max_length is not None
-    training = -(-settings.batch_size // settings.accumulation)
-    return max(training, min(EVALUATION_ROWS, EVALUATION_TOKENS // settings.max_length))
-
-
-def parts(batch: Batch, number: int) -> list[Batch]:
-    """A batch cut into `number` parts of about equal size (fewer, where it has fewer rows)."""
-    cut = {name: tensor.tensor_split(number) for name, tensor in batch.items()}
-    return [
-        {name: tensors[at] for name, tensors in cut.items()}
-        for at in range(min(number, len(batch["input_ids"])))
-    ]

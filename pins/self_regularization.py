@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from pins.batches import Batch
-from pins.errors import CheckpointError, SettingError
+from pins.errors import CheckpointError, ModelError, SettingError
 from pins.heads import Head, find_head
 from pins.mixed_loss import Mixture, mixed_loss
 from pins.schedules import exact_ratio
-from pins.teacher import Teacher
+from pins.sharded_teacher import ShardedTeacher, teacher_of
 
 FORMAT = {"format": "pins-self-regularizer", "version": 1}
 RULES = ("latest-best", "best-ever")
@@ -160,11 +160,20 @@ class SelfRegularizer:
         self.mixture = Mixture(temperature, weight, divergence)
         self._selection = Selection(rule, higher_is_better=higher_is_better)
         self.head = head or find_head(model)
-        self._teacher = Teacher(model, teacher, dtype)
+        self._teacher = teacher_of(model, teacher, dtype)
 
     @property
     def teacher(self) -> nn.Module:
-        """The network with the weights of the present teacher; it shares those not trained."""
+        """The network with the weights of the present teacher; it shares those not trained.
+
+        Raises:
+            ModelError: the model is sharded, and its teacher has no network of its own.
+        """
+        if isinstance(self._teacher, ShardedTeacher):
+            raise ModelError(
+                "SelfRegularizer.teacher was asked for where the model is sharded: the teacher has "
+                "no network of its own there; state_dict() has its weights"
+            )
         return self._teacher.model
 
     def loss(self, output: Any, batch: Batch, num_items: Tensor | float | None = None) -> Tensor:

@@ -77,7 +77,7 @@ class Settings:
         temperature: temperature T of that divergence.
         epochs: passes over the training rows; default: the task's.
         steps: optimiser steps, instead of epochs.
-        batch_size: rows of a step; default: the task's.
+        batch_size: rows of a step, which several processes divide; default: the task's.
         accumulation: parts that a step's rows are computed in, to save memory.
         optimizer: what takes the steps.
         learning_rate: the learning rate at its highest; default: the task's.
@@ -89,7 +89,8 @@ class Settings:
             twentieth of the run.
         checkpoint_every: steps from one checkpoint to the next; default: as evaluations.
         seed: what all random numbers are drawn from.
-        device: where to compute: cuda, mps or cpu; default: the first there is.
+        device: where to compute: cuda, of which each of several processes takes one, mps or cpu;
+            default: the first there is.
         precision: of matrix products: float32, bfloat16 or float16; default: bfloat16 where CUDA
             has it, else float32.
         compile: compile the model first, with `torch.compile`.

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from pins.errors import ObservationError
+from pins.shards import group_of, local
 
 
 class StepWatch:
     """Watches the steps of an optimiser from one call of `Pruner.step` to the next.
 
     Attributes:
-        before: θ by name, copies from before the last step; empty where nobody wanted them.
+        before: θ by name, copies from before the last step, of what this rank holds; empty where
+            nobody wanted them.
     """
 
     def __init__(
@@ -51,12 +54,13 @@ class StepWatch:
             ObservationError: all gradients are finite.
         """
         gradients = [
-            parameter.grad
+            local(parameter.grad)
             for group in self._optimizer.param_groups
             for parameter in group["params"]
             if parameter.grad is not None
         ]
-        if all(bool(gradient.isfinite().all()) for gradient in gradients):
+        overflows = torch.tensor(sum(not bool(g.isfinite().all()) for g in gradients))
+        if not int(group_of(self._parameters).total(overflows)):
             raise ObservationError(
                 f"Pruner.step() was called and {type(self._optimizer).__name__} has taken no step "
                 "since the last time: call it once after each optimizer.step()"
@@ -64,9 +68,9 @@ class StepWatch:
 
     def _remember_weights(self, *_: object) -> None:
         if self._wanted is not None and self._wanted():
-            self.before = {name: p.detach().clone() for name, p in self._parameters.items()}
+            self.before = {name: local(p.detach()).clone() for name, p in self._parameters.items()}
 
     def _remember_step(self, optimizer: Optimizer, *_: object) -> None:
         # fused optimisers are called at an overflow, too, and told by `GradScaler` to stay
         overflow = getattr(optimizer, "found_inf", None)
-        self._taken |= overflow is None or not bool(overflow)
+        self._taken |= overflow is None or not bool(local(overflow))

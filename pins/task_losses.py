@@ -57,23 +57,36 @@ def example_losses(
 
 
 def step_losses(
-    model: nn.Module, batches: Sequence[Batch], head: Head | None = None
+    model: nn.Module,
+    batches: Sequence[Batch],
+    head: Head | None = None,
+    *,
+    count: int | None = None,
 ) -> Iterator[Tensor]:
     """One loss for each batch, with its graph; their sum is the mean of ℓ over all predictions.
 
-    Without dropout.
+    Without dropout. `count` divides the sum of ℓ in place of the number of predictions.
     """
     model, head = unwrapped(model), head or find_head(model)
-    count = max(sum(head.count(batch) for batch in batches), 1)
+    count = _number(batches, head) if count is None else max(count, 1)
     for batch, inputs in _on_device(model, batches, head):
         yield _sum(model, inputs, batch, head) / count
 
 
 @torch.no_grad()
-def step_loss(model: nn.Module, batches: Sequence[Batch], head: Head | None = None) -> float:
-    """The mean of ℓ over all predictions of the batches, as the weights stand, without dropout."""
+def step_loss(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    head: Head | None = None,
+    *,
+    count: int | None = None,
+) -> float:
+    """The mean of ℓ over all predictions of the batches, as the weights stand, without dropout.
+
+    `count` divides the sum of ℓ in place of the number of predictions.
+    """
     model, head = unwrapped(model), head or find_head(model)
-    count = max(sum(head.count(batch) for batch in batches), 1)
+    count = _number(batches, head) if count is None else max(count, 1)
     value = 0.0
     with evaluation_mode(model):
         for batch, inputs in _on_device(model, batches, head):
@@ -85,6 +98,10 @@ def step_loss(model: nn.Module, batches: Sequence[Batch], head: Head | None = No
 def number_of_rows(batch: Batch) -> int:
     """How many examples a batch has."""
     return len(next(iter(batch.values())))
+
+
+def _number(batches: Sequence[Batch], head: Head) -> int:
+    return max(sum(head.count(batch) for batch in batches), 1)
 
 
 def _sum(model: nn.Module, inputs: Batch, batch: Batch, head: Head) -> Tensor:

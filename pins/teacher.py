@@ -51,8 +51,8 @@ class Teacher:
             )
         self._student = unwrapped(student)
         self._dtype = dtype or fast_dtype(device_of(self._student))
-        tensors = _tensors(self._student)
-        values = tensors if source is None else _tensors(unwrapped(source))
+        tensors = named_tensors(self._student)
+        values = tensors if source is None else named_tensors(unwrapped(source))
         if difference := _difference(values, tensors):
             raise ModelError(
                 f"the teacher {difference}: give a fine-tuned copy of the model, with the same head"
@@ -66,7 +66,7 @@ class Teacher:
         memo: dict[int, Any] = {}  # what deepcopy() takes for copied already
         for name, tensor in tensors.items():
             value = values[name]
-            if _frozen(tensor) and (value is tensor or torch.equal(value.to(tensor), tensor)):
+            if frozen(tensor) and (value is tensor or torch.equal(value.to(tensor), tensor)):
                 self._shared[name] = nn.Parameter(tensor.detach(), requires_grad=False)
                 memo[id(tensor)] = self._shared[name]
             else:
@@ -126,7 +126,7 @@ class Teacher:
     @torch.no_grad()
     def copy_student(self) -> None:
         """θ' ← θ, in place."""
-        tensors = _tensors(self._student)
+        tensors = named_tensors(self._student)
         for name, tensor in self._own.items():
             tensor.copy_(tensors[name])
 
@@ -143,21 +143,31 @@ class Teacher:
         Raises:
             CheckpointError: it is the state for another model; nothing has changed then.
         """
-        tensors = _tensors(self._student)
-        nothing = torch.empty(0)
-        if difference := _difference(
-            {**{name: tensors.get(name, nothing) for name in shared}, **own}, tensors
-        ):
-            raise CheckpointError(f"the teacher's state {difference}: it is of another model")
+        tensors = named_tensors(self._student)
+        require_fitting(own, shared, tensors)
         for name, tensor in tensors.items():
             mine = self._own.pop(name) if name in self._own else self._shared.pop(name)
-            if name not in own and _frozen(tensor):
+            if name not in own and frozen(tensor):
                 mine.data = tensor.detach()
                 self._shared[name] = mine
             else:
                 value = own[name].to(tensor.device, copy=True) if name in own else None
                 mine.data = self._stored(tensor, tensor) if value is None else value
                 self._own[name] = mine
+
+
+def require_fitting(
+    own: Mapping[str, Tensor], shared: Collection[str], tensors: Mapping[str, Tensor]
+) -> None:
+    """A teacher's state is that of one for a model of these tensors.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    nothing = torch.empty(0)
+    found = {**{name: tensors.get(name, nothing) for name in shared}, **own}
+    if difference := _difference(found, tensors):
+        raise CheckpointError(f"the teacher's state {difference}: it is of another model")
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
@@ -175,14 +185,15 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def _tensors(model: nn.Module) -> dict[str, Tensor]:
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters, and the buffers that a state dict holds: each tensor once."""
     stored = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in stored}
     return {**dict(model.named_parameters()), **buffers}
 
 
-def _frozen(tensor: Tensor) -> bool:
+def frozen(tensor: Tensor) -> bool:
+    """Whether it is a parameter that is not trained."""
     return isinstance(tensor, nn.Parameter) and not tensor.requires_grad
 
 

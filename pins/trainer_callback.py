@@ -6,9 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -22,7 +20,9 @@ from pins.pruner import OnDecision, Pruner
 from pins.schedules import Schedule, exact_ratio, find_schedule, paper_phases, schedule_of_run
 from pins.scope import Scope
 from pins.self_regularization import SelfRegularizer
+from pins.shards import reshard
 from pins.smoothing import default_smoothing, find_smoothing
+from pins.trainer_optimizer import torch_optimizer
 from pins.trainer_state import Standing
 from pins.zeros import keep_zeros as keep_zeros_of
 
@@ -108,7 +108,8 @@ class PruningCallback(TrainerCallback):
         self.teach: Callable[[nn.Module], SelfRegularizer] | None = None
         self.loss: Callable[[nn.Module], float] | None = None
         self._kept: Mapping[str, Tensor] = {}
-        self._standing: Standing | None = None
+        self._kept_sparsity = 0.0
+        self._resumed: Path | None = None
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
@@ -118,7 +119,7 @@ class PruningCallback(TrainerCallback):
     @property
     def current_sparsity(self) -> float:
         """1 − kept ratio of the masks in force, counted; 0 before training."""
-        return count(self.masks).sparsity
+        return self._kept_sparsity if self.pruner is None else self.pruner.sparsity
 
     def resume(self, folder: Path | str, model: nn.Module | None = None) -> None:
         """Read where the pruning stood at a checkpoint; the training that resumes goes on there.
@@ -133,9 +134,9 @@ class PruningCallback(TrainerCallback):
         Raises:
             CheckpointError: the checkpoint was written without this callback, or is damaged.
         """
-        self._standing = trainer_state.load(Path(folder))
-        if model is not None:
-            self._standing.require_model(prunable_parameters(model, self.include).parameters)
+        parameters = None if model is None else prunable_parameters(model, self.include).parameters
+        trainer_state.require(Path(folder), parameters)
+        self._resumed = Path(folder)
 
     def on_train_begin(
         self,
@@ -149,9 +150,10 @@ class PruningCallback(TrainerCallback):
     ) -> None:
         """Take model, optimiser and number of steps; go on from a checkpoint, if training does."""
         assert model is not None, "the Trainer gives its model"
-        optimizer = _torch_optimizer(optimizer, args)
+        optimizer = torch_optimizer(optimizer, model, deepspeed=bool(args.deepspeed))
+        reshard(model)
         parameters = prunable_parameters(model, self.include)
-        standing = self._found(args, state)
+        standing = self._found(args, state, model)
         if standing is not None:
             standing.require_weights(parameters.parameters, state.global_step)
         # not before: until now the model may have been moved, cast, loaded or made anew
@@ -159,6 +161,7 @@ class PruningCallback(TrainerCallback):
         if self.keep_zeros:
             masks = None if standing is None else standing.masks_beside(parameters.parameters)
             self._kept = keep_zeros_of(model, optimizer, parameters=parameters, masks=masks)
+            self._kept_sparsity = count(self._kept).sparsity
         else:
             self.pruner = Pruner(
                 model,
@@ -202,13 +205,15 @@ class PruningCallback(TrainerCallback):
     ) -> None:
         """Write the state of pruning beside the checkpoint of the Trainer."""
         folder = _checkpoint(args, state)
-        if not state.is_world_process_zero or not folder.is_dir():
+        if not folder.is_dir():
             return  # a search for hyperparameters has folders of its own and never resumes
         teacher = None if self.regularizer is None else self.regularizer.state_dict()
         if self.pruner is None:
-            Standing(state.global_step, self.masks, teacher=teacher).save(folder)
+            standing = Standing(state.global_step, self.masks, teacher=teacher)
         else:
-            Standing(**self.pruner.state_dict(), teacher=teacher).save(folder)
+            standing = Standing(**self.pruner.state_dict(), teacher=teacher)
+        if standing.sharded or state.is_world_process_zero:
+            standing.save(folder)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -256,12 +261,14 @@ class PruningCallback(TrainerCallback):
             )
         return partial(self.loss, model)
 
-    def _found(self, args: TrainingArguments, state: TrainerState) -> Standing | None:
+    def _found(
+        self, args: TrainingArguments, state: TrainerState, model: nn.Module
+    ) -> Standing | None:
         """Where the pruning stood at the checkpoint that the Trainer has loaded, if it has."""
-        standing, self._standing = self._standing, None
+        folder, self._resumed = self._resumed, None
         if not state.global_step:
             return None
-        return standing or trainer_state.load(_checkpoint(args, state))
+        return trainer_state.load(folder or _checkpoint(args, state), model)
 
     def _go_on(self, standing: Standing) -> None:
         """Let pruner and teacher stand there; the model does already."""
@@ -276,17 +283,6 @@ class PruningCallback(TrainerCallback):
             raise CheckpointError(
                 f"the checkpoint {standing.folder} does not fit this training: {error}"
             ) from error
-
-
-def _torch_optimizer(optimizer: Any, args: TrainingArguments) -> Optimizer:
-    """The optimiser that takes the steps: accelerate wraps it in one of its own."""
-    inner = getattr(optimizer, "optimizer", optimizer)
-    if args.fsdp or args.deepspeed or not isinstance(inner, torch.optim.Optimizer):
-        raise SettingError(
-            f"PruningCallback was given a Trainer with {type(inner).__name__} that may cut weights "
-            "into shards (FSDP, DeepSpeed): a decision ranks whole weights; train without it"
-        )
-    return inner
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:

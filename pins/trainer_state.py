@@ -1,4 +1,7 @@
-"""Where a pruning with the Trainer stands: one file beside the Trainer's own in a checkpoint."""
+"""Where a pruning with the Trainer stands: beside the Trainer's own files in a checkpoint.
+
+One file; of a model that is sharded over ranks, a folder to which every rank writes its parts.
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,12 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pins.checkpoints import nested
+from pins import sharded_files
+from pins.checkpoints import model_tensors, nested
 from pins.errors import CheckpointError, PinsError
 from pins.files import load_tensors, save_tensors
 from pins.optimality import require_same_tensors
+from pins.shards import group_of, is_sharded, local, part, reshard
 
 FILE = "pins.safetensors"
+FOLDER = "pins"  # of a sharded checkpoint
 FORMAT = "pins-trainer-state"
 VERSION = "2"
 
@@ -43,22 +49,31 @@ class Standing:
     teacher: Teacher | None = None
     folder: Path | None = None
 
+    @property
+    def sharded(self) -> bool:
+        """Whether each rank holds parts of it alone."""
+        return any(is_sharded(tensor) for tensor in self._tensors().values())
+
     def save(self, folder: Path) -> None:
-        """Write it into the folder of a checkpoint."""
-        groups: dict[str, Mapping[str, Tensor]] = {
-            "masks": self.masks,
-            "smoothing": self.smoothing,
-        }
+        """Write it into the folder of a checkpoint; of sharded masks, all ranks together."""
         scalars: dict[str, Any] = {
             "steps": self.steps,
             "due": self.due,
             "radius_factor": self.radius_factor,
         }
         if self.teacher is not None:
-            groups["teacher"], scalars["teacher"] = self.teacher
-        tensors = {f"{g}/{name}": t for g, named in groups.items() for name, t in named.items()}
-        metadata = {"format": FORMAT, "version": VERSION, "scalars": json.dumps(scalars)}
-        save_tensors(tensors, folder / FILE, metadata)
+            _, scalars["teacher"] = self.teacher
+        if self.sharded:
+            sharded_files.save(folder / FOLDER, self._tensors(), scalars)
+        else:
+            metadata = {"format": FORMAT, "version": VERSION, "scalars": json.dumps(scalars)}
+            save_tensors(self._tensors(), folder / FILE, metadata)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        groups = {"masks": self.masks, "smoothing": self.smoothing}
+        if self.teacher is not None:
+            groups["teacher"], _ = self.teacher
+        return {f"{g}/{name}": t for g, named in groups.items() for name, t in named.items()}
 
     def masks_beside(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
         """The masks, each where its weights are."""
@@ -95,10 +110,12 @@ class Standing:
             CheckpointError: they come from another checkpoint than the weights.
         """
         self.require_model(parameters)
-        alive = sum(
-            int(weight[~self.masks[name].to(weight.device)].count_nonzero())
+        pruned = [
+            local(weight)[~part(self.masks[name], weight).to(local(weight).device)]
             for name, weight in parameters.items()
-        )
+        ]
+        count = torch.tensor(sum(int(each.count_nonzero()) for each in pruned))
+        alive = int(group_of(parameters).total(count))
         if self.steps != steps or alive:
             raise CheckpointError(
                 f"the masks in {self.folder} are of step {self.steps} and prune {alive:,} weights "
@@ -107,12 +124,49 @@ class Standing:
             )
 
 
-def load(folder: Path) -> Standing:
+def load(folder: Path, model: nn.Module | None = None) -> Standing:
     """Read where a pruning stood at a checkpoint.
+
+    Args:
+        folder: of the checkpoint.
+        model: sharded as it is to be trained; of a sharded checkpoint each rank reads its parts,
+            without a model the whole.
 
     Raises:
         CheckpointError: the file is missing, torn, or none.
     """
+    place = folder / FOLDER
+    if not sharded_files.is_checkpoint(place):
+        return _load_file(folder)
+    weights: Mapping[str, Tensor] = {}
+    if model is not None:
+        reshard(model)
+        weights = model_tensors(model)
+    tensors, scalars = sharded_files.load(place, lambda name: sharded_files.owner(name, weights))
+    return _standing(tensors, scalars, folder)
+
+
+def require(folder: Path, parameters: Mapping[str, nn.Parameter] | None = None) -> None:
+    """A pruning stood there, of parameters of these shapes; of what is sharded no part is read.
+
+    Raises:
+        CheckpointError: the file is missing, torn, or none, or it is of another model.
+    """
+    if sharded_files.is_checkpoint(folder / FOLDER):
+        shapes = sharded_files.shapes(folder / FOLDER)
+        masks = {
+            name.removeprefix("masks/"): torch.empty(shape, dtype=torch.bool, device="meta")
+            for name, shape in shapes.items()
+            if name.startswith("masks/")
+        }
+        standing = Standing(0, masks, folder=folder)
+    else:
+        standing = _load_file(folder)
+    if parameters is not None:
+        standing.require_model(parameters)
+
+
+def _load_file(folder: Path) -> Standing:
     file = folder / FILE
     if not file.is_file():
         raise CheckpointError(
@@ -126,18 +180,21 @@ def load(folder: Path) -> Standing:
             raise ValueError("its metadata names another format")
         if (version := metadata.get("version")) != VERSION:
             raise ValueError(f"it has version {version} of the format, this PINS reads {VERSION}")
-        scalars = json.loads(metadata["scalars"])
-        teacher = scalars.get("teacher")
-        return Standing(
-            steps=int(scalars["steps"]),
-            masks=nested(tensors, "masks"),
-            due=bool(scalars["due"]),
-            smoothing=nested(tensors, "smoothing"),
-            radius_factor=float(scalars["radius_factor"]),
-            teacher=None if teacher is None else (nested(tensors, "teacher"), dict(teacher)),
-            folder=folder,
-        )
+        return _standing(tensors, json.loads(metadata["scalars"]), folder)
     except (PinsError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{file} is not where a pruning stood: {error}; resume from another checkpoint"
         ) from error
+
+
+def _standing(tensors: dict[str, Tensor], scalars: Mapping[str, Any], folder: Path) -> Standing:
+    teacher = scalars.get("teacher")
+    return Standing(
+        steps=int(scalars["steps"]),
+        masks=nested(tensors, "masks"),
+        due=bool(scalars["due"]),
+        smoothing=nested(tensors, "smoothing"),
+        radius_factor=float(scalars["radius_factor"]),
+        teacher=None if teacher is None else (nested(tensors, "teacher"), dict(teacher)),
+        folder=folder,
+    )

@@ -69,6 +69,23 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def compute_activations_twice(model: nn.Module) -> None:
+    """Keep few activations for the backward pass, and compute the others again in it.
+
+    Raises:
+        ModelError: the model cannot.
+    """
+    # its name since transformers 5.20 or so; the earlier one goes in 6
+    enable: Any = getattr(model, "activation_checkpointing_enable", None)
+    try:
+        (enable or model.gradient_checkpointing_enable)()  # type: ignore[operator]
+    except (ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot compute activations twice: leave "
+            "gradient_checkpointing out"
+        ) from error
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """The same batch on another device."""
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -15,7 +15,7 @@ from pins.selection import Decision
 from pins.trust_region import RegionDecision, RegionProgram
 from pins.trust_region_criterion import TrustRegion
 
-Solve = Callable[[Criterion], tuple[dict[str, Tensor], Decision]]
+Solve = Callable[[Criterion], tuple[Mapping[str, Tensor], Decision]]
 Rehearse = Callable[[Mapping[str, Tensor]], float]
 
 
@@ -29,13 +29,15 @@ class Choice:
         factor: on the radius of the next decision.
         program: of a trust region, None without; read before the weights change.
         promise: of the radius that was tried last; None where there was none, or nobody measured.
+        loss: with the masks of the decision, where that was rehearsed.
     """
 
-    importance: dict[str, Tensor]
+    importance: Mapping[str, Tensor]
     decision: Decision
     factor: float
     program: RegionProgram | None = None
     promise: Promise | None = None
+    loss: float | None = None
 
     @property
     def multiplier(self) -> float | None:
@@ -73,7 +75,7 @@ def choose(
     region: TrustRegion = fitted
     program = region.region(observations, constraint)
     found = program.decision(decision, region.multiplier)
-    promise = None
+    promise = loss = None
     if rehearse is not None and region.multiplier:
         plain_importance, plain_decision = solve(replace(region, multiplier=0.0))
         plain = program.decision(plain_decision, 0.0)
@@ -83,13 +85,14 @@ def choose(
                 region = region.fitted(observations, constraint, allowance * factor)
                 importance, decision = solve(region)
                 found = program.decision(decision, region.multiplier)
-            promise = Promise(found.drop - plain.drop, plain_loss - rehearse(found.masks))
+            loss = rehearse(found.masks)
+            promise = Promise(found.drop - plain.drop, plain_loss - loss)
             factor = next_radius(factor, promise)
             if promise.accepted:
                 break
         else:
-            importance, found = plain_importance, plain
-    return Choice(importance, found, factor, program, promise)
+            importance, found, loss = plain_importance, plain, plain_loss
+    return Choice(importance, found, factor, program, promise, loss)
 
 
 @torch.no_grad()

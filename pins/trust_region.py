@@ -33,8 +33,11 @@ from torch import Tensor
 
 from pins.constraints import Constraint
 from pins.errors import CriterionError
+from pins.group import ALONE, Group
 from pins.precision import total, widened
+from pins.scores import Computed, Scores
 from pins.selection import Decision, decide
+from pins.shards import total as total_of_ranks
 
 
 class Terms(NamedTuple):
@@ -73,20 +76,28 @@ class RegionProgram:
         terms: s and c by tensor name. They are asked for tensor by tensor and not held, so a
             mapping that computes them saves their memory.
         constraint: the masks allowed beside the radius.
+        group: the ranks, each with its part of every tensor.
     """
 
     terms: Mapping[str, Terms]
     constraint: Constraint
+    group: Group = ALONE
 
-    def scores(self, multiplier: float) -> dict[str, Tensor]:
-        """r = c + μs by tensor name, μ ≥ 0.
+    @property
+    def shapes(self) -> Mapping[str, torch.Size]:
+        """Of each tensor by name."""
+        known: Mapping[str, torch.Size] | None = getattr(self.terms, "shapes", None)
+        return known or {name: terms.cost.shape for name, terms in self.terms.items()}
+
+    def scores(self, multiplier: float) -> Scores:
+        """r = c + μs by tensor name, μ ≥ 0, computed from the terms whenever asked for.
 
         Raises:
             CriterionError: μ is not a number of [0, ∞).
         """
         if not 0 <= multiplier < float("inf"):
             raise CriterionError(f"the multiplier is {multiplier}: it is at least 0, and finite")
-        return {name: terms.scores(multiplier) for name, terms in self.terms.items()}
+        return Computed(self.shapes, lambda name: self.terms[name].scores(multiplier))
 
     def solve(self, multiplier: float) -> RegionDecision:
         """The k largest r, ties by index, with the proof that they are.
@@ -94,7 +105,8 @@ class RegionProgram:
         Raises:
             ImportanceError, CardinalityError: as `decide`.
         """
-        return self.decision(decide(self.scores(multiplier), self.constraint), multiplier)
+        solved = decide(self.scores(multiplier), self.constraint, self.group)
+        return self.decision(solved, multiplier)
 
     def decision(self, solved: Decision, multiplier: float) -> RegionDecision:
         """What `solved`, an optimum for r = c + μs, promises and costs."""
@@ -113,6 +125,7 @@ class RegionProgram:
         """Drop and cost in one pass: computing the terms is what takes time."""
         importance = cost = 0.0
         for name, terms in self.terms.items():
-            importance += total(torch.where(masks[name], 0, terms.importance))
-            cost += total(torch.where(masks[name], 0, terms.cost))
-        return -importance, cost
+            pruned = ~masks[name]  # a product is a quarter of the time of torch.where
+            importance += total(terms.importance * pruned)
+            cost += total(terms.cost * pruned)
+        return -total_of_ranks(importance, self.group), total_of_ranks(cost, self.group)

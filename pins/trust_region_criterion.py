@@ -16,11 +16,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from pins.constraints import Constraint
 from pins.criterion import Criterion, Observation, Reads
 from pins.errors import CriterionError, ObservationError
+from pins.group import ALONE, Group
 from pins.multiplier import promise
 from pins.precision import total
 from pins.trust_region import RegionProgram, Terms
@@ -98,7 +100,7 @@ class TrustRegion(Criterion):
         self, observations: Mapping[str, Observation], constraint: Constraint
     ) -> RegionProgram:
         """(R) at this decision, without its radius."""
-        return RegionProgram(_LazyTerms(self, observations), constraint)
+        return RegionProgram(_LazyTerms(self, observations), constraint, group_of(observations))
 
 
 class _LazyTerms(Mapping[str, Terms]):
@@ -106,6 +108,11 @@ class _LazyTerms(Mapping[str, Terms]):
 
     def __init__(self, criterion: TrustRegion, observations: Mapping[str, Observation]) -> None:
         self._criterion, self._observations = criterion, observations
+
+    @property
+    def shapes(self) -> Mapping[str, torch.Size] | None:
+        """Of each tensor, where the observations know them."""
+        return getattr(self._observations, "shapes", None)
 
     def __getitem__(self, name: str) -> Terms:
         return self._criterion.terms(self._observations[name])
@@ -117,16 +124,27 @@ class _LazyTerms(Mapping[str, Terms]):
         return len(self._observations)
 
 
+def group_of(observations: Mapping[str, Observation]) -> Group:
+    """The ranks that hold the parts of what is observed, where the observations know them."""
+    group: Group = getattr(observations, "group", ALONE)
+    return group
+
+
 def _mean_curvature(observations: Mapping[str, Observation]) -> float:
-    trace, size = 0.0, 0
-    for name, observation in observations.items():
-        curvature = observation.curvature
-        part = total(curvature)
-        if not 0 <= part < float("inf"):
+    sums, sizes = [], []
+    for observation in observations.values():
+        sums.append(total(observation.curvature))
+        sizes.append(observation.curvature.numel())
+    group = group_of(observations)
+    parts = group.gathered(torch.tensor(sums, dtype=torch.float64))
+    trace = 0.0
+    for number, name in enumerate(observations):
+        found = sum(float(part[number]) for part in parts)
+        if not 0 <= found < float("inf"):
             raise ObservationError(
-                f"the curvature of {name!r} adds up to {part}: that of a trust region is at least "
-                "0 and finite; look for overflow in the gradient, or give another curvature"
+                f"the curvature of {name!r} adds up to {found}: that of a trust region is "
+                "at least 0 and finite; look for overflow in the gradient, or give another "
+                "curvature"
             )
-        trace += part
-        size += curvature.numel()
-    return trace / max(size, 1)
+        trace += found
+    return trace / max(int(group.total(torch.tensor(sum(sizes)))), 1)

@@ -7,12 +7,14 @@ from torch.optim import Optimizer
 
 from pins.errors import ParameterError
 from pins.masks import apply, count
+from pins.optimality import require_same_tensors
 from pins.parameters import PrunableParameters, prunable_parameters
+from pins.shards import beside, local, part
 
 
 def nonzero_masks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """mᵢ = 1 where θᵢ ≠ 0, by name."""
-    return {name: tensor.detach() != 0 for name, tensor in tensors.items()}
+    """mᵢ = 1 where θᵢ ≠ 0, by name; of sharded tensors sharded alike."""
+    return {name: beside(local(tensor.detach()) != 0, tensor) for name, tensor in tensors.items()}
 
 
 def keep_zeros(
@@ -42,11 +44,9 @@ def keep_zeros(
     if isinstance(parameters, PrunableParameters):
         parameters = parameters.parameters
     watched = dict(parameters)
-    # beside the weights: files hold masks on the CPU
-    kept = {
-        name: mask.to(watched[name].device) if name in watched else mask
-        for name, mask in (nonzero_masks(watched) if masks is None else masks).items()
-    }
+    given = nonzero_masks(watched) if masks is None else masks
+    require_same_tensors(watched, given)
+    kept = {name: _beside(given[name], weight) for name, weight in watched.items()}
     apply(kept, watched)
     ones = count(kept)
     if ones.kept == ones.total:
@@ -60,3 +60,8 @@ def keep_zeros(
 
     optimizer.register_step_post_hook(restore)
     return kept
+
+
+def _beside(mask: Tensor, weight: Tensor) -> Tensor:
+    """Where the weight is, and cut as it is: files hold whole masks, on the CPU."""
+    return beside(part(mask, weight).to(local(weight).device), weight)

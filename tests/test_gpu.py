@@ -1,17 +1,23 @@
 """The same bits on every device; these tests need a CUDA device."""
 
+import importlib.util
+import warnings
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import pytest
 import torch
 
-from pins import masks
+from pins import keys, masks
 from pins.criteria import CRITERIA
 from pins.outcome import finish
 from pins.pruner import Pruner
 from pins.run import Run
+from pins.scan import Scan
+from pins.scans import rehearsed, scan_of
 from pins.schedules import CubicSchedule, keep_count
+from pins.scores import Computed
 from pins.selection import decide, select
 from tests.pins.runs import save_data, save_model, settings
 from verification.score_families import FAMILIES, Family
@@ -33,6 +39,96 @@ def test_the_mask_is_that_of_the_cpu_bit_for_bit(family: Family, dtype: torch.dt
     on_gpu = decide({name: part.cuda() for name, part in parts.items()}, 777_777)
     for name, mask in on_cpu.items():
         assert torch.equal(on_gpu.masks[name].cpu(), mask)
+
+
+# ---- Triton's kernels ----------------------------------------------------------------------------
+
+TRITON = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="triton is not installed"
+)
+
+
+@TRITON
+@pytest.mark.parametrize("dtypes", [*[(dtype,) for dtype in keys.DTYPES], tuple(keys.DTYPES)])
+def test_the_kernels_pass_their_rehearsal(dtypes: tuple[torch.dtype, ...]) -> None:
+    assert rehearsed(torch.device("cuda", torch.cuda.current_device()), dtypes)
+
+
+def halves(scores: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Two tensors: one not contiguous, one that begins in the middle."""
+    return {"a": scores[:1_200_000].view(1000, 1200).T, "b": scores[1_200_001:]}
+
+
+@TRITON
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("dtype", keys.DTYPES)
+def test_the_kernels_are_chosen_and_find_what_the_cpu_finds(
+    family: Family, dtype: torch.dtype
+) -> None:
+    import numpy as np
+
+    from pins.triton_scan import TritonScan
+
+    scores = family(np.random.default_rng(1), 3_000_000).clamp(-6e4, 6e4).to(dtype)
+    here, there = halves(scores), halves(scores.cuda())
+    assert type(scan_of(here)) is Scan
+    assert type(scan_of(there)) is TritonScan
+    computed = Computed({n: s.shape for n, s in there.items()}, there.__getitem__)
+    assert type(scan_of(computed)) is TritonScan
+    for keep in (1, 1_500_000, 2_999_998):
+        expected = decide(here, keep)
+        for importance in (there, computed):
+            decision = decide(importance, keep)
+            assert decision.proof == expected.proof
+            for name, mask in expected.masks.items():
+                assert torch.equal(decision.masks[name].cpu(), mask)
+
+
+def waits(action: Callable[[], object]) -> int:
+    """How often the host waits for the GPU."""
+    torch.cuda.synchronize()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            action()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
+
+
+@TRITON
+@pytest.mark.parametrize("held", [True, False])
+def test_a_pass_waits_for_the_gpu_once_however_many_tensors_there_are(held: bool) -> None:
+    torch.manual_seed(0)
+    scores = {f"layer.{i}": torch.randn(100, 99, device="cuda") for i in range(200)}
+    shapes = {name: tensor.shape for name, tensor in scores.items()}
+    importance = scores if held else Computed(shapes, scores.__getitem__)
+    scan = scan_of(importance)
+    total = sum(scan.sizes.values())
+    low, high = (keys.key(score, torch.float32) for score in (0.5, 0.6))
+    allowed = dict.fromkeys(scores, 3)
+
+    def twice(action: Callable[[], object]) -> int:
+        action()  # compiles, and allocates what is then used again
+        return waits(action)
+
+    assert twice(lambda: scan.survey(1 << 17, total)) <= 2
+    marked = scan.mark(low, high, room=total)
+    assert int(marked.inside.sum()) == sum(len(values) for values in marked.values) > 0
+    assert twice(lambda: scan.mark(low, high, room=total)) == 1
+    assert twice(lambda: scan.compared(marked.masks, high)) == 1
+    assert twice(lambda: scan.largest_below(high)) == 1
+    assert twice(lambda: scan.tie(marked.masks, high, allowed)) == 0
+    assert twice(lambda: scan.settle(marked, high, [3] * 200)) == 0
+    assert twice(lambda: scan.ties(marked, high)) == 1
+    # 200 tensors, 200 times as many would be 200 more for each wait that is for every tensor
+    assert twice(lambda: select(importance, total // 4)) < 20
+
+
+def test_waiting_is_seen() -> None:
+    scores = [torch.zeros(3, device="cuda") for _ in range(5)]
+    assert waits(lambda: [tensor.sum().item() for tensor in scores]) == 5
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

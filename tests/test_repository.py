@@ -32,11 +32,14 @@ LIBRARIES = {
     "scipy.optimize": {"solvers/highs.py", "solvers/relaxation.py"},
     "hypothesis": {"verification/strategies.py"},
     "matplotlib": {
+        "verification/distributed_plots.py",
         "verification/plots.py",
         "verification/run_plots.py",
         "verification/scope_plots.py",
+        "verification/time_plots.py",
     },
     "jinja2": {"verification/report.py"},
+    "triton": {"pins/triton_kernels.py"},
     "transformers": {
         "pins/huggingface.py",
         "pins/trainer.py",

@@ -142,6 +142,7 @@ def certify_files(
     """
     mask_file = mask_beside(certificate, mask, scores)
     importance, _ = load_tensors(scores)
+    masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)
     constraint = constraint_of(keep, scope, importance, masks)
     if masks is None:

@@ -20,7 +20,8 @@ score, r = c + μs. With V for the difference of the two sides in r,
     s·m′  ≤  s·m + (V + ρ − c·(1−m)) / μ
 
 The file stands alone: Python's standard library, and nothing of the project that it checks. The
-format and every check are written down in CERTIFICATE.md, in the order made here.
+format and every check are written down in CERTIFICATE.md, in the order made here. What a proof asks
+of the numbers, it asks of a `Block`; `fast_checker.py` answers with numpy, to the same verdict.
 
     python verification/checker.py CERTIFICATE.json        exit 0 proved, 1 refuted, 2 unreadable
 
@@ -40,13 +41,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
+from functools import partial
 from io import BufferedReader
 from itertools import compress, count, islice
 from math import fsum, gcd, inf, isfinite, prod
-from operator import add, gt, lt
+from operator import add, and_, gt, lt
 from pathlib import Path
 from struct import unpack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 # ---- Verdicts ------------------------------------------------------------------------------------
 
@@ -75,11 +77,11 @@ class _UnreadableError(Exception):
     """A file is absent, damaged or not in the format, so nothing is known of the claim."""
 
 
-def check(path: Path) -> Verdict:
+def check(path: Path, scan: Scan | None = None) -> Verdict:
     """Return the verdict on the certificate at `path`, whose files lie beside it; never raises."""
     path = Path(path)
     try:
-        outcome, text = Outcome.PROVED, _prove(path)
+        outcome, text = Outcome.PROVED, _prove(path, scan or Scan())
     except _RefutedError as reason:
         outcome, text = Outcome.REFUTED, str(reason)
     except _UnreadableError as reason:
@@ -101,26 +103,34 @@ def _one_line(text: str) -> str:
 # ---- The proof -----------------------------------------------------------------------------------
 
 
-def _prove(path: Path) -> str:
+def _prove(path: Path, scan: Scan) -> str:
     """What has been proved, in words; raises if the claim is refuted or cannot be read."""
     claim, evidence = _read_certificate(path)
     names = {role: evidence[role]["file"] for role in _ROLES if role in evidence}
     with ExitStack() as stack:
-        streams = [stack.enter_context(_open(path.parent / name, name)) for name in names.values()]
-        files = dict(zip(names, map(_TensorFile, names.values(), streams), strict=True))
+        paths = {role: path.parent / name for role, name in names.items()}
+        streams = [stack.enter_context(_open(paths[role], names[role])) for role in names]
+        opened = zip(names.values(), paths.values(), streams, strict=True)
+        files = dict(zip(names, [_TensorFile(*each) for each in opened], strict=True))
         mask = files["mask"]
         shapes = _mask_shapes(mask)
-        for role, file in files.items():
-            if (found := file.sha256()) != (said := evidence[role]["sha256"]):
-                raise _RefutedError(f"{file.name}: sha256 is {found}, the certificate says {said}")
         floats = [file for file in files.values() if file is not mask]
-        _check_scope(claim, floats, mask.name, shapes)
         prove = {"optimal": _prove_optimal, "regret": _prove_regret, "region": _prove_region}[
             claim["statement"]
         ]
         if prove is _prove_optimal and "constraint" in claim:
             prove = _prove_constrained
-        conclusion = prove(claim, evidence, lambda: _stream(claim["scope"], mask, *floats))
+
+        def conclude() -> str:
+            _check_scope(claim, floats, mask.name, shapes)
+            return prove(
+                claim, evidence, lambda: map(scan.block, _stream(claim["scope"], mask, *floats))
+            )
+
+        digests = [
+            partial(_check_digest, file, evidence[role]["sha256"]) for role, file in files.items()
+        ]
+        conclusion = scan.after(digests, conclude)
     what = "scores and costs" if "cost" in files else "scores"
     made = (
         f"that the {what} are {claim['criterion']!r}"
@@ -132,6 +142,11 @@ def _prove(path: Path) -> str:
         f"the mask keeps exactly {claim['keep']} of {claim['total']} weights in {tensors} "
         f"tensor{'s' * (tensors != 1)} and {conclusion}; not checked: {made}"
     )
+
+
+def _check_digest(file: _TensorFile, said: str) -> None:
+    if (found := file.sha256()) != said:
+        raise _RefutedError(f"{file.name}: sha256 is {found}, the certificate says {said}")
 
 
 def _check_scope(
@@ -176,11 +191,11 @@ def _check_counts(claim: dict[str, Any], evidence: dict[str, Any], counts: list[
 def _prove_optimal(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
     """min{sᵢ : mᵢ = 1} ≥ λ ≥ max{sᵢ : mᵢ = 0}, with the claimed ends, uniqueness and ties."""
     lam, counts = evidence["lambda"], [0] * len(claim["scope"])
-    lowest, highest = _Extreme(min, lt), _Extreme(max, gt)
+    lowest, highest = _Extreme(kept=True), _Extreme(kept=False)
     for block in weights():
-        counts[block.position] += block.kept.count(1)
-        lowest.see(block, block.kept)
-        highest.see(block, block.pruned)
+        counts[block.position] += block.ones()
+        lowest.see(block)
+        highest.see(block)
     _check_counts(claim, evidence, counts)
 
     kept, pruned = lowest.weight, highest.weight
@@ -200,11 +215,11 @@ def _prove_constrained(claim: dict[str, Any], evidence: dict[str, Any], weights:
     """The same in each tensor with its own λ_t, where λ_t < λ only at the tensor's minimum."""
     scope, lam, thresholds = claim["scope"], evidence["lambda"], evidence["thresholds"]
     counts = [0] * len(scope)
-    lowest, highest = ([_Extreme(*order) for _ in scope] for order in ((min, lt), (max, gt)))
+    lowest, highest = ([_Extreme(kept=kept) for _ in scope] for kept in (True, False))
     for block in weights():
-        counts[block.position] += block.kept.count(1)
-        lowest[block.position].see(block, block.kept)
-        highest[block.position].see(block, block.pruned)
+        counts[block.position] += block.ones()
+        lowest[block.position].see(block)
+        highest[block.position].see(block)
     _check_counts(claim, evidence, counts)
     spare = _check_constraint(claim, counts)
     _check_thresholds(claim, evidence)
@@ -312,22 +327,16 @@ class _Ties:
     score: float
     pruned: Weight | None = None
 
-    def see(self, block: _Block, *, may_lose: bool = True) -> None:
+    def see(self, block: Block, *, may_lose: bool = True) -> None:
         """Go on with `block`, whose kept weights count only if the tensor may lose them."""
-        tied = bytes(map(self.score.__eq__, block.scores))  # floats, so that -0.0 ties with 0.0
-        flags = bytes(compress(block.kept, tied))
-        start = 0
-        if not self.pruned and (start := flags.find(0)) >= 0:
-            self.pruned = self._weight(block, tied, start)
-        if self.pruned and may_lose and (late := flags.find(1, start)) >= 0:
-            both = f"{self.pruned} is pruned and {self._weight(block, tied, late)} kept"
+        since = block.start
+        if not self.pruned and (found := block.first(self.score, kept=False)):
+            self.pruned, since = found, found.index
+        if self.pruned and may_lose and (late := block.first(self.score, kept=True, since=since)):
+            both = f"{self.pruned} is pruned and {late} kept"
             raise _RefutedError(
                 f"{both}, both with score {self.score}, against the tie rule lower-index"
             )
-
-    def _weight(self, block: _Block, tied: bytes, rank: int) -> Weight:
-        index = next(islice(compress(count(block.start), tied), rank, None))
-        return Weight(block.tensor, index, self.score)
 
 
 def _tie(kept: Weight | None, pruned: Weight | None) -> float | None:
@@ -356,17 +365,15 @@ def _minimums(claim: dict[str, Any]) -> str:
 def _prove_regret(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
     """s·m* − s·m = Σ{sᵢ − λ : pruned, sᵢ > λ} + Σ{λ − sᵢ : kept, sᵢ < λ} at a dual optimal λ."""
     lam, counts = evidence["lambda"], [0] * len(claim["scope"])
-    lowest, highest = _Extreme(min, lt), _Extreme(max, gt)
+    lowest, highest = _Extreme(kept=True), _Extreme(kept=False)
     above, equal, regret = 0, 0, Fraction(0)
     for block in weights():
-        counts[block.position] += block.kept.count(1)
-        lowest.see(block, block.kept)
-        highest.see(block, block.pruned)
-        above += len([score for score in block.scores if score > lam])
-        equal += block.scores.count(lam)
-        missed = [score for score in compress(block.scores, block.pruned) if score > lam]
-        excess = [-score for score in compress(block.scores, block.kept) if score < lam]
-        regret += _exact_sum(missed + excess) + (len(excess) - len(missed)) * Fraction(lam)
+        counts[block.position] += block.ones()
+        lowest.see(block)
+        highest.see(block)
+        above += block.above(lam)
+        equal += block.equal(lam)
+        regret += block.shortfall(lam)
     _check_counts(claim, evidence, counts)
 
     if not above <= claim["keep"] <= above + equal:
@@ -392,9 +399,9 @@ def _prove_region(claim: dict[str, Any], evidence: dict[str, Any], weights: _Wei
     mu, lam, thresholds = (evidence[key] for key in ("multiplier", "lambda", "thresholds"))
     counts, cost, violation = [0] * len(claim["scope"]), Fraction(0), Fraction(0)
     for block in weights():
-        counts[block.position] += block.kept.count(1)
-        cost += _exact_sum(list(compress(block.costs, block.pruned)))
-        violation += _misplaced(block, mu, thresholds[block.position])
+        counts[block.position] += block.ones()
+        cost += block.removed()
+        violation += block.misplaced(mu, thresholds[block.position])
     _check_counts(claim, evidence, counts)
     spare = _check_constraint(claim, counts)
     _check_thresholds(claim, evidence)
@@ -541,8 +548,8 @@ class Weight:
         return f"{self.tensor}[{self.index}]"
 
 
-class _Block(NamedTuple):
-    """Consecutive weights of one tensor; `kept` and `pruned` hold a byte, 0 or 1, for each.
+class Stored(NamedTuple):
+    """Consecutive weights of one tensor as they lie in the files.
 
     `costs` is empty where the certificate names no costs.
     """
@@ -550,19 +557,119 @@ class _Block(NamedTuple):
     position: int  # of the tensor in the scope
     tensor: str
     start: int  # flat index of the first weight in the tensor
+    dtype: str  # of scores and costs
+    scores: bytes
+    costs: bytes
+    flags: bytes  # of the mask: a bit for each weight if packed, else a byte
+    packed: bool
+    mask: str  # the file's name
+
+
+class Block(Protocol):
+    """Consecutive weights of one tensor, sᵢ and cᵢ finite, cᵢ ≥ 0: what proofs ask of them.
+
+    Every answer is exact. `kept` says which side is meant: True = kept, False = pruned.
+    """
+
+    @property
+    def position(self) -> int:
+        """Place of the tensor in the scope."""
+
+    @property
+    def start(self) -> int:
+        """Flat index of the first weight in the tensor."""
+
+    def ones(self) -> int:
+        """Σ mᵢ."""
+
+    def extreme(self, *, kept: bool) -> float | None:
+        """The least kept or the greatest pruned score (0 with either sign); None without one."""
+
+    def first(self, score: float, *, kept: bool, since: int = 0) -> Weight | None:
+        """The first weight of that side and score whose flat index is `since` or more."""
+
+    def above(self, lam: float) -> int:
+        """#{sᵢ > λ}."""
+
+    def equal(self, lam: float) -> int:
+        """#{sᵢ = λ}."""
+
+    def shortfall(self, lam: float) -> Fraction:
+        """Σ{sᵢ − λ : pruned, sᵢ > λ} + Σ{λ − sᵢ : kept, sᵢ < λ}."""
+
+    def removed(self) -> Fraction:
+        """Σ{cᵢ : pruned}."""
+
+    def misplaced(self, mu: float, lam: float) -> Fraction:
+        """Σ{rᵢ − λ : pruned, rᵢ > λ} + Σ{λ − rᵢ : kept, rᵢ < λ} for r = c + μs."""
+
+
+_Weights = Callable[[], Iterable[Block]]  # each call streams all weights anew, in flat order
+
+
+class Scan:
+    """How the files are gone through: by the standard library, one after the other."""
+
+    def block(self, stored: Stored) -> Block:
+        """The weights of `stored`; raises if a score, a cost or the mask is not what it must be."""
+        return _plain(stored)
+
+    def after(self, checks: Sequence[Callable[[], None]], proof: Callable[[], str]) -> str:
+        """What `proof` returns; the first to raise, of the checks in order and then it, decides."""
+        for check in checks:
+            check()
+        return proof()
+
+
+class _Block(NamedTuple):
+    """A block in Python's floats; `kept` and `pruned` hold a byte, 0 or 1, for each weight."""
+
+    position: int
+    tensor: str
+    start: int
     scores: tuple[float, ...]
     costs: tuple[float, ...]
     kept: bytes
     pruned: bytes
 
+    def ones(self) -> int:
+        return self.kept.count(1)
 
-_Weights = Callable[[], Iterator[_Block]]  # each call streams all weights anew, in flat order
+    def extreme(self, *, kept: bool) -> float | None:
+        pick, chosen = (min, self.kept) if kept else (max, self.pruned)
+        return pick(compress(self.scores, chosen), default=None)
+
+    def first(self, score: float, *, kept: bool, since: int = 0) -> Weight | None:
+        rank = max(since - self.start, 0)
+        chosen = (self.kept if kept else self.pruned)[rank:]
+        tied = map(score.__eq__, islice(self.scores, rank, None))  # floats: -0.0 ties with 0.0
+        found = next(compress(count(rank), map(and_, tied, chosen)), None)
+        if found is None:
+            return None
+        return Weight(self.tensor, self.start + found, self.scores[found])
+
+    def above(self, lam: float) -> int:
+        return len([score for score in self.scores if score > lam])
+
+    def equal(self, lam: float) -> int:
+        return self.scores.count(lam)
+
+    def shortfall(self, lam: float) -> Fraction:
+        missed = [score for score in compress(self.scores, self.pruned) if score > lam]
+        excess = [-score for score in compress(self.scores, self.kept) if score < lam]
+        return _exact_sum(missed + excess) + (len(excess) - len(missed)) * Fraction(lam)
+
+    def removed(self) -> Fraction:
+        return _exact_sum(list(compress(self.costs, self.pruned)))
+
+    def misplaced(self, mu: float, lam: float) -> Fraction:
+        return _misplaced(self, mu, lam)
 
 
 def _stream(
     scope: Sequence[Any], mask: _TensorFile, scores: _TensorFile, cost: _TensorFile | None = None
-) -> Iterator[_Block]:
-    """All weights in flat order; every float64 in a block is the stored number exactly."""
+) -> Iterator[Stored]:
+    """All weights in flat order."""
     for position, tensor in enumerate(scope):
         name, dtype, total = tensor["name"], tensor["dtype"], prod(tensor["shape"])
         starts = range(0, total, _BLOCK)
@@ -573,16 +680,24 @@ def _stream(
         more = cost.blocks(name, widths) if cost else [b""] * len(sizes)
         flags = mask.blocks(name, [-(-size // 8) if packed else size for size in sizes])
         for start, raw, extra, flag in zip(starts, floats, more, flags, strict=True):
-            values, costs = _decode(raw, dtype), _decode(extra, dtype)
-            for what, numbers in (("score", values), ("cost", costs)):
-                _check_finite(numbers, name, start, what)
-            if min(costs, default=0.0) < 0.0:
-                index = next(i for i, value in enumerate(costs) if value < 0.0)
-                raise _RefutedError(f"{name}[{start + index}] has the cost {costs[index]}, below 0")
-            kept = _unpack(flag, len(values), f"{mask.name}: {name}") if packed else flag
-            if kept.translate(None, b"\0\1"):
-                raise _UnreadableError(f"{mask.name}: {name} holds a byte that is not 0 or 1")
-            yield _Block(position, name, start, values, costs, kept, kept.translate(_NEGATE))
+            yield Stored(position, name, start, dtype, raw, extra, flag, packed, mask.name)
+
+
+def _plain(stored: Stored) -> _Block:
+    """The block in Python's floats, each of which is the stored number exactly."""
+    name, start = stored.tensor, stored.start
+    values, costs = (_decode(raw, stored.dtype) for raw in (stored.scores, stored.costs))
+    for what, numbers in (("score", values), ("cost", costs)):
+        _check_finite(numbers, name, start, what)
+    if min(costs, default=0.0) < 0.0:
+        index = next(i for i, value in enumerate(costs) if value < 0.0)
+        raise _RefutedError(f"{name}[{start + index}] has the cost {costs[index]}, below 0")
+    where, kept = f"{stored.mask}: {name}", stored.flags
+    if stored.packed:
+        kept = _unpack(kept, len(values), where)
+    if kept.translate(None, b"\0\1"):
+        raise _UnreadableError(f"{where} holds a byte that is not 0 or 1")
+    return _Block(stored.position, name, start, values, costs, kept, kept.translate(_NEGATE))
 
 
 def _check_finite(values: tuple[float, ...], tensor: str, start: int, what: str) -> None:
@@ -615,20 +730,19 @@ def _unpack(packed: bytes, size: int, where: str) -> bytes:
 
 @dataclass
 class _Extreme:
-    """The weight with the least (min, lt) or the greatest (max, gt) score; the first of equals."""
+    """The kept weight of least score, or the pruned one of greatest; the first of equals."""
 
-    pick: Callable[..., float | None]
-    beats: Callable[[float, float], bool]
+    kept: bool
     weight: Weight | None = None
 
-    def see(self, block: _Block, chosen: bytes) -> None:
-        """Take the chosen weights of `block` into account."""
-        score = self.pick(compress(block.scores, chosen), default=None)
-        if score is None or (self.weight and not self.beats(score, self.weight.score)):
+    def see(self, block: Block) -> None:
+        """Take the weights of `block` into account."""
+        score = block.extreme(kept=self.kept)
+        if score is None:
             return
-        rank = list(compress(block.scores, chosen)).index(score)
-        index = next(islice(compress(count(block.start), chosen), rank, None))
-        self.weight = Weight(block.tensor, index, score)
+        best, beats = self.weight, lt if self.kept else gt
+        if best is None or beats(score, best.score):
+            self.weight = block.first(score, kept=self.kept)
 
 
 # ---- JSON: a reader takes a value and its place, and returns the value parsed or raises ----------
@@ -786,8 +900,8 @@ def _open(path: Path, name: str) -> BufferedReader:
 class _TensorFile:
     """A safetensors file whose header accounts for every byte of it exactly once."""
 
-    def __init__(self, name: str, stream: BufferedReader) -> None:
-        self.name, self._stream = name, stream
+    def __init__(self, name: str, path: Path, stream: BufferedReader) -> None:
+        self.name, self._path, self._stream = name, path, stream
         on_disk = stream.seek(0, 2)
         stream.seek(0)
         length = int.from_bytes(stream.read(8), "little")
@@ -817,12 +931,13 @@ class _TensorFile:
         return data
 
     def sha256(self) -> str:
-        """SHA-256 of the whole file, in hexadecimal."""
-        self._stream.seek(0)
-        return hashlib.file_digest(self._stream, "sha256").hexdigest()
+        """SHA-256 of the whole file, in hexadecimal; blocks may be read meanwhile."""
+        with _open(self._path, self.name) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def blocks(self, tensor: str, sizes: Sequence[int]) -> Iterator[bytes]:
-        """The bytes of the tensor in blocks of these sizes; nothing else may be read meanwhile."""
+        """The bytes of the tensor in blocks of these sizes; no others may be read meanwhile."""
+        self._stream.seek(0, 2)  # forgets what was buffered before the digest was taken
         self._stream.seek(self._origin + self.tensors[tensor]["data_offsets"][0])
         return map(self._read, sizes)
 
@@ -949,12 +1064,12 @@ def _read_certificate(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 # ---- The command ---------------------------------------------------------------------------------
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], scan: Scan | None = None) -> int:
     """Print the verdict on the one certificate in `arguments` and return its exit code."""
     if len(arguments) != 1:
         print("usage: python verification/checker.py CERTIFICATE.json", file=sys.stderr)
         return Outcome.UNREADABLE.value
-    verdict = check(Path(arguments[0]))
+    verdict = check(Path(arguments[0]), scan)
     stream = sys.stdout if verdict.outcome is Outcome.PROVED else sys.stderr
     encoding = stream.encoding or "utf-8"  # a terminal without λ is no reason to fail
     print(verdict.message.encode(encoding, "backslashreplace").decode(encoding), file=stream)

@@ -216,8 +216,15 @@ class _Training:
                 pruner=pruner,
             ):
                 losses.append(round(loss, 5))
+                self._measure()
                 advance()
             return losses
+
+    def _measure(self) -> None:
+        """What the decision of this step, if there was one, did to the loss."""
+        measurement, decisions = self.pruner.measurement, self._decisions
+        if measurement is not None and decisions and decisions[-1]["step"] == self.pruner.steps:
+            decisions[-1] |= measurement.as_json()
 
     def _rate(self, step: int) -> float:
         """Each phase: ten steps up, then linearly down."""
@@ -226,12 +233,12 @@ class _Training:
         return min((at + 1) / 10, 1.0) * max(1 - at / length, 0.0)
 
     def _remember(
-        self, _: dict[str, Tensor], program: RegionProgram, decision: RegionDecision
+        self, _: Mapping[str, Tensor], program: RegionProgram, decision: RegionDecision
     ) -> None:
         """s and c of a trust region, before the mask changes the weights they are computed from."""
         self._terms = dict(program.terms) if decision.multiplier else None
 
-    def _certify(self, step: int, importance: dict[str, Tensor], decision: Decision) -> None:
+    def _certify(self, step: int, importance: Mapping[str, Tensor], decision: Decision) -> None:
         folder = self._it.folder / "decisions" / f"{step:04}"
         scores_file, cost_file = folder / "scores.safetensors", folder / "costs.safetensors"
         mask_file = folder / "mask.safetensors"
@@ -245,6 +252,7 @@ class _Training:
         masks_module.save(decision.masks, mask_file)
         start = time.perf_counter()
         if self._terms is None:
+            importance = dict(importance)  # computed once for all that follows
             save_scores(importance, scores_file)
             certify(importance, decision.masks, **about)
         else:
@@ -254,8 +262,7 @@ class _Training:
             multiplier = decision.multiplier
             certify_region(self._terms, decision.masks, multiplier, cost_file=cost_file, **about)
             self._terms = None
-        proof, measurement = decision.proof, self.pruner.measurement
-        assert measurement is not None
+        proof = decision.proof
         self._decisions.append(
             {
                 "step": step,
@@ -266,7 +273,6 @@ class _Training:
                 "unique": proof.unique,
                 "certificate": f"decisions/{step:04}/certificate.json",
                 "seconds": round(time.perf_counter() - start, 3),
-                **measurement.as_json(),
             }
         )
         last = step == self._schedule.last
@@ -277,7 +283,7 @@ class _Training:
             self.curve = _curve(importance, decision)
 
 
-def _curve(importance: dict[str, Tensor], decision: Decision) -> dict[str, Any]:
+def _curve(importance: Mapping[str, Tensor], decision: Decision) -> dict[str, Any]:
     """Sorted scores at evenly spaced ranks, for the figure."""
     scores = torch.cat([s.reshape(-1) for s in importance.values()]).sort(descending=True).values
     ranks = torch.arange(CURVE_POINTS) * (scores.numel() - 1) // (CURVE_POINTS - 1)

@@ -191,7 +191,7 @@ def _rehearsed(
         solve=solve,
         rehearse=rehearse,
     )
-    return choice.decision.masks
+    return dict(choice.decision.masks)
 
 
 Row = Mapping[str, Any]  # a LossChange as JSON values, as results files hold it

@@ -171,6 +171,7 @@ def certify_region_files(
     mask_file = mask_beside(certificate, mask, scores, cost)
     terms = _load_terms(scores, cost)
     importance = {name: term.importance for name, term in terms.items()}
+    masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)
     constraint = constraint_of(keep, scope, importance, masks)
     if masks is None:

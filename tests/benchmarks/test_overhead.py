@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import overhead, whole_steps
-from benchmarks.overhead import compared, measure, table, verdict
+from benchmarks import memory, overhead, whole_steps
+from benchmarks.fresh_process import fresh
+from benchmarks.overhead import measure, table
+from benchmarks.overhead_goals import compared, verdicts
 from benchmarks.results_file import RESULTS, read
 from benchmarks.whole_steps import DENSE, INTERVAL, REGULARIZED, VARIANTS, Training, Workload
 from pins.errors import FileError, SettingError
@@ -118,32 +120,53 @@ def test_a_failure_is_a_row() -> None:
     wrong = Workload("smoke", 4, 8, "cpu", "float7")
     (text,) = whole_steps.step_seconds(wrong, [DENSE], 1).values()
     assert text.startswith("DeviceError: there is no precision 'float7'")
-    assert overhead._fresh(int, "x") == "ValueError: invalid literal for int() with base 10: 'x'"
-    assert "the process was killed" in overhead._fresh(os._exit, 1)
+    assert fresh(int, "x") == "ValueError: invalid literal for int() with base 10: 'x'"
+    assert "the process was killed" in fresh(os._exit, 1)
     failed = [row(DENSE, [1.0], 10), row(REGULARIZED, None, 10, errors={"seconds": "Error: no"})]
     assert compared(failed)[1]["time"] is None
     shown = table(document(failed))
-    assert f"| + {REGULARIZED} | failed | – | 0 MB | +0 % |" in shown
+    assert f"| + {REGULARIZED} | failed | – | 0 MB | +0.0 % |" in shown
     assert f"{REGULARIZED}: seconds failed with Error: no" in shown
 
 
-def test_the_goal_is_judged_on_a_gpu_alone() -> None:
+def judged(rows: list[dict[str, Any]], kind: str) -> str:
+    return "\n".join(verdicts(document(rows, kind)))
+
+
+def test_the_goal_of_self_regularisation_is_judged_on_a_gpu_alone() -> None:
     rows = [row(DENSE, [1.0], 100), row(REGULARIZED, [1.2], 116)]
-    assert "+20 % time, within that figure; +16 % memory, over" in verdict(document(rows, "cuda"))
+    assert "time +20 % met, memory +16 % missed by 1.0 points" in judged(rows, "cuda")
     slower = [row(DENSE, [1.0], 100), row(REGULARIZED, [1.21], 115)]
-    judged = verdict(document(slower, "cuda"))
-    assert "+21 % time, over that figure; +15 % memory, within" in judged
-    assert "Not judged: no GPU was measured" in verdict(document(rows, "cpu"))
+    assert "time +21 % missed by 1.0 points, memory +15 % met" in judged(slower, "cuda")
+    assert f"{REGULARIZED} in" not in judged(rows, "cpu")
     smaller = [{**found, "network": "minilm"} for found in rows]
-    assert "Nothing in this file" in verdict(document(smaller, "cuda"))
+    assert f"{REGULARIZED} in" not in judged(smaller, "cuda")
+
+
+def test_pruning_is_judged_by_what_it_keeps() -> None:
+    rows = [
+        row(DENSE, [1.0], 1000),
+        row("obd", [1.02], 1011),
+        row("abs-pins, average", [1.079], 1109, prunable_bytes=100),
+        row("abs-pins, uncertainty", [1.09], 1211, prunable_bytes=100),
+    ]
+    text = judged([{**found, "network": "minilm"} for found in rows], "cpu")
+    assert "obd in float32: time +2.0 % met, memory +1.1 % missed by 0.1 points." in text
+    assert "abs-pins, average in float32: time +7.9 % met, memory +11 % met." in text
+    assert (
+        "abs-pins, uncertainty in float32: time +9.0 % missed by 1.0 points, "
+        "memory +21 % missed by 0.1 points." in text
+    )
+    failed = [{**row(n, [1.0], None), "network": "minilm"} for n in (DENSE, "obd")]
+    assert "obd in float32: not measured." in judged(failed, "cpu")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="inherited on Linux alone")
 def test_the_peak_of_a_fresh_process_is_its_own() -> None:
     held = bytearray(512 << 20)
-    parent = whole_steps.peak_resident()
+    parent = memory.peak_resident()
     assert parent >= len(held)
-    assert overhead._fresh(whole_steps.peak_resident) < parent - len(held) // 2
+    assert fresh(memory.peak_resident) < parent - len(held) // 2
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:

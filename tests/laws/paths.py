@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pins
-from pins import selection
+from pins import array_scan, keys, scan, threshold
 from solvers import CardinalityFormulation, Cbc, ClosedForm, Enumeration, Highs, Solver
 from verification.strategies import integer_selections, selections
+from verification.thread_ranks import shards, together
 
 Selector = Callable[[Mapping[str, Tensor], int], Tensor]
 """(importance, keep) ↦ the mask over all tensors in the order given, (n,) bool."""
@@ -61,14 +63,48 @@ def in_order(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> T
     return torch.cat([mask.reshape(-1) for mask in masks.values()])
 
 
-def with_constants(**constants: int) -> Selector:
-    """`as_mapping` with other constants in `pins.selection`."""
+def with_constants(**constants: Any) -> Selector:
+    """`as_mapping` with other constants in `pins.scan` and `pins.threshold`."""
 
     def select(importance: Mapping[str, Tensor], keep: int) -> Tensor:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in constants.items():
-                patch.setattr(selection, name, value)
+                for module in (array_scan, scan, threshold):
+                    patch.setattr(module, name, value, raising=False)
             return as_mapping(importance, keep)
+
+    return select
+
+
+def by_torch(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+    """Read as on a device that numpy does not reach."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(array_scan, "ARRAYS", ())
+        return with_constants(BLOCK=8)(importance, keep)
+
+
+SMALL = {"LEAST_ROOM": 2, "MOST_ROOM": 2, "SAMPLE": 3}
+
+
+def compared_as_integers(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+    """As on a processor that was told to flush denormals."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keys, "denormals_compare", lambda _: False)
+        return with_constants(**SMALL)(importance, keep)
+
+
+def by_ranks(*cuts: float, **constants: Any) -> Selector:
+    """Each tensor cut into parts, one for each rank."""
+
+    def select(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+        parts = shards(importance, cuts)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in constants.items():
+                patch.setattr(threshold, name, value)
+            masks = together(
+                len(parts), lambda rank: pins.decide(parts[rank.rank], keep, rank).masks
+            )
+        return torch.cat([mask[name] for name in importance for mask in masks])
 
     return select
 
@@ -94,7 +130,7 @@ class Path:
         max_tensors, max_size: of the scores, for those that try all masks.
         floating: works in floating point with a tolerance and promises nothing on ties, so it is
             given small integers, distinct ones where the law needs the tie rule.
-        max_examples: for those that start a process each time; None for the profile's.
+        max_examples: for those that start processes or threads each time; None for the profile's.
     """
 
     name: str
@@ -118,10 +154,15 @@ PATHS = (
     Path("tuple", as_tuple),
     Path("mapping", as_mapping),
     Path("decide", as_decision),
-    Path("blocks-of-1", with_constants(BLOCK=1), max_size=6),
-    Path("blocks-of-5", with_constants(BLOCK=5)),
-    Path("digits-of-4-bits", with_constants(DIGIT_BITS=4, DIGITS=2**4)),
-    Path("digits-of-8-bits", with_constants(DIGIT_BITS=8, DIGITS=2**8)),
+    Path("blocks-of-8", with_constants(BLOCK=8)),
+    Path("by-torch", by_torch),
+    Path("little-room", with_constants(**SMALL)),
+    Path("narrow-intervals", with_constants(**SMALL, DEVIATIONS=-0.4)),
+    Path("intervals-halved", with_constants(**SMALL, SAMPLED=0)),
+    Path("integers", compared_as_integers),
+    Path("two-ranks", by_ranks(0.4), max_examples=15),
+    Path("four-ranks", by_ranks(0.1, 0.15, 0.7), max_examples=15),
+    Path("three-ranks-little-room", by_ranks(0.3, 0.3, **SMALL), max_examples=15),
     Path("closed-form", solved_by(ClosedForm())),
     Path("enumeration", solved_by(Enumeration()), max_tensors=2, max_size=5),
     Path("cbc", solved_by(Cbc()), floating=True, max_examples=5),

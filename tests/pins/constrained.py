@@ -1,5 +1,6 @@
 """Programs with a number of ones for each tensor, drawn and enumerated."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from itertools import combinations
 
@@ -29,7 +30,7 @@ def flat(importance: dict[str, Tensor]) -> list[Fraction]:
     return [Fraction(s) for scores in importance.values() for s in scores.reshape(-1).tolist()]
 
 
-def ones(masks: dict[str, Tensor]) -> tuple[int, ...]:
+def ones(masks: Mapping[str, Tensor]) -> tuple[int, ...]:
     """The flat indices that are kept."""
     bits = [bit for mask in masks.values() for bit in mask.reshape(-1).tolist()]
     return tuple(i for i, bit in enumerate(bits) if bit)

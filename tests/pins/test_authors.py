@@ -528,7 +528,7 @@ def test_the_callback_hears_what_was_decided() -> None:
         optimizer,
         OneShotSchedule(0.5),
         only("loose_threshold"),
-        on_decision=lambda *told: heard.append(told),
+        on_decision=lambda step, scores, decided: heard.append((step, dict(scores), decided)),
     )
     layer.gradient(-1, -1, -1, -1)
     optimizer.step()

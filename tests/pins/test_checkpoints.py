@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pins import checkpoints
+from pins import checkpoints, random_states
 from pins.errors import CheckpointError, FileError
 from tests.pins.networks import perceptron
 
@@ -235,7 +235,7 @@ def test_optimizer_and_random_numbers_go_on_bit_for_bit(tmp_path: Path) -> None:
             f"optimizer/{name}": t
             for name, t in checkpoints.optimizer_tensors(optimizer, names).items()
         },
-        **{f"random/{name}": t for name, t in checkpoints.random_state().items()},
+        **{f"random/{name}": t for name, t in random_states.random_state().items()},
     }
     place = checkpoints.save(tmp_path, 3, saved, {}, {})
     take(model, optimizer, 2)
@@ -245,6 +245,6 @@ def test_optimizer_and_random_numbers_go_on_bit_for_bit(tmp_path: Path) -> None:
     checkpoints.load_optimizer(
         others, checkpoints.nested(found, "optimizer"), dict(other.named_parameters())
     )
-    checkpoints.load_random_state(checkpoints.nested(found, "random"))
+    random_states.load_random_state(checkpoints.nested(found, "random"))
     take(other, others, 2)
     assert all(torch.equal(p, other.get_parameter(n)) for n, p in model.named_parameters())

@@ -52,3 +52,22 @@ def test_a_device_that_is_not_there(name: str, message: str) -> None:
 def test_a_precision_that_is_none() -> None:
     with pytest.raises(DeviceError, match="no precision 'float8': choose one of float32, bfloat16"):
         choose_device("cpu", "float8")
+
+
+def test_each_of_several_processes_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name in (None, "cuda"):
+        for rank in range(2):
+            found = choose_device(name, "float32", local_rank=rank)
+            assert found.device == torch.device("cuda", rank)
+        with pytest.raises(DeviceError, match="there are 2 CUDA devices here, and process 3 wants"):
+            choose_device(name, "float32", local_rank=2)
+    assert choose_device("cpu", "float32", local_rank=5).device == torch.device("cpu")
+    for name in ("cuda:1", "mps"):
+        with pytest.raises(DeviceError, match=f"device is '{name}', and several processes compute"):
+            choose_device(name, "float32", local_rank=1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(None, local_rank=5).device == torch.device("cpu")
+    with pytest.raises(DeviceError, match="there is no device 'cuda:0' here: there is cpu"):
+        choose_device("cuda", local_rank=0)

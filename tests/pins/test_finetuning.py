@@ -14,9 +14,10 @@ from pins.batches import IGNORED, Batch
 from pins.devices import Device
 from pins.errors import CheckpointError, ModelError
 from pins.files import save_tensors
-from pins.finetuning import MAX_GRADIENT_NORM, FineTuning, learning_rate
+from pins.finetuning import MAX_GRADIENT_NORM, FineTuning
 from pins.fisher import empirical_fisher
-from pins.run import parts
+from pins.optimizers import learning_rate
+from pins.parts import parts
 from pins.settings import Settings
 from pins.task_losses import example_losses
 from pins.tasks import Recipe
@@ -172,7 +173,7 @@ def test_a_scaled_loss_takes_the_same_step(factor: float) -> None:
         before = flat(training)
         training.step([batch()])
         displacements.append(flat(training) - before)
-        training.pruner._on_decision = lambda _, scores, __: importances.append(scores)
+        training.pruner._on_decision = lambda _, scores, __: importances.append(dict(scores))
         training.step([batch()])
     exact, scaled = displacements
     assert torch.allclose(scaled, exact, atol=2e-2 * exact.abs().max().item())
@@ -318,7 +319,7 @@ def test_what_is_frozen_is_not_trained_nor_pruned() -> None:
 def test_sgd_ranks_by_the_curvature_of_its_own_rows(curvature: str | None) -> None:
     training = tuning("tokens", criterion="obd", curvature=curvature, sparsity=0.0)
     heard: list[dict[str, Tensor]] = []
-    training.pruner._on_decision = lambda _, scores, __: heard.append(scores)
+    training.pruner._on_decision = lambda _, scores, __: heard.append(dict(scores))
     rows = parts(batch("tokens"), 2)
     training.step(rows)  # nothing is pruned: the weights are those that were ranked
     parameters = training.pruner.parameters
@@ -336,7 +337,7 @@ def test_adamw_ranks_by_the_curvature_that_it_keeps_unless_another_is_named() ->
     named = tuning(criterion="obd", optimizer="adamw", curvature="fisher")
     heard: list[dict[str, Tensor]] = []
     for training in (kept, named):
-        training.pruner._on_decision = lambda _, scores, __: heard.append(scores)
+        training.pruner._on_decision = lambda _, scores, __: heard.append(dict(scores))
         training.step([batch()])
     state = kept.optimizer.state
     for name, parameter in kept.pruner.parameters.items():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pins import masks
 from pins.errors import FileError, MaskError
-from pins.masks import FORMAT, Count, Overlap
+from pins.masks import FORMAT, Count, Overlap, PackedMasks
 from verification.strategies import masks as mask_mappings
 from verification.strategies import masks_for, score_mappings
 
@@ -258,3 +258,44 @@ def test_shapes_missing_from_the_metadata_are_missed(tmp_path: Path) -> None:
 def test_there_must_be_a_file(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="is not a file"):
         masks.load(tmp_path / "mask")
+
+
+# ---- Packed in memory ----------------------------------------------------------------------------
+
+
+@given(mask_mappings())
+def test_packed_masks_are_the_masks_again(drawn: dict[str, Tensor]) -> None:
+    packed = PackedMasks(drawn)
+    assert (list(packed), len(packed)) == (list(drawn), len(drawn))
+    for name, mask in drawn.items():
+        assert packed[name].dtype == torch.bool
+        assert torch.equal(packed[name], mask)
+        assert packed[name] is not packed[name]  # made whenever it is asked for
+    with pytest.raises(KeyError, match="missing"):
+        packed["missing"]
+
+
+@given(st.data())
+def test_packed_masks_are_applied_as_masks_are(data: st.DataObject) -> None:
+    tensors = data.draw(score_mappings())
+    mask = data.draw(masks_for(tensors))
+    others = {name: tensor.clone() for name, tensor in tensors.items()}
+    masks.apply(mask, tensors)
+    PackedMasks(mask).apply(others)
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, others[name])
+        assert torch.equal(tensor.signbit(), others[name].signbit())
+
+
+def test_packed_masks_take_a_bit_a_weight() -> None:
+    packed = PackedMasks({"w": torch.ones(100, 81, dtype=torch.bool)})
+    assert sum(bits.numel() * bits.element_size() for bits in packed._bits.values()) == 1013
+
+
+def test_packed_masks_are_applied_to_parameters_in_place_whatever_stood_there() -> None:
+    parameter = torch.nn.Parameter(torch.tensor([[float("nan"), -1.0], [-2.0, 3.0]]).t())
+    memory = parameter.data_ptr()
+    PackedMasks({"w": torch.eye(2, dtype=torch.bool).flip(0)}).apply({"w": parameter})
+    assert parameter.data_ptr() == memory
+    assert parameter.tolist() == [[0, -2], [-1, 0]]
+    assert not parameter.diagonal().signbit().any()

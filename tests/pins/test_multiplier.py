@@ -1,5 +1,6 @@
 """The search for the multiplier of a trust region: what it promises, and what it never exceeds."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 import pytest
@@ -50,7 +51,7 @@ def unconstrained(seed: int, size: int = 60) -> RegionProgram:
     return RegionProgram(drawn(seed, size // 3, size - size // 3), Cardinality(size // 2))
 
 
-def exact_cost(program: RegionProgram, masks: dict[str, torch.Tensor]) -> Fraction:
+def exact_cost(program: RegionProgram, masks: Mapping[str, torch.Tensor]) -> Fraction:
     return sum(
         (Fraction(c) for n, each in program.terms.items() for c in each.cost[~masks[n]].tolist()),
         Fraction(0),

@@ -1,5 +1,6 @@
 """Theorem 1 as code: a mask is called optimal iff enumeration calls it so."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from itertools import combinations
 
@@ -25,7 +26,7 @@ def exact(importance: dict[str, Tensor]) -> list[Fraction]:
     return [Fraction(s) for scores in importance.values() for s in scores.reshape(-1).tolist()]
 
 
-def bits(masks: dict[str, Tensor]) -> list[bool]:
+def bits(masks: Mapping[str, Tensor]) -> list[bool]:
     return [bit for mask in masks.values() for bit in mask.reshape(-1).tolist()]
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pins.criteria import CRITERIA
 from pins.criterion import Criterion, Observation, Reads
@@ -29,7 +30,7 @@ from pins.pruner import Pruner
 from pins.schedules import CubicSchedule, OneShotSchedule, keep_count
 from pins.scope import Scope
 from pins.selection import Decision, select
-from pins.smoothing import SMOOTHINGS
+from pins.smoothing import SMOOTHINGS, find_smoothing
 from pins.trust_region import RegionDecision, RegionProgram
 from pins.trust_region_criterion import TrustRegion
 from tests.pins.networks import loss_on_rows, losses, perceptron, tiny, tiny_batch
@@ -133,8 +134,8 @@ def test_a_decision_is_the_selection_by_the_criterion_at_that_step(criterion: st
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.1)
     heard: list[tuple[int, dict[str, Tensor], Decision]] = []
 
-    def listen(step: int, importance: dict[str, Tensor], decision: Decision) -> None:
-        heard.append((step, importance, decision))
+    def listen(step: int, importance: Mapping[str, Tensor], decision: Decision) -> None:
+        heard.append((step, dict(importance), decision))
 
     pruner = Pruner(
         model,
@@ -280,7 +281,7 @@ def test_scores_see_the_clipped_gradient_that_the_optimizer_used() -> None:
         optimizer,
         "pins",
         OneShotSchedule(0.5),
-        on_decision=lambda *told: heard.append(told[1]),
+        on_decision=lambda *told: heard.append(dict(told[1])),
     )
     backward(next(losses(model, 1)))
     raw = {name: p.grad.clone() for name, p in pruner.parameters.items() if p.grad is not None}
@@ -578,22 +579,31 @@ def test_adamax_keeps_no_second_moment() -> None:
         Pruner(model, optimizer, "obd", OneShotSchedule(0.5))
 
 
-def test_the_callback_sees_the_pruned_weights() -> None:
+def test_the_callback_sees_the_weights_that_were_decided_on() -> None:
     model = perceptron()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     seen = []
+
+    def weights() -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
+
     pruner = Pruner(
         model,
         optimizer,
         "magnitude",
         OneShotSchedule(0.5),
         parameters=prunable_parameters(model),
-        on_decision=lambda *_: seen.append([int((p != 0).sum()) for p in model.parameters()]),
+        on_decision=lambda _, importance, __: seen.append((weights(), dict(importance))),
     )
     backward(next(losses(model, 1)))
     optimizer.step()
+    dense = weights()
     pruner.step()
-    assert seen == [[int((p != 0).sum()) for p in model.parameters()]]
+    ((told, importance),) = seen
+    for name, scores in importance.items():
+        assert torch.equal(told[name], dense[name])
+        assert torch.equal(scores, dense[name].abs())
+        assert not torch.equal(weights()[name], dense[name])
     assert pruner.sparsity == 0.5
 
 
@@ -707,7 +717,7 @@ def test_the_program_of_a_trust_region_is_told_before_the_weights_change() -> No
     told: list[tuple[dict[str, Tensor], RegionProgram, RegionDecision, int]] = []
 
     def listen(
-        importance: dict[str, Tensor], program: RegionProgram, decision: RegionDecision
+        importance: Mapping[str, Tensor], program: RegionProgram, decision: RegionDecision
     ) -> None:
         terms = dict(program.terms)
         for name, (s, c) in terms.items():
@@ -718,11 +728,13 @@ def test_the_program_of_a_trust_region_is_told_before_the_weights_change() -> No
             assert bool((c > 0).all())
         assert decision.drop == program.drop(decision.masks)
         assert decision.cost == program.cost(decision.masks)
-        told.append((importance, program, decision, int(pruner._due)))
+        told.append((dict(importance), program, decision, int(pruner._due)))
 
     _, optimizer, pruner = region_pruner(on_region=listen)
     weights = {name: p.detach().clone() for name, p in pruner.parameters.items()}
-    assert pruner.step() is told[0][2] is pruner.decision
+    assert pruner.step() is told[0][2]
+    assert pruner.decision is not None
+    assert pruner.decision.proof is told[0][2].proof
     assert len(told) == 1
     measurement = pruner.measurement
     assert measurement is not None
@@ -802,3 +814,55 @@ def test_a_loss_that_is_no_number_promises_nothing(bad: float) -> None:
     assert measurement is not None
     assert (decision.multiplier, measurement.promise) == (0.0, None)
     assert decision.proof.keep == 40
+
+
+# ---- What a step without a decision costs --------------------------------------------------------
+
+
+class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what a device would be waited for: numbers of tensors as Python's, and indices."""
+
+    WAIT = (
+        torch.ops.aten._local_scalar_dense.default,  # .item(), float(), int(), bool()
+        torch.ops.aten.nonzero.default,  # and so masks as indices
+        torch.ops.aten.equal.default,
+    )
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        # AdamW counts its steps on the CPU
+        self.known = [id(state["step"]) for state in optimizer.state.values() if "step" in state]
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function in self.WAIT and id(args[0]) not in self.known:
+            self.seen.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("name", [name for name, each in CRITERIA.items() if not each.fits])
+def test_no_device_is_waited_for_between_decisions(name: str, smoothing: str) -> None:
+    model = perceptron()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    schedule = CubicSchedule(20, 0.5, interval=5)
+    pruner = Pruner(
+        model,
+        optimizer,
+        name,
+        schedule,
+        parameters=prunable_parameters(model),
+        smoothing=find_smoothing(smoothing)(),
+    )
+    waited = {True: 0, False: 0}
+    for loss in losses(model, 12):
+        backward(loss)
+        optimizer.step()
+        with Waits(optimizer) as waits:
+            decided = pruner.step() is not None
+        waited[decided] += len(waits.seen)
+        optimizer.zero_grad()
+    assert waited[False] == 0
+    assert waited[True] > 0  # a decision is waited for, and the count sees it

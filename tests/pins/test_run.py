@@ -20,7 +20,8 @@ from pins.errors import (
     TaskError,
 )
 from pins.outcome import finish, headline
-from pins.run import Run, evaluation_rows, parts
+from pins.parts import evaluation_rows, parts
+from pins.run import Run
 from pins.schedules import keep_count
 from pins.settings import Settings
 from pins.tasks import Recipe

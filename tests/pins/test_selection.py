@@ -1,5 +1,7 @@
 """The selection's structure and refusals; its laws are in `tests.laws`."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,13 @@ from hypothesis import given, settings
 from torch import Tensor
 
 import pins
-from pins import selection
+from pins import scan, selection
 from pins.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.errors import CardinalityError, ImportanceError, OptimalityError
+from pins.group import Group
 from pins.masks import count_each
 from pins.optimality import constrained_optimality, optimality
+from pins.threshold import Cut, cut
 from tests.pins.constrained import Program, constrained, flat, ones, optima
 from verification.strategies import DTYPES, selections
 
@@ -84,7 +88,7 @@ def test_the_proof_of_a_decision_is_read_from_its_masks(
 
 
 def test_more_scores_than_a_block_holds_are_cut_in_blocks() -> None:
-    size = selection.BLOCK + 3
+    size = scan.BLOCK + 3
     scores = torch.arange(size, dtype=torch.float32).flip(0)
     mask = pins.select(scores, size - 2)
     assert bool(mask[:-2].all())
@@ -125,7 +129,7 @@ def test_scores_that_cannot_be_ranked_are_named(scores: Any, message: str) -> No
 def test_a_score_that_is_not_finite_is_found_in_a_later_block(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(selection, "BLOCK", 4)
+    monkeypatch.setattr(scan, "BLOCK", 8)
     scores = torch.zeros(3, 5)
     scores[2, 1] = NAN
     with pytest.raises(ImportanceError, match=r"importance at index \(2, 1\) is nan"):
@@ -293,9 +297,53 @@ def test_scores_are_validated_before_the_constraint() -> None:
 def test_a_selection_that_is_wrong_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     importance = {"a": torch.tensor([2.0, 1.0]), "b": torch.tensor([0.0])}
 
-    def first(importance: dict[str, Tensor], keep: int) -> dict[str, Tensor]:
-        return {name: torch.arange(s.numel()) >= s.numel() - keep for name, s in importance.items()}
+    def last(
+        importance: dict[str, Tensor], keep: int, _: Group, names: list[str]
+    ) -> dict[str, Tensor]:
+        sizes = {name: importance[name].numel() for name in names}
+        return {name: torch.arange(size) >= size - keep for name, size in sizes.items()}
 
-    monkeypatch.setattr(selection, "_largest", first)
+    monkeypatch.setattr(selection, "_largest", last)
     with pytest.raises(OptimalityError, match="the selection kept 2 of 2 and proves"):
         pins.decide(importance, PerTensor({"a": 1, "b": 1}))
+
+
+def swapped(found: Cut) -> Cut:
+    mask = found.masks["w"].clone()
+    mask[[0, 3]] = mask[[3, 0]]
+    return replace(found, masks={"w": mask})
+
+
+def one_too_many(found: Cut) -> Cut:
+    return replace(found, masks={"w": torch.ones_like(found.masks["w"])})
+
+
+WRONG_CUTS: dict[str, Callable[[Cut], Cut]] = {
+    "a swapped pair": swapped,
+    "one too many": one_too_many,
+    "λ too large": lambda found: replace(found, kept_min=3.0),
+    "λ too small": lambda found: replace(found, kept_min=-1.0),
+    "λ between them": lambda found: replace(found, kept_min=1.0, pruned_max=0.0),
+    "a tie that is none": lambda found: replace(found, pruned_max=found.kept_min),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_CUTS)
+def test_a_cut_that_is_wrong_is_not_passed_on(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    importance = {"w": torch.tensor([3.0, 2.0, 2.0, 1.0])}
+    pins.decide(importance, 3)
+    monkeypatch.setattr(selection, "cut", lambda *arguments: WRONG_CUTS[wrong](cut(*arguments)))
+    with pytest.raises(OptimalityError, match=r"the selection kept [34] of 3; of λ = "):
+        pins.decide(importance, 3)
+
+
+def test_a_tie_that_is_hidden_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    importance = {"w": torch.tensor([3.0, 2.0, 2.0, 1.0])}
+    assert not pins.decide(importance, 2).proof.unique
+
+    def hidden(*arguments: Any) -> Cut:
+        return replace(cut(*arguments), pruned_max=1.0)
+
+    monkeypatch.setattr(selection, "cut", hidden)
+    with pytest.raises(OptimalityError, match="0 pruned ones above and 1 equal to it"):
+        pins.decide(importance, 2)

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def write(
     folder: Path,
     scores: dict[str, torch.Tensor],
-    masks: dict[str, torch.Tensor],
+    masks: Mapping[str, torch.Tensor],
     constraint: Constraint | None = None,
 ) -> dict[str, Any]:
     save_scores(scores, folder / "scores.safetensors")

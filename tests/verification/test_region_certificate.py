@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -39,7 +39,7 @@ TERMS = {name: Terms(SCORES[name], COSTS[name]) for name in SCORES}
 def write(
     folder: Path,
     terms: dict[str, Terms],
-    masks: dict[str, Tensor],
+    masks: Mapping[str, Tensor],
     multiplier: float,
     radius: Fraction | None = None,
     constraint: Constraint | None = None,

@@ -24,7 +24,7 @@ Decider = Callable[[Scores, Constraint], dict[str, Tensor]]
 
 def closed_form(scores: Scores, constraint: Constraint) -> dict[str, Tensor]:
     """Each tensor's best up to its minimum, then the best of the rest."""
-    return decide(scores, constraint).masks
+    return dict(decide(scores, constraint).masks)
 
 
 def clipped(scores: Scores, constraint: Constraint) -> dict[str, Tensor]:

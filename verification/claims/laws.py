@@ -8,6 +8,7 @@ from torch import Tensor
 from pins.selection import select
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.score_families import FAMILIES
+from verification.thread_ranks import shards, together
 
 Selector = Callable[[Tensor, int], Tensor]
 Law = Callable[[Selector, Tensor, int], bool]
@@ -50,6 +51,19 @@ def concatenation(selector: Selector, scores: Tensor, keep: int) -> bool:
     return torch.equal(torch.cat(apart), together)
 
 
+def ranks(selector: Selector, scores: Tensor, keep: int) -> bool:
+    """What three ranks decide, each of its part of the scores, = the decision over all of them."""
+    parts = [part["scores"] for part in shards({"scores": scores}, (0.3, 0.45))]
+    if selector is select:
+        apart = together(len(parts), lambda rank: select(parts[rank.rank], keep, rank))
+    else:
+        shares = [round(keep * p.numel() / scores.numel()) for p in parts]
+        apart = [
+            selector(p, k) if p.numel() else p.bool() for p, k in zip(parts, shares, strict=True)
+        ]
+    return torch.equal(torch.cat(apart), selector(scores, keep))
+
+
 def exact_count(selector: Selector, scores: Tensor, keep: int) -> bool:
     """Σm = k, ties or not."""
     return int(selector(scores, keep).sum()) == keep
@@ -78,7 +92,7 @@ def above_threshold(scores: Tensor, keep: int) -> Tensor:
 
 
 def each_its_share(scores: Tensor, keep: int) -> Tensor:
-    """A wrong selector only across tensors: right in one, but each tensor gets its own share."""
+    """A wrong selector only across parts: right in one, but each of several gets its own share."""
     return select(scores, keep)
 
 
@@ -149,5 +163,12 @@ CLAIMS = (
         concatenation,
         each_its_share,
         "giving each tensor its share",
+    ),
+    _claim(
+        "ranks",
+        "How the tensors are cut over ranks does not matter.",
+        ranks,
+        each_its_share,
+        "each rank selecting its share by itself",
     ),
 )

@@ -1,0 +1,210 @@
+"""Scores to select from: those of a whole model, of every size, and adversarial ones.
+
+To add one: a row in SCORE_SETS.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pins.errors import SettingError
+
+SEED = 0
+KEPT_ONE_IN = 5  # 20 % of the weights are kept
+BLOCK = 1 << 20  # scores filled in together: what making a set takes beside it stays small
+LARGEST_TENSOR = 1 << 22  # of the sets of a size: 2048 × 2048, so that they have a model's parts
+ADVERSARIAL_SIZE = 10_000_000
+
+Fill = Callable[[Tensor, int, int, torch.Generator], None]
+"""(block, index of its first score, n, generator): writes the scores of a float32 block."""
+
+
+def products(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
+    """g·θ of independent standard normals: of both signs, with heavy tails."""
+    block.normal_(generator=generator).mul_(_normal(block, generator))
+
+
+def equal(block: Tensor, _start: int, _size: int, _generator: torch.Generator) -> None:
+    """One value: nothing but ties."""
+    block.fill_(0.5)
+
+
+def two_values(block: Tensor, start: int, _size: int, _generator: torch.Generator) -> None:
+    """1 at every fifth index, else 0: exactly as many ones as are kept."""
+    block.copy_(_indices(block, start) % KEPT_ONE_IN == 0)
+
+
+def ascending(block: Tensor, start: int, _size: int, _generator: torch.Generator) -> None:
+    """Sorted, the largest last; distinct up to 2²⁴."""
+    block.copy_(_indices(block, start))
+
+
+def descending(block: Tensor, start: int, size: int, _generator: torch.Generator) -> None:
+    """Sorted, the largest first; distinct up to 2²⁴."""
+    block.copy_(size - _indices(block, start))
+
+
+def mostly_zeros(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
+    """Four of five are 0 by chance, the others of both signs: the threshold is a 0 of many."""
+    products(block, 0, 0, generator)
+    block.mul_(_uniform(block, generator) < 0.2)
+
+
+def huge_range(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
+    """10^u, u uniform from −38 to 38: all that a normal float32 can be."""
+    block.uniform_(-38, 38, generator=generator)
+    block.copy_(torch.pow(10.0, block.double()))
+
+
+def denormals(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
+    """Of both signs and near 1e-40, where float32 has fewer digits and hardware may be slow."""
+    block.copy_(_normal(block, generator).double() * 1e-40)
+
+
+def signed_zeros(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
+    """One in ten positive, the others 0.0 or −0.0, which are equal and have other bits."""
+    drawn = _uniform(block, generator)
+    block.fill_(0.0)
+    block[drawn < 0.5] = -0.0
+    block[drawn < 0.1] = 1.0
+
+
+@dataclass(frozen=True)
+class ScoreSet:
+    """Scores of several tensors, the same for a device every time they are made.
+
+    Attributes:
+        exercises: which path, or which question, it is there for.
+        shapes: of the tensors by name.
+        fill: what the scores are.
+        dtype: to which they are rounded.
+        too_long: methods whose time on a CPU grows as n² on them, and is hours.
+    """
+
+    exercises: str
+    shapes: Mapping[str, tuple[int, ...]]
+    fill: Fill = products
+    dtype: torch.dtype = torch.float32
+    too_long: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """n, over all tensors."""
+        return sum(torch.Size(shape).numel() for shape in self.shapes.values())
+
+    @property
+    def keep(self) -> int:
+        """k, a fifth of n."""
+        return self.size // KEPT_ONE_IN
+
+    @property
+    def nbytes(self) -> int:
+        """What the scores take."""
+        return self.size * self.dtype.itemsize
+
+    def make(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """The scores by tensor name; beside them only a few blocks are held."""
+        generator = torch.Generator(device).manual_seed(SEED)
+        scores, start = {}, 0
+        for name, shape in self.shapes.items():
+            scores[name] = torch.empty(shape, dtype=self.dtype, device=device)
+            for part in torch.split(scores[name].view(-1), BLOCK):
+                block = torch.empty(part.shape, device=device)
+                self.fill(block, start, self.size, generator)
+                part.copy_(block)
+                start += part.numel()
+        return scores
+
+
+def _normal(block: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.empty_like(block).normal_(generator=generator)
+
+
+def _uniform(block: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.empty_like(block).uniform_(generator=generator)
+
+
+def _indices(block: Tensor, start: int) -> Tensor:
+    return torch.arange(start, start + block.numel(), device=block.device)
+
+
+def _encoder(layers: int, hidden: int) -> dict[str, tuple[int, ...]]:
+    """The weight matrices of BERT's encoder layers, by their names there."""
+    wide = 4 * hidden
+    matrices = {
+        "attention.self.query": (hidden, hidden),
+        "attention.self.key": (hidden, hidden),
+        "attention.self.value": (hidden, hidden),
+        "attention.output.dense": (hidden, hidden),
+        "intermediate.dense": (wide, hidden),
+        "output.dense": (hidden, wide),
+    }
+    return {
+        f"encoder.layer.{layer}.{name}.weight": shape
+        for layer in range(layers)
+        for name, shape in matrices.items()
+    }
+
+
+def parts(size: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of `size` scores in tensors that are no larger than `LARGEST_TENSOR`."""
+    whole, rest = divmod(size, LARGEST_TENSOR)
+    lengths = [LARGEST_TENSOR] * whole + ([rest] if rest else [])
+    return {f"part.{number}": (length,) for number, length in enumerate(lengths)}
+
+
+def _adversarial(
+    exercises: str, fill: Fill = products, dtype: torch.dtype = torch.float32
+) -> ScoreSet:
+    return ScoreSet(exercises, parts(ADVERSARIAL_SIZE), fill, dtype)
+
+
+SMOKE = "smoke"
+MODEL = "bert-base"
+SIZES: Mapping[str, ScoreSet] = {
+    "1e4": ScoreSet("what a call costs, however few the weights", parts(10**4)),
+    "1e5": ScoreSet("scores that fit the cache of a core", parts(10**5)),
+    "1e6": ScoreSet("a small layer", parts(10**6)),
+    "1e7": ScoreSet("a small model; the size of the adversarial sets", parts(10**7)),
+    "1e8": ScoreSet("a model of BERT's size", parts(10**8)),
+    "1e9": ScoreSet("a large language model", parts(10**9)),
+}
+ADVERSARIAL: Mapping[str, ScoreSet] = {
+    "all-equal": _adversarial("every score is a tie at the threshold", equal),
+    "two-values": _adversarial("the threshold at the border of two values", two_values),
+    "ascending": _adversarial("a sample of the first scores says nothing", ascending),
+    "descending": ScoreSet(
+        "the same the other way",
+        parts(ADVERSARIAL_SIZE),
+        descending,
+        too_long=("torch.kthvalue",),
+    ),
+    "descending-1e5": ScoreSet(
+        "as many as a quickselect with a fixed pivot still manages", parts(10**5), descending
+    ),
+    "80%-zeros": _adversarial("scores after pruning: a tie of most at the threshold", mostly_zeros),
+    "huge-range": _adversarial("bins of equal width hold all or nothing", huge_range),
+    "denormals": _adversarial("arithmetic on the scores would round or stall", denormals),
+    "signed-zeros": _adversarial("equal scores of different bits at the threshold", signed_zeros),
+    "float16": _adversarial("few values, hence massive ties", dtype=torch.float16),
+    "bfloat16": _adversarial("fewer still", dtype=torch.bfloat16),
+}
+SCORE_SETS: Mapping[str, ScoreSet] = {
+    MODEL: ScoreSet("the goals: all 72 matrices of a whole model", _encoder(12, 768)),
+    **SIZES,
+    **ADVERSARIAL,
+    SMOKE: ScoreSet("every step of the driver, in seconds", _encoder(2, 32)),
+}
+
+
+def find_score_set(name: str) -> ScoreSet:
+    """The set of that name.
+
+    Raises:
+        SettingError: there is none; says which there are.
+    """
+    if name not in SCORE_SETS:
+        raise SettingError(f"there are no scores {name!r}: choose of {', '.join(SCORE_SETS)}")
+    return SCORE_SETS[name]

@@ -1,0 +1,106 @@
+"""The ranks that decide together: each holds its part of the scores, all come to the same mask.
+
+A decision needs two things of the others, sums of counts and a few values. No scores of a whole
+model are ever sent.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from pins.errors import DeviceError
+
+
+class Group(ABC):
+    """Ranks 0 … size−1. Every rank calls the same methods in the same order.
+
+    Attributes:
+        rank: of this process.
+        size: how many there are.
+    """
+
+    rank: int
+    size: int
+
+    @abstractmethod
+    def total(self, counts: Tensor) -> Tensor:
+        """Σ over the ranks of integer counts of one shape, on every rank the same."""
+
+    @abstractmethod
+    def gathered(self, values: Tensor) -> list[Tensor]:
+        """The values of every rank in the order of the ranks; of one dtype, 1-D, of any lengths."""
+
+
+class Alone(Group):
+    """One process."""
+
+    rank, size = 0, 1
+
+    def total(self, counts: Tensor) -> Tensor:
+        """The counts themselves."""
+        return counts
+
+    def gathered(self, values: Tensor) -> list[Tensor]:
+        """The values themselves."""
+        return [values]
+
+
+class Ranks(Group):
+    """The processes of `torch.distributed`: gloo between CPUs, NCCL between GPUs."""
+
+    def __init__(self, group: Any = None) -> None:
+        """Join.
+
+        Args:
+            group: of `torch.distributed`; default: all processes.
+
+        Raises:
+            DeviceError: there are no processes to join.
+        """
+        if not dist.is_available() or not dist.is_initialized():
+            raise DeviceError(
+                "Ranks() found no group of processes: call torch.distributed.init_process_group() "
+                "first, or start with torchrun"
+            )
+        self._group = group
+        nccl = dist.get_backend(group) == "nccl"
+        self._device = torch.device("cuda", torch.cuda.current_device()) if nccl else "cpu"
+        self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
+
+    def total(self, counts: Tensor) -> Tensor:
+        """By one all-reduce."""
+        sums = counts.to(self._device, copy=True)
+        dist.all_reduce(sums, group=self._group)
+        return sums.to(counts.device)
+
+    def gathered(self, values: Tensor) -> list[Tensor]:
+        """By one all-gather of the lengths and one of the bytes, padded to the longest."""
+        # bytes: not every dtype can be sent by every backend
+        own = values.to(self._device).contiguous().view(torch.uint8)
+        length = torch.tensor([len(own)], device=self._device)
+        found = length.new_empty(self.size)
+        dist.all_gather(list(found.view(-1, 1).unbind()), length, group=self._group)
+        lengths = found.tolist()
+        if not max(lengths):
+            return [values for _ in lengths]
+        padded = own.new_zeros(max(lengths))
+        padded[: len(own)] = own
+        parts = padded.new_empty(self.size, len(padded))
+        dist.all_gather(list(parts.unbind()), padded, group=self._group)
+        rows = parts.to(values.device)
+        # a part of its own each, for a row may begin where no value of the dtype may
+        return [
+            row[:each].clone().view(values.dtype) for row, each in zip(rows, lengths, strict=True)
+        ]
+
+
+ALONE = Alone()
+
+
+def world() -> Group:
+    """All processes where there are several, else this one alone."""
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return Ranks() if together else ALONE

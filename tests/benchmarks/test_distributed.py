@@ -1,0 +1,176 @@
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import distributed, distributed_runs, readme
+from benchmarks.decision_plan import Constants
+from benchmarks.distributed_methods import DECIDE, KTHVALUE, METHODS, TOPK
+from benchmarks.distributed_predictions import given, machine_of, on_paper, passes, received
+from benchmarks.distributed_runs import digests, measure, simulate
+from benchmarks.distributed_table import paper_table, table, verdict
+from benchmarks.results_file import RESULTS, read
+from benchmarks.score_sets import SCORE_SETS, equal, parts
+from pins.errors import FileError, SettingError
+from pins.selection import decide
+from verification.thread_ranks import shards
+
+SMALL = SCORE_SETS["1e4"]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the command writes, as anyone would start it."""
+    out = tmp_path_factory.mktemp("results")
+    words = ["distributed", "--instances", "1e4", "--ranks", "2", "--threads", "2,4"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "SCALED_SIZE", 1 << 21)
+        patch.setattr(sys, "argv", [*words, "--rounds", "2", "--out", str(out)])
+        patch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks.distributed", str(out)])
+        with pytest.raises(SystemExit) as end:
+            distributed.main()
+    assert end.value.code == 0
+    return out
+
+
+def test_processes_come_to_the_mask_of_one(results: Path) -> None:
+    (row,) = read(results / "distributed.json")["rows"]
+    assert row["error"] is None
+    assert list(row["methods"]) == list(METHODS)
+    for found in row["methods"].values():
+        assert found["same_mask"]
+        assert found["kept"] == row["keep"] == 2_000
+        assert len(found["seconds"]) == 2
+        assert all(seconds > 0 for seconds in found["seconds"])
+        assert len(found["extra_bytes"]) == 2
+    assert row["weights"] == [5_000, 5_000]
+    assert [each["kind"] for each in row["exchanges"]] == (
+        ["total", "total", "total", "gathered", "total", "gathered", "gathered", "total"]
+    )
+    assert given(row) == 8 + 8 + 8 + 0 + 24 + 4 * 10_000 / 2 + 8 + 32  # so few that all are gathered
+    assert all(seconds >= 0 for turns in row["can"].values() for seconds in turns)
+    assert machine_of(row["can"]).bandwidth > 1e6
+
+
+@pytest.mark.skipif(not distributed_runs.LOOPBACK.exists(), reason="told on Linux alone")
+def test_what_is_counted_is_what_is_sent(results: Path) -> None:
+    (row,) = read(results / "distributed.json")["rows"]
+    through = min(row["methods"][DECIDE]["loopback"])
+    assert through >= 2 * received(row)
+    assert through < 4 * received(row)  # headers, acknowledgements, the barrier
+    assert min(row["methods"][TOPK]["loopback"]) >= 4 * 5_000 + 10_000
+
+
+def test_threads_follow_the_path_that_is_predicted(results: Path) -> None:
+    rows = read(results / "distributed.json")["simulated"]
+    assert [(row["instance"], row["ranks"]) for row in rows] == [
+        ("few a rank", 2),
+        ("few a rank", 4),
+        ("few a rank, scaled", 2),
+        ("few a rank, scaled", 4),
+    ]
+    assert all(row["same_mask"] for row in rows)
+    assert [passes(row) for row in rows] == [1, 1, 3, 3]
+    assert rows[0]["constants"] != rows[2]["constants"]
+
+
+def test_tables_and_figure_are_made_from_the_results_file_alone(results: Path) -> None:
+    written = {end: (results / f"distributed.{end}").read_text() for end in ("md", "svg")}
+    assert written["md"] == table(read(results / "distributed.json"))
+    assert "bit for bit the one process's: 5 of 5" in written["md"]
+    assert "Passes as predicted: 5 of 5" in written["md"]
+    for words in ("measured time of a decision (ms)", "number of GPUs", "70 B: pins.decide"):
+        assert words in written["svg"]
+    for end in written:
+        (results / f"distributed.{end}").unlink()
+    distributed.run(out=results, render_only=True)
+    for end, text in written.items():
+        assert (results / f"distributed.{end}").read_text() == text
+
+
+def test_a_wrong_mask_a_wrong_path_and_a_failure_are_said(results: Path) -> None:
+    document = read(results / "distributed.json")
+    (row,) = document["rows"]
+    wrong: dict[str, Any] = json.loads(json.dumps(row))
+    wrong["methods"][DECIDE]["same_mask"] = False
+    wrong["exchanges"].append({"kind": "total", "longest": 24, "whole": 24})
+    failed = {**row, "error": "ValueError: a|b"}
+    text = table({**document, "rows": [wrong, failed]})
+    assert "one process's: 4 of 5" in text
+    assert "Passes as predicted: 4 of 5" in text
+    assert "| **no** |" in text
+    assert "failed: ValueError: a\\|b" in text
+    more = {**row, "exchanges": [*row["exchanges"], {**row["exchanges"][2], "whole": 10**6}]}
+    lines = "\n".join(verdict({**document, "rows": [more]}))
+    assert "within 5 %: 10 of 10" not in lines
+
+
+def test_masks_of_other_scores_have_other_digests() -> None:
+    """The control of the comparison; ties show which rank keeps them."""
+    torch.manual_seed(0)
+    expected = digests(SMALL, [1, 2, 3])
+    assert [len(each) for each in expected.values()] == [1, 2, 3]
+    ties = replace(SMALL, fill=equal)
+    assert all(a != b for a, b in zip(expected[2], digests(ties, [2])[2], strict=True))
+    told = [
+        {"seconds": [1.0], "extra_bytes": 1, "kept": 1, "loopback": [1], "digest": digest}
+        for digest in expected[2]
+    ]
+    assert distributed_runs._of_all(told, expected[2])["same_mask"]
+    assert not distributed_runs._of_all(told[::-1], expected[2])["same_mask"]
+    masks = decide(SMALL.make(), SMALL.keep).masks
+    cut = shards(dict(masks), [0.5])
+    assert [distributed_runs._digest(each.values()) for each in cut] == expected[2]
+    cut[0]["part.0"][0] ^= True
+    assert distributed_runs._digest(cut[0].values()) != expected[2][0]
+
+
+def test_ties_between_ranks_go_to_the_lower_index() -> None:
+    ties = replace(SMALL, shapes=parts(100_000), fill=equal)
+    assert simulate(ties, 3)["same_mask"]
+
+
+def test_a_rank_that_fails_is_a_row() -> None:
+    broken = replace(SMALL, fill=raising)
+    found = measure(broken, 1, 1, [""])
+    assert isinstance(found, str)
+    assert "ProcessRaisedException" in found
+
+
+def raising(*_: object) -> None:
+    raise ValueError("no scores")
+
+
+def test_bytes_of_those_who_gather() -> None:
+    assert METHODS[TOPK].received([10, 10, 10]) == 80
+    assert METHODS[KTHVALUE].received([10, 10]) == 40
+    assert METHODS[TOPK].received([10]) == 0
+
+
+def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="there are no scores '1e3': choose of"):
+        distributed.run(instances="1e3", out=tmp_path)
+    with pytest.raises(SettingError, match="ranks are '2,0': give whole numbers from 1 on"):
+        distributed.run(ranks="2,0", out=tmp_path)
+    with pytest.raises(FileError, match=r"holds no distributed\.json: measure first"):
+        distributed.run(out=tmp_path, render_only=True)
+
+
+def test_the_numbers_of_the_benchmarks_readme_are_up_to_date() -> None:
+    text = readme.OWN.read_text(encoding="utf-8")
+    assert readme.filled(text, readme.OF_BENCHMARKS) == text, "run `python -m benchmarks.readme`"
+    assert "| 7 B | 1,024 |" in text
+    assert "| 70 B | 1,024 |" in text
+    other = replace(Constants.present(), sample=1 << 10)
+    assert paper_table(on_paper(other)) not in text
+
+
+@pytest.mark.skipif(not (RESULTS / "distributed.json").exists(), reason="not measured yet")
+def test_committed_tables_are_those_of_their_results() -> None:
+    document = read(RESULTS / "distributed.json")
+    assert (RESULTS / "distributed.md").read_text(encoding="utf-8") == table(document)
+    assert document["paper"] == on_paper(Constants.present()), "measure again: other constants"
