@@ -51,7 +51,8 @@ def test_processes_come_to_the_mask_of_one(results: Path) -> None:
     assert [each["kind"] for each in row["exchanges"]] == (
         ["total", "total", "total", "gathered", "total", "gathered", "gathered", "total"]
     )
-    assert given(row) == 8 + 8 + 8 + 0 + 24 + 4 * 10_000 / 2 + 8 + 32  # so few that all are gathered
+    # so few that all are gathered
+    assert given(row) == 8 + 8 + 8 + 0 + 24 + 4 * 10_000 / 2 + 8 + 32
     assert all(seconds >= 0 for turns in row["can"].values() for seconds in turns)
     assert machine_of(row["can"]).bandwidth > 1e6
 
