@@ -64,7 +64,10 @@ def test_the_model_is_the_encoder_of_bert_base() -> None:
     assert found == [48, 12, 12]
     for exponent in range(4, 10):
         assert SCORE_SETS[f"1e{exponent}"].size == 10**exponent
-    assert {each.size for each in ADVERSARIAL.values()} == {10**7}
+    assert {each.size for each in ADVERSARIAL.values() if not each.too_long} >= {10**7}
+    # what takes hours for ten million is seen on fewer
+    assert ADVERSARIAL["descending"].too_long
+    assert ADVERSARIAL["descending-1e5"].size == 10**5
 
 
 def test_adversarial_scores_are_what_they_are_called(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -313,7 +313,13 @@ def test_a_wrapped_student_is_unwrapped(wrap: str) -> None:
 
 def test_a_student_that_accelerate_has_wrapped_is_not_run_in_place_of_the_teacher() -> None:
     accelerate = pytest.importorskip("accelerate")
-    student = accelerate.Accelerator(mixed_precision="bf16", cpu=True).prepare_model(bert())
+    # one state a process, which other tests may have set and others will
+    forget = accelerate.state.AcceleratorState._reset_state
+    forget(reset_partial_state=True)
+    try:
+        student = accelerate.Accelerator(mixed_precision="bf16", cpu=True).prepare_model(bert())
+    finally:
+        forget(reset_partial_state=True)
     assert "forward" in vars(student)
     teacher = Teacher(student, dtype=torch.float32)
     before = logits(teacher)
