@@ -19,7 +19,8 @@ import typer
 from benchmarks.command import execute
 from benchmarks.fresh_process import fresh
 from benchmarks.overhead_goals import by_workload, change, compared, verdicts
-from benchmarks.results_file import RESULTS, measured_with, read, without_paths
+from benchmarks.places import about, place
+from benchmarks.results_file import RESULTS, measured_files, measured_with, read, without_paths
 from benchmarks.whole_steps import (
     DENSE,
     INTERVAL,
@@ -31,13 +32,11 @@ from benchmarks.whole_steps import (
     step_seconds,
     weights_of,
 )
-from pins.devices import choose_device
-from pins.errors import FileError, SettingError
+from pins.errors import SettingError
 from pins.files import write_json, write_text
 from pins.provenance import provenance
 from pins.teacher import fast_dtype
 
-DEVICES = ("cuda", "cpu")
 # rows and tokens of a step, and the precisions, by kind of device
 BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128)}
 SMALL_BATCH = (8, 64)
@@ -155,23 +154,25 @@ def run(
 ) -> None:
     """Measure every network in every precision; the file is written after each."""
     if render_only:
-        files = sorted(out.glob("overhead-*.json"))
-        if not files:
-            raise FileError(f"{out} holds no overhead-*.json: measure first")
-        for file in files:
+        for file in measured_files(out, "overhead-*.json"):
             print(render(file))
         return
     names = networks.split(",")
     if unknown := [name for name in names if name not in NETWORKS]:
         raise SettingError(f"there is no network {unknown[0]!r}: choose of {', '.join(NETWORKS)}")
-    found = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = choose_device(found, "float32").device
-    if chosen.type not in DEVICES:
-        raise SettingError(f"device is {found!r}: choose one of {', '.join(DEVICES)}")
+    chosen = place(device)
     turns = rounds or ROUNDS.get(chosen.type, FEW_ROUNDS)
     made = provenance()
     document: dict[str, Any] = {
-        "device": _about(chosen, made),
+        "device": {
+            **about(
+                chosen,
+                made,
+                "the most that the process takes at a time, beyond what its libraries take, with "
+                "what is freed given back at once",
+            ),
+            "teacher": str(fast_dtype(chosen)).removeprefix("torch."),
+        },
         "settings": {"interval": INTERVAL, "rounds": turns},
         "provenance": {**made, "command": without_paths(made["command"], {"OUT": out})},
         "rows": [],
@@ -182,20 +183,6 @@ def run(
         document["rows"] += measure(workload, turns)
         write_json(document, file)
     print(render(file))
-
-
-def _about(device: torch.device, made: Mapping[str, Any]) -> dict[str, str]:
-    cuda = device.type == "cuda"
-    processor = made["machine"]["processor"]
-    return {
-        "kind": device.type,
-        "name": torch.cuda.get_device_name(device) if cuda else processor,
-        "teacher": str(fast_dtype(device)).removeprefix("torch."),
-        "memory": "the most that tensors take at a time on the GPU"
-        if cuda
-        else "the most that the process takes at a time, beyond what its libraries take, with "
-        "what is freed given back at once",
-    }
 
 
 def _batch(text: str | None) -> tuple[int, int] | None:

@@ -75,3 +75,15 @@ def measured_with(provenance: Mapping[str, Any]) -> str:
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + f", {machine['processor']}, {machine['cores']} cores, threads {machine['torch_threads']}."
     )
+
+
+def measured_files(folder: Path, pattern: str) -> list[Path]:
+    """The results files of that name.
+
+    Raises:
+        FileError: there is none.
+    """
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise FileError(f"{folder} holds no {pattern}: measure first")
+    return files

@@ -15,7 +15,8 @@ import torch
 import typer
 
 from benchmarks.command import execute
-from benchmarks.results_file import RESULTS, read, without_paths
+from benchmarks.places import about, place
+from benchmarks.results_file import RESULTS, measured_files, read, without_paths
 from benchmarks.score_sets import (
     ADVERSARIAL,
     KEPT_ONE_IN,
@@ -29,13 +30,11 @@ from benchmarks.score_sets import (
 from benchmarks.selection_methods import METHODS
 from benchmarks.selection_rounds import measure
 from benchmarks.selection_table import nanoseconds, table
-from pins.devices import choose_device
-from pins.errors import FileError, SettingError
+from pins.errors import FileError
 from pins.files import write_json, write_text
 from pins.provenance import provenance
 from verification import plots, time_plots
 
-DEVICES = ("cuda", "cpu")
 ROUNDS: Mapping[str, int] = {"cuda": 20, "cpu": 5}
 MEASURED = tuple(name for name in SCORE_SETS if name != SMOKE)
 
@@ -87,41 +86,24 @@ def run(
 ) -> None:
     """Measure every set of scores; the file is written after each."""
     if render_only:
-        files = sorted(out.glob("selection-*.json"))
-        if not files:
-            raise FileError(f"{out} holds no selection-*.json: measure first")
-        for file in files:
+        for file in measured_files(out, "selection-*.json"):
             print(render(file))
         return
     chosen = {name: find_score_set(name) for name in instances.split(",")}
-    place = choose_device(device or ("cuda" if torch.cuda.is_available() else "cpu"), "float32")
-    if place.device.type not in DEVICES:
-        raise SettingError(f"device is {device!r}: choose one of {', '.join(DEVICES)}")
-    made, turns = provenance(), rounds or ROUNDS[place.device.type]
+    where = place(device)
+    made, turns = provenance(), rounds or ROUNDS[where.type]
     document: dict[str, Any] = {
-        "device": _about(place.device, made),
+        "device": about(where, made, "the most that a fresh process takes at a time"),
         "settings": {"kept": f"1/{KEPT_ONE_IN}", "rounds": turns, "methods": list(METHODS)},
         "provenance": {**made, "command": without_paths(made["command"], {"OUT": out})},
         "rows": [],
     }
-    file = out / f"selection-{place.device.type}.json"
+    file = out / f"selection-{where.type}.json"
     for name, score_set in chosen.items():
         print(f"{name}: {score_set.size:,} scores …", flush=True)
-        document["rows"] += rows_of(name, score_set, place.device, turns)
+        document["rows"] += rows_of(name, score_set, where, turns)
         write_json(document, file)
     print(render(file))
-
-
-def _about(device: torch.device, made: Mapping[str, Any]) -> dict[str, str]:
-    cuda = device.type == "cuda"
-    processor = made["machine"]["processor"]
-    return {
-        "kind": device.type,
-        "name": torch.cuda.get_device_name(device) if cuda else processor,
-        "memory": "the most that tensors take at a time on the GPU"
-        if cuda
-        else "the most that a fresh process takes at a time",
-    }
 
 
 def main() -> None:

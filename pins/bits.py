@@ -78,12 +78,11 @@ def clear(tensor: Tensor, bits: Tensor) -> None:
     A bitwise AND of each number with ones or zeros: kept ones keep every bit, and it takes a
     quarter of the time of `masked_fill_`.
     """
-    integer = _INTEGERS[tensor.element_size()]
-    flat = tensor.detach().view(integer) if tensor.is_contiguous() else None
-    if flat is None:
+    integer = _INTEGERS.get(tensor.element_size())
+    if integer is None or not tensor.is_contiguous():
         tensor.detach().masked_fill_(~unpacked(bits, tensor.shape), 0)
         return
-    flat = flat.view(-1)
+    flat = tensor.detach().view(integer).view(-1)
     for start in range(0, flat.numel(), _CLEARED):
         block = flat[start : start + _CLEARED]
         some = bits[start // WORD : (start + len(block) + WORD - 1) // WORD]

@@ -87,7 +87,7 @@ def apply(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """
     require_same_tensors(tensors, masks)
     for name, tensor in tensors.items():
-        local(tensor).masked_fill_(~part(masks[name], tensor), 0.0)
+        bits.clear(local(tensor), bits.packed(part(masks[name], tensor)))
 
 
 def count(masks: Mapping[str, Tensor]) -> Count:

@@ -52,6 +52,26 @@ def run_together(
     return found
 
 
+def on_ranks(checks: Sequence[Check], sizes: Sequence[int]) -> tuple[Any, Any]:
+    """A fixture that runs all checks once for each number of ranks, and a test of each of them.
+
+    In a test module: `found, test_on_ranks = on_ranks(CHECKS, SIZES)`, by these names.
+    """
+
+    @pytest.fixture(scope="module", params=sizes, ids="{} ranks".format)
+    def found(
+        request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> dict[str, str | None]:
+        size = int(request.param)
+        return dict(run_together(checks, size, tmp_path_factory.mktemp(f"ranks{size}")))
+
+    @pytest.mark.parametrize("check", checks, ids=lambda check: check.__name__)
+    def test_on_ranks(found: dict[str, str | None], check: Check) -> None:
+        assert found[check.__name__] is None, found[check.__name__]
+
+    return found, test_on_ranks
+
+
 def mesh_of(size: int) -> DeviceMesh:
     """All ranks, along one dimension."""
     return init_device_mesh("cpu", (size,))

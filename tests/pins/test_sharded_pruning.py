@@ -24,7 +24,7 @@ from pins.selection import decide
 from pins.shards import is_sharded, local, part, whole
 from pins.smoothing import NoSmoothing, Smoothing, Uncertainty, WindowMean
 from pins.trust_region import RegionDecision
-from tests.pins.ranks import Check, mesh_of, run_together
+from tests.pins.ranks import mesh_of, on_ranks
 from tests.pins.sharded import assert_equal
 
 SIZES = (1, 2, 3, 4)
@@ -226,14 +226,4 @@ CHECKS = (
 )
 
 
-@pytest.fixture(scope="module", params=SIZES, ids="{} ranks".format)
-def found(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str | None]:
-    size = int(request.param)
-    return dict(run_together(CHECKS, size, tmp_path_factory.mktemp(f"ranks{size}")))
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_on_ranks(found: dict[str, str | None], check: Check) -> None:
-    assert found[check.__name__] is None, found[check.__name__]
+found, test_on_ranks = on_ranks(CHECKS, SIZES)

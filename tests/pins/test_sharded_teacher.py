@@ -3,7 +3,6 @@
 import copy
 from pathlib import Path
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
@@ -12,7 +11,7 @@ from pins.errors import CheckpointError, ModelError
 from pins.self_regularization import SelfRegularizer
 from pins.sharded_teacher import ShardedTeacher, teacher_of
 from pins.shards import is_sharded, local, whole
-from tests.pins.ranks import Check, mesh_of, raises, run_together
+from tests.pins.ranks import mesh_of, on_ranks, raises
 from tests.pins.sharded import (
     assert_equal,
     batches,
@@ -162,14 +161,4 @@ CHECKS = (
 )
 
 
-@pytest.fixture(scope="module", params=SIZES, ids="{} ranks".format)
-def found(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str | None]:
-    size = int(request.param)
-    return dict(run_together(CHECKS, size, tmp_path_factory.mktemp(f"ranks{size}")))
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_on_ranks(found: dict[str, str | None], check: Check) -> None:
-    assert found[check.__name__] is None, found[check.__name__]
+found, test_on_ranks = on_ranks(CHECKS, SIZES)

@@ -5,7 +5,6 @@ import os
 from functools import partial
 from pathlib import Path
 
-import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -28,7 +27,7 @@ from pins.shards import (
     whole,
 )
 from tests.pins.networks import perceptron
-from tests.pins.ranks import Check, mesh_of, raises, run_together
+from tests.pins.ranks import mesh_of, on_ranks, raises, run_together
 
 ROWS = (1, 2, 3, 5, 7, 8)
 SIZES = (1, 2, 3, 4)
@@ -208,17 +207,7 @@ CHECKS = (
 )
 
 
-@pytest.fixture(scope="module", params=SIZES, ids="{} ranks".format)
-def found(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str | None]:
-    size = int(request.param)
-    return dict(run_together(CHECKS, size, tmp_path_factory.mktemp(f"ranks{size}")))
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_on_ranks(found: dict[str, str | None], check: Check) -> None:
-    assert found[check.__name__] is None, found[check.__name__]
+found, test_on_ranks = on_ranks(CHECKS, SIZES)
 
 
 def test_a_failure_is_told_and_no_rank_waits_for_one_that_died(tmp_path: Path) -> None:
