@@ -37,7 +37,7 @@ from pins.settings import AUTHORS, Settings
 from pins.smoothing import find_smoothing
 from pins.task_losses import step_loss
 from pins.together import summed
-from pins.training import compute_activations_twice, to_device
+from pins.training import compute_activations_twice, evaluation_mode, to_device
 from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
 
 MAX_GRADIENT_NORM = 1.0
@@ -173,6 +173,23 @@ class FineTuning:
         """The task's loss on the rows of this step, as the weights stand."""
         with self.device.autocast():
             own = step_loss(self.model, self._parts, self.head, count=self._count)
+        return summed(self.group, own, self.device.device)
+
+    @torch.no_grad()
+    def divergence(self) -> float | None:
+        """How far the model is from its teacher on the rows of the latest step, without dropout.
+
+        As `SelfRegularizer.divergence`, over the rows of all ranks, which call it together; None
+        where there is no teacher.
+        """
+        if self.regularizer is None:
+            return None
+        own = 0.0
+        with evaluation_mode(self.model), self.device.autocast():
+            for part in self._parts:
+                batch = to_device(part, self.device.device)
+                output = self.model(**self.head.inputs(self.model, batch))
+                own += self.regularizer.divergence(output, batch, num_items=self._count).item()
         return summed(self.group, own, self.device.device)
 
     def _diagonal(self) -> dict[str, Tensor]:

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from pins.errors import CardinalityError, CriterionError
 from pins.precision import widened
+from pins.spread import spread
 from pins.trust_region import RegionDecision, RegionProgram, Terms
 
 SAMPLE = 1 << 17  # weights; a model with fewer is its own sample, and the search is exact
 OCTAVES = 96  # between the least and the greatest μ tried: below and above, limits are reached
 HALVINGS = 20  # of them where the sample is the model: μ is found to 96 / 2²⁰ octaves
 ROUGH_HALVINGS = 13  # where it is not: to a hundredth of an octave
-GOLDEN = 0x9E3779B1  # Knuth's multiplicative hash: spreads a sample evenly over rows and columns
 SAFETY = 1 + 1e-12  # more than float64 loses in adding up costs, none of which is negative
 SELECTIONS = 4  # of all weights at most, where the cost must not exceed a radius
 
@@ -121,7 +121,7 @@ class _Place:
         """
         if not self.size:
             return torch.arange(0)
-        index = (torch.arange(max(1, round(share * self.size))) * GOLDEN) % self.size
+        index = spread(self.size, max(1, round(share * self.size)))
         return index[(index >= self.offset) & (index < self.offset + self.own)] - self.offset
 
 

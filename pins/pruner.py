@@ -87,8 +87,9 @@ class Pruner:
                 without dropout. With it each decision is measured, by two evaluations; a trust
                 region needs it, for two more and one for each promise that it breaks.
             on_decision: called with (step, importance, decision) at each decision, before its mask
-                is applied: the importance of a tensor is computed from the weights when asked for,
-                so `dict(importance)` keeps it.
+                is applied and in force, so that `masks` are still those of the decision before: the
+                importance of a tensor is computed from the weights when asked for, so
+                `dict(importance)` keeps it.
             on_region: called before it, of a trust region, with (importance, program, decision);
                 the program computes s and c likewise.
 
@@ -247,12 +248,12 @@ class Pruner:
             rehearse=None if self._loss is None else rehearse,
         )
         masks = choice.decision.masks
-        self._put_in_force(masks)
         self._due = False
-        self.decision = replace(choice.decision, masks=self._masks)  # without the n bytes of bools
         self.radius_factor = choice.factor
         predicted = 0.0 if before is None else first_order_change(self.parameters, masks)
         self._tell(choice)
+        self._put_in_force(masks)
+        self.decision = replace(choice.decision, masks=self._masks)  # without the n bytes of bools
         self.smoothing.decided()
         self._keep_zeros()
         self._assert_exact(constraint, masks)

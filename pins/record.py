@@ -1,7 +1,12 @@
 """What a run says of a step, and what it keeps of all of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
+
+from pins import masks
 
 
 @dataclass(frozen=True)
@@ -23,3 +28,29 @@ class Record:
     losses: list[float]  # since the last evaluation
     evaluations: list[dict[str, Any]]
     decisions: list[dict[str, Any]]
+
+
+def decision_row(
+    step: int, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """What a decision changed, as JSON values: exact counts, over all tensors and of each.
+
+    Args:
+        step: of the decision.
+        before: the masks until then, True = keep.
+        after: those that it made.
+
+    Returns:
+        `pruned` are the weights that it takes out, `revived` those that it takes in again; `each`
+        are the numbers of ones in the order of the tensors.
+    """
+    kept, changed = masks.count(after), masks.compare(before, after)
+    return {
+        "step": step,
+        "keep": kept.kept,
+        "total": kept.total,
+        "sparsity": kept.sparsity,
+        "pruned": changed.first_only,
+        "revived": changed.second_only,
+        "each": [own.kept for own in masks.count_each(after).values()],
+    }

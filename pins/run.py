@@ -7,9 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from pins import checkpoints, masks, random_states
+from pins import checkpoints, random_states, weight_sample
 from pins.agreement import require_same_run
 from pins.batches import Encoded
 from pins.devices import Device, choose_device
@@ -19,14 +20,17 @@ from pins.files import save_tensors
 from pins.finetuning import FineTuning
 from pins.group import Group, world
 from pins.huggingface import Pretrained, load_model, weights_digest
+from pins.moments import adam_second_moment, has_second_moment
 from pins.parts import evaluation_rows, parts
-from pins.record import Moment, Record
-from pins.run_folder import CHECKPOINTS, COSTS, SCORES, require_free, require_writable
+from pins.record import Moment, Record, decision_row
+from pins.run_folder import CHECKPOINTS, COSTS, SAMPLE, SCORES, require_free, require_writable
+from pins.scores import Computed
 from pins.selection import Decision
 from pins.settings import Settings
 from pins.tasks import Scores, Task, load_task
 from pins.together import on_first
 from pins.trust_region import RegionDecision, RegionProgram
+from pins.weight_sample import WeightSample
 
 # what may differ between a run and its continuation: digests stand for the paths
 NOT_FINGERPRINT = ("model", "teacher", "data", "device", "checkpoint_every")
@@ -214,32 +218,52 @@ class Run:
             self.group, lambda: self._scores(self.held_out, self.pretrained)[self.task.metric]
         )
         pruner, regularizer = self.training.pruner, self.training.regularizer
-        losses = self.record.losses
+        losses, divergence = self.record.losses, self.training.divergence()
         self.record.evaluations.append(
             {
                 "step": self.step,
                 "loss": sum(losses) / len(losses),
                 "sparsity": pruner.sparsity,
                 "score": score if math.isfinite(score) else None,  # JSON has no other numbers
+                "divergence": divergence,  # from the teacher until now
                 "teacher": regularizer is not None and regularizer.update(score, pruner.sparsity),
             }
         )
         losses.clear()
 
     def _remember(self, step: int, importance: Mapping[str, Tensor], decision: Decision) -> None:
-        """The decision's numbers; of the final one, the scores too, for its certificate."""
-        kept = masks.count(decision.masks)
-        self.record.decisions.append(
-            {
-                "step": step,
-                "keep": kept.kept,
-                "total": kept.total,
-                "sparsity": kept.sparsity,
-                "binding": list(decision.binding),
-            }
-        )
+        """The decision's numbers; of the first one some weights, of the final one the scores."""
+        if not self.record.decisions:
+            sample = self._sample(step)
+            on_first(self.group, lambda: weight_sample.save(sample, self.out / SAMPLE))
+        row = decision_row(step, self.training.pruner.masks, decision.masks)
+        self.record.decisions.append({**row, "binding": list(decision.binding)})
         if self.training.pruner.finished and not isinstance(decision, RegionDecision):
             self._save(importance, SCORES)
+
+    def _sample(self, step: int) -> WeightSample:
+        """Some weights as the decision of this step sees them, and Adam's h, where it is Adam."""
+        pruner, optimizer = self.training.pruner, self.training.optimizer
+        weights = pruner.parameters
+
+        def gradient(name: str) -> Tensor:
+            found = weights[name].grad
+            return torch.zeros_like(weights[name]) if found is None else found
+
+        def curvature(name: str) -> Tensor:
+            return adam_second_moment(optimizer, {name: weights[name]})[name]
+
+        shapes = {name: weight.shape for name, weight in weights.items()}
+        return weight_sample.take(
+            weights,
+            Computed(shapes, gradient),
+            Computed(shapes, curvature) if has_second_moment(optimizer) else None,
+            learning_rate=0.0,  # the step is taken
+            sparsity=float(self.settings.sparsity),
+            description=(
+                f"{self.settings.model} on {self.settings.task}, at the decision of step {step}"
+            ),
+        )
 
     def _remember_region(
         self, importance: Mapping[str, Tensor], program: RegionProgram, decision: RegionDecision

@@ -8,6 +8,7 @@ OUT/
 ├── packed.safetensors    the model again: bit mask and kept values
 ├── scores.safetensors    importance at the final decision
 ├── certificate.json      the proof of that decision
+├── sample.safetensors    some weights as the first decision saw them, to draw and to explore
 └── checkpoints/          while the run lasts
 """
 
@@ -20,8 +21,9 @@ from pins.packed import PACKED
 
 RUN, CARD, CERTIFICATE = "run.json", "README.md", "certificate.json"
 SCORES, COSTS, MASKS = "scores.safetensors", "costs.safetensors", "masks.safetensors"
+SAMPLE = "sample.safetensors"
 CHECKPOINTS = "checkpoints"
-WRITTEN = (RUN, CARD, CERTIFICATE, SCORES, COSTS, MASKS, PACKED)
+WRITTEN = (RUN, CARD, CERTIFICATE, SCORES, COSTS, MASKS, SAMPLE, PACKED)
 
 
 def require_free(out: Path, resume: bool) -> None:
@@ -46,7 +48,9 @@ def require_free(out: Path, resume: bool) -> None:
         raise FileError(f"{out} holds a run that is done: there is nothing to resume")
     if checkpoints.latest(out / CHECKPOINTS) is None:
         others = [
-            name for name in found if name not in (CHECKPOINTS, SCORES, COSTS) and name[0] != "."
+            name
+            for name in found
+            if name not in (CHECKPOINTS, SCORES, COSTS, SAMPLE) and name[0] != "."
         ]
         if others:
             raise FileError(

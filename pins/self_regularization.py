@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pins.batches import Batch
 from pins.errors import CheckpointError, ModelError, SettingError
-from pins.heads import Head, find_head
+from pins.heads import Head, Values, find_head
 from pins.mixed_loss import Mixture, mixed_loss
 from pins.schedules import exact_ratio
 from pins.sharded_teacher import ShardedTeacher, teacher_of
@@ -190,6 +190,20 @@ class SelfRegularizer:
         teacher = self.head.rows(self._teacher(self.head, batch), batch)
         student = self.head.rows(output, batch)
         return mixed_loss(student, teacher, self.mixture, num_items=num_items)
+
+    @torch.no_grad()
+    def divergence(
+        self, output: Any, batch: Batch, num_items: Tensor | float | None = None
+    ) -> Tensor:
+        """The mean of KL(q ‖ p_T) over the predictions of a batch, in nats; of numbers (v − t)².
+
+        Notation as in `pins.mixed_loss`, arguments as of `loss`. For reports: there is no gradient.
+        """
+        teacher = self.head.rows(self._teacher(self.head, batch), batch)
+        student = self.head.rows(output, batch)
+        alone = Mixture(self.mixture.temperature, weight=1.0)  # α = 1: T²·KL, or (v − t)²
+        mean = mixed_loss(student, teacher, alone, num_items=num_items)
+        return mean if isinstance(student, Values) else mean / self.mixture.temperature**2
 
     def update(self, score: float, sparsity: float | Fraction) -> bool:
         """Offer the model as it is now, with its masks applied; True where it became the teacher.

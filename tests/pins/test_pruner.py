@@ -607,6 +607,38 @@ def test_the_callback_sees_the_weights_that_were_decided_on() -> None:
     assert pruner.sparsity == 0.5
 
 
+def test_the_callback_sees_the_masks_of_the_decision_before() -> None:
+    model = perceptron()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    in_force: list[dict[str, Tensor]] = []
+    decided: list[Mapping[str, Tensor]] = []
+
+    def remember(_: int, __: Any, decision: Decision) -> None:
+        in_force.append(pruner.masks)
+        decided.append(decision.masks)
+
+    schedule = CubicSchedule(steps=3, final_sparsity=0.5, interval=1)
+    pruner = Pruner(
+        model,
+        optimizer,
+        "magnitude",
+        schedule,
+        parameters=prunable_parameters(model),
+        on_decision=remember,
+    )
+    for loss in losses(model, 3):
+        backward(loss)
+        optimizer.step()
+        pruner.step()
+        optimizer.zero_grad()
+    assert len(decided) == 3
+    assert all(mask.all() for mask in in_force[0].values())
+    for before, now in zip(decided, in_force[1:], strict=False):
+        for name, mask in before.items():
+            assert torch.equal(mask, now[name])
+            assert not torch.equal(mask, decided[-1][name])
+
+
 def test_what_is_no_state_is_not_loaded() -> None:
     model = perceptron()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)

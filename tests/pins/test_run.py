@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pins import checkpoints, masks
+from pins import checkpoints, masks, weight_sample
 from pins.errors import (
     CheckpointError,
     FileError,
@@ -189,6 +189,60 @@ def test_the_scores_on_file_are_those_of_the_final_decision(
     assert same(masks.load(run.out / "masks.safetensors"), run.training.pruner.masks)
 
 
+def test_decisions_are_counted_tensor_by_tensor(finished: tuple[Run, dict[str, Any]]) -> None:
+    _, facts = finished
+    decisions, layers = facts["decisions"], facts["costs"]["weights"]["layers"]
+    assert [layer["kept"] for layer in layers] == decisions[-1]["each"]
+    kept = [decisions[0]["total"], *(each["keep"] for each in decisions)]
+    for before, row in zip(kept, decisions, strict=False):
+        assert row["keep"] == before - row["pruned"] + row["revived"] == sum(row["each"])
+    assert decisions[0]["revived"] == 0
+
+
+def test_a_sample_of_weights_is_as_the_first_decision_saw_them(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    wanted = settings(model, data, criterion="pins", smoothing="none")
+    run = Run(wanted, tmp_path / "out")
+    for moment in run.steps():
+        if moment.step == 4:
+            break
+    assert [each["step"] for each in run.record.decisions] == [4]
+    sample = weight_sample.load(tmp_path / "out" / "sample.safetensors")
+    decision = run.training.pruner.decision
+    assert decision is not None
+    assert sample.learning_rate == 0
+    for name, weight in run.training.pruner.parameters.items():
+        # so small a model is its own sample; the scores that were decided on are those of pins
+        scores, mask = sample.importance("pins")[name], decision.masks[name].reshape(-1)
+        assert len(scores) == weight.numel()
+        assert torch.equal(sample.weights[name][mask], weight.detach().reshape(-1)[mask])
+        least = decision.proof.kept_min
+        assert least is not None
+        assert torch.equal(scores.float() >= least, mask)
+        assert sample.curvature is not None
+        assert (sample.curvature[name] >= 0).all()
+    (tmp_path / "first").write_bytes((tmp_path / "out" / "sample.safetensors").read_bytes())
+    take(Run(wanted, tmp_path / "out", resume=True))
+    assert (tmp_path / "first").read_bytes() == (
+        tmp_path / "out" / "sample.safetensors"
+    ).read_bytes()
+
+
+def test_without_adam_a_sample_has_no_curvature(model: Path, data: Path, tmp_path: Path) -> None:
+    take(Run(settings(model, data, criterion="pins", optimizer="sgd"), tmp_path / "out"), 5)
+    assert weight_sample.load(tmp_path / "out" / "sample.safetensors").curvature is None
+
+
+def test_evaluations_tell_how_far_the_teacher_is(model: Path, data: Path, tmp_path: Path) -> None:
+    run = take(Run(settings(model, data), tmp_path / "out"))
+    told = [each["divergence"] for each in run.record.evaluations]
+    assert all(isinstance(each, float) and each > 0 for each in told)
+    assert len(set(told)) == len(told)
+    plain = take(Run(settings(model, data, self_regularization=False), tmp_path / "plain"))
+    assert all(each["divergence"] is None for each in plain.record.evaluations)
+
+
 def test_the_teacher_follows_the_sparsity(model: Path, data: Path, tmp_path: Path) -> None:
     run = take(Run(settings(model, data), tmp_path / "out"))
     offered = run.record.evaluations
@@ -310,7 +364,11 @@ def test_what_a_run_leaves_before_its_first_checkpoint_can_be_resumed(
     wanted = settings(model, data, checkpoint_every=100)
     take(Run(wanted, tmp_path / "out"), 10)
     (tmp_path / "out" / ".scores.safetensors.x1").write_text("torn")
-    assert names(tmp_path / "out") == [".scores.safetensors.x1", "scores.safetensors"]
+    assert names(tmp_path / "out") == [
+        ".scores.safetensors.x1",
+        "sample.safetensors",
+        "scores.safetensors",
+    ]
     whole = take(Run(wanted, tmp_path / "whole"))
     assert same(weights(take(Run(wanted, tmp_path / "out", resume=True))), weights(whole))
 

@@ -142,6 +142,37 @@ def test_the_loss_mixes_the_predictions_of_model_and_teacher(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HEADED)
+def test_the_divergence_is_that_of_model_and_teacher(name: str) -> None:
+    headed, head = HEADED[name], head_of(name)
+    student, batch = headed.model(), headed.batch()
+    # what the loss is mixed by does not matter
+    regularizer = SelfRegularizer(
+        student, temperature=3.0, weight=0.4, divergence="cross-entropy", dtype=torch.float32
+    )
+    teacher = head.rows(student(**batch), batch)
+    itself = regularizer.divergence(student(**batch), batch)
+    torch.testing.assert_close(itself, torch.zeros_like(itself), rtol=0, atol=1e-6)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.mul_(1.5)
+    output = student(**batch)
+    rows = head.rows(output, batch)
+    if isinstance(rows, Values):
+        assert isinstance(teacher, Values)
+        expected = (rows.values - teacher.values).square().mean()
+    else:
+        assert not isinstance(teacher, Values)
+        log_q, log_p = ((r.logits / 3).log_softmax(-1) for r in (teacher, rows))
+        possible = log_q.exp() > 0
+        terms = torch.where(possible, log_q.exp() * (log_q - log_p), 0.0)
+        expected = terms.sum(-1).mean()
+    found = regularizer.divergence(output, batch)
+    torch.testing.assert_close(found, expected)
+    assert found > 1e-5
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("name", HEADED)
 def test_a_teacher_like_the_model_leaves_the_tasks_loss_times_1_less_alpha(name: str) -> None:
     headed, head = HEADED[name], head_of(name)
     student, batch = headed.model(), headed.batch()
