@@ -29,7 +29,7 @@ from benchmarks.score_sets import KEPT_ONE_IN, MODEL, ScoreSet, find_score_set
 from pins.errors import FileError, SettingError
 from pins.files import write_json, write_text
 from pins.provenance import provenance
-from verification import distributed_plots, plots
+from verification import plots
 
 SCORES_OF_A_THREAD = 1 << 15
 TENSORS_OF_THREADS = 8
@@ -79,7 +79,7 @@ def render(file: Path) -> str:
         for row in [*rows, *document["simulated"]]
         if row["ranks"] > 1
     ]
-    figure = distributed_plots.decisions(times, exchanged, document["paper"])
+    figure = plots.rank_decisions(times, exchanged, document["paper"])
     write_text(plots.svg(figure, file.stem), file.with_suffix(".svg"))
     return text
 

@@ -91,7 +91,7 @@ def _body(text: str) -> str:
 
 def demo() -> str:
     """What `make demo` printed in the run whose results are committed."""
-    results = json.loads((RESULTS / "demo.json").read_text(encoding="utf-8"))
+    results = json.loads((RESULTS / "demo" / "results.json").read_text(encoding="utf-8"))
     return "```\n" + "\n".join(summary(results)) + "\n```"
 
 

@@ -35,7 +35,7 @@ from pins.files import write_json, write_text
 from pins.huggingface import DEMO_MODEL, locate, weights_digest
 from pins.provenance import provenance
 from pins.tasks import Task, load_task
-from verification import plots, scope_plots
+from verification import plots
 from verification.real_model import LEARNING_RATE, MAX_LENGTH
 
 # the rows that a point is measured on: with the seed of training itself, which draws in the same
@@ -95,7 +95,7 @@ def render(file: Path) -> str:
         raise FileError(f"{file} holds no rows yet: measure a point first")
     text = table(document)
     write_text(text, file.with_suffix(".md"))
-    figure = scope_plots.scope_map(document["rows"])
+    figure = plots.scope_map(document["rows"])
     write_text(plots.svg(figure, file.stem), file.with_suffix(".svg"))
     return text
 

@@ -33,7 +33,7 @@ from benchmarks.selection_table import nanoseconds, table
 from pins.errors import FileError
 from pins.files import write_json, write_text
 from pins.provenance import provenance
-from verification import plots, time_plots
+from verification import plots
 
 ROUNDS: Mapping[str, int] = {"cuda": 20, "cpu": 5}
 MEASURED = tuple(name for name in SCORE_SETS if name != SMOKE)
@@ -63,7 +63,7 @@ def render(file: Path) -> str:
     text = table(document)
     write_text(text, file.with_suffix(".md"))
     rows = [{**row, "nanoseconds": nanoseconds(row)} for row in document["rows"]]
-    figure = time_plots.selection(
+    figure = plots.selection(
         [row for row in rows if row["instance"] in (*SIZES, MODEL, SMOKE)],
         [row for row in rows if row["instance"] in ADVERSARIAL],
     )

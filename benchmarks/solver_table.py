@@ -89,17 +89,6 @@ def summary(rows: Sequence[Row]) -> str:
     return ". ".join(parts) + "."
 
 
-def mean_seconds(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
-    """(n, mean seconds over the seeds) by solver, ascending."""
-    points: dict[str, list[tuple[float, float]]] = {}
-    for group in sorted(_grouped(rows), key=lambda group: int(group[0]["size"])):
-        if seconds := _seconds(group):
-            points.setdefault(group[0]["solver"], []).append(
-                (group[0]["size"], statistics.fmean(seconds))
-            )
-    return points
-
-
 def _line(group: Sequence[Row], base: Mapping[tuple[int, int], float | None]) -> str:
     first = group[0]
     pairs = [(row["seconds"], base.get((row["size"], row["seed"]))) for row in group]

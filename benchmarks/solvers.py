@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.command import execute
 from benchmarks.results_file import RESULTS, describe, read, rows_before, without_paths
-from benchmarks.solver_table import CLOSED_FORM, SELECT, mean_seconds, table
+from benchmarks.solver_table import CLOSED_FORM, SELECT, table
 from pins.errors import FileError
 from pins.files import write_json, write_text
 from pins.provenance import provenance
@@ -40,7 +40,7 @@ from solvers import (
     compare,
 )
 from solvers.result import Report, Result
-from verification import plots, time_plots
+from verification import plots
 from verification.score_families import real_scale
 
 FILE = "solvers.json"
@@ -137,10 +137,7 @@ def render(file: Path) -> str:
         raise FileError(f"{file} holds no rows yet: measure first")
     text = table(document)
     write_text(text, file.with_suffix(".md"))
-    scaled = [row for row in document["rows"] if row["scaled"]]
-    points = mean_seconds(scaled)
-    stopped = any(row["status"] == Status.INTERRUPTED.name for row in scaled)
-    figure = time_plots.solving(points, document["settings"]["time_limit"] if stopped else None)
+    figure = plots.solver_times(document["rows"], document["settings"]["time_limit"])
     write_text(plots.svg(figure, file.stem), file.with_suffix(".svg"))
     return text
 

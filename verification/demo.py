@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from pins import masks as masks_module
+from pins import weight_sample
 from pins.batches import Batch, Encoded
 from pins.criteria import CRITERIA
 from pins.errors import TaskError
@@ -30,6 +31,8 @@ from pins.huggingface import DEMO_MODEL, WEIGHTS, Pretrained, load_model
 from pins.parameters import prunable_parameters
 from pins.provenance import provenance
 from pins.pruner import Pruner
+from pins.record import decision_row
+from pins.run_folder import SAMPLE
 from pins.schedules import CubicSchedule, keep_count
 from pins.selection import Decision, select
 from pins.tasks import Task, TextClassification, load_task
@@ -40,11 +43,12 @@ from verification.certificate import certify, save_scores
 from verification.claims import ALL_CLAIMS, Setting
 from verification.empirical.ledger import rule_changes
 from verification.loss_decrease import Experiment, loss_changes, two_samples
+from verification.multiplier_path import SHARES, multiplier_path
 from verification.real_model import MAX_LENGTH, RealModel, layer_type
 from verification.region_certificate import certify_region
 from verification.regret import regret
-
-CURVE_POINTS = 400  # of the sorted-scores figure
+from verification.score_curve import score_curve
+from verification.solver_answers import solver_answers
 
 
 @dataclass(frozen=True)
@@ -265,10 +269,7 @@ class _Training:
         proof = decision.proof
         self._decisions.append(
             {
-                "step": step,
-                "keep": proof.keep,
-                "total": proof.total,
-                "sparsity": 1 - proof.keep / proof.total,
+                **decision_row(step, self.pruner.masks, decision.masks),
                 "lambda": proof.dual_multiplier,
                 "unique": proof.unique,
                 "certificate": f"decisions/{step:04}/certificate.json",
@@ -280,20 +281,7 @@ class _Training:
             for file in (scores_file, cost_file):
                 file.unlink(missing_ok=True)  # 4 bytes a weight; the certificate keeps its digest
         if last:
-            self.curve = _curve(importance, decision)
-
-
-def _curve(importance: Mapping[str, Tensor], decision: Decision) -> dict[str, Any]:
-    """Sorted scores at evenly spaced ranks, for the figure."""
-    scores = torch.cat([s.reshape(-1) for s in importance.values()]).sort(descending=True).values
-    ranks = torch.arange(CURVE_POINTS) * (scores.numel() - 1) // (CURVE_POINTS - 1)
-    return {
-        "ranks": ranks.tolist(),
-        "scores": scores[ranks].tolist(),
-        "lambda": decision.proof.dual_multiplier,
-        "keep": decision.proof.keep,
-        "total": decision.proof.total,
-    }
+            self.curve = score_curve(importance, decision.proof)
 
 
 def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
@@ -311,7 +299,8 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
         rehearsal=rehearsal,
         unseen=it.test.sample(settings.compared_rows, generator),
     )
-    with it.phase("compare criteria", 1 + len(criteria) * len(settings.fractions)) as advance:
+    points = 1 + len(criteria) * len(settings.fractions) + len(SHARES) + 2
+    with it.phase("compare criteria", points) as advance:
         observed = experiment.observe(
             f"{settings.model}, fine-tuned on {settings.task}", fisher_rows=64, seed=settings.seed
         )
@@ -320,6 +309,16 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
         for change in loss_changes(experiment, observed, criteria, settings.fractions, start):
             changes.append(asdict(change))
             advance()
+        path = multiplier_path(experiment, observed, start, advance)
+    sample = weight_sample.take(
+        observed.before,
+        observed.gradient,
+        observed.curvature,
+        learning_rate=observed.learning_rate,
+        sparsity=settings.sparsity,
+        description=f"{settings.model}, fine-tuned on {settings.task}",
+    )
+    weight_sample.save(sample, it.folder / SAMPLE)
     with it.phase("regret of each criterion", len(scored)) as advance:
         regrets = []
         total = sum(parameter.numel() for parameter in parameters.values())
@@ -346,6 +345,8 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
             "learning_rate": observed.learning_rate,
         },
         "loss_changes": changes,
+        "multiplier_path": [asdict(point) for point in path],
+        "solver_answers": solver_answers(sample),
         "regrets": regrets,
     }
 

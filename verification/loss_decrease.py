@@ -8,7 +8,7 @@ near θ; how near, this table shows. A trust region is led by its loss on rows o
 made from is easily kept. Unseen rows lead nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -63,6 +63,10 @@ class LossChange:
     measured_unseen: float
 
 
+Measure = Callable[[str, float, Mapping[str, Tensor]], LossChange]
+"""(criterion, fraction, masks) ↦ what these masks do."""
+
+
 class Losses(NamedTuple):
     """Mean losses of a model as it stands: on the gradient's rows, and on unseen ones."""
 
@@ -115,6 +119,35 @@ class Experiment:
         return evaluate(self.model, rows.batches(EVALUATION_BATCH)).loss
 
 
+@contextmanager
+def measuring(experiment: Experiment, observed: RealModel, start: Losses) -> Iterator[Measure]:
+    """Measure what masks do to the loss, each from θ+u; the weights come back after the block.
+
+    Args:
+        experiment: the model at θ.
+        observed: what `experiment.observe` saw there.
+        start: `experiment.losses()` at θ.
+    """
+    first, second = _models(observed)
+
+    def measure(criterion: str, fraction: float, masks: Mapping[str, Tensor]) -> LossChange:
+        _set(experiment.parameters, observed.after)
+        apply(masks, experiment.parameters)
+        now, kept = experiment.losses(), count(masks)
+        return LossChange(
+            criterion=criterion,
+            fraction=fraction,
+            pruned=kept.total - kept.kept,
+            predicted=first.predicted_change(masks),
+            predicted_second_order=second.predicted_change(masks),
+            measured=now.rows - start.rows,
+            measured_unseen=now.unseen - start.unseen,
+        )
+
+    with _restored(experiment.parameters):
+        yield measure
+
+
 def loss_changes(
     experiment: Experiment,
     observed: RealModel,
@@ -131,27 +164,9 @@ def loss_changes(
         fractions: of the prunable weights to prune in one decision, each from θ.
         start: `experiment.losses()` at θ.
     """
-    first, second = _models(observed)
     total = sum(weight.numel() for weight in observed.before.values())
-    with _restored(experiment.parameters):
-        everything = {
-            name: torch.ones_like(w, dtype=torch.bool) for name, w in observed.before.items()
-        }
-
-        def measure(criterion: str, fraction: float, masks: dict[str, Tensor]) -> LossChange:
-            _set(experiment.parameters, observed.after)
-            apply(masks, experiment.parameters)
-            now = experiment.losses()
-            kept = count(masks).kept
-            return LossChange(
-                criterion=criterion,
-                fraction=fraction,
-                pruned=total - kept,
-                predicted=first.predicted_change(masks),
-                predicted_second_order=second.predicted_change(masks),
-                measured=now.rows - start.rows,
-                measured_unseen=now.unseen - start.unseen,
-            )
+    everything = {name: torch.ones_like(w, dtype=torch.bool) for name, w in observed.before.items()}
+    with measuring(experiment, observed, start) as measure:
 
         def rehearse(masks: Mapping[str, Tensor]) -> float:
             _set(experiment.parameters, observed.after)

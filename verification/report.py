@@ -12,7 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pins.errors import FileError
 from pins.files import require_replaceable, write_json, write_text
-from verification import plots, run_plots
+from pins.run_folder import SAMPLE
+from verification import plots
 from verification.loss_decrease import Row, by_fraction, pins_lowers_most, step_alone
 
 FORMAT = "pins-report"
@@ -47,7 +48,7 @@ def start(folder: Path) -> None:
     """
     require_free(folder)
     write_json({"format": FORMAT, "finished": False}, folder / RESULTS)
-    for name in (PAGE, LEDGER):
+    for name in (PAGE, LEDGER, SAMPLE):
         (folder / name).unlink(missing_ok=True)
     for name in ("decisions", "figures", "model"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -59,14 +60,14 @@ def write(results: Mapping[str, Any], folder: Path) -> Path:
         "loss_change": plots.loss_change(results["loss_changes"]),
         "predicted_against_measured": plots.predicted_against_measured(results["loss_changes"]),
         "regret_and_overlap": plots.regret_and_overlap(results["regrets"]),
-        "training": run_plots.training(
+        "training": plots.training(
             results["training"]["dense_losses"] + results["training"]["sparse_losses"],
             results["decisions"],
             len(results["training"]["dense_losses"]),
         ),
-        "decisions": run_plots.measured_decisions(results["decisions"]),
-        "sorted_scores": run_plots.sorted_scores(results["last_decision"]),
-        "layer_sparsity": run_plots.layer_sparsity(results["layers"]),
+        "decisions": plots.measured_decisions(results["decisions"]),
+        "sorted_scores": plots.sorted_scores(results["last_decision"]),
+        "layer_sparsity": plots.layer_sparsity(results["layers"]),
     }
     drawn = {name: plots.svg(figure, name) for name, figure in figures.items()}
     for name, text in drawn.items():

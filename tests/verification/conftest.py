@@ -1,10 +1,19 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
+from pins.heads import CLASSIFICATION
+from pins.huggingface import load_model
+from pins.parameters import prunable_parameters
+from pins.run import Run
+from pins.tasks.text_classification import Example, encode_texts
+from tests.pins.runs import save_data, settings, take
 from tests.tiny_model import save_tiny_bert
 from tests.verification.small_network import observed_network
+from verification.loss_decrease import Experiment
 from verification.real_model import RealModel
 from verification.smooth_loss import SmoothLoss
 
@@ -13,6 +22,59 @@ from verification.smooth_loss import SmoothLoss
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("transformers", reason="the tiny model is a transformers model")
     return save_tiny_bert(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny_model: Path) -> Experiment:
+    classifier = load_model(str(tiny_model), (CLASSIFICATION,), ("a", "b", "c"), seed=0)
+    examples = [Example("return the value of a list", 0), Example("class and method", 1)] * 4
+    encoded = encode_texts(examples, classifier.tokenizer, 16)
+    model = classifier.model.double()  # so that changes of 1e-8 can be told from rounding
+    return Experiment(
+        model=model,
+        parameters=prunable_parameters(model).parameters,
+        rows=encoded,
+        unseen=encoded,
+        rehearsal=encoded,
+    )
+
+
+@pytest.fixture(scope="module")
+def observed(experiment: Experiment) -> RealModel:
+    return experiment.observe("tiny", fisher_rows=4, seed=0)
+
+
+SMALL_DEMO: dict[str, Any] = {
+    "dense_steps": 3,
+    "sparse_steps": 12,
+    "interval": 4,
+    "cooldown": 2,
+    "compared_rows": 8,
+    "fractions": (0.01, 0.5),
+}
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a demo wrote; not to be changed."""
+    pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
+    from verification.demo_command import run_demo
+
+    folder = tmp_path_factory.mktemp("demo") / "report"
+    given = {**SMALL_DEMO, "model": str(tiny_model), "keep_scores": True}
+    run_demo(Console(quiet=True), folder, given)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prune_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run of `pins prune` wrote; not to be changed."""
+    from pins.outcome import finish
+
+    folder = tmp_path_factory.mktemp("prune")
+    data = save_data(folder / "data")
+    finish(take(Run(settings(tiny_model, data), folder / "out")))
+    return folder / "out"
 
 
 @pytest.fixture(scope="session")

@@ -1,31 +1,22 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from pins.errors import CriterionError, FileError, ScheduleError
+from tests.verification.conftest import SMALL_DEMO
 from verification import checker, report
 from verification.demo_command import run_demo
 
 pytest.importorskip("transformers", reason="the demo's model is a transformers model")
 pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
 
-SMALL = {
-    "dense_steps": 3,
-    "sparse_steps": 12,
-    "interval": 4,
-    "cooldown": 2,
-    "compared_rows": 8,
-    "fractions": (0.01, 0.5),
-}
 
-
-@pytest.fixture(scope="module")
-def folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "report"
-    run_demo(Console(quiet=True), folder, {**SMALL, "model": str(tiny_model), "keep_scores": True})
-    return folder
+@pytest.fixture
+def folder(demo_folder: Path) -> Path:
+    return demo_folder
 
 
 def test_every_decision_is_certified_and_its_certificate_proved(folder: Path) -> None:
@@ -77,8 +68,11 @@ def test_the_page_shows_what_the_results_say(folder: Path) -> None:
         assert fetched not in page  # opens from disk, without a network
 
 
-def test_a_second_run_takes_the_place_of_the_first(folder: Path, tiny_model: Path) -> None:
-    settings = {**SMALL, "model": str(tiny_model), "sparse_steps": 6, "fractions": (0.5,)}
+def test_a_second_run_takes_the_place_of_the_first(
+    demo_folder: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(demo_folder, tmp_path / "report")
+    settings = {**SMALL_DEMO, "model": str(tiny_model), "sparse_steps": 6, "fractions": (0.5,)}
     run_demo(Console(quiet=True), folder, settings)
     assert [at.name for at in sorted((folder / "decisions").iterdir())] == ["0004"]
     results = json.loads((folder / "results.json").read_text())

@@ -1,37 +1,11 @@
-from pathlib import Path
-
 import pytest
 import torch
 
 from pins.criteria import CRITERIA
-from pins.heads import CLASSIFICATION
-from pins.huggingface import load_model
-from pins.parameters import prunable_parameters
-from pins.tasks.text_classification import Example, encode_texts
 from verification.loss_decrease import STEP_ALONE, Experiment, LossChange, loss_changes
 from verification.real_model import RealModel
 
 FRACTIONS = (0.01, 0.5)
-
-
-@pytest.fixture(scope="module")
-def experiment(tiny_model: Path) -> Experiment:
-    classifier = load_model(str(tiny_model), (CLASSIFICATION,), ("a", "b", "c"), seed=0)
-    examples = [Example("return the value of a list", 0), Example("class and method", 1)] * 4
-    encoded = encode_texts(examples, classifier.tokenizer, 16)
-    model = classifier.model.double()  # so that changes of 1e-8 can be told from rounding
-    return Experiment(
-        model=model,
-        parameters=prunable_parameters(model).parameters,
-        rows=encoded,
-        unseen=encoded,
-        rehearsal=encoded,
-    )
-
-
-@pytest.fixture(scope="module")
-def observed(experiment: Experiment) -> RealModel:
-    return experiment.observe("tiny", fisher_rows=4, seed=0)
 
 
 @pytest.fixture(scope="module")

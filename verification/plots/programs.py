@@ -1,0 +1,213 @@
+"""Figures of the program itself: its polytope, its dual, what solvers make of it."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+
+from verification.plots.style import COLOURS, STYLE, scientific
+
+BLUE, GREEN, ORANGE, GREY = "#0072B2", COLOURS["obd"], COLOURS["pins"], "#555555"
+AXES = np.array([[-0.87, -0.42], [0.87, -0.42], [0.0, 1.0]])  # where m₁, m₂ and m₃ are drawn to
+
+
+@mpl.rc_context(STYLE)
+def polytope(scores: Sequence[float], keep: int) -> Figure:
+    """{m ∈ [0,1]³ : Σm = k} in the cube, with the objective s·m and the vertex that is optimal.
+
+    Args:
+        scores: s of three weights.
+        keep: k, 1 or 2, so that the polytope is a triangle.
+    """
+    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set_aspect("equal")
+    corners = [np.array(corner) for corner in itertools.product((0, 1), repeat=3)]
+    for first, second in itertools.combinations(corners, 2):
+        if np.abs(first - second).sum() == 1:
+            hidden = not first.any()  # the three edges behind all others
+            line = np.stack([_drawn(first), _drawn(second)])
+            axes.plot(*line.T, color="#999999", linewidth=0.9, linestyle=":" if hidden else "-")
+    vertices = [corner for corner in corners if corner.sum() == keep]
+    values = [float(np.dot(scores, vertex)) for vertex in vertices]
+    best = int(np.argmax(values))
+    face = np.stack([_drawn(vertex) for vertex in vertices])
+    axes.add_patch(
+        Polygon(face, facecolor=BLUE, alpha=0.16, edgecolor=BLUE, linewidth=1.6, zorder=2)
+    )
+    _level_lines(axes, face, np.array(values))
+    unit = max(abs(value) for value in (*scores, *values))
+    for number, (vertex, value) in enumerate(zip(vertices, values, strict=True)):
+        _vertex(axes, vertex, value / 10 ** _exponent(unit), optimal=number == best)
+    for number, end in enumerate(np.eye(3)):
+        at = _drawn(end) * 1.25
+        score = scores[number] / 10 ** _exponent(unit)
+        label = f"m{'₁₂₃'[number]}\ns{'₁₂₃'[number]} = {_signed(score)}"
+        axes.annotate(label, (at[0], at[1]), ha="center", va="center", fontsize=9.5, color=GREY)
+    axes.set_title(
+        f"Σm = {keep} in the cube of masks; scores in units of 1e{_exponent(unit)} nats".replace(
+            "-", "−"
+        ),
+        fontsize=10,
+        color=GREY,
+    )
+    axes.set_xlim(-1.9, 1.9)
+    axes.set_ylim(-1.1, 1.55)
+    return figure
+
+
+def _exponent(value: float) -> int:
+    return int(np.floor(np.log10(value))) if value else 0
+
+
+def _drawn(point: np.ndarray) -> np.ndarray:
+    """A point of the cube in the plane of the page: along three axes 120° apart."""
+    return np.asarray(point @ AXES, dtype=float)
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _vertex(axes: Axes, vertex: np.ndarray, value: float, *, optimal: bool) -> None:
+    at = _drawn(vertex)
+    axes.plot(
+        *at,
+        marker="*" if optimal else "o",
+        markersize=19 if optimal else 9,
+        color=ORANGE if optimal else BLUE,
+        markeredgecolor="white",
+        zorder=4,
+    )
+    name = f"({', '.join(str(int(part)) for part in vertex)})"
+    axes.annotate(
+        f"{name}\ns·m = {_signed(value)}" + ("\noptimal" if optimal else ""),
+        (at[0], at[1]),
+        xytext=(16 if at[0] >= -0.1 else -16, 0),
+        textcoords="offset points",
+        ha="left" if at[0] >= -0.1 else "right",
+        va="center",
+        fontsize=10,
+        fontweight="bold" if optimal else "normal",
+        zorder=5,
+    )
+
+
+def _level_lines(axes: Axes, face: np.ndarray, values: np.ndarray) -> None:
+    """Lines of equal objective on a triangle, along whose edges it is linear."""
+    for level in np.linspace(values.min(), values.max(), 9)[1:-1]:
+        crossings = []
+        for i, j in itertools.combinations(range(3), 2):
+            low, high = sorted((values[i], values[j]))
+            if low < high and low <= level <= high:
+                share = (level - values[i]) / (values[j] - values[i])
+                crossings.append(face[i] + share * (face[j] - face[i]))
+        if len(crossings) >= 2:
+            line = np.stack(crossings[:2])
+            axes.plot(*line.T, color=BLUE, linewidth=0.8, alpha=0.7, zorder=3)
+
+
+@mpl.rc_context(STYLE)
+def dual_function(scores: Sequence[float], keep: int) -> Figure:
+    """D(λ) = kλ + Σ max(0, sᵢ − λ): convex, piecewise linear, flat between two scores.
+
+    Args:
+        scores: s of a dozen weights.
+        keep: k, 0 < k < n.
+    """
+    ordered = np.sort(np.asarray(scores, dtype=float))[::-1]
+    low, high = ordered[keep], ordered[keep - 1]
+    primal = ordered[:keep].sum()
+    margin = 0.6 * (ordered[max(keep - 4, 0)] - ordered[min(keep + 3, len(ordered) - 1)])
+    left, right = low - margin, high + margin
+    at = np.unique(np.concatenate([[left, right], ordered[(ordered > left) & (ordered < right)]]))
+    figure = Figure(figsize=(7.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    values = [_dual(ordered, keep, multiplier) for multiplier in at]
+    axes.plot(at, values, color=BLUE, linewidth=1.8, label="dual function D(λ)")
+    axes.plot(at[1:-1], values[1:-1], "o", color=BLUE, markersize=4.5, label="λ = a score")
+    axes.axhline(
+        primal, color=ORANGE, linewidth=1.4, linestyle="--", label="primal value s·m of the optimum"
+    )
+    axes.plot([low, high], [primal, primal], color=ORANGE, linewidth=5, solid_capstyle="butt")
+    axes.axvspan(low, high, color=ORANGE, alpha=0.14, label="[s₍ₖ₊₁₎, s₍ₖ₎], every optimal λ")
+    rise = max(values) - primal
+    for (a, b), start in zip(itertools.pairwise(at), range(len(at) - 1), strict=True):
+        slope = keep - int((ordered > (a + b) / 2).sum())
+        height = (values[start] + values[start + 1]) / 2
+        wide = b - a > 0.06 * (right - left)
+        if slope and wide:
+            side = "right" if slope < 0 else "left"
+            axes.annotate(
+                f" slope {slope:+d} ".replace("-", "−"),
+                ((a + b) / 2, height + 0.015 * rise),
+                fontsize=8,
+                color=GREY,
+                ha="left" if side == "right" else "right",
+                va="bottom",
+            )
+    axes.set_xlim(left, right)
+    axes.set_ylim(primal - 0.12 * rise, primal + 1.08 * rise)
+    axes.set_xlabel(f"multiplier λ (nats); k = {keep} of {len(ordered)} weights")
+    axes.set_ylabel("objective (nats)")
+    scientific(axes, "both")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
+def _dual(scores: np.ndarray, keep: int, multiplier: float) -> float:
+    return float(keep * multiplier + np.maximum(0.0, scores - multiplier).sum())
+
+
+@mpl.rc_context(STYLE)
+def unscaled(answers: Mapping[str, Any]) -> Figure:
+    """Which weights CBC and HiGHS keep of real scores: a stroke each, by the rank of its score.
+
+    Args:
+        answers: as `verification.solver_answers` returns them.
+    """
+    scores, keep, rows = answers["scores"], answers["keep"], answers["answers"]
+    figure = Figure(figsize=(9.0, 4.4), layout="constrained")
+    upper, lower = figure.subplots(2, sharex=True, height_ratios=(1.2, 1))
+    magnitude = np.abs(np.asarray(scores))
+    ranks = np.arange(len(scores))
+    upper.plot(ranks, magnitude, ".", color=GREEN, markersize=3, label="|s| of a weight")
+    for line, text in ((1e-7, "tolerance of CBC and HiGHS, about 1e-7"),):
+        upper.axhline(line, color="#000000", linewidth=1, linestyle="--", label=text)
+    upper.set_yscale("log")
+    upper.set_ylabel("size of the score |s|")
+    upper.legend(fontsize=9, loc="upper center")
+    labels = []
+    for place, row in enumerate(rows):
+        name = f"{row['solver'].upper() if row['solver'] == 'cbc' else 'HiGHS'}, "
+        name += "scaled" if row["scaled"] else "as they are"
+        labels.append(f"{name}\n{_verdict(row, keep)}")
+        if row["kept"] is None:
+            continue
+        kept = np.asarray(row["kept"])
+        for wrong, colour in ((False, GREEN), (True, ORANGE)):
+            chosen = kept[(kept >= keep) == wrong]
+            lower.vlines(chosen, place - 0.36, place + 0.36, color=colour, linewidth=0.7)
+    lower.axvline(keep - 0.5, color="#000000", linewidth=1)
+    upper.axvline(keep - 0.5, color="#000000", linewidth=1)
+    lower.set_yticks(range(len(rows)), labels, fontsize=8.5)
+    lower.set_ylim(len(rows) - 0.5, -0.5)
+    lower.grid(visible=False)
+    lower.set_xlim(-4, len(scores) + 3)
+    lower.set_xlabel(
+        f"rank of the weight by its score; the optimum keeps the {keep} left of the line"
+    )
+    return figure
+
+
+def _verdict(row: Mapping[str, Any], keep: int) -> str:
+    if row["kept"] is None:
+        return f"no answer ({row['status'].lower()})"
+    wrong = sum(rank >= keep for rank in row["kept"])
+    return f"says {row['status'].lower()}, {wrong} of {keep} wrong"

@@ -1,0 +1,90 @@
+"""The figure of decisions among ranks: the cost model held to what was found, and on paper."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from verification.plots.style import STYLE
+
+Row = Mapping[str, Any]
+LOOKS = (("#D55E00", "o"), ("#0072B2", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#000000", "x"))
+"""Colour and marker, one each in the order in which names come; then again from the first."""
+
+
+@mpl.rc_context(STYLE)
+def rank_decisions(times: Sequence[Row], exchanged: Sequence[Row], paper: Sequence[Row]) -> Figure:
+    """Three panels: seconds and bytes, predicted against found, and seconds against ranks.
+
+    Args:
+        times: `instance`, and in seconds `predicted` and `found`.
+        exchanged: the same in bytes.
+        paper: `model`, `ranks`, and in seconds `total_seconds` and `gathering_seconds`.
+    """
+    figure = Figure(figsize=(15.0, 4.0), layout="constrained")
+    time, amount, ranks = figure.subplots(1, 3)
+    names = list(dict.fromkeys(row["instance"] for row in [*times, *exchanged]))
+    _against(time, times, names, 1e3)
+    time.set_xlabel("measured time of a decision (ms)")
+    time.set_ylabel("predicted time (ms)")
+    _against(amount, exchanged, names, 1e-3)
+    amount.set_xlabel("counted bytes that reach a rank (kB)")
+    amount.set_ylabel("predicted bytes (kB)")
+    _by_ranks(ranks, paper)
+    ranks.set_xlabel("number of GPUs")
+    ranks.set_ylabel("predicted time of a decision (ms)")
+    for axes in (time, amount):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, loc="upper left")
+    if paper:
+        figure.legend(*ranks.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    return figure
+
+
+def _against(axes: Axes, rows: Sequence[Row], names: Sequence[str], unit: float) -> None:
+    for number, name in enumerate(names):
+        found = [row for row in rows if row["instance"] == name]
+        if not found:
+            continue
+        colour, marker = LOOKS[number % len(LOOKS)]
+        axes.plot(
+            [unit * row["found"] for row in found],
+            [unit * row["predicted"] for row in found],
+            color=colour,
+            marker=marker,
+            markersize=6,
+            linestyle="none",
+            label=name,
+        )
+    ends = [unit * row[field] for row in rows for field in ("found", "predicted")]
+    if ends:
+        line = (min(ends) / 1.5, max(ends) * 1.5)
+        axes.plot(line, line, color="#555555", linewidth=0.8, linestyle="--", label="equal")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+
+
+def _by_ranks(axes: Axes, rows: Sequence[Row]) -> None:
+    for number, name in enumerate(dict.fromkeys(row["model"] for row in rows)):
+        found = [row for row in rows if row["model"] == name]
+        colour, marker = LOOKS[number % len(LOOKS)]
+        for field, line, says in (
+            ("total_seconds", "-", "pins.decide"),
+            ("gathering_seconds", ":", "sending all scores to one, alone"),
+        ):
+            axes.plot(
+                [row["ranks"] for row in found],
+                [1e3 * row[field] for row in found],
+                color=colour,
+                marker=marker,
+                markersize=5,
+                linewidth=1.4,
+                linestyle=line,
+                label=f"{name}: {says}",
+            )
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    ticks = sorted({row["ranks"] for row in rows})
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
