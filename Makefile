@@ -1,12 +1,13 @@
 # make demo   install, then prune a real model and write report/
 # make test   install, then run the whole suite
 # make check  install, then ruff and mypy strict
+# make docs   install, then build the course and the reference into build/docs/index.html
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pins demo
@@ -18,6 +19,10 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.test
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs
+	@echo build/docs/index.html
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("PINS needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -31,7 +36,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) torch
-	$(INSTALL) --editable '.[demo,test]'
+	$(INSTALL) --editable '.[demo,docs,test]'
 	touch $@
 
 clean:

@@ -218,6 +218,37 @@ def verify(
 
 
 @app.command()
+def plot(
+    name: Annotated[
+        str | None, typer.Argument(help="A figure, or all; without it: which there are.")
+    ] = None,
+    run: Annotated[
+        Path, typer.Option("--from", help="Folder of a run, or of a benchmark's results.")
+    ] = Path("report"),
+    out: Annotated[
+        Path | None, typer.Option(help="The file: .svg, .png or .pdf; for all a folder.")
+    ] = None,
+) -> None:
+    """Draw a figure from what a run wrote, and say what is to be seen in it."""
+    from verification.plot_command import run_plot
+
+    raise typer.Exit(run_plot(Console(), name, run, out))
+
+
+@app.command()
+def explore(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of demo or prune.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page, HTML; default: explorer.html in the folder.")
+    ] = None,
+) -> None:
+    """Write a page in which a pruning decision on the run's own weights can be played with."""
+    from verification.explorer_command import run_explore
+
+    typer.echo(run_explore(run, out))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
     model: Annotated[

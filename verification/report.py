@@ -10,10 +10,11 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pins import weight_sample
 from pins.errors import FileError
 from pins.files import require_replaceable, write_json, write_text
 from pins.run_folder import SAMPLE
-from verification import plots
+from verification import explorer, plots
 from verification.loss_decrease import Row, by_fraction, pins_lowers_most, step_alone
 
 FORMAT = "pins-report"
@@ -48,7 +49,7 @@ def start(folder: Path) -> None:
     """
     require_free(folder)
     write_json({"format": FORMAT, "finished": False}, folder / RESULTS)
-    for name in (PAGE, LEDGER, SAMPLE):
+    for name in (PAGE, LEDGER, SAMPLE, explorer.FILE):
         (folder / name).unlink(missing_ok=True)
     for name in ("decisions", "figures", "model"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -72,6 +73,7 @@ def write(results: Mapping[str, Any], folder: Path) -> Path:
     drawn = {name: plots.svg(figure, name) for name, figure in figures.items()}
     for name, text in drawn.items():
         write_text(text, folder / "figures" / f"{name}.svg")
+    sample = weight_sample.load(folder / SAMPLE)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -83,10 +85,13 @@ def write(results: Mapping[str, Any], folder: Path) -> Path:
     page = environment.get_template(TEMPLATE).render(
         results=results,
         figures=drawn,
+        sampled=sample.total,
+        folder=folder.name,
         table=_loss_table(results),
         scope=_scope(results),
     )
     write_text(page, folder / PAGE)
+    explorer.write(sample, folder / explorer.FILE)
     write_json({"format": FORMAT, "finished": True, **results}, folder / RESULTS)
     return folder / PAGE
 

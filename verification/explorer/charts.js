@@ -1,0 +1,228 @@
+/** The charts of a decision as SVG, in the pixels of their host; each says its numbers in words. */
+
+const SPACE = { left: 58, right: 14, top: 46, bottom: 42 };
+const NEIGHBOURS = 8; // ranks on each side of the threshold in the chart of the dual
+const GAP = 15; // pixels between labels of an axis
+const TITLE = 14; // pixels from the top to the title of the vertical axis
+const ROOM = 90; // pixels that a label beside the boundary may need
+
+/** An SVG element. */
+function drawn(tag, attributes = {}, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** Put an empty chart into its host; `label` is what it says to those who do not see it. */
+function chart(host, height, label) {
+  const width = Math.max(host.clientWidth, 200);
+  const box = { width, height, viewBox: `0 0 ${width} ${height}` };
+  const svg = drawn("svg", { ...box, role: "img", "aria-label": label });
+  host.replaceChildren(svg);
+  const inner = { left: SPACE.left, right: width - SPACE.right, top: SPACE.top };
+  return { svg, ...inner, bottom: height - SPACE.bottom };
+}
+
+function text(x, y, content, attributes = {}) {
+  return drawn("text", { x, y, ...attributes }, content);
+}
+
+function line(x1, y1, x2, y2, name) {
+  return drawn("line", { x1, y1, x2, y2, class: name });
+}
+
+/** The linear map of [low, high] to [start, end]. */
+function linear(low, high, start, end) {
+  const span = high - low || 1;
+  return (value) => start + ((value - low) / span) * (end - start);
+}
+
+/** Round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten. */
+function roundNumbers(low, high, most) {
+  const least = (high - low) / most || 1;
+  const power = 10 ** Math.floor(Math.log10(least));
+  const step = [1, 2, 5, 10].map((digit) => digit * power).find((size) => size >= least);
+  const first = Math.ceil(low / step);
+  const count = Math.floor(high / step) - first + 1;
+  return { step, values: Array.from({ length: count }, (_, i) => (first + i) * step) };
+}
+
+/** An axis of round numbers in a unit that is a power of ten: the unit and the labels. */
+function labelled(low, high, most) {
+  const { step, values } = roundNumbers(low, high, most);
+  const size = Math.max(Math.abs(low), Math.abs(high)) || 1;
+  const exponent = Math.floor(Math.log10(size));
+  const digits = Math.max(0, exponent - Math.floor(Math.log10(step) + 1e-9));
+  const shownAs = (value) => (value / 10 ** exponent).toFixed(digits).replace("-", "−");
+  return { unit: `10${raised(exponent)}`, ticks: values.map((at) => ({ at, text: shownAs(at) })) };
+}
+
+/** 0 and ± powers of ten, those that leave room for their labels. */
+function powersOfTen(low, high, y) {
+  const sizes = [low, high].filter(Boolean).map((end) => Math.log10(Math.abs(end)));
+  const ticks = [{ at: 0, text: "0" }];
+  if (!sizes.length) return ticks;
+  for (const sign of [1, -1]) {
+    let last = y(0);
+    for (let power = Math.floor(Math.max(...sizes)) - 12; power <= Math.max(...sizes); power += 1) {
+      const at = sign * 10 ** power;
+      if (at < low || at > high || Math.abs(y(at) - last) < 2 * GAP) continue;
+      ticks.push({ at, text: `${sign < 0 ? "−" : ""}10${raised(power)}` });
+      last = y(at);
+    }
+  }
+  return ticks;
+}
+
+/**
+ * The sorted scores with threshold, kept part and ties.
+ *
+ * The axis is asinh(r/w), w the median of |r|: linear near 0, logarithmic beyond, of either sign.
+ */
+function drawRanking(host, solution, unit) {
+  const { r, order, keep, count, multiplier, tied } = solution;
+  const label = rankingInWords(solution);
+  const { svg, left, right, top, bottom } = chart(host, 300, label);
+  const sizes = Array.from(r, Math.abs).filter(Boolean).sort((a, b) => a - b);
+  const width = sizes[Math.floor(sizes.length / 2)] ?? 1;
+  const [low, high] = [Math.min(0, r[order.at(-1)]), Math.max(0, r[order[0]])];
+  const bend = linear(Math.asinh(low / width), Math.asinh(high / width), bottom, top);
+  const y = (score) => bend(Math.asinh(score / width));
+  const x = linear(0, order.length, left, right);
+
+  const steps = (from, to) => {
+    const points = order.slice(from, to).map((i, rank) => `V${y(r[i])}H${x(from + rank + 1)}`);
+    return `M${x(from)} ${y(0)}${points.join("")}V${y(0)}Z`;
+  };
+  if (count > 0) svg.append(drawn("path", { d: steps(0, count), class: "kept" }));
+  if (count < order.length) svg.append(drawn("path", { d: steps(count), class: "pruned" }));
+
+  for (const tick of powersOfTen(low, high, y)) {
+    svg.append(line(left - 4, y(tick.at), left, y(tick.at), "axis"));
+    svg.append(text(left - 8, y(tick.at) + 4, tick.text, { "text-anchor": "end" }));
+  }
+  const { values } = roundNumbers(0, order.length, (right - left) / 70);
+  for (const rank of values.map((value) => Math.max(value, 1))) {
+    const at = (x(rank - 1) + x(rank)) / 2;
+    svg.append(line(at, bottom, at, bottom + 4, "axis"));
+    svg.append(text(at, bottom + 18, String(rank), { "text-anchor": "middle" }));
+  }
+  svg.append(line(left, top, left, bottom, "axis"), line(left, y(0), right, y(0), "axis"));
+  svg.append(text(right, bottom + 36, "rank", { "text-anchor": "end" }));
+  svg.append(text(left - 48, TITLE, `score, ${unit}`));
+
+  svg.append(line(left, y(multiplier), right, y(multiplier), "threshold"));
+  svg.append(text(right, y(multiplier) - 5, "λ", { "text-anchor": "end", class: "strong" }));
+  if (count !== keep) svg.append(line(x(keep), top, x(keep), bottom, "asked"));
+  svg.append(line(x(count), top - 18, x(count), bottom, "boundary"));
+  svg.append(...boundaryLabels(x(count), left, right, solution));
+  if (tied.length) svg.append(tieMark(solution, x, y));
+  return label;
+}
+
+/** What is kept and pruned, on each side of the boundary or on the one where there is room. */
+function boundaryLabels(at, left, right, { keep, count, order }) {
+  const kept = count === keep ? `${count} kept` : `${count} kept, asked ${keep}`;
+  const pruned = `${order.length - count} pruned`;
+  const y = SPACE.top - 10;
+  const strong = (x, content, anchor) =>
+    text(x, y, content, { class: "strong", "text-anchor": anchor });
+  if (at - left < ROOM) return [strong(at + 6, `${kept} | ${pruned}`, "start")];
+  if (right - at < ROOM) return [strong(at - 6, `${kept} | ${pruned}`, "end")];
+  return [strong(at - 6, `← ${kept}`, "end"), strong(at + 6, `${pruned} →`, "start")];
+}
+
+/** A bracket over the weights that tie at the threshold: they stand side by side. */
+function tieMark({ order, tied, multiplier }, x, y) {
+  const first = order.indexOf(tied[0]);
+  const [from, to] = [x(first), x(first + tied.length)];
+  const at = y(multiplier) - 8;
+  const bracket = drawn("path", { d: `M${from} ${at + 5}V${at}H${to}V${at + 5}`, class: "tie" });
+  const look = { "text-anchor": "middle", class: "halo" };
+  const label = text((from + to) / 2, at - 5, `${tied.length} tied`, look);
+  return drawn("g", {}, bracket, label);
+}
+
+function rankingInWords({ r, order, count, multiplier, tied, distinct }) {
+  const [most, least] = [shown(r[order[0]], 3), shown(r[order.at(-1)], 3)];
+  return (
+    `Scores of ${counted(order.length, "weight")} in descending order, from ${most} to ${least}, ` +
+    `${distinct} different; the first ${count} are kept; threshold λ = ${shown(multiplier, 3)}` +
+    (tied.length ? `, at which ${tied.length} tie.` : ".")
+  );
+}
+
+/**
+ * The dual function near its minimum, as its excess over the least value.
+ *
+ * Between two neighbouring scores its slope is k − #{r > λ}. So it rises by 1, 2, … from s₍ₖ₎ on to
+ * the right, and by the same to the left of s₍ₖ₊₁₎.
+ */
+function drawDual(host, solution) {
+  const { r, order, keep, interval, gap, feasible } = solution;
+  const sorted = order.map((i) => r[i]);
+  const above = sorted.slice(Math.max(keep - 1 - NEIGHBOURS, 0), keep).reverse();
+  const below = sorted.slice(keep, keep + 1 + NEIGHBOURS);
+  const rising = excess(above);
+  const falling = excess(below.map((score) => -score)).map(([at, height]) => [-at, height]);
+  const points = [...falling.reverse(), ...rising];
+  const span = points.at(-1)[0] - points[0][0] || Math.abs(points[0][0]) || 1;
+  if (interval.low === -Infinity) points.unshift([points[0][0] - span / 4, 0]);
+  if (interval.high === Infinity) points.push([points.at(-1)[0] + span / 4, 0]);
+
+  const highest = Math.max(...points.map(([, height]) => height));
+  const label = dualInWords(solution);
+  const { svg, left, right, top, bottom } = chart(host, 260, label);
+  const [low, high] = [points[0][0], points.at(-1)[0]];
+  const x = linear(low, high, left, right);
+  const y = linear(0, highest || 1, bottom - 22, top - 14);
+
+  const horizontal = labelled(low, high, (right - left) / 70);
+  for (const tick of horizontal.ticks) {
+    svg.append(line(x(tick.at), bottom, x(tick.at), bottom + 4, "axis"));
+    svg.append(text(x(tick.at), bottom + 18, tick.text, { "text-anchor": "middle" }));
+  }
+  const vertical = labelled(0, highest || 1, 4);
+  for (const tick of vertical.ticks) {
+    svg.append(line(left - 4, y(tick.at), left, y(tick.at), "axis"));
+    svg.append(text(left - 8, y(tick.at) + 4, tick.text, { "text-anchor": "end" }));
+  }
+  svg.append(line(left, top - 14, left, bottom, "axis"), line(left, bottom, right, bottom, "axis"));
+  svg.append(text(right, bottom + 36, `λ, in ${horizontal.unit}`, { "text-anchor": "end" }));
+  svg.append(text(left - 48, TITLE, `dual value − its least, in ${vertical.unit}`));
+
+  if (feasible) {
+    svg.append(line(left, y(0), right, y(0), "primal"));
+    svg.append(text(left + 6, y(0) + 16, "primal value r·m"));
+  }
+  const path = points.map(([at, height]) => `${x(at)} ${y(height)}`).join("L");
+  svg.append(drawn("path", { d: `M${path}`, class: "dual" }));
+  const ends = [Math.max(interval.low, low), Math.min(interval.high, high)].map(x);
+  svg.append(line(ends[0], y(0), ends[1], y(0), "flat"));
+  svg.append(...ends.map((cx) => drawn("circle", { cx, cy: y(0), r: 4.5, class: "flat" })));
+  if (!feasible) {
+    const side = gap.n < 0n ? "above" : "below";
+    const words = `primal value: ${shown(Math.abs(approximate(gap)), 3)} ${side}`;
+    svg.append(text(left + 6, y(0) + 16, words));
+  }
+  return label;
+}
+
+/** The excess at each of the ascending scores, the first being the end of the flat interval. */
+function excess(scores) {
+  let height = 0;
+  return scores.map((score, slope) => {
+    if (slope > 0) height += slope * (score - scores[slope - 1]);
+    return [score, height];
+  });
+}
+
+function dualInWords({ interval, primal, dual, feasible }) {
+  const [low, high] = [shown(interval.low), shown(interval.high)];
+  return (
+    `Dual function of λ, least on the interval from ${low} to ${high}, where it is ` +
+    `${shown(approximate(dual))}; primal value of the mask ${shown(approximate(primal))}` +
+    (feasible ? ", which is equal." : ", of another number of weights.")
+  );
+}

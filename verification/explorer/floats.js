@@ -1,0 +1,121 @@
+/**
+ * Floats as the rational numbers they are, and their rounding to fewer digits.
+ *
+ * Every finite double is n·2^e with integers n and e. So sums, differences and integer multiples
+ * of doubles are such numbers too, {n: BigInt, e: Number}, and nothing here rounds but `near`.
+ */
+
+const UNIT = -1074; // 2^UNIT is the smallest positive double: no double has a bit below it
+const scratch = new DataView(new ArrayBuffer(8));
+
+/** A finite double as n·2^e. */
+function dyadic(value) {
+  scratch.setFloat64(0, value);
+  const bits = scratch.getBigUint64(0);
+  const exponent = Number((bits >> 52n) & 0x7ffn);
+  const fraction = bits & 0xfffffffffffffn;
+  const n = exponent ? fraction | 0x10000000000000n : fraction;
+  return { n: value < 0 ? -n : n, e: Math.max(exponent, 1) - 1 + UNIT };
+}
+
+/** Σ of dyadic numbers. */
+function total(terms) {
+  const e = terms.reduce((least, term) => Math.min(least, term.e), 0);
+  const n = terms.reduce((sum, term) => sum + (term.n << BigInt(term.e - e)), 0n);
+  return { n, e };
+}
+
+/** Σ of doubles, exactly. */
+function exactSum(values) {
+  return total(Array.from(values, dyadic));
+}
+
+/** An integer multiple. */
+function times(count, { n, e }) {
+  return { n: BigInt(count) * n, e };
+}
+
+/** a − b. */
+function difference(a, b) {
+  return total([a, times(-1, b)]);
+}
+
+/** In lowest terms, as strings of decimal digits. */
+function fraction({ n, e }) {
+  let numerator = n;
+  let denominator = 1n;
+  if (e >= 0) {
+    numerator <<= BigInt(e);
+  } else {
+    const powers = n === 0n ? BigInt(-e) : BigInt(trailingZeros(n));
+    const shift = powers < BigInt(-e) ? powers : BigInt(-e);
+    numerator >>= shift;
+    denominator <<= BigInt(-e) - shift;
+  }
+  return { numerator: numerator.toString(), denominator: denominator.toString() };
+}
+
+/** a / b, b ≠ 0, to 53 bits or nearly: to show, not to compute with. */
+function quotient(a, b) {
+  const [x, y] = [near(a), near(b)];
+  return (x.value / y.value) * 2 ** (x.e - y.e);
+}
+
+/** The double next to a dyadic number, or nearly: to show, not to compute with. */
+function approximate(number) {
+  const { value, e } = near(number);
+  return value * 2 ** e;
+}
+
+/** Its 64 leading bits as value·2^e, so that n need not fit into a double. */
+function near({ n, e }) {
+  const size = n < 0n ? -n : n;
+  const excess = Math.max(size.toString(16).length * 4 - 64, 0);
+  return { value: Number(n >> BigInt(excess)), e: e + excess };
+}
+
+function trailingZeros(n) {
+  let zeros = 0;
+  for (let rest = n; (rest & 1n) === 0n; rest >>= 1n) zeros += 1;
+  return zeros;
+}
+
+/** The nearest bfloat16 of the nearest float32, each time to even where two are as near. */
+function toBfloat16(value) {
+  scratch.setFloat32(0, value);
+  const bits = scratch.getUint32(0);
+  scratch.setUint32(0, (bits + 0x7fff + ((bits >>> 16) & 1)) & 0xffff0000);
+  return scratch.getFloat32(0);
+}
+
+/** How scores are rounded before anything is done with them, by the name of the precision. */
+const ROUNDINGS = {
+  float64: (value) => value,
+  float32: Math.fround,
+  bfloat16: toBfloat16,
+};
+
+/** A finite double in hexadecimal, as C's %a and Python's float.hex. */
+function toHex(value) {
+  scratch.setFloat64(0, value);
+  const bits = scratch.getBigUint64(0);
+  const sign = bits >> 63n ? "-" : "";
+  const exponent = Number((bits >> 52n) & 0x7ffn);
+  const digits = (bits & 0xfffffffffffffn).toString(16).padStart(13, "0");
+  if (value === 0) return `${sign}0x0.0p+0`;
+  const power = Math.max(exponent, 1) - 1023;
+  return `${sign}0x${exponent ? 1 : 0}.${digits}p${power < 0 ? "" : "+"}${power}`;
+}
+
+/** A finite double in the fewest digits that name it, as Python writes it. */
+function repr(value) {
+  if (value === 0) return Object.is(value, -0) ? "-0.0" : "0.0";
+  const [digits, power] = value.toExponential().split("e");
+  const exponent = Number(power);
+  if (exponent < -4 || exponent >= 16) {
+    const size = String(Math.abs(exponent)).padStart(2, "0");
+    return `${digits}e${exponent < 0 ? "-" : "+"}${size}`;
+  }
+  const plain = String(value);
+  return plain.includes(".") ? plain : `${plain}.0`;
+}
