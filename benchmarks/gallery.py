@@ -9,23 +9,27 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.results_file import RESULTS
-from benchmarks.run_results import DEMO, PRUNE
 from pins.files import write_text
 from verification import plots
-from verification.figures import FIGURES, Entry
+from verification.figures import FIGURES
 from verification.run_data import RunData
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "gallery.md"
 FOLDER = ROOT / "docs" / "gallery"
 # whose folder a figure is drawn from, by the first of the commands that make one
-SOURCES: Mapping[str, Path] = {"pins demo": DEMO, "pins prune": PRUNE}
+SOURCES: Mapping[str, Path] = {
+    "pins demo": RESULTS / "demo",
+    "pins prune": RESULTS / "prune-abs-pins",
+}
+# and of one that shows in a run of another criterion what it is about
+OWN: Mapping[str, Path] = {"survival": RESULTS / "prune-pins"}
 
 HEAD = """# Gallery
 
 Every figure of `pins plot`, drawn from runs whose results are in
-[benchmarks/results](../benchmarks/README.md): that of `make demo`, one of `pins prune` with
-self-regularisation, and benchmarks. Of a run of your own:
+[benchmarks/results](../benchmarks/README.md): that of `make demo`, two of `pins prune`, one with
+self-regularisation and one without, and benchmarks. Of a run of your own:
 
     pins plot                                            # which figures there are
     pins plot multiplier-path --from report --out valley.pdf
@@ -38,7 +42,7 @@ def page() -> str:
     """The page: of each figure its title, the picture, what to see, and the command."""
     parts = [HEAD]
     for name, entry in FIGURES.items():
-        command = f"pins plot {name} --from {source(entry).relative_to(ROOT)} --out {name}.svg"
+        command = f"pins plot {name} --from {source(name).relative_to(ROOT)} --out {name}.svg"
         parts.append(
             f"## {entry.title}\n\n![{entry.title}](gallery/{name}.svg)\n\n{entry.caption}\n\n"
             f"    {command}"
@@ -46,15 +50,16 @@ def page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def source(entry: Entry) -> Path:
+def source(name: str) -> Path:
     """The results that a figure is drawn from here."""
-    return SOURCES.get(entry.source.partition(",")[0], RESULTS)
+    first = FIGURES[name].source.partition(",")[0]
+    return OWN.get(name) or SOURCES.get(first, RESULTS)
 
 
 def main() -> None:
     """Draw all and write the page."""
     for name, entry in FIGURES.items():
-        plots.save(entry.draw(RunData(source(entry))), FOLDER / f"{name}.svg", name)
+        plots.save(entry.draw(RunData(source(name))), FOLDER / f"{name}.svg", name)
     write_text(page(), PAGE)
 
 

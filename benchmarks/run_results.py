@@ -2,8 +2,8 @@
 
     python -m benchmarks.run_results report pruned
 
-A demo's goes to results/demo/, one of `pins prune` to results/prune/: its numbers, and the sample of
-its weights. `pins plot --from` and the course read them there.
+A demo's goes to results/demo/, one of `pins prune` to results/prune-CRITERION/: its numbers, and
+the sample of its weights. `pins plot --from` and the course read them there.
 """
 
 import shutil
@@ -16,17 +16,17 @@ from pins.files import atomic, write_json
 from pins.run_folder import RUN, SAMPLE
 from verification.run_data import REPORT, RunData
 
-DEMO, PRUNE = RESULTS / "demo", RESULTS / "prune"
+DEMO = "demo"
 
 
-def keep(folder: Path, demo: Path = DEMO, prune: Path = PRUNE) -> Path:
+def keep(folder: Path, results: Path = RESULTS) -> Path:
     """Copy the numbers and the sample of one run; where they are now.
 
     Raises:
         FileError: there is no run in the folder that is done.
     """
     run = RunData(folder)
-    target = demo if run.is_demo else prune
+    target = results / (DEMO if run.is_demo else f"prune-{run.document['settings']['criterion']}")
     run.sample  # noqa: B018 (says so, where it is missing)
     write_json(run.document, target / (REPORT if run.is_demo else RUN))
     with atomic(target / SAMPLE) as temporary:

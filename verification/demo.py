@@ -48,6 +48,7 @@ from verification.real_model import MAX_LENGTH, RealModel, layer_type
 from verification.region_certificate import certify_region
 from verification.regret import regret
 from verification.score_curve import score_curve
+from verification.solver_answers import CRITERIA as CRITERIA_ASKED
 from verification.solver_answers import solver_answers
 
 
@@ -346,7 +347,7 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
         },
         "loss_changes": changes,
         "multiplier_path": [asdict(point) for point in path],
-        "solver_answers": solver_answers(sample),
+        "solver_answers": [solver_answers(sample, name) for name in CRITERIA_ASKED],
         "regrets": regrets,
     }
 

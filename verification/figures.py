@@ -203,11 +203,12 @@ FIGURES: Mapping[str, Entry] = {
         "The path from optimal brain damage to PINS",
         DEMO,
         "One decision for each multiplier μ, from μ = 0, which ranks by curvature alone, to μ → ∞, "
-        "which ranks by the linear model alone. The prediction falls along the whole path. The "
-        "measured loss follows it at first, reaches a valley, then climbs above where it began: "
-        "what lies behind the valley is promised and not kept. The dotted line is the μ that "
-        "promises half of the loss, where a trust region of PINS starts from. On a loss that is "
-        "linear there would be no valley; where gradients are all noise it lies at the left end.",
+        "which ranks by the linear model alone. The prediction falls along the whole path, into "
+        "what no loss can reach. On the rows of the gradient the measured loss goes along for a "
+        "while, through a valley, and then climbs far above where it began. On unseen rows the "
+        "valley is shallower, or there is none: what the gradient of some rows promises is partly "
+        "their noise. The dotted line is the μ that promises half of the loss, where a trust "
+        "region of PINS starts from. On a linear loss both lines would follow the dashed one.",
         _path,
     ),
     "taylor": Entry(
@@ -253,13 +254,14 @@ FIGURES: Mapping[str, Entry] = {
     ),
     "survival": Entry(
         "Weights that are pruned, and that come back",
-        RUNS,
+        f"{PRUNE}, {DEMO}",
         "How many weights each decision takes out, and how many it keeps again that were pruned "
-        "before. A pruned weight starts each step from zero, so it comes back only if one step "
-        "of the optimiser, or an average of its scores, lifts it over the threshold. Criteria "
-        "that rank by θ² give it next to no chance; averaged scores of gradients more. A schedule "
-        "that ends shows as bars that shrink; bars of the same height on both sides would be a "
-        "mask that is drawn anew each time.",
+        "before. A pruned weight starts each step from zero, so it comes back only if one step of "
+        "the optimiser lifts its score over the threshold. Signed scores, as of `pins`, "
+        "revive it easily, since half of the weights that are not zero score below every zero: "
+        "the mask is half drawn anew each time. With optimal brain damage, or with scores that are "
+        "averaged and never negative, next to none comes back, and the upper bars are missing. As "
+        "the schedule ends, the bars shrink.",
         lambda run: plots.survival(run.counted),
     ),
     "self-regularisation": Entry(
@@ -268,9 +270,9 @@ FIGURES: Mapping[str, Entry] = {
         "A run with self-regularisation. Above, the score on held-out training rows, and the "
         "checkpoints that became the teacher; in the middle, how sparse the model and its teacher "
         "are: the teacher follows, so the model is never held to one much denser than itself. "
-        "Below, the divergence from the teacher of the moment: it grows while more is pruned and "
-        "falls when a newer teacher takes over. With the rule of the released code, which wants "
-        "the best score of all, the dashed line would stay near the bottom.",
+        "Below, the divergence from the teacher of the moment: large while the task is still "
+        "being learnt, and smaller the less is left to change. With the rule of the released "
+        "code, which wants the best score of all, the dashed line would stay near the bottom.",
         _self_regularization,
     ),
     "solver-times": Entry(
@@ -285,12 +287,13 @@ FIGURES: Mapping[str, Entry] = {
     "unscaled": Entry(
         "What unscaled scores do to a solver's answer",
         DEMO,
-        "A thousand real scores in descending order. Above: nearly all lie below the absolute "
-        "tolerance of CBC and HiGHS. Below: a stroke for each weight that a solver keeps, green "
-        "where the optimum keeps it too. Scaled by a power of two, which changes no digit, both "
-        "find the optimum. Given the scores as they are, both say «optimal» and keep weights "
-        "from everywhere: within the tolerance all masks are alike. With scores near 1 the two "
-        "pairs of rows would look the same.",
+        "A thousand real weights by the rank of their scores. Above: how large the scores are, "
+        "beside the absolute tolerance of CBC and HiGHS. Below: a stroke for each weight that a "
+        "solver keeps. Scaled by a power of two, which changes no digit, both find the optimum. "
+        "Given the scores as they are, both say “optimal”, and are wrong the more the smaller "
+        "the scores: those of PINS here lie near the tolerance and a few weights are wrong, those "
+        "of optimal brain damage lie far below it, where all masks are alike. With scores "
+        "near 1 the pairs of rows would look the same.",
         lambda run: plots.unscaled(run.field("solver_answers", DEMO)),
     ),
 }

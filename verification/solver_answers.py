@@ -1,7 +1,8 @@
 """What solvers answer when they are asked for one decision on real scores, scaled and as they are.
 
-Real scores lie below the absolute tolerances of CBC and HiGHS. Given as they are, both call wrong
-masks optimal; multiplied by a power of two first, which is exact, they do not.
+CBC and HiGHS work to absolute tolerances near 1e-7. Scores far below, as those of optimal brain
+damage are, all look alike to them, and they call wrong masks optimal; multiplied by a power of two
+first, which is exact, they do not. Scores of PINS lie nearer to the tolerance, above it or below.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,18 +21,23 @@ SOLVERS: Mapping[str, Callable[[bool], Solver]] = {
     Cbc.name: lambda scale: Cbc(scale=scale),
     Highs.name: lambda scale: Highs(scale=scale),
 }
+CRITERIA = ("pins", "obd")  # of which a demo asks
 TIME_LIMIT = 60.0  # seconds of each solve
 
 
-def solver_answers(sample: WeightSample) -> dict[str, Any]:
-    """The scores of pins of some weights, and which of them each solver keeps, as JSON values.
+def solver_answers(sample: WeightSample, criterion: str) -> dict[str, Any]:
+    """The scores of some weights, and which of them each solver keeps, as JSON values.
+
+    Args:
+        sample: of a run.
+        criterion: the name of the scores.
 
     Returns:
-        `scores` in descending order; `keep`; and of each answer the solver, whether the objective
-        was scaled, its status, its verdict in exact arithmetic, its gap as a share of the optimum,
-        and `kept`, the ranks (from 0) that it keeps, None without an answer.
+        `criterion`; `scores` in descending order; `keep`; and of each answer the solver, whether
+        the objective was scaled, its status, its verdict in exact arithmetic, its gap as a share of
+        the optimum, and `kept`, the ranks (from 0) that it keeps, None without an answer.
     """
-    scores = _some(sample).sort(descending=True, stable=True).values
+    scores = _some(sample, criterion).sort(descending=True, stable=True).values
     keep = scores.numel() // KEPT_ONE_IN
     formulation = CardinalityFormulation(scores, keep)
     reference = formulation.apply(select(scores, keep))
@@ -53,9 +59,14 @@ def solver_answers(sample: WeightSample) -> dict[str, Any]:
                     else result.solution.x.nonzero()[0].tolist(),
                 }
             )
-    return {"scores": scores.tolist(), "keep": keep, "answers": answers}
+    return {
+        "criterion": criterion,
+        "scores": scores.tolist(),
+        "keep": keep,
+        "answers": answers,
+    }
 
 
-def _some(sample: WeightSample) -> Tensor:
-    together = torch.cat(list(sample.importance("pins").values()))
+def _some(sample: WeightSample, criterion: str) -> Tensor:
+    together = torch.cat(list(sample.importance(criterion).values()))
     return together[places(together.numel(), min(SIZE, together.numel()))]

@@ -19,7 +19,7 @@ def answers(scale: float) -> dict[tuple[str, bool], dict[str, object]]:
         sparsity=0.8,
         description="",
     )
-    found = solver_answers(sample)
+    found = solver_answers(sample, "movement")
     assert found["scores"] == sorted((-gradient.double()).tolist(), reverse=True)
     assert found["keep"] == 100
     return {(row["solver"], row["scaled"]): row for row in found["answers"]}

@@ -103,7 +103,10 @@ def multiplier_path(points: Sequence[Mapping[str, Any]], fraction: float, loss: 
             "measured",
             {"color": COLOURS["pins"], "marker": "o", "label": "measured, gradient's rows"},
         ),
-        ("measured_unseen", {"color": COLOURS["platon"], "marker": "s", "label": "unseen rows"}),
+        (
+            "measured_unseen",
+            {"color": COLOURS["platon"], "marker": "s", "label": "measured, unseen rows"},
+        ),
         (
             "predicted",
             {"color": "#555555", "linestyle": "--", "label": "predicted to first order"},

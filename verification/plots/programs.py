@@ -8,11 +8,14 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
 from verification.plots.style import COLOURS, STYLE, scientific
 
 BLUE, GREEN, ORANGE, GREY = "#0072B2", COLOURS["obd"], COLOURS["pins"], "#555555"
+TOLERANCE = 1e-7  # of CBC and HiGHS, about: absolute, whatever the scores
+SOLVERS = {"cbc": "CBC", "highs": "HiGHS"}
 AXES = np.array([[-0.87, -0.42], [0.87, -0.42], [0.0, 1.0]])  # where m₁, m₂ and m₃ are drawn to
 
 
@@ -166,48 +169,70 @@ def _dual(scores: np.ndarray, keep: int, multiplier: float) -> float:
 
 
 @mpl.rc_context(STYLE)
-def unscaled(answers: Mapping[str, Any]) -> Figure:
+def unscaled(asked: Sequence[Mapping[str, Any]]) -> Figure:
     """Which weights CBC and HiGHS keep of real scores: a stroke each, by the rank of its score.
 
     Args:
-        answers: as `verification.solver_answers` returns them.
+        asked: for each criterion what `verification.solver_answers` returns.
     """
-    scores, keep, rows = answers["scores"], answers["keep"], answers["answers"]
-    figure = Figure(figsize=(9.0, 4.4), layout="constrained")
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=(1.2, 1))
-    magnitude = np.abs(np.asarray(scores))
-    ranks = np.arange(len(scores))
-    upper.plot(ranks, magnitude, ".", color=GREEN, markersize=3, label="|s| of a weight")
-    for line, text in ((1e-7, "tolerance of CBC and HiGHS, about 1e-7"),):
-        upper.axhline(line, color="#000000", linewidth=1, linestyle="--", label=text)
-    upper.set_yscale("log")
-    upper.set_ylabel("size of the score |s|")
-    upper.legend(fontsize=9, loc="upper center")
-    labels = []
+    figure = Figure(figsize=(5.0 * len(asked) + 1.2, 4.6), layout="constrained")
+    panels = figure.subplots(2, len(asked), sharex="col", sharey="row", height_ratios=(1.2, 1))
+    for (upper, lower), answers in zip(np.asarray(panels).reshape(2, -1).T, asked, strict=True):
+        _sizes(upper, answers)
+        _strokes(lower, answers)
+        for axes in (upper, lower):
+            axes.axvline(answers["keep"] - 0.5, color="#000000", linewidth=1)
+        lower.set_xlim(-4, len(answers["scores"]) + 3)
+        lower.set_xlabel(f"rank of the weight; the optimum keeps the first {answers['keep']}")
+    first = np.asarray(panels).reshape(2, -1)[0, 0]
+    first.set_yscale("log")
+    first.set_ylabel("size of the score |s|")
+    handles, labels = first.get_legend_handles_labels()
+    for colour, label in ((GREEN, "kept, as in the optimum"), (ORANGE, "kept, and wrong")):
+        handles.append(Line2D([], [], color=colour, linewidth=5))
+        labels.append(label)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
+    return figure
+
+
+def _sizes(axes: Axes, answers: Mapping[str, Any]) -> None:
+    sizes = np.abs(np.asarray(answers["scores"]))
+    shown = sizes > 0
+    axes.plot(
+        np.arange(len(sizes))[shown], sizes[shown], ".", color=BLUE, markersize=3, label="a weight"
+    )
+    axes.axhline(TOLERANCE, color="#000000", linewidth=1, linestyle="--", label="tolerance, 1e−7")
+    axes.set_title(f"scores of {answers['criterion']}", fontsize=10)
+
+
+def _strokes(axes: Axes, answers: Mapping[str, Any]) -> None:
+    keep, rows = answers["keep"], answers["answers"]
     for place, row in enumerate(rows):
-        name = f"{row['solver'].upper() if row['solver'] == 'cbc' else 'HiGHS'}, "
-        name += "scaled" if row["scaled"] else "as they are"
-        labels.append(f"{name}\n{_verdict(row, keep)}")
-        if row["kept"] is None:
-            continue
-        kept = np.asarray(row["kept"])
+        kept = np.asarray([] if row["kept"] is None else row["kept"])
         for wrong, colour in ((False, GREEN), (True, ORANGE)):
             chosen = kept[(kept >= keep) == wrong]
-            lower.vlines(chosen, place - 0.36, place + 0.36, color=colour, linewidth=0.7)
-    lower.axvline(keep - 0.5, color="#000000", linewidth=1)
-    upper.axvline(keep - 0.5, color="#000000", linewidth=1)
-    lower.set_yticks(range(len(rows)), labels, fontsize=8.5)
-    lower.set_ylim(len(rows) - 0.5, -0.5)
-    lower.grid(visible=False)
-    lower.set_xlim(-4, len(scores) + 3)
-    lower.set_xlabel(
-        f"rank of the weight by its score; the optimum keeps the {keep} left of the line"
-    )
-    return figure
+            axes.vlines(chosen, place - 0.36, place + 0.36, color=colour, linewidth=0.8)
+        axes.annotate(
+            _verdict(row, keep),
+            (0.61, place),
+            xycoords=("axes fraction", "data"),
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"},
+        )
+    axes.set_yticks(range(len(rows)), [_asked(row) for row in rows], fontsize=9)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(visible=False)
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    solver = SOLVERS.get(row["solver"], row["solver"])
+    return f"{solver}, {'scaled' if row['scaled'] else 'as they are'}"
 
 
 def _verdict(row: Mapping[str, Any], keep: int) -> str:
     if row["kept"] is None:
         return f"no answer ({row['status'].lower()})"
     wrong = sum(rank >= keep for rank in row["kept"])
-    return f"says {row['status'].lower()}, {wrong} of {keep} wrong"
+    return f"says “{row['status'].lower()}”: {wrong} of {keep} wrong"

@@ -238,12 +238,13 @@ def schedule(
     upper.legend(fontsize=9, loc="lower right")
     before = [0.0, *reached[:-1]]
     shares = [now - then for now, then in zip(reached, before, strict=True)]
-    width = 0.6 * (min(np.diff(steps)) if len(steps) > 1 else 1)
+    width = 0.6 * _interval(steps)
     lower.bar(steps, shares, width=width, color=COLOURS["platon"])
     lower.axhline(
         limit, color="#000000", linewidth=1, linestyle="--", label=f"{limit:.1%} of the weights"
     )
     lower.set_yscale("log")
+    lower.set_ylim(bottom=limit / 100)
     lower.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
     lower.set_ylabel("newly pruned (%)")
     lower.set_xlabel("training step")
@@ -261,7 +262,7 @@ def survival(decisions: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(1.5, 1))
     steps = [decision["step"] for decision in decisions]
-    width = 0.6 * (min(np.diff(steps)) if len(steps) > 1 else 1)
+    width = 0.6 * _interval(steps)
     pruned = np.array([decision["pruned"] for decision in decisions], dtype=float)
     revived = np.array([decision["revived"] for decision in decisions], dtype=float)
     upper.bar(
@@ -269,12 +270,18 @@ def survival(decisions: Sequence[Mapping[str, Any]]) -> Figure:
         revived,
         width=width,
         color=COLOURS["obd"],
-        label="revived: kept again",
+        label=f"revived: kept again, {int(revived.sum()):,} in all",
         hatch="//",
         edgecolor="white",
         linewidth=0,
     )
-    upper.bar(steps, -pruned, width=width, color=COLOURS["pins"], label="pruned")
+    upper.bar(
+        steps,
+        -pruned,
+        width=width,
+        color=COLOURS["pins"],
+        label=f"pruned, {int(pruned.sum()):,} in all",
+    )
     upper.axhline(0, color="#000000", linewidth=0.8)
     upper.yaxis.set_major_formatter(EngFormatter())
     upper.set_ylabel("weights that change sides")
@@ -341,7 +348,7 @@ def self_regularization(
         markersize=6,
         label="becomes the teacher",
     )
-    top.set_ylabel(f"{metric} on held-out rows")
+    top.set_ylabel(f"{metric},\nheld-out rows")
     top.legend(fontsize=9, loc="lower right")
     end = steps[-1]
     middle.step(
@@ -374,9 +381,14 @@ def self_regularization(
         linewidth=1.2,
     )
     bottom.set_ylim(bottom=0)
-    bottom.set_ylabel("KL(teacher ‖ model) (nats)")
+    bottom.set_ylabel("KL(teacher ‖ model)\n(nats)")
     bottom.set_xlabel("training step")
     return figure
+
+
+def _interval(steps: Sequence[int]) -> float:
+    """How far apart the decisions are, but for one that comes sooner at the end."""
+    return float(np.median(np.diff(steps))) if len(steps) > 1 else 1.0
 
 
 def _running_mean(values: Sequence[float], width: int = 20) -> list[float]:

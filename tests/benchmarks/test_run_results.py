@@ -1,0 +1,61 @@
+"""What documents quote of a run is copied, and nothing but a run that is done."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks import run_results
+from pins.errors import FileError
+from tests.tiny_model import save_tiny_bert
+from verification.run_data import RunData
+
+pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from verification.demo_command import run_demo
+
+    folder = tmp_path_factory.mktemp("demo")
+    given = {
+        "model": str(save_tiny_bert(folder / "model")),
+        "dense_steps": 2,
+        "sparse_steps": 4,
+        "interval": 2,
+        "cooldown": 1,
+        "compared_rows": 8,
+        "fractions": (0.5,),
+    }
+    run_demo(Console(quiet=True), folder / "report", given)
+    return folder / "report"
+
+
+def test_a_demo_is_kept_whole(report: Path, tmp_path: Path) -> None:
+    target = run_results.keep(report, tmp_path)
+    assert target == tmp_path / "demo"
+    kept, whole = RunData(target), RunData(report)
+    assert kept.document == whole.document
+    assert (target / "sample.safetensors").read_bytes() == (
+        report / "sample.safetensors"
+    ).read_bytes()
+    assert {file.name for file in target.iterdir()} == {"results.json", "sample.safetensors"}
+
+
+def test_a_run_without_its_sample_is_not_kept(report: Path, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_bytes((report / "results.json").read_bytes())
+    with pytest.raises(FileError, match=r"holds no sample\.safetensors"):
+        run_results.keep(tmp_path, tmp_path)
+    assert not (tmp_path / "demo").exists()
+
+
+def test_what_is_no_run_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["run_results", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        run_results.main()
+    assert stopped.value.code == 2
+    assert "benchmarks: " in (err := capsys.readouterr().err)
+    assert err.count("\n") == 1
