@@ -1,9 +1,11 @@
 """Hypothesis strategies for the objects of PINS: scores, selections, masks, programs, schedules.
 
 For the tests of this package and of those who build on it; needs the extra 'test'. What is drawn
-is valid unless the docstring says otherwise: the laws must hold on all of it.
+is valid unless the docstring says otherwise: the laws must hold on all of it. `counterexample`
+points them at any selector.
 """
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +13,18 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+from hypothesis import find, settings
 from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
 from scipy import sparse
 from torch import Tensor
 
 from pins.schedules import CubicSchedule, OneShotSchedule
 from solvers.program import BinaryProgram, Sense
+from verification.laws import Law, Selector
+
+Instance = tuple[dict[str, Tensor], int]
+"""(importance, keep)."""
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -162,7 +170,7 @@ def selections(
     max_tensors: int = 4,
     max_size: int = 16,
     dtypes: Sequence[torch.dtype] = DTYPES,
-) -> tuple[dict[str, Tensor], int]:
+) -> Instance:
     """(importance, keep): `score_mappings` of at most `max_size` entries a tensor, 0 ≤ keep ≤ n.
 
     Shrinks to one tensor with a single zero, nothing kept.
@@ -180,7 +188,7 @@ def integer_selections(
     max_total: int = 12,
     max_value: int = 100,
     distinct: bool = False,
-) -> tuple[dict[str, Tensor], int]:
+) -> Instance:
     """(importance, keep): float32 scores that are integers of [−max_value, max_value].
 
     All distinct where asked. They are small enough that no tolerance of a floating-point solver
@@ -195,6 +203,55 @@ def integer_selections(
     pieces = torch.tensor(values, dtype=torch.float32).tensor_split(cuts)
     importance = {f"layer.{i}": piece.clone() for i, piece in enumerate(pieces)}
     return importance, draw(st.integers(0, len(values)))
+
+
+def instances(law: Law, *, ties: bool = True) -> st.SearchStrategy[Instance]:
+    """What a law is tried on: `selections`, or `integer_selections` where it is stated for those.
+
+    With `ties` false, of a law that needs the tie rule, distinct integers: what a selector without
+    that rule can promise.
+    """
+    distinct = law.tie_rule and not ties
+    if law.integers or distinct:
+        return integer_selections(distinct=distinct)
+    return selections()
+
+
+def counterexample(
+    selector: Selector,
+    law: Law,
+    *tried_on: st.SearchStrategy[Instance],
+    max_examples: int = 1000,
+) -> Instance | None:
+    """A small (importance, keep) on which the selector breaks the law; None if none is found.
+
+    Strategies are tried one after the other, and what is found is shrunk. The same at each run.
+    None is no proof that the law holds.
+
+    Args:
+        selector: what makes a mask of scores and k. It is given copies, so that one that changes
+            its scores hides nothing. What it raises is raised.
+        law: one of `verification.laws.LAWS`, or one like them.
+        tried_on: from small to large, for what needs little is found in little sooner than by
+            shrinking; default: two integers, four, a few floats, then `instances(law)`.
+        max_examples: how many instances of each are tried.
+    """
+    search = settings(max_examples=max_examples, derandomize=True, database=None, deadline=None)
+
+    def broken(instance: Instance) -> bool:
+        importance, keep = instance
+        return not law.holds(selector, {name: s.clone() for name, s in importance.items()}, keep)
+
+    for strategy in tried_on or _from_small_to_large(law):
+        with contextlib.suppress(NoSuchExample):
+            return find(strategy, broken, settings=search)
+    return None
+
+
+def _from_small_to_large(law: Law) -> tuple[st.SearchStrategy[Instance], ...]:
+    integers = [integer_selections(max_total=total, max_value=total) for total in (2, 4)]
+    floats = () if law.integers else (selections(max_tensors=2, max_size=4),)
+    return *integers, *floats, instances(law)
 
 
 @st.composite

@@ -1,7 +1,6 @@
 """Every way from scores and k to a mask: the calls of `select`, `decide`, and every solver."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,19 +12,9 @@ from torch import Tensor
 import pins
 from pins import array_scan, keys, scan, threshold
 from solvers import CardinalityFormulation, Cbc, ClosedForm, Enumeration, Highs, Solver
-from verification.strategies import integer_selections, selections
+from verification.laws import Selector, flat
+from verification.strategies import Instance, integer_selections, selections
 from verification.thread_ranks import shards, together
-
-Selector = Callable[[Mapping[str, Tensor], int], Tensor]
-"""(importance, keep) ↦ the mask over all tensors in the order given, (n,) bool."""
-
-Instance = tuple[dict[str, Tensor], int]
-
-
-def flat(tensors: Mapping[str, Tensor]) -> Tensor:
-    """All entries in flat order, in the widest dtype that occurs, (n,)."""
-    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors.values()))
-    return torch.cat([tensor.to(dtype).reshape(-1) for tensor in tensors.values()])
 
 
 def as_tensor(importance: Mapping[str, Tensor], keep: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Selectors that are wrong on purpose: the negative controls of the laws."""
+"""Selectors that are wrong on purpose, and the laws that must find them: the negative controls."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 import pins
-from tests.laws.paths import flat
+from verification.laws import Selector, flat
 
 
 def first_k(importance: Mapping[str, Tensor], keep: int) -> Tensor:
@@ -102,3 +102,24 @@ WRONG_MASKS = (
     by_sign_bit,
 )  # wrong on contiguous tensors already
 WRONG_SELECTORS = (*WRONG_MASKS, order_of_memory, sorts_in_place)
+
+BROKEN_BY: dict[str, tuple[Selector, ...]] = {
+    "exact-count": (all_ties_kept, strictly_below_kth_value_pruned),
+    "theorem-1": (
+        first_k,
+        absolute_value,
+        share_of_each_tensor,
+        largest_for_even_k,
+        rounded,
+    ),
+    "tie-rule": WRONG_MASKS,
+    "permutation": (first_k, rounded),
+    "affine": (absolute_value,),
+    "nesting": (largest_for_even_k, all_ties_kept, share_of_each_tensor),
+    "complement": (absolute_value, all_ties_kept, strictly_below_kth_value_pruned),
+    "concatenation": (share_of_each_tensor,),
+    "strides": (order_of_memory,),
+    "float64": (rounded,),
+    "zero": (by_sign_bit,),
+    "unchanged": (sorts_in_place,),
+}  # by the name of the law

@@ -1,24 +1,56 @@
-"""The laws of the optimal mask, each as a predicate of a selector, scores and k.
+"""The laws of the optimal mask, each as a predicate of a selector, scores and k: for any pruner.
 
-They follow from Theorem 1 and from the rule that of equal scores the lower flat index is kept.
+A selector is whatever makes one mask of scores and k, this package's or another's. The laws follow
+from Theorem 1 and from the rule that of equal scores the lower flat index is kept. To look for
+scores that break one, see `instances` and `counterexample` in `verification.strategies`.
 """
 
+from __future__ import annotations
+
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tests.laws import wrong_selectors as wrong
-from tests.laws.paths import Selector, flat
+Selector = Callable[[Mapping[str, Tensor], int], Tensor]
+"""(importance, keep) ↦ the mask over all tensors in the order given, (n,) bool, True = keep."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """What the mask of a correct selector satisfies, whatever the scores.
+
+    Attributes:
+        name: short, unique, kebab-case.
+        statement: the law in a sentence.
+        holds: (selector, importance, keep) ↦ whether it holds on this one instance.
+        integers: stated for small integers only.
+        tie_rule: needs the rule for equal scores, unless all are distinct.
+    """
+
+    name: str
+    statement: str
+    holds: Callable[[Selector, Mapping[str, Tensor], int], bool]
+    integers: bool = False
+    tie_rule: bool = True
+
+
+def flat(tensors: Mapping[str, Tensor]) -> Tensor:
+    """All entries in flat order, in the widest dtype that occurs, (n,): of scores or of masks."""
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors.values()))
+    return torch.cat([tensor.to(dtype).reshape(-1) for tensor in tensors.values()])
 
 
 def exact_count(select: Selector, importance: Mapping[str, Tensor], keep: int) -> bool:
+    """Σm = k, and one entry for each score."""
     mask = select(importance, keep)
     return mask.shape == flat(importance).shape and int(mask.sum()) == keep
 
 
 def theorem_1(select: Selector, importance: Mapping[str, Tensor], keep: int) -> bool:
+    """min{sᵢ : mᵢ = 1} ≥ max{sᵢ : mᵢ = 0}."""
     scores, mask = flat(importance).double(), select(importance, keep)
     kept, pruned = scores[mask].tolist(), scores[~mask].tolist()
     return not kept or not pruned or min(kept) >= max(pruned)
@@ -27,6 +59,7 @@ def theorem_1(select: Selector, importance: Mapping[str, Tensor], keep: int) -> 
 def sorted_with_ties_to_the_lower_index(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
+    """m is 1 on the first k of the indices sorted by (−sᵢ, i), and nowhere else."""
     scores = flat(importance).double().tolist()
     best = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:keep]
     return select(importance, keep).nonzero().flatten().tolist() == sorted(best)
@@ -35,6 +68,7 @@ def sorted_with_ties_to_the_lower_index(
 def permuting_distinct_scores_permutes_the_mask(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
+    """m(s∘π) = m(s)∘π; of scores that occur more than once, the first is taken."""
     together = flat(importance)
     scores = torch.tensor(list(dict.fromkeys(together.tolist())), dtype=together.dtype)
     keep %= scores.numel() + 1
@@ -46,7 +80,7 @@ def permuting_distinct_scores_permutes_the_mask(
 def increasing_affine_maps_do_not_matter(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
-    """On small integers, where a·s + b is exact."""
+    """m(a·s + b) = m(s) for a > 0; on small integers, where a·s + b is exact."""
     mask = select(importance, keep)
     return all(
         torch.equal(mask, select({name: a * s + b for name, s in importance.items()}, keep))
@@ -57,6 +91,7 @@ def increasing_affine_maps_do_not_matter(
 def what_k_keeps_is_kept_by_k_plus_1(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
+    """m for k+1 is m for k and one more."""
     if keep == flat(importance).numel():
         return True
     fewer, more = select(importance, keep), select(importance, keep + 1)
@@ -66,7 +101,7 @@ def what_k_keeps_is_kept_by_k_plus_1(
 def keeping_k_is_pruning_the_others_of_the_negative(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
-    """Read backwards, because of equal scores the higher index is pruned."""
+    """m for k of s = ¬m for n−k of −s; read backwards, for of equal scores the higher is pruned."""
     negative = -flat(importance).flip(0)
     pruned = select({"w": negative}, negative.numel() - keep).flip(0)
     return torch.equal(select(importance, keep), ~pruned)
@@ -75,6 +110,7 @@ def keeping_k_is_pruning_the_others_of_the_negative(
 def cutting_into_tensors_does_not_matter(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
+    """m of the scores as they come = m of them in one tensor = m of them in two halves."""
     scores, mask = flat(importance), select(importance, keep)
     halves = {str(i): half for i, half in enumerate(scores.tensor_split(2))}
     return torch.equal(mask, select({"w": scores}, keep)) and torch.equal(
@@ -83,6 +119,7 @@ def cutting_into_tensors_does_not_matter(
 
 
 def strides_do_not_matter(select: Selector, importance: Mapping[str, Tensor], keep: int) -> bool:
+    """m of every second entry of a matrix, and of its transpose in memory, = m of a copy."""
     scores = flat(importance)
     mask = select({"w": scores}, keep)
     every_second = torch.stack([scores, scores.flip(0)], dim=1)[:, 0]
@@ -94,6 +131,7 @@ def strides_do_not_matter(select: Selector, importance: Mapping[str, Tensor], ke
 
 
 def float64_does_not_matter(select: Selector, importance: Mapping[str, Tensor], keep: int) -> bool:
+    """m of the scores in float64 = m of the scores: widening rounds nothing."""
     widened = {name: scores.double() for name, scores in importance.items()}
     return torch.equal(select(importance, keep), select(widened, keep))
 
@@ -101,6 +139,7 @@ def float64_does_not_matter(select: Selector, importance: Mapping[str, Tensor], 
 def the_sign_of_zero_does_not_matter(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
+    """m with every zero as 0.0 = m with every zero as −0.0 = m."""
     mask = select(importance, keep)
     return all(
         torch.equal(
@@ -114,62 +153,50 @@ def the_sign_of_zero_does_not_matter(
 def scores_are_left_as_they_are(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
+    """s after the selection = s before it."""
     copies = {name: scores.clone() for name, scores in importance.items()}
     select(copies, keep)
     return all(torch.equal(scores, copies[name]) for name, scores in importance.items())
 
 
-@dataclass(frozen=True)
-class Law:
-    """A law, and the wrong selectors that must be found to break it.
-
-    Attributes:
-        holds: whether it holds of a selector on one instance.
-        broken_by: wrong selectors.
-        integers: stated for small integers only.
-        tie_rule: needs the rule for equal scores, unless all are distinct.
-    """
-
-    holds: Callable[[Selector, Mapping[str, Tensor], int], bool]
-    broken_by: tuple[Selector, ...]
-    integers: bool = False
-    tie_rule: bool = True
-
-
 LAWS = (
+    Law("exact-count", "The mask keeps exactly k weights.", exact_count, tie_rule=False),
+    Law("theorem-1", "No kept score is below a pruned one.", theorem_1, tie_rule=False),
     Law(
-        exact_count,
-        (wrong.all_ties_kept, wrong.strictly_below_kth_value_pruned),
-        tie_rule=False,
+        "tie-rule",
+        "The k largest scores are kept, of equal ones those with the lower index.",
+        sorted_with_ties_to_the_lower_index,
     ),
     Law(
-        theorem_1,
-        (
-            wrong.first_k,
-            wrong.absolute_value,
-            wrong.share_of_each_tensor,
-            wrong.largest_for_even_k,
-            wrong.rounded,
-        ),
-        tie_rule=False,
-    ),
-    Law(sorted_with_ties_to_the_lower_index, wrong.WRONG_MASKS),
-    Law(
+        "permutation",
+        "Permuting distinct scores permutes the mask.",
         permuting_distinct_scores_permutes_the_mask,
-        (wrong.first_k, wrong.rounded),
-    ),
-    Law(increasing_affine_maps_do_not_matter, (wrong.absolute_value,), integers=True),
-    Law(
-        what_k_keeps_is_kept_by_k_plus_1,
-        (wrong.largest_for_even_k, wrong.all_ties_kept, wrong.share_of_each_tensor),
     ),
     Law(
+        "affine",
+        "a·s + b with a > 0 has the same mask as s.",
+        increasing_affine_maps_do_not_matter,
+        integers=True,
+    ),
+    Law("nesting", "What is kept of k is kept of k+1.", what_k_keeps_is_kept_by_k_plus_1),
+    Law(
+        "complement",
+        "Keeping k of s is pruning n−k of −s.",
         keeping_k_is_pruning_the_others_of_the_negative,
-        (wrong.absolute_value, wrong.all_ties_kept, wrong.strictly_below_kth_value_pruned),
     ),
-    Law(cutting_into_tensors_does_not_matter, (wrong.share_of_each_tensor,)),
-    Law(strides_do_not_matter, (wrong.order_of_memory,)),
-    Law(float64_does_not_matter, (wrong.rounded,)),
-    Law(the_sign_of_zero_does_not_matter, (wrong.by_sign_bit,)),
-    Law(scores_are_left_as_they_are, (wrong.sorts_in_place,), tie_rule=False),
+    Law(
+        "concatenation",
+        "How a model is cut into tensors does not matter.",
+        cutting_into_tensors_does_not_matter,
+    ),
+    Law("strides", "How a tensor lies in memory does not matter.", strides_do_not_matter),
+    Law("float64", "Scores in float64 have the same mask.", float64_does_not_matter),
+    Law("zero", "The sign of a zero does not matter.", the_sign_of_zero_does_not_matter),
+    Law(
+        "unchanged",
+        "The scores are left as they are.",
+        scores_are_left_as_they_are,
+        tie_rule=False,
+    ),
 )
+"""Every law; a correct selector with this tie rule keeps them all."""
