@@ -1,8 +1,6 @@
 """The repository is what its documents say: imports, public names, README, wheel."""
 
 import ast
-import contextlib
-import io
 import os
 import re
 import shlex
@@ -19,8 +17,11 @@ import pins
 import solvers
 import verification.checker
 from benchmarks import readme
+from benchmarks.code_blocks import CodeBlock, code_blocks
+from benchmarks.lessons import run_blocks
 from pins import masks as masks_module
 from verification.certificate import save_scores
+from verification.explorer.page import SCRIPTS, STYLE, TEMPLATE
 
 ROOT = Path(__file__).parents[1]
 CHAIN = ("pins", "solvers", "verification", "benchmarks")  # each may import those to its left
@@ -32,13 +33,18 @@ LIBRARIES = {
     "scipy.optimize": {"solvers/highs.py", "solvers/relaxation.py"},
     "hypothesis": {"verification/strategies.py"},
     "matplotlib": {
-        "verification/distributed_plots.py",
-        "verification/plots.py",
-        "verification/run_plots.py",
-        "verification/scope_plots.py",
-        "verification/time_plots.py",
+        "verification/figures.py",
+        "verification/plots/accuracy.py",
+        "verification/plots/criteria.py",
+        "verification/plots/losses.py",
+        "verification/plots/programs.py",
+        "verification/plots/ranks.py",
+        "verification/plots/runs.py",
+        "verification/plots/scope.py",
+        "verification/plots/style.py",
+        "verification/plots/times.py",
     },
-    "jinja2": {"verification/report.py"},
+    "jinja2": {"verification/explorer/page.py", "verification/report.py"},
     "triton": {"pins/triton_kernels.py"},
     "transformers": {
         "pins/huggingface.py",
@@ -160,27 +166,19 @@ def test_initialisers_only_re_export() -> None:
             assert all(isinstance(node, allowed) for node in tree.body), path
 
 
-def readme_examples() -> list[tuple[str, str]]:
-    found = re.findall(r"```python\n(.*?)```\n```output\n(.*?)```", README, flags=re.S)
-    assert len(found) == README.count("```python\n")
+def readme_examples() -> list[CodeBlock]:
+    found = [block for block in code_blocks(README) if block.language == "python"]
+    assert all(block.output for block in found)
     return found
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument:UserWarning")  # without a GPU
-@pytest.mark.parametrize(("code", "output"), readme_examples(), ids=["theorem", "trainer", "loop"])
-def test_the_readme_examples_print_what_it_says(
-    code: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if "transformers" in code:
+@pytest.mark.parametrize("example", readme_examples(), ids=["theorem", "trainer", "loop"])
+def test_the_readme_examples_print_what_it_says(example: CodeBlock, tmp_path: Path) -> None:
+    if "transformers" in example.code:
         pytest.importorskip("transformers", reason="the example prunes a transformers model")
-    monkeypatch.chdir(tmp_path)
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, "README.md", "exec"), {})  # noqa: S102 (our own README)
-    if output.startswith("…\n"):  # times and such come before
-        assert printed.getvalue().endswith(output[2:])
-    else:
-        assert printed.getvalue() == output
+    ((_, printed),) = run_blocks([example], "README.md", tmp_path)
+    assert example.printed_as_said(printed), printed
 
 
 def test_the_readme_commands_do_what_it_says(tmp_path: Path) -> None:
@@ -188,7 +186,7 @@ def test_the_readme_commands_do_what_it_says(tmp_path: Path) -> None:
     save_scores(scores, tmp_path / "scores.safetensors")
     save_scores({"w": torch.tensor([1.0, 1.0, 4.0, 0.5])}, tmp_path / "costs.safetensors")
     masks_module.save({"w": torch.tensor([True, True, True, False])}, tmp_path / "mask.safetensors")
-    (block,) = re.findall(r"```sh\n(pins certify.*?)```", README, flags=re.S)
+    (block,) = (each.code for each in code_blocks(README) if each.code.startswith("pins certify"))
     run = 0
     for line in block.splitlines():
         words = shlex.split(line, comments=True)
@@ -261,6 +259,7 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> Non
         "verification/py.typed",
         "verification/CERTIFICATE.md",
         "verification/report.html.j2",
+        *(f"verification/explorer/{file}" for file in (STYLE, TEMPLATE, *SCRIPTS)),
     ):
         assert name in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
