@@ -54,7 +54,7 @@ from verification.solver_answers import solver_answers
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What to run; the defaults take about five minutes on two cores."""
+    """What to run; the defaults take five to eight minutes on two cores."""
 
     model: str = DEMO_MODEL
     task: str = "stdlib-docs"

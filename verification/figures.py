@@ -185,8 +185,9 @@ FIGURES: Mapping[str, Entry] = {
         "The dashed line is what the linear model predicts for its own optimum. It is true for the "
         "smallest fractions; then the measured loss of `pins` turns up while the prediction goes "
         "on falling, below what any loss can reach. Magnitude, sensitivity and optimal brain "
-        "damage promise nothing and cost little for longer. If the loss were linear, the dashed "
-        "line and its solid twin would coincide.",
+        "damage promise nothing and cost little for longer. `movement` lies on `pins`, from which "
+        "the small step alone tells it. If the loss were linear, the dashed line and its solid "
+        "twin would coincide.",
         _loss_change,
     ),
     "predicted-measured": Entry(

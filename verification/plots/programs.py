@@ -198,9 +198,9 @@ def unscaled(asked: Sequence[Mapping[str, Any]]) -> Figure:
 def _sizes(axes: Axes, answers: Mapping[str, Any]) -> None:
     sizes = np.abs(np.asarray(answers["scores"]))
     shown = sizes > 0
-    axes.plot(
-        np.arange(len(sizes))[shown], sizes[shown], ".", color=BLUE, markersize=3, label="a weight"
-    )
+    ranks = np.arange(len(sizes))[shown]
+    style: Any = {"color": BLUE, "markersize": 3, "label": "a weight", "rasterized": True}
+    axes.plot(ranks, sizes[shown], ".", **style)
     axes.axhline(TOLERANCE, color="#000000", linewidth=1, linestyle="--", label="tolerance, 1e−7")
     axes.set_title(f"scores of {answers['criterion']}", fontsize=10)
 
@@ -211,7 +211,9 @@ def _strokes(axes: Axes, answers: Mapping[str, Any]) -> None:
         kept = np.asarray([] if row["kept"] is None else row["kept"])
         for wrong, colour in ((False, GREEN), (True, ORANGE)):
             chosen = kept[(kept >= keep) == wrong]
-            axes.vlines(chosen, place - 0.36, place + 0.36, color=colour, linewidth=0.8)
+            axes.vlines(
+                chosen, place - 0.36, place + 0.36, color=colour, linewidth=0.8, rasterized=True
+            )
         axes.annotate(
             _verdict(row, keep),
             (0.61, place),

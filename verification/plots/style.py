@@ -47,7 +47,8 @@ STYLE: Any = {
 
 SUFFIXES = (".svg", ".png", ".pdf")
 MARK = "pins figure"  # in the metadata of every file, so that one may take the place of another
-DOTS_PER_INCH = 200  # of PNG files, and of what is drawn as dots in the others
+DOTS_PER_INCH = 200  # of PNG files
+DOTS_IN_DRAWINGS = 130  # of what would be thousands of elements in the others
 
 
 def save(figure: Figure, file: Path, name: str) -> None:
@@ -68,7 +69,8 @@ def save(figure: Figure, file: Path, name: str) -> None:
         metadata["Date" if file.suffix == ".svg" else "CreationDate"] = None
     look = {**STYLE, "svg.hashsalt": name, "pdf.fonttype": 42, "font.size": 10}
     with atomic(file) as temporary, mpl.rc_context(look):
-        figure.savefig(temporary, format=file.suffix[1:], metadata=metadata, dpi=DOTS_PER_INCH)
+        dpi = DOTS_PER_INCH if file.suffix == ".png" else DOTS_IN_DRAWINGS
+        figure.savefig(temporary, format=file.suffix[1:], metadata=metadata, dpi=dpi)
 
 
 def require_figure(file: Path) -> None:
