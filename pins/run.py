@@ -219,6 +219,8 @@ class Run:
         )
         pruner, regularizer = self.training.pruner, self.training.regularizer
         losses, divergence = self.record.losses, self.training.divergence()
+        if divergence is not None and not math.isfinite(divergence):
+            divergence = None
         self.record.evaluations.append(
             {
                 "step": self.step,

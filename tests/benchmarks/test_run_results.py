@@ -4,32 +4,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from benchmarks import run_results
+from benchmarks.results_file import RESULTS
 from pins.errors import FileError
-from tests.tiny_model import save_tiny_bert
 from verification.run_data import RunData
 
-pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
 
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from verification.demo_command import run_demo
-
-    folder = tmp_path_factory.mktemp("demo")
-    given = {
-        "model": str(save_tiny_bert(folder / "model")),
-        "dense_steps": 2,
-        "sparse_steps": 4,
-        "interval": 2,
-        "cooldown": 1,
-        "compared_rows": 8,
-        "fractions": (0.5,),
-    }
-    run_demo(Console(quiet=True), folder / "report", given)
-    return folder / "report"
+@pytest.fixture
+def report() -> Path:
+    """What a demo left, as far as it is committed."""
+    return RESULTS / "demo"
 
 
 def test_a_demo_is_kept_whole(report: Path, tmp_path: Path) -> None:
@@ -41,6 +26,12 @@ def test_a_demo_is_kept_whole(report: Path, tmp_path: Path) -> None:
         report / "sample.safetensors"
     ).read_bytes()
     assert {file.name for file in target.iterdir()} == {"results.json", "sample.safetensors"}
+
+
+def test_a_run_of_pins_prune_is_kept_under_its_criterion(tmp_path: Path) -> None:
+    for name in ("prune-pins", "prune-abs-pins"):
+        assert run_results.keep(RESULTS / name, tmp_path) == tmp_path / name
+        assert RunData(tmp_path / name).document == RunData(RESULTS / name).document
 
 
 def test_a_run_without_its_sample_is_not_kept(report: Path, tmp_path: Path) -> None:

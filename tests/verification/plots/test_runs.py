@@ -1,6 +1,10 @@
 from typing import Any
 
 import pytest
+import torch
+
+from pins.selection import decide
+from verification.score_curve import score_curve
 
 plots = pytest.importorskip("verification.plots", reason="the figures are drawn by matplotlib")
 
@@ -34,9 +38,14 @@ def test_the_same_rows_give_the_same_file_and_others_another() -> None:
 
 
 @pytest.mark.parametrize("least", [-1.0, 0.5])
-def test_scores_of_one_sign_and_of_both_are_drawn(least: float) -> None:
-    curve = {"scores": [2.0, 1.0, least], "ranks": [0, 1, 2], "lambda": 1.0, "keep": 2, "total": 3}
-    assert ">λ = 1<" in plots.svg(plots.sorted_scores(curve), "scores")
+def test_scores_of_one_sign_and_of_both_are_drawn_and_ties_counted(least: float) -> None:
+    importance = {"w": torch.tensor([2.0, 1.0, 1.0, least])}
+    for keep, tied in ((2, 2), (1, 1)):
+        curve = score_curve(importance, decide(importance, keep).proof)
+        text = plots.svg(plots.sorted_scores(curve), "scores")
+        assert f">λ = {2.0 if keep == 1 else 1.0:.3g}<" in text
+        assert f">kept: {keep}<" in text
+        assert f">equal to λ: {tied}<" in text
 
 
 def test_training_and_layers_are_labelled() -> None:
