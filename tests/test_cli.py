@@ -1,34 +1,16 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from pins import masks as masks_module
-from pins.cli import main
 from pins.files import sha256
 from pins.selection import select
+from tests.commands import Command
 from verification.certificate import save_scores
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def pins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pins", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        code = stopped.value.code
-        return int(code or 0), out, err
-
-    return run
 
 
 @pytest.fixture
@@ -45,7 +27,7 @@ def one_line(err: str) -> str:
     return err
 
 
-def test_certify_and_check_prove_the_optimal_mask(pins: Run, scores: Path) -> None:
+def test_certify_and_check_prove_the_optimal_mask(pins: Command, scores: Path) -> None:
     out = scores.with_name("cert.json")
     code, said, err = pins("certify", scores, "--keep", "3", "--out", out)
     assert (code, err) == (0, "")
@@ -59,7 +41,7 @@ def test_certify_and_check_prove_the_optimal_mask(pins: Run, scores: Path) -> No
     assert said.startswith("proved: the mask keeps exactly 3 of 6 weights")
 
 
-def test_a_worse_mask_gets_a_certificate_of_its_regret(pins: Run, scores: Path) -> None:
+def test_a_worse_mask_gets_a_certificate_of_its_regret(pins: Command, scores: Path) -> None:
     mask, out = scores.with_name("m.safetensors"), scores.with_name("c.json")
     masks_module.save(select({"w": torch.tensor([[0.0, 1, 0], [1, 0, 1]])}, 3), mask)
     code, said, _ = pins("certify", scores, "--keep", "3", "--mask", mask, "--out", out)
@@ -68,7 +50,7 @@ def test_a_worse_mask_gets_a_certificate_of_its_regret(pins: Run, scores: Path) 
     assert pins("check", out)[0] == 0
 
 
-def test_a_wrong_mask_is_refuted_with_numbers(pins: Run, scores: Path) -> None:
+def test_a_wrong_mask_is_refuted_with_numbers(pins: Command, scores: Path) -> None:
     out = scores.with_name("c.json")
     pins("certify", scores, "--keep", "3", "--out", out)
     claim = json.loads(out.read_text())
@@ -79,7 +61,7 @@ def test_a_wrong_mask_is_refuted_with_numbers(pins: Run, scores: Path) -> None:
     assert "kept 3 of 6, the claim says 4" in one_line(err)
 
 
-def test_a_tampered_certificate_is_refuted(pins: Run, scores: Path) -> None:
+def test_a_tampered_certificate_is_refuted(pins: Command, scores: Path) -> None:
     out = scores.with_name("c.json")
     pins("certify", scores, "--keep", "3", "--out", out)
     mask = scores.with_name("c.mask.safetensors")
@@ -96,19 +78,19 @@ def test_a_tampered_certificate_is_refuted(pins: Run, scores: Path) -> None:
 
 
 @pytest.mark.parametrize("out", [".", "", "/"])
-def test_a_certificate_that_is_a_folder_is_refused(pins: Run, scores: Path, out: str) -> None:
+def test_a_certificate_that_is_a_folder_is_refused(pins: Command, scores: Path, out: str) -> None:
     code, _, err = pins("certify", scores, "--keep", "3", "--out", out)
     assert code == 2
     assert "is a folder: give a file for the certificate" in one_line(err)
 
 
-def test_a_path_that_the_system_refuses_gives_one_line(pins: Run, scores: Path) -> None:
+def test_a_path_that_the_system_refuses_gives_one_line(pins: Command, scores: Path) -> None:
     code, _, err = pins("certify", scores, "--keep", "3", "--out", scores.with_name("c" * 300))
     assert code == 2
     assert "File name too long" in one_line(err)
 
 
-def test_certify_leaves_nothing_behind_when_it_fails(pins: Run, scores: Path) -> None:
+def test_certify_leaves_nothing_behind_when_it_fails(pins: Command, scores: Path) -> None:
     elsewhere = scores.parent / "sub" / "c.json"
     for _ in range(2):
         code, _, err = pins("certify", scores, "--keep", "3", "--out", elsewhere)
@@ -117,14 +99,14 @@ def test_certify_leaves_nothing_behind_when_it_fails(pins: Run, scores: Path) ->
     assert not elsewhere.parent.exists()
 
 
-def test_names_that_its_checker_would_refuse_are_refused_first(pins: Run, scores: Path) -> None:
+def test_names_that_its_checker_would_refuse_are_refused_first(pins: Command, scores: Path) -> None:
     odd = scores.rename(scores.with_name("a:b.safetensors"))
     code, _, err = pins("certify", odd, "--keep", "3", "--out", scores.with_name("c.json"))
     assert code == 2
     assert "has a colon or a backslash" in one_line(err)
 
 
-def test_a_linked_file_is_certified_where_the_link_stands(pins: Run, scores: Path) -> None:
+def test_a_linked_file_is_certified_where_the_link_stands(pins: Command, scores: Path) -> None:
     folder = scores.parent / "links"
     folder.mkdir()
     (folder / "s.safetensors").symlink_to(scores)
@@ -133,7 +115,7 @@ def test_a_linked_file_is_certified_where_the_link_stands(pins: Run, scores: Pat
     assert pins("check", out)[0] == 0
 
 
-def test_verify_writes_over_nothing_but_a_ledger(pins: Run, tmp_path: Path) -> None:
+def test_verify_writes_over_nothing_but_a_ledger(pins: Command, tmp_path: Path) -> None:
     precious = tmp_path / "thesis.txt"
     precious.write_text("precious")
     code, _, err = pins("verify", "--json", precious)
@@ -143,13 +125,13 @@ def test_verify_writes_over_nothing_but_a_ledger(pins: Run, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("command", ["verify", "demo"])
-def test_a_negative_seed_is_refused_at_once(pins: Run, command: str) -> None:
+def test_a_negative_seed_is_refused_at_once(pins: Command, command: str) -> None:
     code, _, err = pins(command, "--seed", "-1")
     assert code == 2
     assert "--seed" in err
 
 
-def test_truncated_files_are_unreadable(pins: Run, scores: Path) -> None:
+def test_truncated_files_are_unreadable(pins: Command, scores: Path) -> None:
     out = scores.with_name("c.json")
     pins("certify", scores, "--keep", "3", "--out", out)
     whole = scores.read_bytes()
@@ -164,7 +146,7 @@ def test_truncated_files_are_unreadable(pins: Run, scores: Path) -> None:
     assert pins("check", out)[0] == 2
 
 
-def test_nan_scores_are_named_with_tensor_index_and_value(pins: Run, scores: Path) -> None:
+def test_nan_scores_are_named_with_tensor_index_and_value(pins: Command, scores: Path) -> None:
     save_scores({"w": torch.tensor([[1.0, float("nan")]])}, scores)
     code, _, err = pins("certify", scores, "--keep", "1", "--out", scores.with_name("c.json"))
     assert code == 2
@@ -172,7 +154,7 @@ def test_nan_scores_are_named_with_tensor_index_and_value(pins: Run, scores: Pat
 
 
 @pytest.mark.parametrize("keep", ["7", "-1"])
-def test_a_count_no_mask_can_have_is_refused(pins: Run, scores: Path, keep: str) -> None:
+def test_a_count_no_mask_can_have_is_refused(pins: Command, scores: Path, keep: str) -> None:
     code, _, err = pins("certify", scores, "--keep", keep, "--out", scores.with_name("c.json"))
     assert code == 2
     assert f"keep is {keep}: it is the number of weights to keep, an int from 0 to 6" in one_line(
@@ -180,7 +162,7 @@ def test_a_count_no_mask_can_have_is_refused(pins: Run, scores: Path, keep: str)
     )
 
 
-def test_missing_files_say_so(pins: Run, tmp_path: Path) -> None:
+def test_missing_files_say_so(pins: Command, tmp_path: Path) -> None:
     code, _, err = pins("certify", tmp_path / "no", "--keep", "1", "--out", tmp_path / "c.json")
     assert code == 2
     assert "no is not a file" in one_line(err)
@@ -191,7 +173,7 @@ def test_missing_files_say_so(pins: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [("verify",), ("demo", "--out")])
 def test_a_missing_model_gives_one_line(
-    pins: Run, tmp_path: Path, command: tuple[str, ...]
+    pins: Command, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     where = (tmp_path / "report",) if command[0] == "demo" else ()
     code, _, err = pins(*command, *where, "--model", "no/such-model")
@@ -199,7 +181,7 @@ def test_a_missing_model_gives_one_line(
     assert "model 'no/such-model' is not a folder here" in one_line(err)
 
 
-def test_unknown_names_list_the_known_ones(pins: Run, tmp_path: Path) -> None:
+def test_unknown_names_list_the_known_ones(pins: Command, tmp_path: Path) -> None:
     code, _, err = pins("verify", "--profile", "slow")
     assert code == 2
     assert "choose one of quick, full" in one_line(err)

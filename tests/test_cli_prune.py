@@ -3,8 +3,7 @@
 import json
 import resource
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,29 +13,15 @@ import torch
 from safetensors.torch import load_file
 
 from pins import checkpoints, packed
-from pins.cli import main
 from pins.finetuning import FineTuning
 from pins.run import Run
 from pins.settings import Settings, read_settings
+from tests.commands import Command
 from tests.pins.runs import names, save_data, save_model, take
 
 pytest.importorskip("transformers", reason="runs load transformers models")
 
-Command = Callable[..., tuple[int, str, str]]
 RESULTS = ("model.safetensors", "masks.safetensors", "scores.safetensors", "packed.safetensors")
-
-
-@pytest.fixture
-def pins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str | Path, columns: int = 200) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pins", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", str(columns))
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return int(stopped.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture(scope="module")

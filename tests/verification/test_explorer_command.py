@@ -1,28 +1,12 @@
 """`pins explore`, as somebody types it."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pins.cli import main
+from tests.commands import Command
 
 explorer = pytest.importorskip("verification.explorer", reason="the page is a Jinja template")
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def pins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pins", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return int(stopped.value.code or 0), out, err
-
-    return run
 
 
 def test_a_demo_has_its_explorer_and_the_command_makes_the_same(

@@ -1,30 +1,12 @@
 """`pins plot`, as somebody types it."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pins.cli import main
+from tests.commands import Command
 
 figures = pytest.importorskip("verification.figures", reason="the figures are drawn by matplotlib")
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def pins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pins", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return int(stopped.value.code or 0), out, err
-
-    return run
-
 
 SIGNATURES = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
 

@@ -2,8 +2,7 @@
 
 import json
 import math
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -16,13 +15,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pins import masks as masks_module
-from pins.cli import main
 from pins.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.errors import CardinalityError, CertificateError, ImportanceError, MaskError
 from pins.multiplier import within
 from pins.scope import Scope
 from pins.selection import select
 from pins.trust_region import RegionProgram, Terms
+from tests.commands import Command
 from tests.pins.constrained import flat, ones
 from verification import checker
 from verification.certificate import save_scores, summary
@@ -266,23 +265,6 @@ def test_terms_that_cannot_be_ranked_give_no_certificate(
 
 # ---- Files, and the command ----------------------------------------------------------------------
 
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def pins(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pins", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        code = stopped.value.code
-        return int(code or 0), out, err
-
-    return run
-
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path, Path]:
@@ -293,7 +275,7 @@ def files(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 
 def test_certify_makes_the_optimum_of_a_multiplier(
-    pins: Run, files: tuple[Path, Path, Path]
+    pins: Command, files: tuple[Path, Path, Path]
 ) -> None:
     scores, cost, out = files
     command = ("certify", scores, "--keep", "3", "--cost", cost, "--multiplier", "0.5")
@@ -313,7 +295,7 @@ def test_certify_makes_the_optimum_of_a_multiplier(
 
 
 def test_certify_finds_the_multiplier_of_a_radius(
-    pins: Run, files: tuple[Path, Path, Path]
+    pins: Command, files: tuple[Path, Path, Path]
 ) -> None:
     scores, cost, out = files
     code, said, _ = pins(
@@ -330,7 +312,7 @@ def test_certify_finds_the_multiplier_of_a_radius(
 
 
 def test_certify_takes_a_mask_a_scope_and_a_minimum(
-    pins: Run, files: tuple[Path, Path, Path]
+    pins: Command, files: tuple[Path, Path, Path]
 ) -> None:
     scores, cost, out = files
     mask = out.with_name("m.safetensors")
@@ -388,7 +370,7 @@ def test_certify_takes_a_mask_a_scope_and_a_minimum(
     ],
 )
 def test_what_makes_no_sense_is_one_line_and_leaves_nothing_behind(
-    pins: Run, files: tuple[Path, Path, Path], options: list[str], message: str
+    pins: Command, files: tuple[Path, Path, Path], options: list[str], message: str
 ) -> None:
     scores, _, out = files
     for name, tensors in {
