@@ -13,7 +13,7 @@ their tolerances must show.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,17 +31,15 @@ from pins.provenance import provenance
 from pins.selection import select
 from solvers import (
     CardinalityFormulation,
-    Cbc,
     ClosedForm,
-    Highs,
     Solution,
-    Solver,
     Status,
     compare,
 )
 from solvers.result import Report, Result
 from verification import plots
 from verification.score_families import real_scale
+from verification.solver_answers import SOLVERS
 
 FILE = "solvers.json"
 KEPT_ONE_IN = 5  # 20 % of the weights are kept
@@ -53,10 +51,6 @@ SIZES: Mapping[int, str] = {
     4096: "64 × 64: seconds for a solver",
     16384: "128 × 128: minutes for a solver",
     65536: "256 × 256: a matrix of a small model, a hundredth of one of BERT's",
-}
-SOLVERS: Mapping[str, Callable[[bool], Solver]] = {
-    Cbc.name: lambda scale: Cbc(scale=scale),
-    Highs.name: lambda scale: Highs(scale=scale),
 }
 
 

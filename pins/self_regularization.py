@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pins.batches import Batch
 from pins.errors import CheckpointError, ModelError, SettingError
 from pins.heads import Head, Values, find_head
-from pins.mixed_loss import Mixture, mixed_loss
+from pins.mixed_loss import Mixture, Rows, mixed_loss
 from pins.schedules import exact_ratio
 from pins.sharded_teacher import ShardedTeacher, teacher_of
 
@@ -185,11 +185,7 @@ class SelfRegularizer:
             batch: with its targets, on the device of the model.
             num_items: divides the sum over the predictions, in place of their number.
         """
-        # the teacher first: reading rows waits for the device, which then has both forwards to do,
-        # and the student's rows are not held while the teacher computes
-        teacher = self.head.rows(self._teacher(self.head, batch), batch)
-        student = self.head.rows(output, batch)
-        return mixed_loss(student, teacher, self.mixture, num_items=num_items)
+        return mixed_loss(*self._predictions(output, batch), self.mixture, num_items=num_items)
 
     @torch.no_grad()
     def divergence(
@@ -199,11 +195,17 @@ class SelfRegularizer:
 
         Notation as in `pins.mixed_loss`, arguments as of `loss`. For reports: there is no gradient.
         """
-        teacher = self.head.rows(self._teacher(self.head, batch), batch)
-        student = self.head.rows(output, batch)
+        student, teacher = self._predictions(output, batch)
         alone = Mixture(self.mixture.temperature, weight=1.0)  # α = 1: T²·KL, or (v − t)²
         mean = mixed_loss(student, teacher, alone, num_items=num_items)
         return mean if isinstance(student, Values) else mean / self.mixture.temperature**2
+
+    def _predictions(self, output: Any, batch: Batch) -> tuple[Rows, Rows]:
+        """What the model and its teacher predict of a batch."""
+        # the teacher first: reading rows waits for the device, which then has both forwards to do,
+        # and the student's rows are not held while the teacher computes
+        teacher = self.head.rows(self._teacher(self.head, batch), batch)
+        return self.head.rows(output, batch), teacher
 
     def update(self, score: float, sparsity: float | Fraction) -> bool:
         """Offer the model as it is now, with its masks applied; True where it became the teacher.

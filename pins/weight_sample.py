@@ -94,6 +94,12 @@ def places(size: int, count: int) -> Tensor:
     return spread(size, count).sort().values
 
 
+def some(tensors: Mapping[str, Tensor], most: int) -> Tensor:
+    """At most so many entries of all tensors together, spread over them, in flat order."""
+    together = torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
+    return together[places(together.numel(), min(most, together.numel()))]
+
+
 def counts(sizes: Mapping[str, int], size: int = SIZE) -> dict[str, int]:
     """How many weights each tensor gives: its share of `size`, but `LEAST`, if it has as many."""
     total = sum(sizes.values())

@@ -14,6 +14,7 @@ from pins.constraints import Cardinality
 from pins.multiplier import promise
 from pins.schedules import keep_count
 from pins.selection import select
+from pins.trust_region import RegionProgram
 from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
 from verification.loss_decrease import Experiment, Losses, measuring
 from verification.real_model import RealModel
@@ -57,11 +58,14 @@ def multiplier_path(
         advance: called after each point.
     """
     keep = keep_count(FRACTION, sum(w.numel() for w in observed.before.values()))
+    # δ is a mean over all weights, and the same for every μ
+    damped = TrustRegion(damping=OF_FEW_ROWS).fitted(observed.observations, Cardinality(keep))
+    program = damped.region(observed.observations, Cardinality(keep))
     points = []
     with measuring(experiment, observed, start) as measure:
-        for multiplier, share in _multipliers(observed, keep, start.rows):
+        for multiplier, share in _multipliers(program, start.rows):
             scores = observed.importance(
-                "pins" if multiplier is None else replace(_damped(observed), multiplier=multiplier)
+                "pins" if multiplier is None else replace(damped, multiplier=multiplier)
             )
             found = measure(TrustRegion.name, FRACTION, select(scores, keep))
             points.append(
@@ -72,11 +76,10 @@ def multiplier_path(
 
 
 def _multipliers(
-    observed: RealModel, keep: int, loss: float
+    program: RegionProgram, loss: float
 ) -> Iterator[tuple[float | None, float | None]]:
     """μ and the share of the loss that it promises; each μ once."""
     yield 0.0, None
-    program = _damped(observed).region(observed.observations, Cardinality(keep))
     last = 0.0
     for share in SHARES:
         multiplier = promise(program, share * loss)
@@ -84,9 +87,3 @@ def _multipliers(
             yield multiplier, share
             last = multiplier
     yield None, None
-
-
-def _damped(observed: RealModel) -> TrustRegion:
-    """The criterion with δ, and μ = 0."""
-    region = TrustRegion(damping=OF_FEW_ROWS)
-    return region.fitted(observed.observations, Cardinality(0))

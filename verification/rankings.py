@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pins.constraints import Cardinality
@@ -15,10 +14,11 @@ from pins.multiplier import promise
 from pins.schedules import keep_count
 from pins.selection import select
 from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
-from pins.weight_sample import WeightSample, places
+from pins.weight_sample import WeightSample, some
 from solvers.exact import FloatArray, exact_sum
 from solvers.formulation import CardinalityFormulation
 from solvers.relaxation import Relaxation, dual_value
+from verification.laws import flat
 from verification.regret import regret
 
 SPARSITIES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)
@@ -83,19 +83,19 @@ def regrets(
 
     Of the sample's weights no more than HiGHS solves in a second or so are taken.
     """
-    scores = {name: _some(sample.importance(each)) for name, each in criteria.items()}
-    importance = {"sample": _some(sample.importance("pins"))}
-    flat = _flat(importance)
-    scale = float(exact_sum(np.abs(flat)))
+    scores = {name: some(sample.importance(each), RELAXED) for name, each in criteria.items()}
+    importance = {"sample": some(sample.importance("pins"), RELAXED)}
+    values = _flat(importance)
+    scale = float(exact_sum(np.abs(values)))
     points = []
     for sparsity in sparsities:
-        keep = keep_count(sparsity, flat.size)
+        keep = keep_count(sparsity, values.size)
         relaxed = Relaxation().solve(CardinalityFormulation(importance, keep).program)
         assert relaxed.multipliers is not None, "a cardinality row alone is always feasible"
-        dual = dual_value(flat, keep, float(relaxed.multipliers[0]))
+        dual = dual_value(values, keep, float(relaxed.multipliers[0]))
         for name, ranked in scores.items():
             mask = select(ranked, keep)
-            value = exact_sum(flat[mask.numpy()])
+            value = exact_sum(values[mask.numpy()])
             points.append(
                 RegretPoint(
                     criterion=name,
@@ -130,12 +130,6 @@ def spread_weights(sample: WeightSample, number: int) -> list[float]:
     return [float(score) for score in scores[order[places.round().astype(int)]]]
 
 
-def _some(tensors: Mapping[str, Tensor]) -> Tensor:
-    together = torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
-    return together[places(together.numel(), min(RELAXED, together.numel()))]
-
-
 def _flat(tensors: Mapping[str, Tensor]) -> FloatArray:
-    together = torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
-    values: FloatArray = together.double().numpy()
+    values: FloatArray = flat(tensors).double().numpy()
     return values

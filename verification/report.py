@@ -16,9 +16,8 @@ from pins.files import require_replaceable, write_json, write_text
 from pins.run_folder import SAMPLE
 from verification import explorer, plots
 from verification.loss_decrease import Row, by_fraction, pins_lowers_most, step_alone
+from verification.run_data import REPORT, REPORT_FORMAT
 
-FORMAT = "pins-report"
-RESULTS = "results.json"
 LEDGER = "ledger.json"
 PAGE = "index.html"
 TEMPLATE = "report.html.j2"
@@ -33,12 +32,12 @@ def require_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file: give a folder for the report")
     if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / RESULTS).is_file():
+        if not (folder / REPORT).is_file():
             raise FileError(
-                f"{folder} is not empty and holds no {RESULTS} of an earlier report: give another "
+                f"{folder} is not empty and holds no {REPORT} of an earlier report: give another "
                 "folder, nothing is overwritten"
             )
-        require_replaceable(folder / RESULTS, FORMAT)
+        require_replaceable(folder / REPORT, REPORT_FORMAT)
 
 
 def start(folder: Path) -> None:
@@ -48,7 +47,7 @@ def start(folder: Path) -> None:
         FileError: as `require_free`.
     """
     require_free(folder)
-    write_json({"format": FORMAT, "finished": False}, folder / RESULTS)
+    write_json({"format": REPORT_FORMAT, "finished": False}, folder / REPORT)
     for name in (PAGE, LEDGER, SAMPLE, explorer.FILE):
         (folder / name).unlink(missing_ok=True)
     for name in ("decisions", "figures", "model"):
@@ -92,7 +91,7 @@ def write(results: Mapping[str, Any], folder: Path) -> Path:
     )
     write_text(page, folder / PAGE)
     explorer.write(sample, folder / explorer.FILE)
-    write_json({"format": FORMAT, "finished": True, **results}, folder / RESULTS)
+    write_json({"format": REPORT_FORMAT, "finished": True, **results}, folder / REPORT)
     return folder / PAGE
 
 

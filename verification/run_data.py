@@ -21,8 +21,8 @@ from pins.weight_sample import WeightSample
 from verification.real_model import layer_type
 from verification.score_curve import score_curve
 
-REPORT = "results.json"  # of `pins demo`
-KINDS: Mapping[str, str] = {REPORT: "pins-report", RUN: "pins-run"}
+REPORT, REPORT_FORMAT = "results.json", "pins-report"  # of `pins demo`
+KINDS: Mapping[str, str] = {REPORT: REPORT_FORMAT, RUN: "pins-run"}
 
 Row = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ class RunData:
     @property
     def is_demo(self) -> bool:
         """Whether it is a demo's, with the fields of its report."""
-        return bool(self.document["format"] == KINDS[REPORT])
+        return bool(self.document["format"] == REPORT_FORMAT)
 
     def field(self, name: str, command: str) -> Any:
         """A part of the document.
@@ -126,7 +126,7 @@ class RunData:
         """The kind of layer of each pruned tensor, in order."""
         return [layer_type(name) for name in self.tensors]
 
-    @property
+    @cached_property
     def schedule(self) -> Schedule:
         """Of the run."""
         asked = self.document["settings"]

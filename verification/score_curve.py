@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pins.optimality import ConstrainedOptimality, Optimality
+from verification.laws import flat
 
 POINTS = 400  # of the whole curve, at evenly spaced ranks
 AROUND = 20  # ranks shown on each side of the threshold
@@ -25,7 +26,7 @@ def score_curve(
         `ranks` (from 0) and `scores` of the whole curve; `near`, the scores of the ranks from
         `first` on, k among them; `tied`, how many scores equal λ; `zeros`, how many are 0.
     """
-    together = torch.cat([s.detach().double().cpu().reshape(-1) for s in importance.values()])
+    together = flat({name: s.detach().cpu() for name, s in importance.items()}).double()
     scores = together.sort(descending=True).values
     total, keep = scores.numel(), proof.keep
     ranks = torch.arange(min(POINTS, total)) * (total - 1) // max(min(POINTS, total) - 1, 1)

@@ -8,11 +8,8 @@ first, which is exact, they do not. Scores of PINS lie nearer to the tolerance, 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from pins.selection import select
-from pins.weight_sample import WeightSample, places
+from pins.weight_sample import WeightSample, some
 from solvers import CardinalityFormulation, Cbc, Highs, Solver, compare
 
 SIZE = 1024
@@ -37,7 +34,8 @@ def solver_answers(sample: WeightSample, criterion: str) -> dict[str, Any]:
         the objective was scaled, its status, its verdict in exact arithmetic, its gap as a share of
         the optimum, and `kept`, the ranks (from 0) that it keeps, None without an answer.
     """
-    scores = _some(sample, criterion).sort(descending=True, stable=True).values
+    chosen = some(sample.importance(criterion), SIZE)
+    scores = chosen.sort(descending=True, stable=True).values
     keep = scores.numel() // KEPT_ONE_IN
     formulation = CardinalityFormulation(scores, keep)
     reference = formulation.apply(select(scores, keep))
@@ -65,8 +63,3 @@ def solver_answers(sample: WeightSample, criterion: str) -> dict[str, Any]:
         "keep": keep,
         "answers": answers,
     }
-
-
-def _some(sample: WeightSample, criterion: str) -> Tensor:
-    together = torch.cat(list(sample.importance(criterion).values()))
-    return together[places(together.numel(), min(SIZE, together.numel()))]

@@ -9,6 +9,7 @@ import torch
 from pins.criterion import Criterion, Observation, Reads
 from pins.selection import decide
 from pins.weight_sample import WeightSample, places
+from verification.laws import flat
 from verification.plots.criteria import Plane
 
 DRAWN = 1500  # weights
@@ -19,8 +20,8 @@ INNER = 0.995  # of the weights lie within the picture
 
 def plane_of(sample: WeightSample, criteria: Mapping[str, Criterion], keep: int) -> dict[str, Any]:
     """The arguments of `plots.plane`: weights, their gradients, and what each criterion does."""
-    weights, gradient = (_flat(part) for part in (sample.weights, sample.gradient))
-    curvature = None if sample.curvature is None else _flat(sample.curvature)
+    weights, gradient = (flat(part).double() for part in (sample.weights, sample.gradient))
+    curvature = None if sample.curvature is None else flat(sample.curvature).double()
     shown = places(weights.numel(), min(DRAWN, weights.numel()))
     width, height = (float(part.abs().quantile(INNER)) for part in (weights, gradient))
     shown = shown[(weights[shown].abs() <= width) & (gradient[shown].abs() <= height)]
@@ -31,7 +32,7 @@ def plane_of(sample: WeightSample, criteria: Mapping[str, Criterion], keep: int)
     planes = {}
     for name, criterion in criteria.items():
         decision = decide(sample.importance(criterion), keep)
-        kept = torch.cat(list(decision.masks.values()))[shown].numpy()
+        kept = flat(decision.masks)[shown].numpy()
         reads = Reads.CURVATURE in criterion.reads
         levels = [0.0]
         if reads and curvature is not None:
@@ -71,7 +72,3 @@ def _signed_logarithms(height: float, linear: float) -> torch.Tensor:
     )
     near = torch.linspace(-linear, linear, GRID, dtype=torch.float64)[1:-1]
     return torch.cat([-beyond.flip(0), near, beyond])
-
-
-def _flat(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors.values()]).double()

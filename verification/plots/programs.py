@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
+from solvers.relaxation import dual_interval, dual_value
 from verification.plots.style import COLOURS, STYLE, scientific
 
 BLUE, GREEN, ORANGE, GREY = "#0072B2", COLOURS["obd"], COLOURS["pins"], "#555555"
@@ -125,14 +126,14 @@ def dual_function(scores: Sequence[float], keep: int) -> Figure:
         keep: k, 0 < k < n.
     """
     ordered = np.sort(np.asarray(scores, dtype=float))[::-1]
-    low, high = ordered[keep], ordered[keep - 1]
+    low, high = dual_interval(ordered, keep)
     primal = ordered[:keep].sum()
     margin = 0.6 * (ordered[max(keep - 4, 0)] - ordered[min(keep + 3, len(ordered) - 1)])
     left, right = low - margin, high + margin
     at = np.unique(np.concatenate([[left, right], ordered[(ordered > left) & (ordered < right)]]))
     figure = Figure(figsize=(7.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    values = [_dual(ordered, keep, multiplier) for multiplier in at]
+    values = [float(dual_value(ordered, keep, multiplier)) for multiplier in at]
     axes.plot(at, values, color=BLUE, linewidth=1.8, label="dual function D(λ)")
     axes.plot(at[1:-1], values[1:-1], "o", color=BLUE, markersize=4.5, label="λ = a score")
     axes.axhline(
@@ -141,18 +142,16 @@ def dual_function(scores: Sequence[float], keep: int) -> Figure:
     axes.plot([low, high], [primal, primal], color=ORANGE, linewidth=5, solid_capstyle="butt")
     axes.axvspan(low, high, color=ORANGE, alpha=0.14, label="[s₍ₖ₊₁₎, s₍ₖ₎], every optimal λ")
     rise = max(values) - primal
-    for (a, b), start in zip(itertools.pairwise(at), range(len(at) - 1), strict=True):
+    for start, (a, b) in enumerate(itertools.pairwise(at)):
         slope = keep - int((ordered > (a + b) / 2).sum())
         height = (values[start] + values[start + 1]) / 2
-        wide = b - a > 0.06 * (right - left)
-        if slope and wide:
-            side = "right" if slope < 0 else "left"
+        if slope and b - a > 0.06 * (right - left):  # else there is no room for words
             axes.annotate(
                 f" slope {slope:+d} ".replace("-", "−"),
                 ((a + b) / 2, height + 0.015 * rise),
                 fontsize=8,
                 color=GREY,
-                ha="left" if side == "right" else "right",
+                ha="left" if slope < 0 else "right",
                 va="bottom",
             )
     axes.set_xlim(left, right)
@@ -162,10 +161,6 @@ def dual_function(scores: Sequence[float], keep: int) -> Figure:
     scientific(axes, "both")
     figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     return figure
-
-
-def _dual(scores: np.ndarray, keep: int, multiplier: float) -> float:
-    return float(keep * multiplier + np.maximum(0.0, scores - multiplier).sum())
 
 
 @mpl.rc_context(STYLE)

@@ -173,9 +173,7 @@ def sparsity_over_training(
         kinds: of the layers, by which the tensors are grouped; within a kind from the first layer
             down to the last.
     """
-    order = sorted(
-        range(len(kinds)), key=lambda at: (list(dict.fromkeys(kinds)).index(kinds[at]), at)
-    )
+    order = [at for kind in dict.fromkeys(kinds) for at, own in enumerate(kinds) if own == kind]
     sizes = list(tensors.values())
     cells = np.array([[1 - row["each"][at] / sizes[at] for row in decisions] for at in order])
     figure = Figure(figsize=(9.0, 1.2 + 0.115 * max(len(order), 24)), layout="constrained")
