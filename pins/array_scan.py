@@ -1,181 +1,211 @@
-"""Passes over scores on the CPU by numpy, in as many threads as PyTorch has.
+"""Scores on the CPU: read by numpy, in as many threads as PyTorch has.
 
-numpy compares floats with a bound at about twice the speed of PyTorch, and lets go of Python's lock
-meanwhile. A block fits a processor's own cache, so that all that is done with it reads it once from
-memory. The bits are those of a `Scan`, which is asked where numpy has no such floats.
+numpy compares at the speed of the memory, and lets go of Python's lock meanwhile. It compares floats
+with the float of a key; where it has no such type, or the processor flushes denormals, their bits
+with the key. A block fits a processor's own cache, so that all that is done with it reads it once
+from memory.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pins import bits
-from pins.scan import Compared, Marked, Scan, empty_mask, shaped
+from pins import keys
+from pins.bits import WORD, padded
+from pins.scan import Integers, Partition, Scan, mask_of
 from pins.scores import Scores
+from pins.segments import Piece
 
-ARRAYS = (torch.float32, torch.float64)  # 16-bit floats numpy has not, or slowly
+FLOATS = (torch.float32, torch.float64)  # 16-bit floats numpy has not, or slowly
 BLOCK = 1 << 19  # scores
 _FEW = 4  # blocks, for which no thread is worth starting
 
+Bools = NDArray[np.bool_]
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Some scores of a tensor and the bools of its mask, in whole words but at its end."""
+class _Block(NamedTuple):
+    """Some scores of a piece, from flat index `start` on, and their part of the mask."""
 
-    name: Any
+    piece: int
     start: int
     scores: Tensor
-    mask: Tensor
+    mask: Tensor | None
 
     @property
     def index(self) -> type[np.integer[Any]]:
         """The shorter type for flat indices, where it is long enough for this block's."""
         return np.int32 if self.start + BLOCK <= 1 << 31 else np.int64
 
-    def array(self, dtype: torch.dtype) -> NDArray[Any]:
-        return self.scores.to(dtype).numpy()
 
-
-@dataclass(frozen=True)
-class _Inside:
+class _Inside(NamedTuple):
     """Of a block: numbers of scores above and inside an interval, and what was gathered."""
 
     above: int
     inside: int
     positions: NDArray[Any]
-    values: NDArray[Any]
+    scores: NDArray[Any]
 
 
 class _Room:
     """How many scores may still be gathered, by all threads together."""
 
-    def __init__(self, left: int, every: int) -> None:
-        self._left, self._every = left, every
-        self._lock = threading.Lock()
-        self.complete = every == 1 and left > 0
+    def __init__(self, left: int) -> None:
+        self._left, self._lock = left, threading.Lock()
+        self.complete = True
 
-    def take(self, inside: int) -> bool:
-        """Whether there is room for every so-many-th of them; then it is taken."""
+    def take(self, inside: int, every: int) -> bool:
+        """Whether some of them are to be gathered and there is room; then it is taken."""
+        if not (inside and every):
+            return False
         with self._lock:
-            fits = 0 < inside <= self._left * self._every
-            if fits:
-                self._left -= -(-inside // self._every)
-            elif inside:
-                self.complete = False
+            fits = inside <= self._left * every
+            self._left -= -(-inside // every) if fits else 0
+            self.complete &= fits
             return fits
+
+
+class _Comparison:
+    """Which scores are above a key, each compared as a float or as the integer of its bits."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._floats = dtype in FLOATS and keys.denormals_compare()
+
+    def array(self, scores: Tensor) -> NDArray[Any]:
+        """Scores as they are compared."""
+        wide = keys.widened(scores, self._dtype)
+        return (wide if self._floats else wide.view(keys.DTYPES[self._dtype])).numpy()
+
+    def bounds(self, of: Integers) -> list[float]:
+        """Keys as scores are compared with them."""
+        if not self._floats:
+            return of.tolist()
+        # no score has key −1: it would be that of −0.0, which is not below 0.0
+        return keys.scores(torch.from_numpy(of - (of == -1)), self._dtype).tolist()
+
+    def above(self, scores: NDArray[Any], bound: float, out: Bools) -> None:
+        """out ← keyᵢ > key."""
+        if self._floats:
+            np.greater(scores, bound, out=out)
+        else:
+            keys.above(scores, int(bound), out)
 
 
 class ArrayScan(Scan):
     """The scores of this process on the CPU."""
 
-    def mark(self, low: float | None, high: float, *, every: int = 1, room: int = 0) -> Marked:
-        """As `Scan.mark`."""
-        if not self._arrays:
-            return super().mark(low, high, every=every, room=room)
-        masks: dict[Any, Tensor] = {}
-        found: dict[Any, list[_Inside]] = {name: [] for name in self.sizes}
-        left = _Room(room, every)
-
-        def look(block: _Block, buffer: NDArray[Any]) -> _Inside:
-            return self._inside(block, buffer, low, high, every, left)
-
-        for portion in self._portions():
-            own = {name: empty_mask(flat) for name, (flat, _) in portion.items()}
-            blocks = [b for name, (flat, _) in portion.items() for b in _cut(name, flat, own[name])]
-            for block, one in zip(blocks, _each(look, blocks), strict=True):
-                found[block.name].append(one)
-            masks |= {name: shaped(own[name], shape) for name, (_, shape) in portion.items()}
-        above, inside, positions, values = [], [], [], []
-        for name in self.sizes:
-            parts = found.pop(name)  # let go of, tensor by tensor
-            above.append(sum(part.above for part in parts))
-            inside.append(sum(part.inside for part in parts))
-            positions.append(_together([part.positions for part in parts]))
-            values.append(_together([part.values for part in parts]))
-        return Marked(
-            {name: masks[name] for name in self.sizes},
-            torch.tensor(above),
-            torch.tensor(inside),
-            positions,
-            values,
-            left.complete,
-        )
-
-    def compared(self, masks: Mapping[Any, Tensor], value: float) -> Compared:
-        """As `Scan.compared`."""
-        if not self._arrays:
-            return super().compared(masks, value)
-        counts = np.zeros(4, dtype=np.int64)
-
-        def compare(block: _Block, buffer: NDArray[Any]) -> Compared:
-            return _compared(block.array(self.dtype), block.mask.numpy(), value, buffer)
-
-        for portion in self._portions():
-            blocks = [
-                block
-                for name, (flat, _) in portion.items()
-                for block in _cut(name, flat, masks[name].reshape(-1))
-            ]
-            counts += np.array(_each(compare, blocks), dtype=np.int64).reshape(-1, 4).sum(0)
-        return Compared(*counts.tolist())
-
-    @property
-    def _arrays(self) -> bool:
-        """Whether numpy can read them."""
-        return self.dtype in ARRAYS and not self._as_keys and self.devices <= {"cpu"}
-
-    def _portions(self) -> Iterator[dict[Any, tuple[Tensor, torch.Size]]]:
-        """Flat scores and shapes that are read together: all that are held, computed ones alone."""
-        held: dict[Any, tuple[Tensor, torch.Size]] = {}
-        computed = isinstance(self._importance, Scores)
-        for name, scores in self._tensors():
-            flat = scores.detach().reshape(-1)
-            if computed or not scores.is_contiguous():
-                yield {name: (flat, scores.shape)}
-            else:
-                held[name] = (flat, scores.shape)
-        if held:
-            yield held
-
-    def _inside(
+    def partition(
         self,
-        block: _Block,
-        buffer: NDArray[Any],
-        low: float | None,
-        high: float,
-        every: int,
-        left: _Room,
-    ) -> _Inside:
-        scores, mask = block.array(self.dtype), block.mask.numpy()
-        size = len(scores)
-        np.greater(scores, high, out=mask[:size])
-        candidates = buffer[: len(mask)]
-        candidates[size:] = False
-        if low is None:
-            np.less_equal(scores, high, out=candidates[:size])
-        else:
-            np.greater_equal(scores, low, out=candidates[:size])
-            candidates.view(np.uint64)[:] ^= mask.view(np.uint64)
-        above, inside = int(np.count_nonzero(mask)), int(np.count_nonzero(candidates))
-        if not left.take(inside):
-            return _Inside(above, inside, np.empty(0, block.index), scores[:0])
-        found = _positions(candidates)
-        if every > 1:
-            found = found[(found + block.start) % every == 0]
-        return _Inside(above, inside, (found + block.start).astype(block.index), scores[found])
+        pieces: Sequence[Piece],
+        low: Integers,
+        high: Integers,
+        every: Integers,
+        masks: dict[Any, Tensor] | None = None,
+        room: int = 0,
+    ) -> Partition:
+        """As `Scan.partition`."""
+        left, comparison = _Room(room), _Comparison(self.dtype)
+        bounds = comparison.bounds(low - 1), comparison.bounds(high)
+        # a score is inside unless it is above the interval, or not above the key below it
+        starts = [piece.start for piece in pieces]
+        asked = [*zip(*bounds, every.tolist(), starts, strict=True)]
+
+        def look(block: _Block, buffer: Bools) -> _Inside:
+            return _inside(block, buffer, comparison, *asked[block.piece], left)
+
+        found: list[list[_Inside]] = [[] for _ in pieces]
+        for blocks in self._portions(pieces, masks):
+            for block, one in zip(blocks, _each(look, blocks), strict=True):
+                found[block.piece].append(one)
+        counts = np.array([[sum(b[i] for b in bs) for bs in found] for i in (0, 1)], dtype=np.int64)
+        positions, gathered = [], []
+        for number, blocks_of_piece in enumerate(found):
+            positions.append(
+                torch.from_numpy(np.concatenate([b.positions for b in blocks_of_piece]))
+            )
+            scores = torch.from_numpy(np.concatenate([b.scores for b in blocks_of_piece]))
+            gathered.append(keys.keys(scores.view(self.dtype)).numpy())
+            found[number] = []  # let go of, piece by piece
+        return Partition(*counts, positions, gathered, left.complete)
+
+    def count(
+        self, pieces: Sequence[Piece], against: Integers, masks: Mapping[Any, Tensor]
+    ) -> Integers:
+        """As `Scan.count`."""
+        counts = np.zeros((len(pieces), 4), dtype=np.int64)
+        comparison = _Comparison(self.dtype)
+        bounds = [*zip(comparison.bounds(against - 1), comparison.bounds(against), strict=True)]
+
+        def compare(block: _Block, buffer: Bools) -> tuple[int, int, int, int]:
+            return _counts(block, buffer, comparison, *bounds[block.piece])
+
+        for blocks in self._portions(pieces, dict(masks)):
+            for block, found in zip(blocks, _each(compare, blocks), strict=True):
+                counts[block.piece] += found
+        return counts
+
+    def _portions(
+        self, pieces: Sequence[Piece], masks: dict[Any, Tensor] | None
+    ) -> Iterator[list[_Block]]:
+        """Blocks that are read together: of all tensors that are held; of computed ones, of each.
+
+        A piece has one block at least.
+        """
+        held: list[_Block] = []
+        for name, scores, numbers in self._tensors(pieces):
+            flat = scores.detach().reshape(-1)
+            mask = None if masks is None else mask_of(masks, name, scores)
+            blocks = []
+            for number in numbers:
+                _, begin, end, _ = pieces[number]
+                for start in range(begin, max(end, begin + 1), BLOCK):
+                    some = slice(start, min(start + BLOCK, end))
+                    part = None if mask is None else mask[some]
+                    blocks.append(_Block(number, start, flat[some], part))
+            if isinstance(self._importance, Scores) or not scores.is_contiguous():
+                yield blocks
+            else:
+                held += blocks
+        yield held
 
 
-def _positions(candidates: NDArray[Any]) -> NDArray[Any]:
+def _inside(
+    block: _Block,
+    buffer: Bools,
+    comparison: _Comparison,
+    below: float,
+    high: float,
+    every: int,
+    begin: int,
+    left: _Room,
+) -> _Inside:
+    scores = comparison.array(block.scores)
+    size = len(scores)
+    within, over = buffer[0, :size], buffer[1, :size]
+    if block.mask is not None:
+        over = block.mask.numpy()
+    comparison.above(scores, high, over)
+    comparison.above(scores, below, within)
+    within ^= over
+    above, inside = int(np.count_nonzero(over)), int(np.count_nonzero(within))
+    if not left.take(inside, every):
+        return _Inside(above, inside, np.empty(0, block.index), scores[:0])
+    buffer[0, size : padded(size)] = False
+    found = _positions(buffer[0, : padded(size)])
+    if every > 1:
+        found = found[(found + block.start - begin) % every == 0]
+    return _Inside(above, inside, (found + block.start).astype(block.index), scores[found])
+
+
+def _positions(candidates: Bools) -> NDArray[Any]:
     """Where the ones are, word by word: they are few."""
     words = candidates.view(np.uint64)
     some = np.flatnonzero(words)
@@ -184,32 +214,32 @@ def _positions(candidates: NDArray[Any]) -> NDArray[Any]:
     return positions
 
 
-def _compared(
-    scores: NDArray[Any], kept: NDArray[Any], value: float, buffer: NDArray[Any]
-) -> Compared:
-    reaches = np.greater_equal(scores, value, out=buffer[: len(scores)])
+def _counts(
+    block: _Block, buffer: Bools, comparison: _Comparison, below: float, bound: float
+) -> tuple[int, int, int, int]:
+    """The numbers of `Scan.count`."""
+    scores, mask = comparison.array(block.scores), block.mask
+    assert mask is not None
+    kept, reaches, spare = mask.numpy(), buffer[0, : len(scores)], buffer[1, : len(scores)]
+    comparison.above(scores, below, reaches)
     all_kept = int(np.count_nonzero(kept))
-    whole = len(kept) // bits.WORD * bits.WORD
+    whole = len(kept) // WORD * WORD
     same = np.array_equal(reaches[:whole].view(np.uint64), kept[:whole].view(np.uint64))
     if same and np.array_equal(reaches[whole:], kept[whole:]):
-        return Compared(all_kept, 0, 0, 0)
-    above = int(np.count_nonzero((scores > value) & ~kept))
-    equal = int(np.count_nonzero(reaches & ~kept)) - above
-    return Compared(all_kept, int(np.count_nonzero(kept & ~reaches)), above, equal)
+        return all_kept, 0, 0, 0
+    # of two bools the first is greater where it alone is True
+    below = int(np.count_nonzero(np.greater(kept, reaches, out=spare)))
+    pruned = int(np.count_nonzero(np.greater(reaches, kept, out=spare)))
+    comparison.above(scores, bound, spare)
+    above = int(np.count_nonzero(np.greater(spare, kept, out=spare)))
+    return all_kept, below, above, pruned - above
 
 
-def _cut(name: Any, flat: Tensor, mask: Tensor) -> list[_Block]:
-    return [
-        _Block(name, start, flat[start : start + BLOCK], mask[start : start + BLOCK])
-        for start in range(0, max(flat.numel(), 1), BLOCK)  # one of an empty tensor, too
-    ]
-
-
-def _each(work: Callable[[_Block, NDArray[Any]], Found], blocks: list[_Block]) -> list[Found]:
-    """What comes of each block, in their order; `work` gets bools for one block besides."""
+def _each(work: Callable[[_Block, Bools], Found], blocks: list[_Block]) -> list[Found]:
+    """The result for each block, in their order; `work` gets bools for two blocks as well."""
 
     def run(some: list[_Block]) -> list[Found]:
-        buffer = np.empty(bits.padded(BLOCK), dtype=np.bool_)
+        buffer = np.empty((2, padded(BLOCK)), dtype=np.bool_)
         return [work(block, buffer) for block in some]
 
     threads = min(torch.get_num_threads(), len(blocks))
@@ -218,9 +248,5 @@ def _each(work: Callable[[_Block, NDArray[Any]], Found], blocks: list[_Block]) -
     # threads of this pass alone: they compare as the one that starts them, denormals too
     ends = [len(blocks) * number // threads for number in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
-        runs = pool.map(run, (blocks[a:b] for a, b in pairwise(ends)))
-        return [found for each in runs for found in each]
-
-
-def _together(parts: list[NDArray[Any]]) -> Tensor:
-    return torch.from_numpy(np.concatenate(parts))
+        found = pool.map(run, (blocks[a:b] for a, b in pairwise(ends)))
+        return [one for each in found for one in each]

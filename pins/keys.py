@@ -8,11 +8,13 @@ Nothing here lets a processor do arithmetic on denormals: it may have been told 
 """
 
 import functools
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-_SHARE = 1 << 15  # numbers that PyTorch gives to one thread at least
 DTYPES = {
     torch.float16: torch.int16,
     torch.bfloat16: torch.int16,
@@ -24,11 +26,27 @@ DTYPES = {
 def keys(scores: Tensor) -> Tensor:
     """The key of each score, an integer of the same size; −0.0 has the key of 0.0, its equal."""
     integer = DTYPES[scores.dtype]
-    least, magnitude = torch.iinfo(integer).min, torch.iinfo(integer).max
     bits = scores.view(integer)
     # not by adding 0.0, which a processor told to flush denormals would make of them as well
-    bits = bits.masked_fill(bits == least, 0)
-    return bits ^ ((bits >> (torch.iinfo(integer).bits - 1)) & magnitude)
+    return _flipped(bits.masked_fill(bits == torch.iinfo(integer).min, 0))
+
+
+def scores(found: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert keys back to their scores, as float64, which holds those of every type exactly."""
+    return widened(_flipped(found.to(DTYPES[dtype])).view(dtype), torch.float64)
+
+
+def above(bits: NDArray[Any], key: int, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """out ← keyᵢ > key, from the bits of the floats as signed integers; no keys are made.
+
+    Where key ≥ 0 that is the order of the integers: negative floats are negative. Below, it is the
+    reverse order of the unsigned integers; −0.0, the least of the negative ones, is above key −1.
+    """
+    if key >= 0:
+        return np.greater(bits, key, out=out)
+    width = 8 * bits.itemsize
+    limit = (key ^ ((1 << (width - 1)) - 1)) % (1 << width) + (key == -1)
+    return np.less(bits.view(f"u{bits.itemsize}"), limit, out=out)
 
 
 def widened(scores: Tensor, dtype: torch.dtype) -> Tensor:
@@ -37,53 +55,28 @@ def widened(scores: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype != torch.float64 or scores.dtype == torch.float64:
         return wide
     # the only step at which denormals are converted as numbers, not as bits
+    single = torch.finfo(torch.float32)
     bits = scores.float().view(torch.int32)
     magnitude = bits & torch.iinfo(torch.int32).max
     steps = torch.where(bits < 0, -magnitude, magnitude)
-    return wide.where(magnitude >= _denormals(torch.float32), steps.double() * _step(torch.float32))
-
-
-def key(score: float, dtype: torch.dtype) -> int:
-    """The key of one score."""
-    if dtype != torch.float64 and abs(score) < torch.finfo(dtype).tiny:
-        steps = int(abs(score) / _step(dtype))
-        return -1 - steps if score < 0 else steps
-    return int(keys(torch.tensor([score], dtype=dtype)))
-
-
-def score(key: int, dtype: torch.dtype) -> float:
-    """The score of a key."""
-    steps = -1 - key if key < 0 else key
-    if dtype != torch.float64 and steps < _denormals(dtype):
-        return -steps * _step(dtype) if key < 0 else steps * _step(dtype)
-    bits = torch.tensor([key], dtype=DTYPES[dtype])
-    magnitude = torch.iinfo(bits.dtype).max
-    return float((bits ^ ((bits >> (torch.iinfo(bits.dtype).bits - 1)) & magnitude)).view(dtype))
+    # below the least normal number floats are evenly spaced
+    return wide.where(magnitude >= int(1 / single.eps), steps.double() * (single.tiny * single.eps))
 
 
 @functools.cache
 def finite(dtype: torch.dtype) -> tuple[int, int]:
     """The keys of the least and of the largest finite score."""
     largest = torch.finfo(dtype).max
-    return key(-largest, dtype), key(largest, dtype)
+    least, most = keys(torch.tensor([-largest, largest], dtype=dtype)).tolist()
+    return least, most
 
 
-def denormals_compare(size: int) -> bool:
-    """Whether all threads that share the work on so many floats tell the least positive from 0.
-
-    `set_flush_denormal` speaks to the thread that calls it and to those that this one starts later,
-    which go on flushing when it no longer does.
-    """
-    asked = max(1, min(size, _SHARE * torch.get_num_threads()))
-    least = torch.tensor([1], dtype=torch.int64).view(torch.float64)
-    return bool((least.expand(asked) > 0).all())
+def denormals_compare() -> bool:
+    """Whether this thread, and those that it starts, tell the least positive number from 0."""
+    return bool(np.array([1]).view(np.float64) > 0)
 
 
-def _denormals(dtype: torch.dtype) -> int:
-    """How many floats from 0.0 on are evenly spaced, short of the least normal one."""
-    return int(1 / torch.finfo(dtype).eps)
-
-
-def _step(dtype: torch.dtype) -> float:
-    """Their spacing."""
-    return torch.finfo(dtype).tiny * torch.finfo(dtype).eps
+def _flipped(bits: Tensor) -> Tensor:
+    """The magnitude bits of negative integers flipped: floats' bits to keys, and back."""
+    info = torch.iinfo(bits.dtype)
+    return bits ^ ((bits >> (info.bits - 1)) & info.max)

@@ -1,75 +1,62 @@
-"""Passes over the scores of a whole model, tensor by tensor, a block of weights at a time.
+"""What a selection asks of scores, tensor by tensor and block by block: `Scan`, for any device.
 
-Each pass reads every score once, in its tensor; nothing of the model's size is made but the masks.
-Scores are compared as floats of their common type; where a processor flushes denormals, as the
-integers of `pins.keys`, which have the same order.
+After one reading that validates scores and draws a sample there are two operations: `partition`
+sets scores against intervals of keys (`pins.keys`), `count` sets masks against keys. Each reads
+every score once, where it is; nothing of the model's size is made.
 """
 
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pins import bits, keys
+from pins import keys
 from pins.errors import ImportanceError
 from pins.scores import shapes_of
+from pins.segments import Piece
 
 # Weights looked at together: what a pass needs beside scores and masks. A processor's share fits
 # its cache; a GPU wants few and large kernels.
 BLOCK, GPU_BLOCK = 1 << 20, 1 << 26
 _SEED = 0  # of the sample: another one finds the same mask
 
+Integers = NDArray[np.int64]
+
 
 @dataclass(frozen=True)
-class Marked:
-    """What a pass knows of an interval [low, high] of scores, tensor by tensor in order.
+class Partition:
+    """Scores set against intervals of keys, piece by piece in order.
 
     Attributes:
-        masks: by name, sᵢ > high.
-        above: number of scores > high.
-        inside: number of scores in the interval.
-        positions: flat indices in their tensor of scores inside, ascending; int32 or int64.
-        values: of these.
-        complete: whether these are all that are inside.
+        above: number of scores above the interval.
+        inside: number of scores inside it.
+        positions: flat indices in their tensor of gathered scores, ascending; on their device.
+        keys: the keys of these.
+        complete: whether all that was asked for was gathered.
     """
 
-    masks: dict[Any, Tensor]
-    above: Tensor
-    inside: Tensor
-    positions: list[Tensor]
-    values: list[Tensor]
+    above: Integers
+    inside: Integers
+    positions: Sequence[Tensor]
+    keys: Sequence[NDArray[Any]]
     complete: bool
 
 
-class Compared(NamedTuple):
-    """What masks keep, against a value: numbers of scores.
-
-    Attributes:
-        kept: kept ones.
-        below: kept ones below the value.
-        above: pruned ones above it.
-        equal: pruned ones that are equal to it.
-    """
-
-    kept: int
-    below: int
-    above: int
-    equal: int
-
-
 class Scan:
-    """The scores of this process, to be read pass by pass: first by `survey`.
+    """The scores of this process, to be read pass by pass: first by `validate_and_sample`.
 
     Attributes:
         sizes: number of scores by name.
-        dtype: the common type, in which every score is exact; known after `survey`.
-        devices: the kinds of those on which the scores are; likewise.
+        dtype: the common type, in which every score is exact; known after validation.
     """
 
     dtype: torch.dtype
-    devices: frozenset[str] = frozenset()
 
     def __init__(
         self, importance: Mapping[Any, Tensor], names: Collection[Any] | None = None
@@ -83,202 +70,127 @@ class Scan:
         self._importance = importance
         shapes = shapes_of(importance)
         self.sizes = {name: shapes[name].numel() for name in (shapes if names is None else names)}
-        self._as_keys = not keys.denormals_compare(max(self.sizes.values(), default=0))
 
-    def survey(self, size: int, of: int) -> Tensor:
-        """Find the common type, see that all scores can be ranked, and draw a sample of them.
+    def validate_and_sample(
+        self, pieces: Sequence[Piece], draws: Sequence[int]
+    ) -> list[NDArray[Any]]:
+        """Find the common type, check that all scores can be ranked, and draw from each piece.
 
         Args:
-            size: of the sample, were it of all ranks.
-            of: number of scores of all ranks. Each tensor gives its share, at random places, the
-                same ones each time.
+            pieces: where to draw, tensor by tensor.
+            draws: number of scores to draw from each, at random places, the same ones each time.
 
         Returns:
-            Scores as they are compared, on the CPU.
+            Keys by piece.
 
         Raises:
             ImportanceError: NaN, ±inf, or not floating point; names tensor, index, value.
         """
-        drawn: list[Tensor] = []
+        drawn: dict[int, Tensor] = {}
         sums: dict[Any, Tensor] = {}
-        dtype: torch.dtype | None = None
-        for name, total in self.sizes.items():
+        kinds = set()
+        for name in self.sizes:
             scores = self._importance[name]
             require_rankable(label(name), scores)
-            self.devices |= {scores.device.type}
-            dtype = scores.dtype if dtype is None else torch.promote_types(dtype, scores.dtype)
+            kinds.add(scores.dtype)
             flat = scores.detach().reshape(-1)
             # a NaN or inf among the terms makes a sum one; a sum of finite terms may be one, too
             sums[name] = _sum(flat)
-            if total and size:
-                generator = torch.Generator(flat.device).manual_seed(_SEED)
-                places = torch.randint(
-                    total,
-                    (-(-size * total // of),),
-                    generator=generator,
-                    device=flat.device,
-                )
-                drawn.append(flat[places])
-        self.dtype = dtype or torch.float32
+            for number, piece in enumerate(pieces):
+                if piece.name == name and draws[number]:
+                    generator = torch.Generator(flat.device).manual_seed(_SEED)
+                    places = torch.empty(draws[number], dtype=torch.int64, device=flat.device)
+                    places.random_(piece.start, piece.stop, generator=generator)
+                    drawn[number] = flat[places]
+        self._set_dtype(kinds)
         if sums and not stacked([value.isfinite() for value in sums.values()]).all():
             for name, value in sums.items():
                 if not value.isfinite():
                     require_finite(label(name), self._importance[name])
-        found = [self._comparable(values) for values in drawn]
-        return torch.cat(beside(found)).cpu() if found else self.nothing
+        nothing = torch.empty(0, dtype=self.dtype)
+        return [self._keys(drawn.get(i, nothing)).cpu().numpy() for i in range(len(pieces))]
 
-    @property
-    def nothing(self) -> Tensor:
-        """No scores, as they are compared."""
-        return self._comparable(torch.empty(0))
-
-    def bound(self, key: int) -> float:
-        """What scores are compared with, of a key."""
-        return key if self._as_keys else keys.score(key, self.dtype)
-
-    def bound_of(self, score: float) -> float:
-        """What scores are compared with, of a score."""
-        return keys.key(score, self.dtype) if self._as_keys else score
-
-    def key(self, bound: float) -> int:
-        """The key of a score as it is compared."""
-        return int(bound) if self._as_keys else keys.key(bound, self.dtype)
-
-    def score(self, bound: float) -> float:
-        """The score of a score as it is compared."""
-        return keys.score(int(bound), self.dtype) if self._as_keys else float(bound)
-
-    def _tensors(self) -> Iterator[tuple[Any, Tensor]]:
-        for name in self.sizes:
-            yield name, self._importance[name]
-
-    def mark(self, low: float | None, high: float, *, every: int = 1, room: int = 0) -> Marked:
-        """The scores above an interval, and those inside.
+    def partition(
+        self,
+        pieces: Sequence[Piece],
+        low: Integers,
+        high: Integers,
+        every: Integers,
+        masks: dict[Any, Tensor] | None = None,
+        room: int = 0,
+    ) -> Partition:
+        """Count the scores above and inside an interval of keys, and gather those inside.
 
         Args:
-            low: the interval's lower end; None: it has none.
-            high: its upper end.
-            every: gather of scores at multiples of it only.
-            room: gather no more than so many.
+            pieces: tensor by tensor.
+            low: the least key of each piece's interval.
+            high: the largest.
+            every: gather of those inside at multiples of it from the piece's start only; 0: none.
+            masks: by name; keyᵢ > high is written to the pieces. One that is missing is made.
+            room: gather no more than this in all.
         """
-        masks, above, inside = {}, [], []
-        positions: list[Tensor] = []
-        values: list[Tensor] = []
-        gather, complete = room > 0, every == 1
-        for name, scores in self._tensors():
+        counts = np.zeros((len(pieces), 2), dtype=np.int64)
+        positions, gathered, complete = [], [], True
+        for name, scores, numbers in self._tensors(pieces):
             flat = scores.detach().reshape(-1)
-            mask = empty_mask(flat)
-            # one for all blocks: small results kept between large buffers would scatter these
-            buffer = torch.empty_like(mask[: _block(flat)])
-            tally = torch.zeros(2, dtype=torch.int64, device=flat.device)
-            where, what = [flat.new_empty(0, dtype=torch.int64)], [self._comparable(flat[:0])]
-            for start, block, part in _blocks(flat, mask):
-                block = self._comparable(block)
-                torch.gt(block, high, out=part[: len(block)])
-                candidates = buffer[: len(part)]
-                candidates[len(block) :] = False
-                if low is None:
-                    torch.le(block, high, out=candidates[: len(block)])
-                else:
-                    torch.ge(block, low, out=candidates[: len(block)])
-                    candidates.view(torch.int64).bitwise_xor_(part.view(torch.int64))
-                within = bits.ones(candidates)
-                tally[0] += bits.ones(part)
-                tally[1] += within
-                if not gather:
-                    continue
-                if int(within) > room * every:  # finding them all would take more than the room
-                    complete = False
-                    continue
-                if every == 1:
-                    found = bits.positions(candidates)
-                else:
-                    first = -start % every
-                    found = candidates[first::every].nonzero().view(-1) * every + first
-                room -= len(found)
-                where.append(found + start)
-                what.append(block[found])
-            masks[name] = shaped(mask, scores.shape)
-            above.append(tally[0])
-            inside.append(tally[1])
-            positions.append(torch.cat(where))
-            values.append(torch.cat(what))
-        complete &= gather
-        return Marked(masks, stacked(above), stacked(inside), positions, values, complete)
+            mask = None if masks is None else mask_of(masks, name, scores)
+            for number in numbers:
+                least, most, step = (int(of[number]) for of in (low, high, every))
+                where, what = [flat.new_empty(0, dtype=torch.int64)], [self._keys(flat[:0])]
+                for start, stop in _blocks(pieces[number], flat):
+                    block = self._keys(flat[start:stop])
+                    over = block > most
+                    within = (block >= least) & ~over
+                    if mask is not None:
+                        mask[start:stop] = over
+                    inside = int(within.count_nonzero())
+                    counts[number] += int(over.count_nonzero()), inside
+                    if step and inside > room * step:  # finding them would take more than the room
+                        complete = False
+                    elif step and inside:
+                        found = within.nonzero().view(-1)
+                        found = found[(found + start - pieces[number].start) % step == 0]
+                        room -= len(found)
+                        where.append(found + start)
+                        what.append(block[found])
+                positions.append(torch.cat(where))
+                gathered.append(torch.cat(what).cpu().numpy())
+        return Partition(*counts.T, positions, gathered, complete)
 
-    def tie(self, masks: Mapping[Any, Tensor], value: float, allowed: Mapping[Any, int]) -> None:
-        """Add to masks, in each tensor, the first so many of the scores that are equal to a value.
+    def count(
+        self, pieces: Sequence[Piece], against: Integers, masks: Mapping[Any, Tensor]
+    ) -> Integers:
+        """Count what masks keep and prune against a key for each piece.
 
-        Args:
-            masks: by name, changed.
-            value: as blocks have it.
-            allowed: how many by name.
+        Returns:
+            (pieces, 4) numbers of scores: kept; kept below the key; pruned above it; pruned equal.
         """
-        for name, left in allowed.items():
-            if not left:
-                continue
-            flat, mask = self._importance[name].detach().reshape(-1), masks[name].view(-1)
-            size = _piece(flat)
-            for piece, kept in zip(torch.split(flat, size), torch.split(mask, size), strict=True):
-                ties = self._comparable(piece) == value
-                count = int(ties.count_nonzero())
-                if count > left:
-                    ties &= ties.cumsum(0) <= left
-                kept |= ties
-                left -= min(count, left)
-                if not left:
-                    break
-
-    def ties(self, marked: Marked, value: float) -> Tensor:
-        """How many of the gathered scores of each tensor are equal to a value."""
-        return stacked([(values == value).sum() for values in marked.values])
-
-    def settle(self, marked: Marked, value: float, allowed: Sequence[int]) -> None:
-        """Add to masks the gathered scores > value, and so many of each tensor that are equal."""
-        for mask, positions, values, count in zip(
-            marked.masks.values(), marked.positions, marked.values, allowed, strict=True
-        ):
-            flat = mask.view(-1)
-            flat[positions[values > value]] = True
-            if count:
-                flat[positions[values == value][:count]] = True
-
-    def largest_below(self, value: float) -> Tensor:
-        """The largest score < value; of no length, where there is none."""
-        largest = self.nothing
-        for _, scores in self._tensors():
-            flat = scores.detach().reshape(-1)
-            for piece in torch.split(flat, _piece(flat)):
-                block = self._comparable(piece)
-                below = block[block < value]
-                if below.numel():
-                    largest = torch.cat([largest, below.amax().cpu()[None]]).amax()[None]
-        return largest
-
-    def compared(self, masks: Mapping[Any, Tensor], value: float) -> Compared:
-        """Count what masks keep and prune, against a value."""
-        all_kept = below = above = equal = 0
-        for name, scores in self._tensors():
+        counts = np.zeros((len(pieces), 4), dtype=np.int64)
+        for name, scores, numbers in self._tensors(pieces):
             flat, mask = scores.detach().reshape(-1), masks[name].reshape(-1)
-            for start in range(0, flat.numel(), _block(flat)):
-                block = self._comparable(flat[start : start + _block(flat)])
-                kept = mask[start : start + len(block)]
-                all_kept += int(bits.ones(kept))
-                reaches = block >= value
-                if torch.equal(_words(reaches), _words(kept)):
-                    continue
-                # of two bools the first is greater where it alone is True
-                over = int(bits.ones((block > value).gt(kept)))
-                below += int(bits.ones(kept.gt(reaches)))
-                equal += int(bits.ones(reaches.gt(kept))) - over
-                above += over
-        return Compared(all_kept, below, above, equal)
+            for number in numbers:
+                key = int(against[number])
+                for start, stop in _blocks(pieces[number], flat):
+                    block, kept = self._keys(flat[start:stop]), mask[start:stop]
+                    parts = (
+                        kept,
+                        kept & (block < key),
+                        ~kept & (block > key),
+                        ~kept & (block == key),
+                    )
+                    counts[number] += stacked([part.count_nonzero() for part in parts]).numpy()
+        return counts
 
-    def _comparable(self, block: Tensor) -> Tensor:
-        """A block in the type in which all are compared."""
-        if self._as_keys:
-            return keys.keys(keys.widened(block, self.dtype))
-        return block.to(self.dtype)
+    def _tensors(self, pieces: Sequence[Piece]) -> Iterator[tuple[Any, Tensor, list[int]]]:
+        """Name and scores of each tensor that has pieces, and the numbers of these."""
+        for name, numbers in groupby(range(len(pieces)), key=lambda number: pieces[number].name):
+            yield name, self._importance[name], list(numbers)
+
+    def _set_dtype(self, kinds: Collection[torch.dtype]) -> None:
+        self.dtype = functools.reduce(torch.promote_types, kinds) if kinds else torch.float32
+
+    def _keys(self, block: Tensor) -> Tensor:
+        return keys.keys(keys.widened(block, self.dtype))
 
 
 def label(name: object) -> str:
@@ -311,8 +223,8 @@ def require_finite(label: str, scores: Tensor) -> None:
         ImportanceError: one is NaN or ±inf; names tensor, index, value.
     """
     flat = scores.detach().reshape(-1)
-    for start in range(0, flat.numel(), _block(flat)):
-        block = flat[start : start + _block(flat)]
+    for start, stop in _blocks(Piece(None, 0, flat.numel()), flat):
+        block = flat[start:stop]
         finite = block.isfinite()
         if not finite.all():
             offset = int((~finite).nonzero()[0])
@@ -324,53 +236,27 @@ def require_finite(label: str, scores: Tensor) -> None:
             )
 
 
-def _block(flat: Tensor) -> int:
-    return BLOCK if flat.device.type == "cpu" else GPU_BLOCK
-
-
-def _piece(flat: Tensor) -> int:
-    """A part of a block, for what takes eight bytes a score."""
-    return max(_block(flat) // 16, 1)
-
-
-def _blocks(flat: Tensor, mask: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Start, scores and, in whole words, mask of each block."""
-    size = _block(flat)
-    for start in range(0, flat.numel(), size):
-        yield start, flat[start : start + size], mask[start : start + size]
-
-
-def empty_mask(flat: Tensor) -> Tensor:
-    """Bools for a mask of these scores in whole words; those beyond the last score are False."""
-    mask = torch.empty(bits.padded(flat.numel()), dtype=torch.bool, device=flat.device)
-    mask[flat.numel() :] = False
-    return mask
-
-
-def shaped(mask: Tensor, shape: torch.Size) -> Tensor:
-    """The mask without the padding of its last word."""
-    size = shape.numel()
-    return (mask if mask.numel() == size else mask[:size].clone()).view(shape)
+def mask_of(masks: dict[Any, Tensor], name: Any, scores: Tensor) -> Tensor:
+    """The flat mask of a tensor; made without values where there is none yet."""
+    if name not in masks:
+        masks[name] = torch.empty(scores.shape, dtype=torch.bool, device=scores.device)
+    return masks[name].view(-1)
 
 
 def stacked(numbers: list[Tensor]) -> Tensor:
     """0-d tensors as one on the CPU: the one time that a pass waits for a device."""
-    return torch.stack(beside(numbers)).cpu()
+    return torch.stack([number.to(numbers[0].device) for number in numbers]).cpu()
 
 
-def beside(tensors: list[Tensor]) -> list[Tensor]:
-    """All on the device of the first."""
-    return [tensor.to(tensors[0].device) for tensor in tensors]
-
-
-def _words(bools: Tensor) -> Tensor:
-    """Eight at a time, where they are whole words; else as they are."""
-    whole = not (bools.numel() % bits.WORD or bools.storage_offset() % bits.WORD)
-    return bools.view(torch.int64) if whole else bools
+def _blocks(piece: Piece, flat: Tensor) -> Iterator[tuple[int, int]]:
+    """Start and stop of the blocks of a piece."""
+    size = BLOCK if flat.device.type == "cpu" else GPU_BLOCK
+    for start in range(piece.start, piece.stop, size):
+        yield start, min(start + size, piece.stop)
 
 
 def _sum(flat: Tensor) -> Tensor:
-    """In a type in which 16-bit floats do not overflow."""
+    """The sum of scores, in a type in which 16-bit floats do not overflow."""
     if flat.dtype.itemsize > 2:
         return flat.sum()
     if flat.device.type != "cpu":

@@ -6,27 +6,26 @@ the same on every device, for every chunking and on every rank. With a minimum i
 (`pins.constraints`) a few such selections make the mask.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pins import bits
+from pins import bits, keys
 from pins.constraints import Cardinality, Constraint, PerTensor, cardinality
 from pins.errors import ImportanceError, OptimalityError
 from pins.group import ALONE, Group
-from pins.optimality import (
-    ConstrainedOptimality,
-    Optimality,
-    constrained_optimality,
-    optimality,
-)
-from pins.scan import Scan, stacked
+from pins.optimality import ConstrainedOptimality, Optimality, constrained_optimality
+from pins.scan import Integers, stacked
 from pins.scans import scan_of
-from pins.scores import shapes_of
-from pins.threshold import Cut, cut, survey
+from pins.segments import Segments, each_tensor, whole_model
+from pins.threshold import KthLargest, Ranked, count, kth_largest, validate_and_sample
+
+Pattern = Callable[[Mapping[Any, int], Group], Segments]
+"""(number of scores of this rank by tensor name, ranks) → segments."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,35 @@ def select(
         CardinalityError: `keep` is not an int in [0, n].
     """
     if isinstance(importance, Tensor):
-        return _largest({None: importance}, keep, group)[None]
+        return dict(largest({None: importance}, [keep], whole_model, group))[None]
     if isinstance(importance, Mapping):
-        return _largest(importance, keep, group)
-    masks = list(_largest(dict(enumerate(importance)), keep, group).values())
+        return dict(largest(importance, [keep], whole_model, group))
+    masks = list(largest(dict(enumerate(importance)), [keep], whole_model, group).values())
     return tuple(masks) if isinstance(importance, tuple) else masks
+
+
+def largest(
+    importance: Mapping[Any, Tensor],
+    keeps: Sequence[int] | Integers,
+    pattern: Pattern,
+    group: Group = ALONE,
+    names: Collection[Any] | None = None,
+) -> Mapping[Any, Tensor]:
+    """The masks of the k largest scores of each segment; the lower flat index among equals.
+
+    Args:
+        importance: as `select`, by name.
+        keeps: k by segment.
+        pattern: which scores are a segment: one of `pins.segments`.
+        group: as `select`.
+        names: of the tensors to select from; default: all.
+
+    Raises:
+        ImportanceError: as `select`.
+        CardinalityError: a k is not an int in [0, n].
+    """
+    ranked = _ranked(importance, pattern, group, names)
+    return kth_largest(ranked, _cardinalities(keeps, ranked.segments)).masks
 
 
 def decide(
@@ -116,57 +139,58 @@ def decide(
             "or call select()"
         )
     constraint = keep if isinstance(keep, Constraint) else Cardinality(keep)
-    if isinstance(constraint, Cardinality):
-        return _decide_plain(importance, constraint, group)
-    sizes = {name: shape.numel() for name, shape in shapes_of(importance).items()}
-    _surveyed(importance, list(sizes), group)
-    totals = group.total(torch.tensor(list(sizes.values()), dtype=torch.int64)).tolist()
-    constraint.validate({n: torch.Size([t]) for n, t in zip(sizes, totals, strict=True)})
-    masks = _with_minimums(importance, constraint, group)
-    proof = constrained_optimality(importance, masks, constraint.minimums, group)
-    if proof.keep != constraint.keep or not proof.holds:
-        raise OptimalityError(
-            f"the selection kept {proof.keep} of {constraint.keep} and proves {proof}"
-        )
-    return Decision(masks, proof, constraint)
+    whole = isinstance(constraint, Cardinality)
+    ranked = _ranked(importance, whole_model if whole else each_tensor, group)
+    keeps = [constraint.keep]
+    if not whole:
+        totals = zip(importance, ranked.segments.sizes.tolist(), strict=True)
+        constraint.validate({name: torch.Size([total]) for name, total in totals})
+        if not isinstance(constraint, PerTensor):
+            return _decide_with_minimums(importance, constraint, group)
+        keeps = [constraint.keeps[name] for name in importance]
+    numbers = _cardinalities(keeps, ranked.segments)
+    found = kth_largest(ranked, numbers)
+    proofs = _proofs(ranked, found, numbers)
+    if whole:
+        return Decision(found.masks, proofs[0], constraint)
+    tensors = dict(zip(importance, proofs, strict=True))
+    return Decision(found.masks, ConstrainedOptimality(tensors, constraint.minimums), constraint)
 
 
-def _decide_plain(
-    importance: Mapping[str, Tensor], constraint: Cardinality, group: Group
-) -> Decision:
-    scan, sample, total = _surveyed(importance, shapes_of(importance), group)
-    keep = cardinality(constraint.keep, total)
-    if keep in (0, total):
-        masks = _all_alike(importance, scan, kept=keep > 0)
-        return Decision(masks, optimality(importance, masks, group), constraint)
-    found = cut(scan, sample, keep, total, group)
-    return Decision(found.masks, _proof(scan, found, keep, total, group), constraint)
-
-
-def _proof(scan: Scan, found: Cut, keep: int, total: int, group: Group) -> Optimality:
-    """Theorem 1 with λ = s₍ₖ₎, read back from masks and scores in one more pass.
+def _proofs(ranked: Ranked, found: KthLargest, keeps: Integers) -> list[Optimality]:
+    """Theorem 1 for each segment with λ = s₍ₖ₎, read back from masks and scores in one more pass.
 
     No kept score is below λ and no pruned one above it; and there are pruned ones equal to it iff
-    the search says that s₍ₖ₊₁₎ is (Theorem 3).
+    the search says that s₍ₖ₊₁₎ is (Theorem 3). Where nothing is kept, λ = s₍ₖ₊₁₎.
 
     Raises:
         OptimalityError: it is not so.
     """
-    least, next_ = scan.bound_of(found.kept_min), scan.bound_of(found.pruned_max)
-    counts = group.total(torch.tensor(scan.compared(found.masks, least)))
-    kept, below, above, ties = counts.tolist()
-    if kept != keep or below or above or (ties > 0) != (next_ == least):
+    sizes, dtype = ranked.segments.sizes, ranked.scan.dtype
+    against = np.where(keeps > 0, found.kept_min, found.pruned_max)
+    counts = count(ranked, found.masks, against)
+    kept, below, above, ties = counts.T
+    tied = (keeps < sizes) & (found.pruned_max == against)
+    wrong = np.flatnonzero((kept != keeps) | (below + above > 0) | ((ties > 0) != tied))
+    least, largest = (
+        keys.scores(torch.from_numpy(each), dtype).tolist()
+        for each in (found.kept_min, found.pruned_max)
+    )
+    for i in wrong:
         raise OptimalityError(
-            f"the selection kept {kept} of {keep}; of λ = {found.kept_min}, {below} kept scores "
-            f"are below, {above} pruned ones above and {ties} equal to it"
+            f"the selection kept {kept[i]} of {keeps[i]}; of λ = {least[i]}, {below[i]} kept "
+            f"scores are below, {above[i]} pruned ones above and {ties[i]} equal to it"
         )
-    return Optimality(keep, total, found.kept_min, found.pruned_max)
+    return [
+        Optimality(keep, total, least[i] if keep else None, largest[i] if keep < total else None)
+        for i, (keep, total) in enumerate(zip(keeps.tolist(), sizes.tolist(), strict=True))
+    ]
 
 
-def _with_minimums(
+def _decide_with_minimums(
     importance: Mapping[str, Tensor], constraint: Constraint, group: Group
-) -> dict[str, Tensor]:
-    """Masks by name with Σm = k and Σ_{i∈t} mᵢ ≥ l_t.
+) -> Decision:
+    """Masks by name with Σm = k and Σ_{i∈t} mᵢ ≥ l_t, and their proof.
 
     Where the plain selection gives a tensor less than its minimum, the optimum gives it exactly the
     minimum: that leaves the others fewer weights, hence a higher threshold. The others are a
@@ -179,51 +203,52 @@ def _with_minimums(
         if sum(minimums.values()) == left:  # nothing beyond them to share
             short = unsettled
         else:
-            plain = _largest(importance, left, group, unsettled)
+            plain = largest(importance, [left], whole_model, group, unsettled)
             kept = group.total(stacked([bits.ones(plain[name]) for name in unsettled]))
             short = [n for n, own in zip(unsettled, kept, strict=True) if own < minimums[n]]
             if not short:
                 masks |= plain
                 break
-        for name in short:
-            masks |= _largest(importance, minimums[name], group, [name])
-            left -= minimums[name]
+        keeps = [minimums[name] for name in short]
+        masks |= largest(importance, keeps, each_tensor, group, short)
+        left -= sum(keeps)
         unsettled = [name for name in unsettled if name not in masks]
-    return {name: masks[name] for name in importance}
+    masks = {name: masks[name] for name in importance}
+    proof = constrained_optimality(importance, masks, constraint.minimums, group)
+    if proof.keep != constraint.keep or not proof.holds:
+        raise OptimalityError(
+            f"the selection kept {proof.keep} of {constraint.keep} and proves {proof}"
+        )
+    return Decision(masks, proof, constraint)
 
 
-def _largest(
+def _ranked(
     importance: Mapping[Any, Tensor],
-    keep: int,
+    pattern: Pattern,
     group: Group,
     names: Collection[Any] | None = None,
-) -> dict[Any, Tensor]:
-    """The masks of the k largest scores of some tensors; the lower flat index among equals."""
-    scan, sample, total = _surveyed(
-        importance, shapes_of(importance) if names is None else names, group
-    )
-    keep = cardinality(keep, total)
-    if keep in (0, total):
-        return _all_alike(importance, scan, kept=keep > 0)
-    return cut(scan, sample, keep, total, group).masks
-
-
-def _surveyed(
-    importance: Mapping[Any, Tensor], names: Collection[Any], group: Group
-) -> tuple[Scan, Tensor, int]:
-    """The scores, a sample of them, and their number over all ranks.
+) -> Ranked:
+    """The scores of some tensors by segment, and a sample of them.
 
     Raises:
-        ImportanceError: they cannot be ranked, or there are none.
+        ImportanceError: they cannot be ranked, or the model has none.
     """
-    scan = scan_of(importance, names, group)
-    total = int(group.total(torch.tensor(sum(scan.sizes.values()))))
-    sample = survey(scan, total, group)
-    if not total and len(names) == len(importance):
+    scan = scan_of(importance, names)
+    ranked = validate_and_sample(scan, pattern(scan.sizes, group), group)
+    if not ranked.segments.sizes.sum() and len(scan.sizes) == len(importance):
         raise ImportanceError("importance is empty: there is no weight to rank")
-    return scan, sample, total
+    return ranked
 
 
-def _all_alike(importance: Mapping[Any, Tensor], scan: Scan, *, kept: bool) -> dict[Any, Tensor]:
-    """All are kept, or none."""
-    return {name: torch.full_like(importance[name], kept, dtype=torch.bool) for name in scan.sizes}
+def _cardinalities(keeps: Sequence[int] | Integers, segments: Segments) -> Integers:
+    """The numbers to keep as int64.
+
+    Raises:
+        CardinalityError: one is not an int in [0, n].
+    """
+    sizes = segments.sizes
+    if isinstance(keeps, np.ndarray):  # of many segments
+        for i in np.flatnonzero((keeps < 0) | (keeps > sizes)):
+            cardinality(int(keeps[i]), int(sizes[i]))
+        return keeps.astype(np.int64)
+    return np.array([cardinality(k, n) for k, n in zip(keeps, sizes.tolist(), strict=True)])

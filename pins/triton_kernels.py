@@ -1,8 +1,8 @@
 """Triton's kernels of a pass over scores: every score is read once and compared as its key.
 
-A launch is over blocks of many tensors. Each program finds its tensor in a table of rows of
-`COLUMNS` int64: the addresses of scores and mask, their number, the launch's and the pass's first
-block of the tensor, and the tensor's number in the pass.
+A launch is over blocks of many pieces of tensors. Each program finds its piece in a table of rows
+of `COLUMNS` int64: the addresses of its scores and mask, their number, the launch's and the pass's
+first block of the piece, the piece's number in the pass; and what is asked of it: low, high, every.
 
 Integers are compared, never floats, so nothing depends on how a GPU treats denormals. Where types
 are mixed, a narrower float is first made a wider one, which is exact.
@@ -18,8 +18,9 @@ import torch
 import triton
 import triton.language as tl
 
-COLUMNS = 6
-COUNTERS = 3  # of each tensor: above, inside, gathered
+COLUMNS = 9
+COUNTERS = 3  # of each piece by `mark`: above, inside, gathered
+COUNTS = 4  # of each piece by `count`: kept, kept below, pruned above, pruned equal
 RUN = 3  # of each block: its place in the buffer, how many are there, its first position
 TYPES = {
     torch.float16: tl.float16,
@@ -30,13 +31,14 @@ TYPES = {
 
 _COLUMNS = tl.constexpr(COLUMNS)
 _COUNTERS = tl.constexpr(COUNTERS)
+_COUNTS = tl.constexpr(COUNTS)
 _RUN = tl.constexpr(RUN)
-_NUMBERS = ["low", "high", "value", "every", "room", "size"]  # no kernel for each value of them
+_NUMBERS = ["room", "size"]  # no kernel for each value of them
 
 
 @triton.jit
 def _find(table, rows, BLOCK: tl.constexpr):
-    """This program's tensor: its row; the block's number in the pass; its first position; size."""
+    """This program's piece: its row; the block's number in the pass; its first position; size."""
     program = tl.program_id(0)
     row = table + tl.load(rows + program) * _COLUMNS
     local = program - tl.load(row + 3)
@@ -93,9 +95,6 @@ def _keys(
 def mark(
     table,
     rows,
-    low: tl.int64,
-    high: tl.int64,
-    every: tl.int64,
     room: tl.int64,
     counters,
     used,
@@ -112,6 +111,7 @@ def mark(
     Blocks take their places in the buffer as they come; `order` puts their runs in order.
     """
     row, block, start, left = _find(table, rows, BLOCK)
+    low, high, every = tl.load(row + 6), tl.load(row + 7), tl.load(row + 8)
     lanes = tl.arange(0, BLOCK)
     keys = _keys(tl.load(row), start, left, SOURCE, COMMON, BLOCK)
     there = lanes < left
@@ -132,8 +132,10 @@ def mark(
     tl.atomic_add(counter, (both & 0xFFFF).to(tl.int64), sem="relaxed")
     tl.atomic_add(counter + 1, taken.to(tl.int64), sem="relaxed")
     picked = inside
-    if every > 1:
-        picked = inside & (((start % every).to(tl.int32) + lanes) % every.to(tl.int32) == 0)
+    if every != 1:
+        step = tl.maximum(every, 1)
+        first = (start % step).to(tl.int32)
+        picked = inside & (every > 0) & ((first + lanes) % step.to(tl.int32) == 0)
         taken = tl.sum(picked.to(tl.int32), 0)
     tl.store(runs + block * _RUN + 1, taken.to(tl.int64))
     tl.store(runs + block * _RUN + 2, start)
@@ -171,80 +173,33 @@ def order(
     tl.store(values + target + lanes, keys, mask=here)
 
 
-@triton.jit(do_not_specialize=_NUMBERS)
-def tie(
+@triton.jit
+def count(
     table,
     rows,
-    value: tl.int64,
-    runs,
-    before,
-    allowed,
-    SOURCE: tl.constexpr,
-    COMMON: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """Mark of each tensor the first so many keys that are equal to a value.
-
-    `before`: how many stand in earlier blocks of the pass; `mark` counted those of each.
-    """
-    row, block, start, left = _find(table, rows, BLOCK)
-    first = tl.load(before + tl.load(row + 4))  # of the tensor
-    more = tl.load(allowed + tl.load(row + 5)) - (tl.load(before + block) - first)
-    if (more > 0) & (tl.load(runs + block * _RUN + 1) > 0):
-        lanes = tl.arange(0, BLOCK)
-        keys = _keys(tl.load(row), start, left, SOURCE, COMMON, BLOCK)
-        equal = (keys == value.to(keys.dtype)) & (lanes < left)
-        kept = equal & (tl.cumsum(equal.to(tl.int32), 0) <= more)
-        pointers = tl.load(row + 1).to(tl.pointer_type(tl.int8)) + start + lanes
-        tl.store(pointers, kept.to(tl.int8), mask=kept)
-
-
-@triton.jit(do_not_specialize=_NUMBERS)
-def largest_below(
-    table,
-    rows,
-    value: tl.int64,
-    found,
-    SOURCE: tl.constexpr,
-    COMMON: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    """found ← max(found, the largest key < value)."""
-    row, _, start, left = _find(table, rows, BLOCK)
-    keys = _keys(tl.load(row), start, left, SOURCE, COMMON, BLOCK)
-    below = (keys < value.to(keys.dtype)) & (tl.arange(0, BLOCK) < left)
-    if tl.sum(below.to(tl.int32), 0) > 0:
-        # a key that is no candidate counts as the least of int16 or more, which no finite one has
-        largest = tl.max(tl.where(below, keys.to(tl.int64), -0x8000000000000000), 0)
-        tl.atomic_max(found, largest, sem="relaxed")
-
-
-@triton.jit(do_not_specialize=_NUMBERS)
-def contradictions(
-    table,
-    rows,
-    value: tl.int64,
     counters,
     SOURCE: tl.constexpr,
     COMMON: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Numbers of kept keys below a value, pruned ones above it, and pruned ones equal to it."""
+    """Numbers of kept keys, of kept ones below `high`, pruned ones above it, pruned equal ones."""
     row, _, start, left = _find(table, rows, BLOCK)
     there = tl.arange(0, BLOCK) < left
     keys = _keys(tl.load(row), start, left, SOURCE, COMMON, BLOCK)
     kept = _load(tl.load(row + 1), start, left, tl.int8, BLOCK) != 0
-    bound = value.to(keys.dtype)
+    bound = tl.load(row + 7).to(keys.dtype)
     below = (keys < bound) & kept & there
     above = (keys > bound) & ~kept & there
     equal = (keys == bound) & ~kept & there
+    counter = counters + tl.load(row + 5) * _COUNTS
     wrong = tl.sum(below.to(tl.int32) + (above.to(tl.int32) << 16), 0)
     if wrong > 0:
-        tl.atomic_add(counters, (wrong & 0xFFFF).to(tl.int64), sem="relaxed")
-        tl.atomic_add(counters + 1, (wrong >> 16).to(tl.int64), sem="relaxed")
-    ties = tl.sum(equal.to(tl.int32), 0)
-    if ties > 0:
-        tl.atomic_add(counters + 2, ties.to(tl.int64), sem="relaxed")
+        tl.atomic_add(counter + 1, (wrong & 0xFFFF).to(tl.int64), sem="relaxed")
+        tl.atomic_add(counter + 2, (wrong >> 16).to(tl.int64), sem="relaxed")
+    rest = tl.sum((kept & there).to(tl.int32) + (equal.to(tl.int32) << 16), 0)
+    if rest > 0:
+        tl.atomic_add(counter, (rest & 0xFFFF).to(tl.int64), sem="relaxed")
+        tl.atomic_add(counter + 3, (rest >> 16).to(tl.int64), sem="relaxed")
 
 
 @triton.jit(do_not_specialize=_NUMBERS)
@@ -264,21 +219,3 @@ def draw(
     place = tl.load(places + lanes, mask=here, other=0)
     pointers = tl.load(row, mask=here, other=0).to(tl.pointer_type(SOURCE)) + place
     tl.store(drawn + lanes, tl.load(pointers, mask=here, other=0), mask=here)
-
-
-@triton.jit(do_not_specialize=_NUMBERS)
-def settle(
-    addresses,
-    tensors,
-    positions,
-    kept,
-    size,
-    BLOCK: tl.constexpr,
-):
-    """Mark the positions of what was gathered and is kept, each in its tensor's mask."""
-    lanes = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    here = lanes < size
-    kept = tl.load(kept + lanes, mask=here, other=0) != 0
-    address = tl.load(addresses + tl.load(tensors + lanes, mask=kept, other=0), mask=kept, other=0)
-    position = tl.load(positions + lanes, mask=kept, other=0)
-    tl.store(address.to(tl.pointer_type(tl.int8)) + position, kept.to(tl.int8), mask=kept)

@@ -5,25 +5,33 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pins.segments import Piece
 from pins.triton_kernels import TYPES
 
 BLOCK = 4096  # scores of a program; < 2¹⁵, for a place in it in 16 bits, two counts in 32
 
+Portion = Mapping[Any, tuple[Tensor, Sequence[int]]]
+"""By name: a tensor, and the numbers of its pieces."""
+
 
 @dataclass(frozen=True)
 class Launch:
-    """Tensors of one type that a kernel looks at together.
+    """Pieces of tensors of one type that a kernel looks at together.
 
     Attributes:
         scores: contiguous; a kernel knows their addresses alone, so they are held until it is sent.
-        table: (tensors, COLUMNS) int64, see `pins.triton_kernels`.
-        rows: of each block, its tensor's row in the table.
+        pieces: numbers of the pieces.
+        table: (pieces, COLUMNS) int64, see `pins.triton_kernels`.
+        rows: of each block, its piece's row in the table.
     """
 
     scores: Sequence[Tensor]
+    pieces: Sequence[int]
     table: Tensor
     rows: Tensor
 
@@ -33,54 +41,64 @@ class Launch:
 
 
 class Launcher:
-    """One GPU, and the blocks of the tensors of a pass, numbered tensor by tensor.
+    """One GPU, and the blocks of the pieces of a pass, numbered piece by piece.
 
     Attributes:
         device: the GPU.
         blocks: how many there are.
     """
 
-    def __init__(self, device: torch.device, sizes: Mapping[Any, int]) -> None:
+    def __init__(
+        self, device: torch.device, pieces: Sequence[Piece], *asked: NDArray[np.int64]
+    ) -> None:
         """Number the blocks.
 
         Args:
             device: the GPU.
-            sizes: of the tensors, by name.
+            pieces: of the tensors.
+            asked: the last columns of the table by piece: low, high, every; 0 where left out.
         """
         self.device = device
-        firsts = [0, *accumulate(programs(size) for size in sizes.values())]
-        self.blocks = firsts[-1]
-        self._places = {name: (firsts[i], i) for i, name in enumerate(sizes)}
+        self._pieces, self._asked = pieces, asked
+        self._firsts = [0, *accumulate(programs(piece.size) for piece in pieces)]
+        self.blocks = self._firsts[-1]
 
     def launches(
-        self, portion: Mapping[Any, Tensor], masks: Mapping[Any, Tensor] | None = None
+        self, portion: Portion, masks: Mapping[Any, Tensor] | None = None
     ) -> Iterator[Launch]:
         """One of each type.
 
         Args:
-            portion: scores by name.
-            masks: of these, on the device and contiguous; None for kernels that use none.
+            portion: scores and pieces to look at.
+            masks: by name, on the device and contiguous; None for kernels that use none.
         """
         kinds: dict[torch.dtype, list[Any]] = {}
-        for name, scores in portion.items():
-            if scores.numel():
-                kinds.setdefault(scores.dtype, []).append(name)
+        for name, (scores, _) in portion.items():
+            kinds.setdefault(scores.dtype, []).append(name)
         for names in kinds.values():
-            held = list(self.here({name: portion[name] for name in names}).values())
-            blocks = [programs(scores.numel()) for scores in held]
+            held = self.here({name: portion[name][0] for name in names})
+            pieces = [i for name in names for i in portion[name][1] if self._pieces[i].size]
+            blocks = [programs(self._pieces[i].size) for i in pieces]
+            if not pieces:
+                continue
             table = [
-                (
-                    scores.data_ptr(),
-                    masks[name].data_ptr() if masks is not None else 0,
-                    scores.numel(),
-                    first,
-                    *self._places[name],
-                )
-                for name, scores, first in zip(
-                    names, held, [0, *accumulate(blocks[:-1])], strict=True
-                )
+                self._row(i, first, held, masks)
+                for i, first in zip(pieces, [0, *accumulate(blocks[:-1])], strict=True)
             ]
-            yield Launch(held, self.sent(table), self.spread(blocks))
+            yield Launch([*held.values()], pieces, self.sent(table), self.spread(blocks))
+
+    def _row(
+        self, i: int, first: int, held: Mapping[Any, Tensor], masks: Mapping[Any, Tensor] | None
+    ) -> list[int]:
+        piece = self._pieces[i]
+        scores = held[piece.name]
+        asked = [int(of[i]) for of in self._asked]
+        return [
+            scores.data_ptr() + piece.start * scores.element_size(),
+            masks[piece.name].data_ptr() + piece.start if masks is not None else 0,
+            *(piece.size, first, self._firsts[i], i),
+            *(asked or (0, 0, 0)),
+        ]
 
     def run(self, kernel: Any, launch: Launch, *arguments: Any, **constants: Any) -> None:
         """A program for each block of a launch."""

@@ -1,28 +1,37 @@
-"""Passes over the scores of a model on a GPU: one launch and one wait each, however many tensors.
+"""Scores on a GPU: read by Triton's kernels, one launch for all tensors of a pass.
 
-A `Scan` asks much of a GPU's host: kernels for every tensor, and a wait for each whose scores in an
-interval are gathered. Here the tensors of a pass are one launch of a kernel that reads every score
-once and does all of it; scores that are computed when they are asked for are a launch each, without
-a wait in between. The bits are those of a `Scan`.
+PyTorch's operations would ask much of a GPU's host: kernels for every tensor, and a wait for each
+whose scores in an interval are gathered. Here a kernel reads every score once and does all of it;
+scores that are computed when they are asked for are a launch each, without a wait in between.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pins import keys, triton_kernels, triton_launches
-from pins.scan import Compared, Marked, Scan, label, require_finite, require_rankable
+from pins.scan import (
+    Integers,
+    Partition,
+    Scan,
+    label,
+    mask_of,
+    require_finite,
+    require_rankable,
+)
 from pins.scores import Scores
-from pins.triton_launches import Launch, Launcher, programs
+from pins.segments import Piece
+from pins.triton_launches import Launch, Launcher, Portion, programs
 
 _SEED = 0  # of the sample: another one finds the same mask
 
 
 class TritonScan(Scan):
-    """The scores of this process on one GPU. Scores are compared as their keys."""
+    """The scores of this process on one GPU."""
 
     def __init__(
         self,
@@ -39,221 +48,153 @@ class TritonScan(Scan):
             device: where to look at them; scores from elsewhere are copied there.
         """
         super().__init__(importance, names)
-        self._as_keys = True
-        self._gpu = Launcher(device, self.sizes)
+        self._device = device
 
-    def survey(self, size: int, of: int) -> Tensor:
-        """As `Scan.survey`; the random places are of all tensors of a launch together."""
-        drawn: list[Tensor] = []
-        kinds: list[torch.dtype] = []
-        # a score is finite iff its key is one of a finite score
-        counters = self._gpu.zeros(len(self.sizes), triton_kernels.COUNTERS)
-        for portion in self._portions():
-            for name, scores in portion.items():
+    def validate_and_sample(
+        self, pieces: Sequence[Piece], draws: Sequence[int]
+    ) -> list[NDArray[Any]]:
+        """As `Scan.validate_and_sample`."""
+        tensors = [Piece(name, 0, size) for name, size in self.sizes.items()]
+        low, high, none = (np.zeros(len(tensors), dtype=np.int64) for _ in range(3))
+        gpu = Launcher(self._device, tensors, low, high, none)
+        drawer = Launcher(self._device, pieces)
+        counters = gpu.zeros(len(tensors), triton_kernels.COUNTERS)
+        drawn: dict[int, Tensor] = {}
+        kinds = set()
+        for portion in self._portions(tensors):
+            for name, (scores, numbers) in portion.items():
                 require_rankable(label(name), scores)
-            kinds.extend(scores.dtype for scores in portion.values())
-            for launch in self._gpu.launches(portion):
-                dtype = launch.scores[0].dtype
-                self._count(launch, *keys.finite(dtype), counters, dtype)
-                if size:
-                    drawn.append(self._drawn(launch, size, of))
-        self.dtype = torch.float32 if not kinds else kinds[0]
-        for kind in kinds:
-            self.dtype = torch.promote_types(self.dtype, kind)
-        for (name, total), finite in zip(self.sizes.items(), counters[:, 1].tolist(), strict=True):
-            if finite != total:
+                kinds.add(scores.dtype)
+                # a score is finite iff its key is one of a finite score
+                low[numbers], high[numbers] = keys.finite(scores.dtype)
+            for launch in gpu.launches(portion):
+                self._mark(gpu, launch, launch.scores[0].dtype, counters)
+            own = {
+                name: (scores, [i for i, p in enumerate(pieces) if p.name == name and draws[i]])
+                for name, (scores, _) in portion.items()
+            }
+            for launch in drawer.launches(own):
+                drawn |= self._drawn(drawer, launch, draws)
+        self._set_dtype(kinds)
+        finite = counters[:, 1].tolist()
+        for (name, total), number in zip(self.sizes.items(), finite, strict=True):
+            if number != total:
                 require_finite(label(name), self._importance[name])
-        return torch.cat([self._comparable(v) for v in drawn]).cpu() if drawn else self.nothing
+        nothing = torch.empty(0, dtype=self.dtype)
+        return [self._keys(drawn.get(i, nothing)).cpu().numpy() for i in range(len(pieces))]
 
-    def mark(self, low: float | None, high: float, *, every: int = 1, room: int = 0) -> Marked:
-        """As `Scan.mark`.
+    def partition(
+        self,
+        pieces: Sequence[Piece],
+        low: Integers,
+        high: Integers,
+        every: Integers,
+        masks: dict[Any, Tensor] | None = None,
+        room: int = 0,
+    ) -> Partition:
+        """As `Scan.partition`.
 
         Where more would be gathered than there is room for, nothing is handed on: which of it were
         there would be a matter of chance.
         """
-        least = keys.finite(self.dtype)[0] if low is None else int(low)
-        masks: dict[Any, Tensor] = {}
-        counters = self._gpu.zeros(len(self.sizes), triton_kernels.COUNTERS)
-        used, runs = self._gpu.zeros(1), self._gpu.zeros(self._gpu.blocks, triton_kernels.RUN)
-        lanes = self._gpu.empty(room, torch.int16)
-        found = self._gpu.empty(room, keys.DTYPES[self.dtype])
-        for portion in self._portions():
-            own = {
-                name: torch.empty(scores.shape, dtype=torch.bool, device=self._gpu.device)
-                for name, scores in portion.items()
-            }
-            for launch in self._gpu.launches(portion, own):
-                self._gpu.run(
-                    triton_kernels.mark,
-                    launch,
-                    *(least, int(high), every, room, counters, used, runs, lanes, found),
-                    **launch.types(self.dtype),
-                    WRITE=True,
-                )
-            masks |= {name: mask.to(portion[name].device) for name, mask in own.items()}
-        above, inside, gathered = counters.cpu().T  # the one time that this pass waits
+        gpu = Launcher(self._device, pieces, low, high, every)
+        counters, used = gpu.zeros(len(pieces), triton_kernels.COUNTERS), gpu.zeros(1)
+        runs, lanes = gpu.zeros(gpu.blocks, triton_kernels.RUN), gpu.empty(room, torch.int16)
+        found = gpu.empty(room, keys.DTYPES[self.dtype])
+        buffers = room, used, runs, lanes, found
+        for portion in self._portions(pieces):
+            own = None
+            if masks is not None:
+                for name, (scores, _) in portion.items():
+                    mask_of(masks, name, scores)
+                own = gpu.here({name: masks[name] for name in portion})
+            for launch in gpu.launches(portion, own):
+                self._mark(gpu, launch, self.dtype, counters, buffers, write=own is not None)
+            for name, mask in (own or {}).items():
+                if masks is not None and mask is not masks[name]:
+                    masks[name].copy_(mask)
+        above, inside, gathered = counters.cpu().T.numpy()  # the one time that this pass waits
         total = int(gathered.sum())
-        fits = total <= room
-        positions = self._gpu.empty(total if fits else 0, torch.int64)
-        values = self._gpu.empty(total if fits else 0, found.dtype)
-        if fits and total:
+        complete = total <= room
+        if not complete:
+            total, gathered = 0, np.zeros_like(gathered)
+        positions, values = gpu.empty(total, torch.int64), gpu.empty(total, found.dtype)
+        if total:
             targets = runs[:, 1].cumsum(0) - runs[:, 1]
-            self._gpu.launch(
+            gpu.launch(
                 triton_kernels.order,
-                self._gpu.blocks,
+                gpu.blocks,
                 *(runs, targets, lanes, found, positions, values),
                 BLOCK=triton_launches.BLOCK,
             )
-        lengths = (gathered if fits else torch.zeros_like(gathered)).tolist()
-        return Marked(
-            masks,
-            above,
-            inside,
-            list(torch.split(positions, lengths)),
-            list(torch.split(values, lengths)),
-            complete=fits and every == 1 and room > 0,
-        )
+        lengths = gathered.tolist()
+        places = [
+            part + piece.start if piece.start else part
+            for piece, part in zip(pieces, torch.split(positions, lengths), strict=True)
+        ]
+        by_piece = np.split(values.cpu().numpy(), gathered.cumsum()[:-1])
+        return Partition(above, inside, places, by_piece[: len(pieces)], complete)
 
-    def tie(self, masks: Mapping[Any, Tensor], value: float, allowed: Mapping[Any, int]) -> None:
-        """As `Scan.tie`, in two passes: one counts them in each block, one marks them."""
-        some = {name for name, count in allowed.items() if count}
-        limits = self._gpu.sent([allowed.get(name, 0) for name in self.sizes])
-        counters = self._gpu.zeros(len(self.sizes), triton_kernels.COUNTERS)
-        runs = self._gpu.zeros(self._gpu.blocks, triton_kernels.RUN)
-        for portion in self._portions(some):
-            own = self._gpu.here({name: masks[name] for name in portion})
-            for launch in self._gpu.launches(portion, own):
-                self._count(launch, int(value), int(value), counters, self.dtype, runs)
-                before = runs[:, 1].cumsum(0) - runs[:, 1]
-                self._gpu.run(
-                    triton_kernels.tie,
-                    launch,
-                    *(int(value), runs, before, limits),
-                    **launch.types(self.dtype),
-                )
-            _give_back(masks, own)
+    def count(
+        self, pieces: Sequence[Piece], against: Integers, masks: Mapping[Any, Tensor]
+    ) -> Integers:
+        """As `Scan.count`."""
+        gpu = Launcher(self._device, pieces, against, against, np.zeros_like(against))
+        counters = gpu.zeros(len(pieces), triton_kernels.COUNTS)
+        for portion in self._portions(pieces):
+            own = gpu.here({name: masks[name] for name in portion})
+            for launch in gpu.launches(portion, own):
+                gpu.run(triton_kernels.count, launch, counters, **launch.types(self.dtype))
+        return counters.cpu().numpy()
 
-    def largest_below(self, value: float) -> Tensor:
-        """As `Scan.largest_below`."""
-        none = torch.iinfo(torch.int64).min
-        found = torch.full((1,), none, device=self._gpu.device)
-        for portion in self._portions():
-            for launch in self._gpu.launches(portion):
-                self._gpu.run(
-                    triton_kernels.largest_below,
-                    launch,
-                    *(int(value), found),
-                    **launch.types(self.dtype),
-                )
-        largest = int(found)
-        return self.nothing if largest == none else self.nothing.new_tensor([largest])
-
-    def compared(self, masks: Mapping[Any, Tensor], value: float) -> Compared:
-        """As `Scan.compared`."""
-        counters, kept = self._gpu.zeros(3), self._gpu.zeros(1)
-        for portion in self._portions():
-            own = self._gpu.here({name: masks[name] for name in portion})
-            for mask in own.values():
-                kept += mask.count_nonzero()
-            for launch in self._gpu.launches(portion, own):
-                self._gpu.run(
-                    triton_kernels.contradictions,
-                    launch,
-                    *(int(value), counters),
-                    **launch.types(self.dtype),
-                )
-        return Compared(*torch.cat([kept, counters]).tolist())
-
-    def ties(self, marked: Marked, value: float) -> Tensor:
-        """As `Scan.ties`, of all tensors together."""
-        upto, starts, lengths = self._equal(marked, value)
-        return (upto[starts + self._gpu.sent(lengths)] - upto[starts]).cpu()
-
-    def settle(self, marked: Marked, value: float, allowed: Sequence[int]) -> None:
-        """As `Scan.settle`, in one launch."""
-        upto, starts, lengths = self._equal(marked, value)
-        if len(upto) == 1:
-            return
-        values, positions = torch.cat(marked.values), torch.cat(marked.positions)
-        tensors = self._gpu.spread(lengths)
-        first = upto[1:] - upto[starts][tensors] <= self._gpu.sent(allowed)[tensors]
-        ties = values == value
-        kept = (values > value) | (ties & first)
-        own = self._gpu.here(marked.masks)
-        self._gpu.launch(
-            triton_kernels.settle,
-            programs(len(values)),
-            self._gpu.sent([mask.data_ptr() for mask in own.values()]),
-            *(tensors, positions, kept, len(values)),
-            BLOCK=triton_launches.BLOCK,
-        )
-        _give_back(marked.masks, own)
-
-    def _equal(self, marked: Marked, value: float) -> tuple[Tensor, Tensor, list[int]]:
-        """How many of what was gathered are equal up to each one; where tensors start; lengths."""
-        lengths = [len(values) for values in marked.values]
-        equal = torch.cat(marked.values) == value
-        upto = torch.nn.functional.pad(equal.cumsum(0), (1, 0))
-        return upto, self._gpu.sent([0, *accumulate(lengths)][:-1]), lengths
-
-    def _count(
+    def _mark(
         self,
+        gpu: Launcher,
         launch: Launch,
-        low: int,
-        high: int,
-        counters: Tensor,
         common: torch.dtype,
-        runs: Tensor | None = None,
+        counters: Tensor,
+        buffers: tuple[int, Tensor, Tensor, Tensor, Tensor] | None = None,
+        *,
+        write: bool = False,
     ) -> None:
-        """Counts of each tensor, and in `runs` of each block; no masks, nothing is gathered."""
-        if runs is None:
-            runs = self._gpu.empty(self._gpu.blocks * triton_kernels.RUN, torch.int64)
-        nothing = self._gpu.empty(0, torch.int32)
-        self._gpu.run(
+        """Counts of each piece; masks where they are to be written; gathered scores in buffers."""
+        if buffers is None:
+            nothing = gpu.empty(0, torch.int32)
+            runs = gpu.empty(gpu.blocks * triton_kernels.RUN, torch.int64)
+            buffers = 0, counters, runs, nothing, nothing
+        room, *rest = buffers
+        gpu.run(
             triton_kernels.mark,
             launch,
-            *(low, high, 1, 0, counters, counters, runs, nothing, nothing),
+            *(room, counters, *rest),
             **launch.types(common),
-            WRITE=False,
+            WRITE=write,
         )
 
-    def _drawn(self, launch: Launch, size: int, of: int) -> Tensor:
-        """A launch's share of the sample."""
-        sizes = [scores.numel() for scores in launch.scores]
-        total = sum(sizes)
-        generator = torch.Generator(self._gpu.device).manual_seed(_SEED)
-        places = torch.randint(
-            total, (-(-size * total // of),), generator=generator, device=self._gpu.device
-        )
-        ends = launch.table[:, 2].cumsum(0)
-        rows = torch.searchsorted(ends, places, right=True)
-        places = places - (ends - launch.table[:, 2])[rows]
-        drawn = self._gpu.empty(len(places), launch.scores[0].dtype)
-        self._gpu.launch(
+    def _drawn(self, gpu: Launcher, launch: Launch, draws: Sequence[int]) -> dict[int, Tensor]:
+        """A launch's part of the sample, by number of the piece."""
+        numbers = [draws[i] for i in launch.pieces]
+        rows, size = gpu.spread(numbers), sum(numbers)
+        generator = torch.Generator(self._device).manual_seed(_SEED)
+        places = torch.randint(1 << 62, (size,), generator=generator, device=self._device)
+        drawn = gpu.empty(size, launch.scores[0].dtype)
+        gpu.launch(
             triton_kernels.draw,
-            programs(len(places)),
-            *(launch.table, rows, places, len(places), drawn),
+            programs(size),
+            *(launch.table, rows, places % launch.table[rows, 2], size, drawn),
             SOURCE=triton_kernels.TYPES[drawn.dtype],
             BLOCK=triton_launches.BLOCK,
         )
-        return drawn
+        return dict(zip(launch.pieces, torch.split(drawn, numbers), strict=True))
 
-    def _portions(self, names: Collection[Any] | None = None) -> Iterator[dict[Any, Tensor]]:
+    def _portions(self, pieces: Sequence[Piece]) -> Iterator[Portion]:
         """Tensors to look at together: all that are held; of those that are computed, each one."""
-        wanted = [name for name in self.sizes if names is None or name in names]
-        if isinstance(self._importance, Scores):
-            for name in wanted:
-                yield {name: self._importance[name].detach()}
-        else:
-            yield {
-                name: scores.detach() if isinstance(scores, Tensor) else scores
-                for name in wanted
-                for scores in [self._importance[name]]
-            }
-
-
-def _give_back(masks: Mapping[Any, Tensor], changed: Mapping[Any, Tensor]) -> None:
-    """Masks that a kernel could not change themselves."""
-    for name, mask in changed.items():
-        if mask is not masks[name]:
-            masks[name].copy_(mask)
+        portion: dict[Any, tuple[Tensor, list[int]]] = {}
+        for name, scores, numbers in self._tensors(pieces):
+            flat = scores.detach() if isinstance(scores, Tensor) else scores
+            portion[name] = flat, numbers
+            if isinstance(self._importance, Scores):
+                yield portion
+                portion = {}
+        if portion:
+            yield portion
