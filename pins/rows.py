@@ -77,7 +77,7 @@ def batches(
     least, most = finite(scan.dtype)
     for name, begin, end, first, length in rows:
         step = max(room // length, 1) * length
-        for start in range(begin, end, step):
+        for start in range(begin, max(end, begin + 1), step):
             piece = Piece(name, start, min(start + step, end))
             asked = (np.array([number]) for number in (least, most, 1))
             (found,) = scan.partition([piece], *asked, masks, piece.size).keys

@@ -84,7 +84,7 @@ def each_tensor(sizes: Mapping[Any, int], group: Group) -> Segments:
     return Segments(totals.numpy(), pieces)
 
 
-def runs(sizes: Mapping[Any, int], length: int, group: Group) -> Segments:
+def runs(length: int, sizes: Mapping[Any, int], group: Group) -> Segments:
     """A segment for every `length` consecutive weights of a tensor; its last one may be shorter."""
     own = torch.tensor([*sizes.values()], dtype=torch.int64)
     ends = torch.stack(group.gathered(own)).cumsum(0).numpy()  # (ranks, tensors)
@@ -99,12 +99,12 @@ def runs(sizes: Mapping[Any, int], length: int, group: Group) -> Segments:
         cuts, total, first = ends[:-1, tensor], int(ends[-1, tensor]), int(firsts[tensor])
         end = int(ends[group.rank, tensor])
         start = end - size
-        searched = np.arange(numbers[tensor])
-        if length <= LONGEST_ROW:
+        searched, whole = np.arange(numbers[tensor]), (0, 0)
+        if length <= LONGEST_ROW:  # all but those that another rank has a part of
             searched = np.unique(cuts[(cuts % length > 0) & (cuts < total)] // length)
             whole = min(-start % length, size), size if end == total else size - end % length
-            if whole[0] < whole[1]:
-                rows.append(Rows(name, *whole, first + (start + whole[0]) // length, length))
+        if whole[0] < whole[1] or not searched.size:  # an empty tensor has no rows
+            rows.append(Rows(name, *whole, first + (start + whole[0]) // length, length))
         for number in searched.tolist():
             bounds = (min(max(i * length - start, 0), size) for i in (number, number + 1))
             pieces.append(Piece(name, *bounds, first + number))

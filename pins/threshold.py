@@ -181,7 +181,8 @@ class _Search:
         """Masks that keep nothing."""
         pieces, slot = self._pieces_of(some)
         top = np.full_like(slot, self._most)
-        self._scan.partition(pieces, top, top, np.zeros_like(slot), self._masks)
+        if pieces:
+            self._scan.partition(pieces, top, top, np.zeros_like(slot), self._masks)
 
     def go_below(self, found: Integers, rank: Integers, some: Integers) -> None:
         """Set intervals to all that lies below the keys of these ranks; below rank 0 are all."""
@@ -223,11 +224,13 @@ class _Search:
             key, next_ = low.copy(), np.where(left < inside, low, self.least - 1)
             equal = inside.copy()  # scores equal to the key, the first `left` of which are kept
             for i, candidates in self._gathered(parted.keys, slot, whole):
-                key[i], next_[i], left[i], equal[i] = _ranked(candidates, int(left[i]), self.least)
+                key[i], next_[i], left[i], equal[i] = _ranked(
+                    candidates, int(left[i]), self.least - 1
+                )
             for i, candidates in self._gathered(parted.keys, slot, hit & ~done, SAMPLE):
                 if len(candidates):
                     self._sample[some[i]] = np.sort(candidates).astype(np.int64)
-            if masks is not None:
+            if masks is not None and done.any():
                 self._mark(pieces, slot, parted, done, one, key, left, equal)
             found[some[done]], after[some[done]] = key[done], next_[done]
             todo = np.concatenate([some[~done], todo[len(some) :]])

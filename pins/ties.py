@@ -61,7 +61,8 @@ def break_ties(
     """
     full = np.flatnonzero((allowed == ties) & (ties > 0))
     below = keys[full] - 1  # what is above that is the key or above it
-    scan.partition([pieces[i] for i in full], below, below, np.zeros_like(full), masks)
+    if full.size:
+        scan.partition([pieces[i] for i in full], below, below, np.zeros_like(full), masks)
     step = min(room, PART)
     for i in np.flatnonzero((allowed > 0) & (allowed < ties)):
         name, start, stop, _ = pieces[i]

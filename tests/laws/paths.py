@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pins
-from pins import array_scan, keys, scan, threshold
+from pins import array_scan, keys, scan, selection, threshold
 from solvers import CardinalityFormulation, Cbc, ClosedForm, Enumeration, Highs, Solver
 from verification.laws import Selector, flat
 from verification.strategies import Instance, integer_selections, selections
@@ -68,7 +68,7 @@ def with_constants(**constants: Any) -> Selector:
 def by_torch(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     """Read as on a device that numpy does not reach."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(array_scan, "ARRAYS", ())
+        patch.setattr(selection, "scan_of", scan.Scan)
         return with_constants(BLOCK=8)(importance, keep)
 
 
@@ -78,7 +78,7 @@ SMALL = {"LEAST_ROOM": 2, "MOST_ROOM": 2, "SAMPLE": 3}
 def compared_as_integers(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     """As on a processor that was told to flush denormals."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keys, "denormals_compare", lambda _: False)
+        patch.setattr(keys, "denormals_compare", lambda: False)
         return with_constants(**SMALL)(importance, keep)
 
 

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from torch import Tensor
 
 import pins
-from pins import scan, selection
+from pins import array_scan, keys, scan, selection
 from pins.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.errors import CardinalityError, ImportanceError, OptimalityError
 from pins.group import Group
 from pins.masks import count_each
 from pins.optimality import constrained_optimality, optimality
-from pins.threshold import Cut, cut
+from pins.threshold import KthLargest, kth_largest
 from tests.pins.constrained import Program, constrained, flat, ones, optima
 from verification.strategies import DTYPES, selections
 
@@ -88,7 +88,7 @@ def test_the_proof_of_a_decision_is_read_from_its_masks(
 
 
 def test_more_scores_than_a_block_holds_are_cut_in_blocks() -> None:
-    size = scan.BLOCK + 3
+    size = array_scan.BLOCK + 3
     scores = torch.arange(size, dtype=torch.float32).flip(0)
     mask = pins.select(scores, size - 2)
     assert bool(mask[:-2].all())
@@ -294,56 +294,73 @@ def test_scores_are_validated_before_the_constraint() -> None:
         pins.decide(torch.zeros(2), MinimumPerTensor(0, {}))  # type: ignore[arg-type]
 
 
-def test_a_selection_that_is_wrong_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minimums_that_are_wrong_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     importance = {"a": torch.tensor([2.0, 1.0]), "b": torch.tensor([0.0])}
 
     def last(
-        importance: dict[str, Tensor], keep: int, _: Group, names: list[str]
+        importance: dict[str, Tensor], keeps: list[int], _: Any, __: Group, names: list[str]
     ) -> dict[str, Tensor]:
         sizes = {name: importance[name].numel() for name in names}
-        return {name: torch.arange(size) >= size - keep for name, size in sizes.items()}
+        return {
+            name: torch.arange(size) >= size - keep
+            for (name, size), keep in zip(sizes.items(), keeps, strict=True)
+        }
 
-    monkeypatch.setattr(selection, "_largest", last)
+    monkeypatch.setattr(selection, "largest", last)
     with pytest.raises(OptimalityError, match="the selection kept 2 of 2 and proves"):
-        pins.decide(importance, PerTensor({"a": 1, "b": 1}))
+        pins.decide(importance, MinimumPerTensor(2, {"a": 1, "b": 1}))
 
 
-def swapped(found: Cut) -> Cut:
+def swapped(found: KthLargest) -> KthLargest:
     mask = found.masks["w"].clone()
     mask[[0, 3]] = mask[[3, 0]]
-    return replace(found, masks={"w": mask})
+    return replace(found, masks={**found.masks, "w": mask})
 
 
-def one_too_many(found: Cut) -> Cut:
-    return replace(found, masks={"w": torch.ones_like(found.masks["w"])})
+def one_too_many(found: KthLargest) -> KthLargest:
+    return replace(found, masks={**found.masks, "w": torch.ones_like(found.masks["w"])})
 
 
-WRONG_CUTS: dict[str, Callable[[Cut], Cut]] = {
+def with_scores(found: KthLargest, **scores: float) -> KthLargest:
+    """Other scores beside the border of every segment."""
+    found_keys = {
+        name: np.full_like(found.kept_min, int(keys.keys(torch.tensor([score]))))
+        for name, score in scores.items()
+    }
+    return replace(found, **found_keys)
+
+
+WRONG: dict[str, Callable[[KthLargest], KthLargest]] = {
     "a swapped pair": swapped,
     "one too many": one_too_many,
-    "λ too large": lambda found: replace(found, kept_min=3.0),
-    "λ too small": lambda found: replace(found, kept_min=-1.0),
-    "λ between them": lambda found: replace(found, kept_min=1.0, pruned_max=0.0),
+    "λ too large": lambda found: with_scores(found, kept_min=3.0),
+    "λ too small": lambda found: with_scores(found, kept_min=-1.0),
+    "λ between them": lambda found: with_scores(found, kept_min=1.0, pruned_max=0.0),
     "a tie that is none": lambda found: replace(found, pruned_max=found.kept_min),
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG_CUTS)
-def test_a_cut_that_is_wrong_is_not_passed_on(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    importance = {"w": torch.tensor([3.0, 2.0, 2.0, 1.0])}
-    pins.decide(importance, 3)
-    monkeypatch.setattr(selection, "cut", lambda *arguments: WRONG_CUTS[wrong](cut(*arguments)))
-    with pytest.raises(OptimalityError, match=r"the selection kept [34] of 3; of λ = "):
-        pins.decide(importance, 3)
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_selection_that_is_wrong_is_not_passed_on(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importance = {"w": torch.tensor([3.0, 2.0, 2.0, 1.0]), "v": torch.tensor([5.0])}
+    pins.decide(importance, 4)
+    monkeypatch.setattr(
+        selection, "kth_largest", lambda *arguments: WRONG[wrong](kth_largest(*arguments))
+    )
+    for constraint, keep in ((Cardinality(4), "[45] of 4"), (PerTensor({"w": 3, "v": 1}), "[34]")):
+        with pytest.raises(OptimalityError, match=rf"the selection kept {keep}.*; of λ = "):
+            pins.decide(importance, constraint)
 
 
 def test_a_tie_that_is_hidden_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     importance = {"w": torch.tensor([3.0, 2.0, 2.0, 1.0])}
     assert not pins.decide(importance, 2).proof.unique
 
-    def hidden(*arguments: Any) -> Cut:
-        return replace(cut(*arguments), pruned_max=1.0)
+    def hidden(*arguments: Any) -> KthLargest:
+        return with_scores(kth_largest(*arguments), pruned_max=1.0)
 
-    monkeypatch.setattr(selection, "cut", hidden)
+    monkeypatch.setattr(selection, "kth_largest", hidden)
     with pytest.raises(OptimalityError, match="0 pruned ones above and 1 equal to it"):
         pins.decide(importance, 2)

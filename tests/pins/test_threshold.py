@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from benchmarks.fresh_process import fresh
 from benchmarks.memory import peak_resident, reset_peak, resident
-from pins import keys, scan, select, threshold
+from pins import array_scan, keys, scan, select, threshold
+from pins.array_scan import ArrayScan
 from pins.group import ALONE
-from pins.scan import Marked, Scan
+from pins.scan import Partition, Scan
+from pins.segments import whole_model
 from pins.selection import decide
-from pins.threshold import Cut, cut, survey
+from pins.threshold import kth_largest, sample_size, validate_and_sample
 from verification.strategies import DTYPES, selections
 
 BITS = {torch.float16: 16, torch.bfloat16: 16, torch.float32: 32, torch.float64: 64}
@@ -27,22 +29,35 @@ Family = Callable[[int, torch.Generator], Tensor]
 class Ending(Scan):
     """Passes that are refused when there are more than any search may take."""
 
-    left = 80
+    left = 160
 
-    def mark(self, *arguments: Any, **options: Any) -> Marked:
+    def partition(self, *arguments: Any, **options: Any) -> Partition:
         self.left -= 1
         assert self.left >= 0, "the search does not end"
-        return super().mark(*arguments, **options)
+        return super().partition(*arguments, **options)
 
 
-def found(importance: Mapping[str, Tensor], keep: int) -> Cut:
-    """The cut, in no more passes than are promised."""
-    scores = Ending(importance)
-    total = sum(scores.sizes.values())
-    sample = survey(scores, total, ALONE)
-    result = cut(scores, sample, keep, total, ALONE)
-    assert result.passes <= threshold.SAMPLED + BITS[scores.dtype] + 2
-    return result
+class EndingArrays(Ending, ArrayScan):
+    """Those of numpy."""
+
+
+class Found(NamedTuple):
+    """The masks, the two scores beside their border, and the passes that it took."""
+
+    masks: Mapping[str, Tensor]
+    kept_min: float
+    pruned_max: float
+    passes: int
+
+
+def found(importance: Mapping[str, Tensor], keep: int, way: type[Scan] = EndingArrays) -> Found:
+    """The k largest scores, in no more passes than are promised."""
+    scores = way(importance)
+    ranked = validate_and_sample(scores, whole_model(scores.sizes, ALONE), ALONE)
+    result = kth_largest(ranked, np.array([keep]))
+    assert result.passes <= 2 * (threshold.SAMPLED + BITS[scores.dtype] + 1)
+    both = torch.from_numpy(np.concatenate([result.kept_min, result.pruned_max]))
+    return Found(result.masks, *keys.scores(both, scores.dtype).tolist(), result.passes)
 
 
 def reference(scores: Tensor, keep: int) -> tuple[Tensor, float, float]:
@@ -55,7 +70,7 @@ def reference(scores: Tensor, keep: int) -> tuple[Tensor, float, float]:
 
 
 def require_exact(scores: Tensor, keep: int) -> int:
-    """The cut of one tensor is the reference's; the passes it took."""
+    """The mask of one tensor and its border are the reference's; the passes it took."""
     result, (mask, kept_min, pruned_max) = found({"w": scores}, keep), reference(scores, keep)
     assert torch.equal(result.masks["w"], mask)
     assert (result.kept_min, result.pruned_max) == (kept_min, pruned_max)
@@ -98,7 +113,7 @@ def misleading(size: int, generator: torch.Generator) -> Tensor:
     """Small wherever the sample looks, large everywhere else."""
     values = torch.rand(size, generator=generator) + 10
     drawn = torch.Generator().manual_seed(scan._SEED)
-    count = threshold.sample_size(size)
+    count = sample_size(size)
     values[torch.randint(size, (count,), generator=drawn)] -= 10
     return values
 
@@ -135,6 +150,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name, value in {"LEAST_ROOM": 16, "MOST_ROOM": 32, "SAMPLE": 64}.items():
         monkeypatch.setattr(threshold, name, value)
     monkeypatch.setattr(scan, "BLOCK", 256)
+    monkeypatch.setattr(array_scan, "BLOCK", 256)
     return monkeypatch
 
 
@@ -178,9 +194,15 @@ def test_intervals_too_narrow_or_too_wide_find_the_same(
     st.integers(1, 9),
     st.integers(0, 3),
     st.sampled_from([8, 16]),
+    st.sampled_from([Ending, EndingArrays]),
 )
 def test_any_scores_are_cut_as_a_stable_sort_does_whatever_the_constants(
-    instance: tuple[dict[str, Tensor], int], room: int, sample: int, sampled: int, block: int
+    instance: tuple[dict[str, Tensor], int],
+    room: int,
+    sample: int,
+    sampled: int,
+    block: int,
+    way: type[Scan],
 ) -> None:
     importance, keep = instance
     flat = torch.cat([scores.reshape(-1).double() for scores in importance.values()])
@@ -191,7 +213,8 @@ def test_any_scores_are_cut_as_a_stable_sort_does_whatever_the_constants(
             patch.setattr(threshold, name, value)
         patch.setattr(threshold, "SAMPLED", sampled)
         patch.setattr(scan, "BLOCK", block)
-        result = found(importance, keep)
+        patch.setattr(array_scan, "BLOCK", block)
+        result = found(importance, keep, way)
     mask, kept_min, pruned_max = reference(flat, keep)
     assert torch.equal(torch.cat([each.reshape(-1) for each in result.masks.values()]), mask)
     assert (result.kept_min, result.pruned_max) == (kept_min, pruned_max)
@@ -208,7 +231,11 @@ def test_halving_takes_as_many_passes_as_keys_have_bits(small: pytest.MonkeyPatc
 
 def test_a_search_that_does_not_end_would_be_seen(small: pytest.MonkeyPatch) -> None:
     """The negative control of the count of passes: intervals that stay what they are."""
-    small.setattr(threshold, "_next", lambda _, interval, *__: (interval.low, interval.high))
+
+    def whole(self: Any, j: int, _: int) -> tuple[int, int, int, int]:
+        return int(self._low[j]), int(self._high[j]), 1, 0
+
+    small.setattr(threshold._Search, "_next", whole)
     with pytest.raises(AssertionError, match="the search does not end"):
         require_exact(torch.randn(1500, generator=torch.Generator().manual_seed(0)), 700)
 
@@ -239,8 +266,9 @@ def test_a_typical_draw_takes_one_pass() -> None:
 def test_the_sample_misleads_where_it_is_made_to() -> None:
     """The negative control of the family: nearly all drawn are small, nearly all scores large."""
     scores = misleading(1 << 20, torch.Generator().manual_seed(7))
-    sample = Scan({"w": scores}).survey(threshold.sample_size(len(scores)), len(scores))
-    assert float((sample < 5).float().mean()) == 1
+    found = Scan({"w": scores})
+    (sample,) = validate_and_sample(found, whole_model(found.sizes, ALONE), ALONE).sample
+    assert float((keys.scores(torch.from_numpy(sample), torch.float32) < 5).double().mean()) == 1
     assert float((scores < 5).float().mean()) < 0.2
     assert require_exact(scores, len(scores) // 2) > 1
 
