@@ -20,19 +20,18 @@ from pins.triton_launches import BLOCK
 
 NAMES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}
 KEYS = {"float16": "i16", "bfloat16": "i16", "float32": "i32", "float64": "i64"}
-KERNELS = ("mark", "order", "tie", "largest_below", "contradictions", "draw", "settle")
+KERNELS = ("mark", "order", "count", "draw")
 
 
 def signature(kernel: Any, source: str, common: str) -> dict[str, str]:
     """The type of each parameter, by its name."""
     types = {
-        **dict.fromkeys(("low", "high", "every", "room", "value"), "i64"),
+        "room": "i64",
         "size": "i32",
         "lanes_inside": "*i16",
         "keys_inside": f"*{KEYS[common]}",
         "values": f"*{KEYS[common]}",
         "drawn": f"*{NAMES[source]}",
-        "kept": "*u1",
     }
     return {
         name: "constexpr" if name.isupper() else types.get(name, "*i64")
@@ -67,7 +66,7 @@ def main(capability: int) -> None:
         for name in KERNELS:
             ptx = compiled(name, dtype, dtype, capability)
             assert ".ftz" not in ptx, (name, dtype)
-            if name in ("mark", "contradictions"):
+            if name in ("mark", "count"):
                 assert re.search(r"ld\.global\.v(4\.b32|2\.b64)", ptx), (name, dtype)
     for source, common in (
         (torch.float16, torch.float32),

@@ -6,8 +6,10 @@ Needs TRITON_INTERPRET=1 from the start of the process.
 import math
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,29 +17,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pins
-from pins import keys, scans, selection, threshold, triton_kernels, triton_launches
+from pins import keys, selection, threshold, triton_kernels, triton_launches
 from pins.constraints import MinimumPerTensor
-from pins.errors import ImportanceError
-from pins.scan import Compared, Marked, Scan
-from pins.scans import rehearsed, scan_of
+from pins.errors import ImportanceError, OptimalityError
+from pins.scan import Partition, Scan
+from pins.scans import scan_of
 from pins.scores import Computed
+from pins.segments import Piece, runs
 from pins.triton_scan import TritonScan
 from verification.strategies import DTYPES, score_mappings, selections
 
 CPU = torch.device("cpu")
-FEW = settings(max_examples=10)
+FEW = settings(max_examples=10, deadline=None)
 
 
-def interpreted(importance: Any, names: Any = None, _: Any = None) -> TritonScan:
+def interpreted(importance: Any, names: Any = None) -> TritonScan:
     return TritonScan(importance, names, device=CPU)
-
-
-class Keyed(Scan):
-    """`Scan`, with scores compared as keys, as they always are in a `TritonScan`."""
-
-    def __init__(self, importance: Any, names: Any = None) -> None:
-        super().__init__(importance, names)
-        self._as_keys = True
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -55,69 +50,70 @@ def on_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "scan_of", interpreted)
 
 
-def equal(one: Marked, other: Marked) -> bool:
-    return scans._alike(one, other, gathered=True)
+def whole(scan: Scan) -> list[Piece]:
+    return [Piece(name, 0, size) for name, size in scan.sizes.items()]
 
 
-@st.composite
-def passes(draw: st.DrawFn) -> tuple[dict[str, Tensor], int, int]:
-    """Scores, and an interval of keys between any two of them."""
-    importance = draw(score_mappings(max_size=20))
-    plain = Keyed(importance)
-    plain.survey(0, 1)
-    ranked = torch.cat([plain._comparable(s.reshape(-1)) for s in importance.values()]).tolist()
-    low, high = sorted((draw(st.sampled_from(ranked)), draw(st.sampled_from(ranked))))
-    return importance, low, high
+def vector(pieces: list[Piece], number: int) -> np.ndarray:
+    return np.full(len(pieces), number)
+
+
+def key(score: float) -> int:
+    return int(keys.keys(torch.tensor([score])))
+
+
+def require_equal(one: Partition, other: Partition) -> None:
+    """The same counts; and, where all fitted, the same gathered scores."""
+    assert one.complete == other.complete
+    assert (one.above == other.above).all()
+    assert (one.inside == other.inside).all()
+    for a, b, c, d in zip(one.positions, other.positions, one.keys, other.keys, strict=True):
+        if one.complete:
+            assert a.tolist() == b.tolist()
+            assert (c == d).all()
+            assert c.dtype == d.dtype
+        else:
+            assert not len(b)
+
+
+def require_same_masks(masks: dict[Any, Tensor], others: dict[Any, Tensor]) -> None:
+    assert list(masks) == list(others)
+    assert all(torch.equal(mask, others[name]) for name, mask in masks.items())
 
 
 @FEW
-@given(passes(), st.booleans(), st.integers(1, 5), st.integers(0, 40))
+@given(score_mappings(max_size=20), st.integers(0, 40), st.data())
 def test_a_pass_finds_what_a_scan_finds(
-    scores: tuple[dict[str, Tensor], int, int], below_all: bool, every: int, room: int
+    importance: dict[str, Tensor], room: int, data: st.DataObject
 ) -> None:
-    importance, low, high = scores
-    plain, fast = Keyed(importance), interpreted(importance)
-    total = sum(plain.sizes.values())
-    plain.survey(0, total)
-    fast.survey(0, total)
+    plain, fast = Scan(importance), interpreted(importance)
+    pieces = []
+    for piece in whole(plain):
+        cut = data.draw(st.integers(0, piece.size))
+        pieces += [piece._replace(stop=cut), piece._replace(start=cut)]
+    for way in (plain, fast):
+        way.validate_and_sample([], [])
     assert fast.dtype == plain.dtype
-    least = None if below_all else low
+    flat = [keys.keys(keys.widened(s.reshape(-1), plain.dtype)) for s in importance.values()]
+    values = st.sampled_from([0, *torch.cat(flat).tolist()])
+    low, high = np.array([sorted(data.draw(st.tuples(values, values))) for _ in pieces]).T
+    every = np.array([data.draw(st.integers(0, 5)) for _ in pieces])
+    total = sum(plain.sizes.values())
+    masks: tuple[dict[Any, Tensor], ...] = ({}, {})
     for size in (room, total):
-        expected = plain.mark(least, high, every=every, room=size)
-        marked = fast.mark(least, high, every=every, room=size)
-        assert scans._alike(expected, marked, gathered=size >= int(expected.inside.sum()))
-        if not expected.complete and every == 1:
-            assert not any(len(values) for values in marked.values)
-    for value in (low, high):
-        assert plain.compared(marked.masks, value) == fast.compared(expected.masks, value)
-        assert torch.equal(plain.largest_below(value), fast.largest_below(value))
-
-
-@FEW
-@given(passes(), st.data())
-def test_ties_and_what_was_gathered_are_marked_as_by_a_scan(
-    scores: tuple[dict[str, Tensor], int, int], data: st.DataObject
-) -> None:
-    importance, low, high = scores
-    ways = plain, fast = Keyed(importance), interpreted(importance)
-    for way in ways:
-        way.survey(0, 1)
-    one, other = (way.mark(low, high, room=1000) for way in ways)
-    value = data.draw(st.sampled_from(torch.cat(one.values).tolist()))
-    ties = plain.ties(one, value)
-    assert torch.equal(ties, fast.ties(other, value))
-    allowed = [data.draw(st.integers(0, int(count))) for count in ties]
-    plain.settle(one, value, allowed)
-    fast.settle(other, value, allowed)
-    assert equal(one, other)
-    one, other = (way.mark(value, value) for way in ways)
-    by_name = dict(zip(importance, allowed, strict=True))
-    plain.tie(one.masks, value, by_name)
-    fast.tie(other.masks, value, by_name)
-    assert equal(one, other)
-    assert sum(int(mask.sum()) for mask in other.masks.values()) == int(one.above.sum()) + sum(
-        allowed
-    )
+        parted = [
+            way.partition(pieces, low, high, every, own, size)
+            for way, own in zip((plain, fast), masks, strict=True)
+        ]
+        if parted[0].complete == parted[1].complete:  # blocks of other sizes fit another room
+            require_equal(*parted)
+        require_same_masks(*masks)
+        require_equal(
+            *(way.partition(pieces, low, high, every, None, total) for way in (plain, fast))
+        )
+    for against in (low, high):
+        counts = [way.count(pieces, against, masks[0]) for way in (plain, fast)]
+        assert (counts[0] == counts[1]).all()
 
 
 @FEW
@@ -162,6 +158,20 @@ def test_minimums_are_kept() -> None:
     ]
 
 
+@FEW
+@given(score_mappings(max_size=20), st.sampled_from([1, 3, 4]))
+def test_segments_are_those_of_a_scan(importance: dict[str, Tensor], length: int) -> None:
+    sizes = {name: scores.numel() for name, scores in importance.items()}
+    number = sum(-(-size // length) for size in sizes.values())
+    keeps = np.zeros(number, dtype=np.int64) + (length > 1)
+    keeps = np.minimum(keeps, runs(length, sizes, pins.group.ALONE).sizes)
+    expected = selection.largest(importance, keeps, partial(runs, length))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "scan_of", interpreted)
+        found = selection.largest(importance, keeps, partial(runs, length))
+    require_same_masks(dict(expected), dict(found))
+
+
 def test_computed_scores_exist_one_tensor_at_a_time() -> None:
     alive: weakref.WeakSet[Tensor] = weakref.WeakSet()
     most = 0
@@ -173,13 +183,14 @@ def test_computed_scores_exist_one_tensor_at_a_time() -> None:
         most = max(most, len(alive))
         return scores
 
-    scores = Computed(dict.fromkeys("abc", torch.Size([30])), compute)
-    scan = interpreted(scores)
-    scan.survey(8, 90)
-    marked = scan.mark(None, keys.key(20, torch.float32), room=90)
-    assert marked.above.tolist() == [9, 9, 9]
-    scan.tie(marked.masks, keys.key(20, torch.float32), dict.fromkeys("abc", 1))
-    assert scan.compared(marked.masks, keys.key(20, torch.float32)) == Compared(30, 0, 0, 0)
+    scan = interpreted(Computed(dict.fromkeys("abc", torch.Size([30])), compute))
+    pieces = whole(scan)
+    scan.validate_and_sample(pieces, [3] * 3)
+    masks: dict[Any, Tensor] = {}
+    low, high = vector(pieces, keys.finite(torch.float32)[0]), vector(pieces, key(20.0))
+    parted = scan.partition(pieces, low, high, vector(pieces, 1), masks, 90)
+    assert parted.above.tolist() == [9, 9, 9]
+    assert scan.count(pieces, high, masks).tolist() == [[9, 0, 0, 1]] * 3
     # the last one asked for and the one before, which the loop still names
     assert most <= 2
 
@@ -188,19 +199,15 @@ def test_computed_scores_exist_one_tensor_at_a_time() -> None:
 def test_scores_that_begin_anywhere_and_are_not_contiguous_are_read(dtype: torch.dtype) -> None:
     many = torch.arange(400).to(dtype)
     importance = {"from": many[1:], "across": many.view(20, 20).T, "every other": many[::2]}
-    plain, fast = Keyed(importance), interpreted(importance)
-    for way in (plain, fast):
-        way.survey(0, 1)
-    low, high = (keys.key(value, fast.dtype) for value in (100, 300))
-    assert equal(plain.mark(low, high, room=1000), fast.mark(low, high, room=1000))
-
-
-def test_masks_that_are_not_contiguous_are_changed() -> None:
-    scan = interpreted({"w": torch.ones(20, 30)})
-    scan.survey(0, 1)
-    mask = torch.zeros(30, 20, dtype=torch.bool).T
-    scan.tie({"w": mask}, keys.key(1, torch.float32), {"w": 37})
-    assert mask.reshape(-1).nonzero().view(-1).tolist() == list(range(37))
+    ways = Scan(importance), interpreted(importance)
+    low, high = keys.keys(torch.tensor([100, 300]).to(dtype)).tolist()
+    found = []
+    for way in ways:
+        pieces = whole(way)
+        way.validate_and_sample([], [])
+        asked = vector(pieces, low), vector(pieces, high), vector(pieces, 1)
+        found.append(way.partition(pieces, *asked, {}, 1000))
+    require_equal(*found)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -209,32 +216,34 @@ def test_scores_that_cannot_be_ranked_are_named(bad: float, dtype: torch.dtype) 
     scores = torch.zeros(3, 50, dtype=dtype)
     scores[2, 41] = bad
     with pytest.raises(ImportanceError, match=rf"importance\['b'\] at index \(2, 41\) is {bad}"):
-        interpreted({"a": torch.zeros(9), "b": scores}).survey(0, 1)
+        interpreted({"a": torch.zeros(9), "b": scores}).validate_and_sample([], [])
     with pytest.raises(ImportanceError, match=r"importance\['b'\] is torch.int64"):
-        interpreted({"a": torch.zeros(9), "b": torch.zeros(3, dtype=torch.int64)}).survey(0, 1)
+        interpreted(
+            {"a": torch.zeros(9), "b": torch.zeros(3, dtype=torch.int64)}
+        ).validate_and_sample([], [])
 
 
-def test_a_sample_is_of_all_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_is_of_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triton_launches, "BLOCK", 512)
     importance = {"a": torch.arange(3000.0), "e": torch.zeros(0), "b": -torch.arange(1000.0)}
-    scan = interpreted(importance)
-    sample = scan.survey(2000, 4000)
-    values = torch.tensor([scan.score(key) for key in sample.tolist()])
-    assert len(values) == 2000
-    assert abs(int((values < 0).sum()) - 500) < 100
-    assert abs(int((values > 1500).sum()) - 750) < 150
-    assert torch.equal(sample, interpreted(importance).survey(2000, 4000))
+    pieces = [Piece("a", 0, 1500), Piece("a", 1500, 3000), Piece("e", 0, 0), Piece("b", 0, 1000)]
+    draws = [900, 100, 0, 500]
+    sample = interpreted(importance).validate_and_sample(pieces, draws)
+    values = [keys.scores(torch.from_numpy(each), torch.float32) for each in sample]
+    assert [len(each) for each in values] == draws
+    assert ((values[0] >= 0) & (values[0] < 1500)).all()
+    assert abs(int((values[0] < 750).sum()) - 450) < 100
+    assert (values[1] >= 1500).all()
+    assert (values[3] <= 0).all()
+    again = interpreted(importance).validate_and_sample(pieces, draws)
+    assert all((a == b).all() for a, b in zip(sample, again, strict=True))
 
 
-# ---- The rehearsal -------------------------------------------------------------------------------
+def test_scores_of_the_cpu_are_not_read_by_kernels() -> None:
+    assert not isinstance(scan_of({"a": torch.zeros(3)}), TritonScan)
 
 
-@pytest.mark.parametrize("dtypes", [(torch.float32,), (torch.float64,), DTYPES[2:]])
-def test_kernels_that_are_right_pass_the_rehearsal(
-    dtypes: tuple[torch.dtype, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(triton_launches, "BLOCK", 4096)
-    assert rehearsed.__wrapped__(CPU, dtypes)
+# ---- Kernels that are wrong ----------------------------------------------------------------------
 
 
 class Spoilt:
@@ -255,43 +264,32 @@ class Spoilt:
         return launch
 
 
-def plus(place: int, number: int) -> Callable[[list[Any]], None]:
-    def change(arguments: list[Any]) -> None:
-        arguments[place] = arguments[place] + number
+def column(number: int, change: int) -> Callable[[list[Any]], None]:
+    """Add to a column of the table."""
 
-    return change
+    def spoil(arguments: list[Any]) -> None:
+        arguments[0] = arguments[0].clone()
+        arguments[0][:, number] += change
 
-
-def refuse(_: list[Any]) -> None:
-    raise RuntimeError("out of registers")
+    return spoil
 
 
 WRONG = {
-    "marks what is at the upper end": ("mark", plus(3, -1), False, "survey|mark"),
-    "gathers what is below": ("mark", plus(2, -1 << 20), False, "survey|mark"),
-    "counts one too many": ("mark", lambda a: a[6][-1].add_(1), True, "survey|mark"),
-    "loses the order": ("order", lambda a: a[4].copy_(a[4].flip(0)), True, "mark"),
-    "ties the next value": ("tie", plus(2, 1), False, "tie"),
-    "allows one more": ("tie", plus(5, 1), False, "tie"),
-    "finds the value itself": ("largest_below", plus(2, 1), False, "largest_below"),
-    "sees no contradiction": ("contradictions", lambda a: a[3].zero_(), True, "compared"),
-    "draws what is no score": ("draw", lambda a: a[4].fill_(3.1415), True, "sample"),
-    "keeps all that was gathered": ("settle", lambda a: a[3].fill_(1), False, "settle"),
-    "does not compile": ("mark", refuse, False, "RuntimeError: out of registers"),
+    "marks what is at the upper end": ("mark", column(7, -1), False),
+    "counts one too many": ("mark", lambda a: a[3][:, 0].add_(1), True),
+    "loses the order": ("order", lambda a: a[4].copy_(a[4].flip(0)), True),
+    "sees no kept score": ("count", lambda a: a[2][:, 0].zero_(), True),
 }
 
 
-@pytest.mark.parametrize(("kernel", "change", "after", "found"), WRONG.values(), ids=WRONG)
-def test_kernels_that_are_wrong_are_refused(
-    kernel: str, change: Any, after: bool, found: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("on_kernels")
+@pytest.mark.parametrize(("kernel", "change", "after"), WRONG.values(), ids=WRONG)
+def test_masks_of_wrong_kernels_are_refused(
+    kernel: str, change: Any, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    importance = {"w": torch.randn(60, generator=torch.Generator().manual_seed(0))}
+    pins.decide(importance, 20)
     spoilt = Spoilt(getattr(triton_kernels, kernel), change, after=after)
     monkeypatch.setattr(triton_kernels, kernel, spoilt)
-    monkeypatch.setattr(triton_launches, "BLOCK", 4096)
-    message = rf"^PINS selects on cpu without kernels of its own, .*rehearsal \(({found})"
-    with pytest.warns(UserWarning, match=message):
-        assert not rehearsed.__wrapped__(CPU, (torch.float32,))
-
-
-def test_scores_of_the_cpu_are_read_by_a_scan() -> None:
-    assert not isinstance(scan_of({"a": torch.zeros(3)}), TritonScan)
+    with pytest.raises((OptimalityError, ImportanceError, IndexError, ValueError)):
+        pins.decide(importance, 20)
