@@ -43,14 +43,12 @@ class Reading:
         survey: the pass that sees whether all can be ranked, and draws the sample.
         mark: one that marks.
         proof: the last one.
-        drawn_together: whether the tensors of a rank give their shares of the sample together.
     """
 
     block: int
     survey: Pass
     mark: Pass
     proof: Pass
-    drawn_together: bool
 
 
 # `pins.scan`: > and ≥ make a mask each, each is counted, their difference taken, and searched twice
@@ -59,7 +57,6 @@ BY_OPERATIONS = Reading(
     survey=Pass(SCORE, 5),
     mark=Pass(2 * (SCORE + 1) + 2 + 3 + 2, 30),
     proof=Pass((SCORE + 1) + 2 + 1, 6),
-    drawn_together=False,
 )
 # `pins.triton_scan`: every score is read once; for each tensor its address and the room of its mask
 BY_KERNELS = Reading(
@@ -67,7 +64,6 @@ BY_KERNELS = Reading(
     survey=Pass(SCORE, 2, 20),
     mark=Pass(SCORE + 1, 3, 20),
     proof=Pass(SCORE + 1 + 1, 5, 20),
-    drawn_together=True,
 )
 TOUCHES = 3  # of a candidate: its value taken, its place, its mark set
 GATHERING = 6  # operations for each rank's part of what is gathered: room, length, view, copy
@@ -138,7 +134,7 @@ def expected(
     sizes: Sequence[int], keep: int, ranks: int, constants: Constants, by: Reading
 ) -> Plan:
     """The plan of a decision, where scores are read in this way; see `plan`."""
-    return plan(sizes, keep, ranks, constants, block=by.block, drawn_together=by.drawn_together)
+    return plan(sizes, keep, ranks, constants, block=by.block)
 
 
 def seconds(work: Plan, machine: Machine) -> Seconds:

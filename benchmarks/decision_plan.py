@@ -3,13 +3,12 @@
 n scores in tensors, each cut into R equal parts; k are kept. For distinct scores that are in no
 order, the path of `pins.threshold` follows from its constants:
 
-1. Three sums of counts. A sample of M scores: m = Σ ⌈M·nₜ/(R·n)⌉ over the R parts of every
-   tensor, or where a rank reads all its tensors together m = R·⌈M/R⌉.
+1. Two sums of counts. A sample of M scores: m = Σ ⌈M·nₜ/(R·n)⌉ over the R parts of every tensor.
 2. A pass between the order statistics (1 − k/n)·m ± (DEVIATIONS·σ + 1), σ² = m·(k/n)·(1 − k/n):
    inside are n/m scores for each one of the sample. Were they more than the room, every
    so-many-th is the next sample, a pass at the one score that is its estimate halves them, and
    s₍ₖ₎ is about 0.674·√m/2 of the sample away from it (the median of |N(0, m/4)|).
-3. All that are inside are gathered, the ties of each tensor, and the counts of the proof.
+3. All that are inside are gathered, and the counts of the proof.
 """
 
 import math
@@ -121,7 +120,6 @@ def plan(
     constants: Constants,
     *,
     block: int,
-    drawn_together: bool,
 ) -> Plan:
     """The expected path of one decision.
 
@@ -131,18 +129,16 @@ def plan(
         ranks: R.
         constants: of the algorithm.
         block: weights of a tensor among which every so-many-th is counted from the first.
-        drawn_together: whether the tensors of a rank give their shares of the sample together.
     """
     total = sum(sizes)
     room = constants.room(total)
-    # who may use kernels, how many scores, who cannot rank them
-    exchanges = [_total(1), _total(1), _total(1)]
+    # how many scores, who cannot rank them
+    exchanges = [_total(1), _total(1)]
     size, inside, share, passes = 0.0, float(total), 1 - keep / total, 0
     samples: list[float] = []
     if total > room:
-        giving = [total] if drawn_together else sizes
         drawn = constants.drawn(total)
-        size = float(sum(-(-drawn * each // (ranks * total)) for each in giving) * ranks)
+        size = float(sum(-(-drawn * each // (ranks * total)) for each in sizes) * ranks)
         samples.append(size)
     exchanges.append(_gathered(SCORE * size, ranks))
     while True:
@@ -158,11 +154,7 @@ def plan(
         away = MEDIAN_DEVIATION * math.sqrt(size) / 2
         passes, inside, size = passes + 1, inside / 2, size / 2
         share = away / size
-    exchanges += [
-        _gathered(SCORE * inside, ranks, by_chance=inside / ranks),
-        _gathered(COUNT * len(sizes) * ranks, ranks),
-        _total(4),
-    ]
+    exchanges += [_gathered(SCORE * inside, ranks, by_chance=inside / ranks), _total(4)]
     parts = tuple(each / ranks for each in sizes)
     return Plan(ranks, total / ranks, parts, passes, tuple(exchanges), tuple(samples), inside)
 

@@ -1,9 +1,9 @@
 """Scores on the CPU: read by numpy, in as many threads as PyTorch has.
 
-numpy compares at the speed of the memory, and lets go of Python's lock meanwhile. It compares floats
-with the float of a key; where it has no such type, or the processor flushes denormals, their bits
-with the key. A block fits a processor's own cache, so that all that is done with it reads it once
-from memory.
+numpy compares at the speed of the memory, and lets go of Python's lock meanwhile: floats with the
+float of a key; where it has no such type, or the processor flushes denormals, their bits with the
+key. A block fits a processor's own cache, so that all that is done with it reads it once from
+memory.
 """
 
 import threading
@@ -193,6 +193,8 @@ def _inside(
     if block.mask is not None:
         over = block.mask.numpy()
     comparison.above(scores, high, over)
+    if below >= high:  # the interval is empty
+        return _Inside(int(np.count_nonzero(over)), 0, np.empty(0, block.index), scores[:0])
     comparison.above(scores, below, within)
     within ^= over
     above, inside = int(np.count_nonzero(over)), int(np.count_nonzero(within))

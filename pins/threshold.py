@@ -334,14 +334,20 @@ class _Search:
         own = [np.concatenate(each) for each in by_segment]
         if most:
             own = [each[:: max(1, len(each) // most)] for each in own]
-        if self._group.size == 1:
-            return own
-        of_ranks = self._group.gathered(torch.from_numpy(np.concatenate(own)))
+        sent = own[0] if number == 1 else np.concatenate(own)
+        # numpy's stride of what is empty may be 0
+        own_keys = torch.from_numpy(sent).as_strided((len(sent),), (1,))
+        of_ranks = self._group.gathered(own_keys)
         lengths = [torch.tensor([len(each)]) for each in of_ranks]
         if number > 1:
             lengths = self._group.gathered(torch.tensor([len(each) for each in own]))
-        split = [each.split(ends.tolist()) for each, ends in zip(of_ranks, lengths, strict=True)]
-        return [torch.cat(each).numpy() for each in zip(*split, strict=True)]
+        split = [
+            torch.split(each, ends.tolist()) for each, ends in zip(of_ranks, lengths, strict=True)
+        ]
+        return [
+            (torch.cat(each) if len(each) > 1 else each[0]).numpy()
+            for each in zip(*split, strict=True)
+        ]
 
     def _mark(
         self,

@@ -60,14 +60,14 @@ def break_ties(
         room: for how many gathered scores there is room.
     """
     full = np.flatnonzero((allowed == ties) & (ties > 0))
-    below = keys[full] - 1  # what is above that is the key or above it
-    if full.size:
-        scan.partition([pieces[i] for i in full], below, below, np.zeros_like(full), masks)
+    if full.size:  # above an empty interval below the key are the key and what is above it
+        empty = keys[full], keys[full] - 1
+        scan.partition([pieces[i] for i in full], *empty, np.zeros_like(full), masks)
     step = min(room, PART)
     for i in np.flatnonzero((allowed > 0) & (allowed < ties)):
         name, start, stop, _ = pieces[i]
-        # were they spread evenly, and a little more; else the rest is counted as well
-        likely = start + int(1.1 * (stop - start) * allowed[i] / ties[i]) + step
+        # where it is, were they spread evenly; if not, the rest is counted as well
+        likely = start + int((stop - start) * allowed[i] / ties[i]) + step
         for end in (min(likely, stop), stop):
             parts = [Piece(name, a, min(a + step, end)) for a in range(start, end, step)]
             same = np.full(len(parts), keys[i])
@@ -75,8 +75,8 @@ def break_ties(
             if upto[-1] >= allowed[i]:
                 break
         last = int(np.searchsorted(upto, allowed[i]))  # the part in which the last one is
-        below = np.array([keys[i] - 1, keys[i]])
+        low, high = np.array([keys[i]] * 2), np.array([keys[i] - 1, keys[i]])
         parts = [Piece(name, start, parts[last].start), parts[last]]
-        found = scan.partition(parts, below, below, np.array([0, 1]), masks, room)
+        found = scan.partition(parts, low, high, np.array([0, 1]), masks, room)
         first = int(allowed[i] - (upto[last - 1] if last else 0))
         masks[name].view(-1)[found.positions[1][:first]] = True

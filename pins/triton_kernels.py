@@ -132,11 +132,11 @@ def mark(
     tl.atomic_add(counter, (both & 0xFFFF).to(tl.int64), sem="relaxed")
     tl.atomic_add(counter + 1, taken.to(tl.int64), sem="relaxed")
     picked = inside
-    if every != 1:
-        step = tl.maximum(every, 1)
-        first = (start % step).to(tl.int32)
-        picked = inside & (every > 0) & ((first + lanes) % step.to(tl.int32) == 0)
+    if every > 1:
+        picked = inside & (((start % every).to(tl.int32) + lanes) % every.to(tl.int32) == 0)
         taken = tl.sum(picked.to(tl.int32), 0)
+    if every == 0:
+        taken = taken * 0
     tl.store(runs + block * _RUN + 1, taken.to(tl.int64))
     tl.store(runs + block * _RUN + 2, start)
     if (room > 0) & (taken > 0):

@@ -3,22 +3,25 @@
 import importlib.util
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pins import keys, masks
+from pins.array_scan import ArrayScan
 from pins.criteria import CRITERIA
 from pins.outcome import finish
 from pins.pruner import Pruner
 from pins.run import Run
-from pins.scan import Scan
-from pins.scans import rehearsed, scan_of
+from pins.scans import scan_of
 from pins.schedules import CubicSchedule, keep_count
 from pins.scores import Computed
-from pins.selection import decide, select
+from pins.segments import Piece, runs
+from pins.selection import decide, largest, select
 from tests.pins.runs import save_data, save_model, settings
 from verification.score_families import FAMILIES, Family
 
@@ -31,8 +34,6 @@ pytestmark = [
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_the_mask_is_that_of_the_cpu_bit_for_bit(family: Family, dtype: torch.dtype) -> None:
-    import numpy as np
-
     scores = family(np.random.default_rng(0), 3_000_000).clamp(-6e4, 6e4).to(dtype)
     parts = {"a": scores[:1_234_567].reshape(1, -1), "b": scores[1_234_567:]}
     on_cpu = select(parts, 777_777)
@@ -48,12 +49,6 @@ TRITON = pytest.mark.skipif(
 )
 
 
-@TRITON
-@pytest.mark.parametrize("dtypes", [*[(dtype,) for dtype in keys.DTYPES], tuple(keys.DTYPES)])
-def test_the_kernels_pass_their_rehearsal(dtypes: tuple[torch.dtype, ...]) -> None:
-    assert rehearsed(torch.device("cuda", torch.cuda.current_device()), dtypes)
-
-
 def halves(scores: torch.Tensor) -> dict[str, torch.Tensor]:
     """Two tensors: one not contiguous, one that begins in the middle."""
     return {"a": scores[:1_200_000].view(1000, 1200).T, "b": scores[1_200_001:]}
@@ -65,13 +60,11 @@ def halves(scores: torch.Tensor) -> dict[str, torch.Tensor]:
 def test_the_kernels_are_chosen_and_find_what_the_cpu_finds(
     family: Family, dtype: torch.dtype
 ) -> None:
-    import numpy as np
-
     from pins.triton_scan import TritonScan
 
     scores = family(np.random.default_rng(1), 3_000_000).clamp(-6e4, 6e4).to(dtype)
     here, there = halves(scores), halves(scores.cuda())
-    assert type(scan_of(here)) is Scan
+    assert type(scan_of(here)) is ArrayScan
     assert type(scan_of(there)) is TritonScan
     computed = Computed({n: s.shape for n, s in there.items()}, there.__getitem__)
     assert type(scan_of(computed)) is TritonScan
@@ -105,25 +98,38 @@ def test_a_pass_waits_for_the_gpu_once_however_many_tensors_there_are(held: bool
     shapes = {name: tensor.shape for name, tensor in scores.items()}
     importance = scores if held else Computed(shapes, scores.__getitem__)
     scan = scan_of(importance)
+    pieces = [Piece(name, 0, size) for name, size in scan.sizes.items()]
     total = sum(scan.sizes.values())
-    low, high = (keys.key(score, torch.float32) for score in (0.5, 0.6))
-    allowed = dict.fromkeys(scores, 3)
+    low, high = (
+        np.full(200, int(keys.keys(torch.tensor([score], dtype=torch.float32))))
+        for score in (0.5, 0.6)
+    )
+    every = np.ones_like(low)
 
     def twice(action: Callable[[], object]) -> int:
         action()  # compiles, and allocates what is then used again
         return waits(action)
 
-    assert twice(lambda: scan.survey(1 << 17, total)) <= 2
-    marked = scan.mark(low, high, room=total)
-    assert int(marked.inside.sum()) == sum(len(values) for values in marked.values) > 0
-    assert twice(lambda: scan.mark(low, high, room=total)) == 1
-    assert twice(lambda: scan.compared(marked.masks, high)) == 1
-    assert twice(lambda: scan.largest_below(high)) == 1
-    assert twice(lambda: scan.tie(marked.masks, high, allowed)) == 0
-    assert twice(lambda: scan.settle(marked, high, [3] * 200)) == 0
-    assert twice(lambda: scan.ties(marked, high)) == 1
-    # 200 tensors, 200 times as many would be 200 more for each wait that is for every tensor
-    assert twice(lambda: select(importance, total // 4)) < 20
+    # a sample is drawn tensor by tensor, and waits for all of them
+    assert twice(lambda: scan.validate_and_sample([], [])) <= 2
+    masks: dict[str, torch.Tensor] = {}
+    parted = scan.partition(pieces, low, high, every, masks, total)
+    assert int(parted.inside.sum()) == sum(map(len, parted.keys)) > 0
+    assert twice(lambda: scan.partition(pieces, low, high, every, masks, total)) <= 2
+    assert twice(lambda: scan.count(pieces, high, masks)) == 1
+
+
+@TRITON
+@pytest.mark.parametrize("length", [4, 99, 70_000])
+def test_segments_are_those_of_the_cpu(length: int) -> None:
+    torch.manual_seed(0)
+    here = {"a": torch.randn(1000, 999).half(), "b": torch.randn(130_001).half()}
+    there = {name: scores.cuda() for name, scores in here.items()}
+    number = sum(-(-scores.numel() // length) for scores in here.values())
+    keeps = np.ones(number, dtype=np.int64)
+    expected = largest(here, keeps, partial(runs, length))
+    for name, mask in largest(there, keeps, partial(runs, length)).items():
+        assert torch.equal(mask.cpu(), expected[name])
 
 
 def test_waiting_is_seen() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -28,7 +28,8 @@ from pins.triton_scan import TritonScan
 from verification.strategies import DTYPES, score_mappings, selections
 
 CPU = torch.device("cpu")
-FEW = settings(max_examples=10, deadline=None)
+# failing examples are not made smaller: the interpreter would take minutes
+FEW = settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.generate])
 
 
 def interpreted(importance: Any, names: Any = None) -> TritonScan:
@@ -247,49 +248,34 @@ def test_scores_of_the_cpu_are_not_read_by_kernels() -> None:
 
 
 class Spoilt:
-    """A kernel that does something else: its arguments are changed before, or its results after."""
+    """A kernel whose results are changed."""
 
-    def __init__(self, kernel: Any, change: Callable[[list[Any]], None], *, after: bool) -> None:
-        self.kernel, self.change, self.after = kernel, change, after
+    def __init__(self, kernel: Any, change: Callable[[tuple[Any, ...]], object]) -> None:
+        self.kernel, self.change = kernel, change
 
     def __getitem__(self, grid: Any) -> Callable[..., None]:
         def launch(*arguments: Any, **constants: Any) -> None:
-            changed = list(arguments)
-            if not self.after:
-                self.change(changed)
-            self.kernel[grid](*changed, **constants)
-            if self.after:
-                self.change(changed)
+            self.kernel[grid](*arguments, **constants)
+            self.change(arguments)
 
         return launch
 
 
-def column(number: int, change: int) -> Callable[[list[Any]], None]:
-    """Add to a column of the table."""
-
-    def spoil(arguments: list[Any]) -> None:
-        arguments[0] = arguments[0].clone()
-        arguments[0][:, number] += change
-
-    return spoil
-
-
 WRONG = {
-    "marks what is at the upper end": ("mark", column(7, -1), False),
-    "counts one too many": ("mark", lambda a: a[3][:, 0].add_(1), True),
-    "loses the order": ("order", lambda a: a[4].copy_(a[4].flip(0)), True),
-    "sees no kept score": ("count", lambda a: a[2][:, 0].zero_(), True),
+    "counts one too many": ("mark", lambda a: a[3][:, 0].add_(1)),
+    "loses the order": ("order", lambda a: a[4].copy_(a[4].flip(0))),
+    "sees no kept score": ("count", lambda a: a[2][:, 0].zero_()),
 }
 
 
 @pytest.mark.usefixtures("on_kernels")
-@pytest.mark.parametrize(("kernel", "change", "after"), WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize(("kernel", "change"), WRONG.values(), ids=WRONG)
 def test_masks_of_wrong_kernels_are_refused(
-    kernel: str, change: Any, after: bool, monkeypatch: pytest.MonkeyPatch
+    kernel: str, change: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     importance = {"w": torch.randn(60, generator=torch.Generator().manual_seed(0))}
     pins.decide(importance, 20)
-    spoilt = Spoilt(getattr(triton_kernels, kernel), change, after=after)
+    spoilt = Spoilt(getattr(triton_kernels, kernel), change)
     monkeypatch.setattr(triton_kernels, kernel, spoilt)
     with pytest.raises((OptimalityError, ImportanceError, IndexError, ValueError)):
         pins.decide(importance, 20)

@@ -127,7 +127,7 @@ def test_groups_of_four_keep_two_each() -> None:
     keeps = np.full(4, 2)
     masks = largest(scores, keeps, partial(runs, 4))
     assert masks["w"].int().tolist() == [[1, 1, 0, 0, 0, 1, 1, 0], [1, 1, 0, 0, 1, 0, 0, 1]]
-    with pytest.raises(CardinalityError, match="keep is 5: .*an int from 0 to 4"):
+    with pytest.raises(CardinalityError, match=r"keep is 5: .*an int from 0 to 4"):
         largest(scores, keeps + np.array([0, 3, 0, 0]), partial(runs, 4))
 
 
