@@ -40,7 +40,7 @@ class _Block(NamedTuple):
     mask: Tensor | None
 
     @property
-    def index(self) -> type[np.integer[Any]]:
+    def places(self) -> type[np.integer[Any]]:
         """The shorter type for flat indices, where it is long enough for this block's."""
         return np.int32 if self.start + BLOCK <= 1 << 31 else np.int64
 
@@ -87,9 +87,10 @@ class _Comparison:
     def bounds(self, of: Integers) -> list[float]:
         """Keys as scores are compared with them."""
         if not self._floats:
-            return of.tolist()
+            return [*map(int, of)]
         # no score has key −1: it would be that of −0.0, which is not below 0.0
-        return keys.scores(torch.from_numpy(of - (of == -1)), self._dtype).tolist()
+        found: list[float] = keys.scores(torch.from_numpy(of - (of == -1)), self._dtype).tolist()
+        return found
 
     def above(self, scores: NDArray[Any], bound: float, out: Bools) -> None:
         """out ← keyᵢ > key."""
@@ -134,7 +135,7 @@ class ArrayScan(Scan):
             scores = torch.from_numpy(np.concatenate([b.scores for b in blocks_of_piece]))
             gathered.append(keys.keys(scores.view(self.dtype)).numpy())
             found[number] = []  # let go of, piece by piece
-        return Partition(*counts, positions, gathered, left.complete)
+        return Partition(counts[0], counts[1], positions, gathered, left.complete)
 
     def count(
         self, pieces: Sequence[Piece], against: Integers, masks: Mapping[Any, Tensor]
@@ -194,17 +195,17 @@ def _inside(
         over = block.mask.numpy()
     comparison.above(scores, high, over)
     if below >= high:  # the interval is empty
-        return _Inside(int(np.count_nonzero(over)), 0, np.empty(0, block.index), scores[:0])
+        return _Inside(int(np.count_nonzero(over)), 0, np.empty(0, block.places), scores[:0])
     comparison.above(scores, below, within)
     within ^= over
     above, inside = int(np.count_nonzero(over)), int(np.count_nonzero(within))
     if not left.take(inside, every):
-        return _Inside(above, inside, np.empty(0, block.index), scores[:0])
+        return _Inside(above, inside, np.empty(0, block.places), scores[:0])
     buffer[0, size : padded(size)] = False
     found = _positions(buffer[0, : padded(size)])
     if every > 1:
         found = found[(found + block.start - begin) % every == 0]
-    return _Inside(above, inside, (found + block.start).astype(block.index), scores[found])
+    return _Inside(above, inside, (found + block.start).astype(block.places), scores[found])
 
 
 def _positions(candidates: Bools) -> NDArray[Any]:

@@ -32,8 +32,8 @@ def keys(scores: Tensor) -> Tensor:
 
 
 def scores(found: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert keys back to their scores, as float64, which holds those of every type exactly."""
-    return widened(_flipped(found.to(DTYPES[dtype])).view(dtype), torch.float64)
+    """Convert keys back to their scores."""
+    return _flipped(found.to(DTYPES[dtype])).view(dtype)
 
 
 def above(bits: NDArray[Any], key: int, out: NDArray[np.bool_]) -> NDArray[np.bool_]:

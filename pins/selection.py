@@ -82,7 +82,8 @@ def select(
         CardinalityError: `keep` is not an int in [0, n].
     """
     if isinstance(importance, Tensor):
-        return dict(largest({None: importance}, [keep], whole_model, group))[None]
+        mask: Tensor = largest({None: importance}, [keep], whole_model, group)[None]
+        return mask
     if isinstance(importance, Mapping):
         return dict(largest(importance, [keep], whole_model, group))
     masks = list(largest(dict(enumerate(importance)), [keep], whole_model, group).values())
@@ -173,7 +174,7 @@ def _proofs(ranked: Ranked, found: KthLargest, keeps: Integers) -> list[Optimali
     tied = (keeps < sizes) & (found.pruned_max == against)
     wrong = np.flatnonzero((kept != keeps) | (below + above > 0) | ((ties > 0) != tied))
     least, largest = (
-        keys.scores(torch.from_numpy(each), dtype).tolist()
+        keys.widened(keys.scores(torch.from_numpy(each), dtype), torch.float64).tolist()
         for each in (found.kept_min, found.pruned_max)
     )
     for i in wrong:

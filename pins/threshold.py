@@ -123,8 +123,9 @@ def kth_largest(ranked: Ranked, keeps: Integers) -> KthLargest:
     search.clear(np.flatnonzero(keep == 0))
     found, after = search.find(keep, np.flatnonzero(keep > 0), mark=True)
     unknown = np.flatnonzero((keep < segments.sizes[own]) & (after < search.least))
-    search.go_below(found, keep, unknown)
-    after[unknown] = search.find(keep + 1, unknown, mark=False)[0][unknown]
+    if unknown.size:
+        search.go_below(found, keep, unknown)
+        after[unknown] = search.find(keep + 1, unknown, mark=False)[0][unknown]
     kept_min[own], pruned_max[own] = found, after
     for batch in rows.batches(ranked.scan, segments.rows, room(int(segments.sizes.sum())), masks):
         kept, kept_min[batch.segments], pruned_max[batch.segments] = batch.largest(keeps)
@@ -290,10 +291,12 @@ class _Search:
         """The intervals of some segments after what was counted; `left` says where their key is."""
         over, under = left <= 0, left > inside
         before = self._above[some] + self._inside[some]
-        upto = np.select([over, under], [above, before], above + inside)  # scores ≥ low
-        self._low[some] = np.select([over, under], [high + 1, self._low[some]], low)
-        self._high[some] = np.select([over, under], [self._high[some], low - 1], high)
-        self._above[some] = np.select([over, under], [self._above[some], above + inside], above)
+        upto = np.where(over, above, np.where(under, before, above + inside))  # scores ≥ low
+        self._low[some] = np.where(over, high + 1, np.where(under, self._low[some], low))
+        self._high[some] = np.where(over, self._high[some], np.where(under, low - 1, high))
+        self._above[some] = np.where(
+            over, self._above[some], np.where(under, above + inside, above)
+        )
         self._inside[some] = upto - self._above[some]
         self._tries[some] += 1
 
@@ -310,8 +313,11 @@ class _Search:
 
     def _pieces_of(self, some: Integers) -> tuple[list[Piece], Integers]:
         """The pieces of some segments, and of which of these each one is."""
-        which = np.flatnonzero(np.isin(self._owner, some))
-        return [self._pieces[i] for i in which], np.searchsorted(some, self._owner[which])
+        wanted = np.zeros(len(self._sizes), dtype=np.bool_)
+        wanted[some] = True
+        which = np.flatnonzero(wanted[self._owner])
+        pieces = [self._pieces[i] for i in which.tolist()]
+        return pieces, np.searchsorted(some, self._owner[which])
 
     def _gathered(
         self, parts: Sequence[NDArray[Any]], slot: Integers, which: NDArray[np.bool_], most: int = 0
@@ -319,7 +325,7 @@ class _Search:
         """What all ranks have gathered of those segments that are asked for."""
         numbers, own = np.flatnonzero(which), np.flatnonzero(which[slot])
         slots = np.searchsorted(numbers, slot[own])
-        found = self._of_all_ranks([parts[i] for i in own], slots, len(numbers), most)
+        found = self._of_all_ranks([parts[i] for i in own.tolist()], slots, len(numbers), most)
         return zip(numbers.tolist(), found, strict=True)
 
     def _of_all_ranks(
@@ -408,8 +414,8 @@ def _ranked(candidates: NDArray[Any], left: int, none: int) -> tuple[int, int, i
     candidates.partition(place)
     key = candidates[place]
     next_ = int(candidates[:place].max()) if place else none
-    left -= np.count_nonzero(candidates[place:] > key)
-    return int(key), next_, left, np.count_nonzero(candidates == key)
+    above = int(np.count_nonzero(candidates[place:] > key))
+    return int(key), next_, left - above, int(np.count_nonzero(candidates == key))
 
 
 def sample_size(total: int) -> int:

@@ -109,7 +109,7 @@ def test_the_keys_beside_the_cut_are_those_of_the_ranked_scores(
     ranked = validate_and_sample(scan, pattern_of(length)(scan.sizes, ALONE), ALONE)
     found = kth_largest(ranked, np.array(keeps, dtype=np.int64))
     least, most = (
-        keys.scores(torch.from_numpy(each), scan.dtype).tolist()
+        keys.scores(torch.from_numpy(each), scan.dtype).double().tolist()
         for each in (found.kept_min, found.pruned_max)
     )
     counts = count(ranked, found.masks, found.kept_min)

@@ -57,7 +57,8 @@ def found(importance: Mapping[str, Tensor], keep: int, way: type[Scan] = EndingA
     result = kth_largest(ranked, np.array([keep]))
     assert result.passes <= 2 * (threshold.SAMPLED + BITS[scores.dtype] + 1)
     both = torch.from_numpy(np.concatenate([result.kept_min, result.pruned_max]))
-    return Found(result.masks, *keys.scores(both, scores.dtype).tolist(), result.passes)
+    least, most = keys.scores(both, scores.dtype).double().tolist()
+    return Found(result.masks, least, most, result.passes)
 
 
 def reference(scores: Tensor, keep: int) -> tuple[Tensor, float, float]:
