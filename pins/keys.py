@@ -36,17 +36,18 @@ def scores(found: Tensor, dtype: torch.dtype) -> Tensor:
     return _flipped(found.to(DTYPES[dtype])).view(dtype)
 
 
-def above(bits: NDArray[Any], key: int, out: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def above(bits: NDArray[Any], key: int, out: NDArray[np.bool_]) -> None:
     """out ← keyᵢ > key, from the bits of the floats as signed integers; no keys are made.
 
     Where key ≥ 0 that is the order of the integers: negative floats are negative. Below, it is the
     reverse order of the unsigned integers; −0.0, the least of the negative ones, is above key −1.
     """
     if key >= 0:
-        return np.greater(bits, key, out=out)
+        np.greater(bits, key, out=out)
+        return
     width = 8 * bits.itemsize
     limit = (key ^ ((1 << (width - 1)) - 1)) % (1 << width) + (key == -1)
-    return np.less(bits.view(f"u{bits.itemsize}"), limit, out=out)
+    np.less(bits.view(f"u{bits.itemsize}"), limit, out=out)
 
 
 def widened(scores: Tensor, dtype: torch.dtype) -> Tensor:

@@ -79,8 +79,8 @@ def batches(
         step = max(room // length, 1) * length
         for start in range(begin, max(end, begin + 1), step):
             piece = Piece(name, start, min(start + step, end))
-            asked = (np.array([number]) for number in (least, most, 1))
-            (found,) = scan.partition([piece], *asked, masks, piece.size).keys
+            low, high, every = np.array([[least], [most], [1]])
+            (found,) = scan.partition([piece], low, high, every, masks, piece.size).keys
             keys = np.full((-(-piece.size // length), length), least - 1, dtype=found.dtype)
             keys.reshape(-1)[: piece.size] = found
             segments = first + (start - begin) // length + np.arange(len(keys))

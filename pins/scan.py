@@ -155,7 +155,7 @@ class Scan:
                         what.append(block[found])
                 positions.append(torch.cat(where))
                 gathered.append(torch.cat(what).cpu().numpy())
-        return Partition(*counts.T, positions, gathered, complete)
+        return Partition(counts[:, 0], counts[:, 1], positions, gathered, complete)
 
     def count(
         self, pieces: Sequence[Piece], against: Integers, masks: Mapping[Any, Tensor]

@@ -106,6 +106,6 @@ def runs(length: int, sizes: Mapping[Any, int], group: Group) -> Segments:
         if whole[0] < whole[1] or not searched.size:  # an empty tensor has no rows
             rows.append(Rows(name, *whole, first + (start + whole[0]) // length, length))
         for number in searched.tolist():
-            bounds = (min(max(i * length - start, 0), size) for i in (number, number + 1))
-            pieces.append(Piece(name, *bounds, first + number))
+            a, b = (min(max(i * length - start, 0), size) for i in (number, number + 1))
+            pieces.append(Piece(name, a, b, first + number))
     return Segments(of_segments, pieces, rows)

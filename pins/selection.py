@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pins import bits, keys
-from pins.constraints import Cardinality, Constraint, PerTensor, cardinality
+from pins import keys
+from pins.constraints import Cardinality, Constraint, PerTensor
 from pins.errors import ImportanceError, OptimalityError
 from pins.group import ALONE, Group
 from pins.optimality import ConstrainedOptimality, Optimality, constrained_optimality
-from pins.scan import Integers, stacked
+from pins.scan import Integers
 from pins.scans import scan_of
 from pins.segments import Segments, each_tensor, whole_model
 from pins.threshold import KthLargest, Ranked, count, kth_largest, validate_and_sample
@@ -110,8 +110,7 @@ def largest(
         ImportanceError: as `select`.
         CardinalityError: a k is not an int in [0, n].
     """
-    ranked = _ranked(importance, pattern, group, names)
-    return kth_largest(ranked, _cardinalities(keeps, ranked.segments)).masks
+    return kth_largest(_ranked(importance, pattern, group, names), keeps).masks
 
 
 def decide(
@@ -149,16 +148,15 @@ def decide(
         if not isinstance(constraint, PerTensor):
             return _decide_with_minimums(importance, constraint, group)
         keeps = [constraint.keeps[name] for name in importance]
-    numbers = _cardinalities(keeps, ranked.segments)
-    found = kth_largest(ranked, numbers)
-    proofs = _proofs(ranked, found, numbers)
+    found = kth_largest(ranked, keeps)
+    proofs = _proofs(ranked, found)
     if whole:
         return Decision(found.masks, proofs[0], constraint)
     tensors = dict(zip(importance, proofs, strict=True))
     return Decision(found.masks, ConstrainedOptimality(tensors, constraint.minimums), constraint)
 
 
-def _proofs(ranked: Ranked, found: KthLargest, keeps: Integers) -> list[Optimality]:
+def _proofs(ranked: Ranked, found: KthLargest) -> list[Optimality]:
     """Theorem 1 for each segment with λ = s₍ₖ₎, read back from masks and scores in one more pass.
 
     No kept score is below λ and no pruned one above it; and there are pruned ones equal to it iff
@@ -167,7 +165,7 @@ def _proofs(ranked: Ranked, found: KthLargest, keeps: Integers) -> list[Optimali
     Raises:
         OptimalityError: it is not so.
     """
-    sizes, dtype = ranked.segments.sizes, ranked.scan.dtype
+    keeps, sizes, dtype = found.keeps, ranked.segments.sizes, ranked.scan.dtype
     against = np.where(keeps > 0, found.kept_min, found.pruned_max)
     counts = count(ranked, found.masks, against)
     kept, below, above, ties = counts.T
@@ -205,7 +203,8 @@ def _decide_with_minimums(
             short = unsettled
         else:
             plain = largest(importance, [left], whole_model, group, unsettled)
-            kept = group.total(stacked([bits.ones(plain[name]) for name in unsettled]))
+            counts = [int(plain[name].count_nonzero()) for name in unsettled]
+            kept = group.total(torch.tensor(counts)).tolist()
             short = [n for n, own in zip(unsettled, kept, strict=True) if own < minimums[n]]
             if not short:
                 masks |= plain
@@ -239,17 +238,3 @@ def _ranked(
     if not ranked.segments.sizes.sum() and len(scan.sizes) == len(importance):
         raise ImportanceError("importance is empty: there is no weight to rank")
     return ranked
-
-
-def _cardinalities(keeps: Sequence[int] | Integers, segments: Segments) -> Integers:
-    """The numbers to keep as int64.
-
-    Raises:
-        CardinalityError: one is not an int in [0, n].
-    """
-    sizes = segments.sizes
-    if isinstance(keeps, np.ndarray):  # of many segments
-        for i in np.flatnonzero((keeps < 0) | (keeps > sizes)):
-            cardinality(int(keeps[i]), int(sizes[i]))
-        return keeps.astype(np.int64)
-    return np.array([cardinality(k, n) for k, n in zip(keeps, sizes.tolist(), strict=True)])

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pins import keys, rows, ties
+from pins.constraints import cardinality
 from pins.errors import ImportanceError
 from pins.group import Group
 from pins.scan import Integers, Partition, Scan
@@ -71,12 +72,14 @@ class KthLargest:
 
     Attributes:
         masks: by name, True = keep; of this rank.
+        keeps: k by segment.
         kept_min: keys of s₍ₖ₎ by segment; without meaning where k = 0.
         pruned_max: keys of s₍ₖ₊₁₎ by segment; without meaning where k = n.
         passes: over scores, beside the one that validates and samples.
     """
 
     masks: Mapping[Any, Tensor]
+    keeps: Integers
     kept_min: Integers
     pruned_max: Integers
     passes: int
@@ -109,14 +112,18 @@ def validate_and_sample(scan: Scan, segments: Segments, group: Group) -> Ranked:
     return Ranked(scan, segments, group, sample)
 
 
-def kth_largest(ranked: Ranked, keeps: Integers) -> KthLargest:
+def kth_largest(ranked: Ranked, keeps: Sequence[int] | Integers) -> KthLargest:
     """The k largest scores of each segment, ties to the lower flat index.
 
     Args:
         ranked: the scores.
-        keeps: k by segment, 0 ≤ k ≤ n.
+        keeps: k by segment.
+
+    Raises:
+        CardinalityError: a k is not an int in [0, n].
     """
     segments, masks = ranked.segments, dict[Any, Tensor]()
+    keeps = _cardinalities(keeps, segments.sizes)
     kept_min, pruned_max = np.zeros_like(segments.sizes), np.zeros_like(segments.sizes)
     search, own = _Search(ranked, masks), segments.searched
     keep = keeps[own]
@@ -132,7 +139,7 @@ def kth_largest(ranked: Ranked, keeps: Integers) -> KthLargest:
         masks[batch.piece.name].view(-1)[batch.piece.start : batch.piece.stop] = kept
         search.passes += 1
     masks = {name: masks[name] for name in ranked.scan.sizes}
-    return KthLargest(masks, kept_min, pruned_max, search.passes)
+    return KthLargest(masks, keeps, kept_min, pruned_max, search.passes)
 
 
 def count(ranked: Ranked, masks: Mapping[Any, Tensor], against: Integers) -> Integers:
@@ -383,7 +390,7 @@ class _Search:
         tied = np.array(
             [
                 parted.inside[i] if one[j] else np.count_nonzero(parted.keys[i] == key[j])
-                for i, j in zip(some, slot, strict=True)
+                for i, j in zip(some.tolist(), slot.tolist(), strict=True)
             ],
             dtype=np.int64,
         )
@@ -391,10 +398,15 @@ class _Search:
         if (left < equal)[done].any():  # else all are kept, on every rank
             kept = ties.shared_out(tied, slot, left, self._group)
         alone = one[slot]
-        for i, j, allowed in zip(some[~alone], slot[~alone], kept[~alone].tolist(), strict=True):
+        for i, j, allowed in zip(*(of[~alone].tolist() for of in (some, slot, kept)), strict=True):
             mask, found = self._masks[pieces[i].name], parted.keys[i]
             ties.apply_threshold(mask, parted.positions[i], found, int(key[j]), allowed)
-        equals = [pieces[i] for i in some[alone]], key[slot[alone]], tied[alone], kept[alone]
+        equals = (
+            [pieces[i] for i in some[alone].tolist()],
+            key[slot[alone]],
+            tied[alone],
+            kept[alone],
+        )
         ties.break_ties(self._scan, self._masks, *equals, self._room)
 
 
@@ -428,3 +440,12 @@ def sample_size(total: int) -> int:
 def room(total: int) -> int:
     """How many scores may be gathered."""
     return max(LEAST_ROOM, min(total // ROOM_SHARE, MOST_ROOM))
+
+
+def _cardinalities(keeps: Sequence[int] | Integers, sizes: Integers) -> Integers:
+    """The numbers to keep as int64."""
+    if isinstance(keeps, np.ndarray):  # of many segments
+        for i in np.flatnonzero((keeps < 0) | (keeps > sizes)):
+            cardinality(int(keeps[i]), int(sizes[i]))
+        return keeps.astype(np.int64)
+    return np.array([cardinality(k, n) for k, n in zip(keeps, sizes.tolist(), strict=True)])

@@ -27,7 +27,8 @@ def shared_out(ties: Integers, slot: Integers, left: Integers, group: Group) -> 
     of_all = torch.stack(group.gathered(torch.from_numpy(ties)), 1).numpy()  # (pieces, ranks)
     before = (of_all.cumsum() - of_all.reshape(-1)).reshape(of_all.shape)  # by flat index
     first = np.searchsorted(slot, slot)  # the first piece of each one's segment
-    return np.clip(left[slot] - (before[:, group.rank] - before[first, 0]), 0, ties)
+    kept: Integers = np.clip(left[slot] - (before[:, group.rank] - before[first, 0]), 0, ties)
+    return kept
 
 
 def apply_threshold(
@@ -62,9 +63,9 @@ def break_ties(
     full = np.flatnonzero((allowed == ties) & (ties > 0))
     if full.size:  # above an empty interval below the key are the key and what is above it
         empty = keys[full], keys[full] - 1
-        scan.partition([pieces[i] for i in full], *empty, np.zeros_like(full), masks)
+        scan.partition([pieces[i] for i in full.tolist()], *empty, np.zeros_like(full), masks)
     step = min(room, PART)
-    for i in np.flatnonzero((allowed > 0) & (allowed < ties)):
+    for i in np.flatnonzero((allowed > 0) & (allowed < ties)).tolist():
         name, start, stop, _ = pieces[i]
         # where it is, were they spread evenly; if not, the rest is counted as well
         likely = start + int((stop - start) * allowed[i] / ties[i]) + step

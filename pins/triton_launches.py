@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pins import triton_kernels
 from pins.segments import Piece
 from pins.triton_kernels import TYPES
 
@@ -100,11 +101,71 @@ class Launcher:
             *(asked or (0, 0, 0)),
         ]
 
-    def run(self, kernel: Any, launch: Launch, *arguments: Any, **constants: Any) -> None:
-        """A program for each block of a launch."""
-        self.launch(kernel, len(launch.rows), launch.table, launch.rows, *arguments, **constants)
+    def mark(
+        self,
+        launch: Launch,
+        common: torch.dtype,
+        counters: Tensor,
+        buffers: tuple[int, Tensor, Tensor, Tensor, Tensor] | None = None,
+        *,
+        write: bool = False,
+    ) -> None:
+        """Counts of each piece; masks where they are to be written; gathered scores in buffers.
 
-    def launch(self, kernel: Any, grid: int, *arguments: Any, **constants: Any) -> None:
+        Args:
+            launch: the pieces.
+            common: the type in which scores are compared.
+            counters: (pieces, COUNTERS), changed.
+            buffers: room, and the kernel's `used`, `runs`, `lanes_inside`, `keys_inside`.
+            write: whether to write masks.
+        """
+        if buffers is None:
+            nothing = self.empty(0, torch.int32)
+            runs = self.empty(self.blocks * triton_kernels.RUN, torch.int64)
+            buffers = 0, counters, runs, nothing, nothing
+        room, *rest = buffers
+        types = launch.types(common)
+        self._run(triton_kernels.mark, launch, room, counters, *rest, **types, WRITE=write)
+
+    def order(
+        self, runs: Tensor, lanes: Tensor, found: Tensor, positions: Tensor, values: Tensor
+    ) -> None:
+        """Write what `mark` has gathered to positions and values, block after block."""
+        targets = runs[:, 1].cumsum(0) - runs[:, 1]
+        arguments = runs, targets, lanes, found, positions, values
+        self._launch(triton_kernels.order, self.blocks, *arguments, BLOCK=BLOCK)
+
+    def count(self, launch: Launch, common: torch.dtype, counters: Tensor) -> None:
+        """Add to counters, (pieces, COUNTS), what masks keep and prune against `high`."""
+        self._run(triton_kernels.count, launch, counters, **launch.types(common))
+
+    def draw(self, launch: Launch, draws: Sequence[int], seed: int) -> dict[int, Tensor]:
+        """Scores at random places, by number of the piece.
+
+        Args:
+            launch: the pieces.
+            draws: how many of each piece of the pass.
+            seed: of the places.
+        """
+        numbers = [draws[i] for i in launch.pieces]
+        rows, size = self.spread(numbers), sum(numbers)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        places = torch.randint(1 << 62, (size,), generator=generator, device=self.device)
+        drawn = self.empty(size, launch.scores[0].dtype)
+        self._launch(
+            triton_kernels.draw,
+            programs(size),
+            *(launch.table, rows, places % launch.table[rows, 2], size, drawn),
+            SOURCE=TYPES[drawn.dtype],
+            BLOCK=BLOCK,
+        )
+        return dict(zip(launch.pieces, torch.split(drawn, numbers), strict=True))
+
+    def _run(self, kernel: Any, launch: Launch, *arguments: Any, **constants: Any) -> None:
+        """A program for each block of a launch."""
+        self._launch(kernel, len(launch.rows), launch.table, launch.rows, *arguments, **constants)
+
+    def _launch(self, kernel: Any, grid: int, *arguments: Any, **constants: Any) -> None:
         """So many programs."""
         device = self.device if self.device.type == "cuda" else -1  # −1: none
         with torch.cuda.device(device):  # Triton's is the current one

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pins import keys, triton_kernels, triton_launches
+from pins import keys
 from pins.scan import (
     Integers,
     Partition,
@@ -25,7 +25,8 @@ from pins.scan import (
 )
 from pins.scores import Scores
 from pins.segments import Piece
-from pins.triton_launches import Launch, Launcher, Portion, programs
+from pins.triton_kernels import COUNTERS, COUNTS, RUN
+from pins.triton_launches import Launcher, Portion
 
 _SEED = 0  # of the sample: another one finds the same mask
 
@@ -58,7 +59,7 @@ class TritonScan(Scan):
         low, high, none = (np.zeros(len(tensors), dtype=np.int64) for _ in range(3))
         gpu = Launcher(self._device, tensors, low, high, none)
         drawer = Launcher(self._device, pieces)
-        counters = gpu.zeros(len(tensors), triton_kernels.COUNTERS)
+        counters = gpu.zeros(len(tensors), COUNTERS)
         drawn: dict[int, Tensor] = {}
         kinds = set()
         for portion in self._portions(tensors):
@@ -68,13 +69,13 @@ class TritonScan(Scan):
                 # a score is finite iff its key is one of a finite score
                 low[numbers], high[numbers] = keys.finite(scores.dtype)
             for launch in gpu.launches(portion):
-                self._mark(gpu, launch, launch.scores[0].dtype, counters)
+                gpu.mark(launch, launch.scores[0].dtype, counters)
             own = {
                 name: (scores, [i for i, p in enumerate(pieces) if p.name == name and draws[i]])
                 for name, (scores, _) in portion.items()
             }
             for launch in drawer.launches(own):
-                drawn |= self._drawn(drawer, launch, draws)
+                drawn |= drawer.draw(launch, draws, _SEED)
         self._set_dtype(kinds)
         finite = counters[:, 1].tolist()
         for (name, total), number in zip(self.sizes.items(), finite, strict=True):
@@ -98,8 +99,8 @@ class TritonScan(Scan):
         there would be a matter of chance.
         """
         gpu = Launcher(self._device, pieces, low, high, every)
-        counters, used = gpu.zeros(len(pieces), triton_kernels.COUNTERS), gpu.zeros(1)
-        runs, lanes = gpu.zeros(gpu.blocks, triton_kernels.RUN), gpu.empty(room, torch.int16)
+        counters, used = gpu.zeros(len(pieces), COUNTERS), gpu.zeros(1)
+        runs, lanes = gpu.zeros(gpu.blocks, RUN), gpu.empty(room, torch.int16)
         found = gpu.empty(room, keys.DTYPES[self.dtype])
         buffers = room, used, runs, lanes, found
         for portion in self._portions(pieces):
@@ -109,7 +110,7 @@ class TritonScan(Scan):
                     mask_of(masks, name, scores)
                 own = gpu.here({name: masks[name] for name in portion})
             for launch in gpu.launches(portion, own):
-                self._mark(gpu, launch, self.dtype, counters, buffers, write=own is not None)
+                gpu.mark(launch, self.dtype, counters, buffers, write=own is not None)
             for name, mask in (own or {}).items():
                 if masks is not None and mask is not masks[name]:
                     masks[name].copy_(mask)
@@ -120,13 +121,7 @@ class TritonScan(Scan):
             total, gathered = 0, np.zeros_like(gathered)
         positions, values = gpu.empty(total, torch.int64), gpu.empty(total, found.dtype)
         if total:
-            targets = runs[:, 1].cumsum(0) - runs[:, 1]
-            gpu.launch(
-                triton_kernels.order,
-                gpu.blocks,
-                *(runs, targets, lanes, found, positions, values),
-                BLOCK=triton_launches.BLOCK,
-            )
+            gpu.order(runs, lanes, found, positions, values)
         lengths = gathered.tolist()
         places = [
             part + piece.start if piece.start else part
@@ -140,52 +135,12 @@ class TritonScan(Scan):
     ) -> Integers:
         """As `Scan.count`."""
         gpu = Launcher(self._device, pieces, against, against, np.zeros_like(against))
-        counters = gpu.zeros(len(pieces), triton_kernels.COUNTS)
+        counters = gpu.zeros(len(pieces), COUNTS)
         for portion in self._portions(pieces):
             own = gpu.here({name: masks[name] for name in portion})
             for launch in gpu.launches(portion, own):
-                gpu.run(triton_kernels.count, launch, counters, **launch.types(self.dtype))
+                gpu.count(launch, self.dtype, counters)
         return counters.cpu().numpy()
-
-    def _mark(
-        self,
-        gpu: Launcher,
-        launch: Launch,
-        common: torch.dtype,
-        counters: Tensor,
-        buffers: tuple[int, Tensor, Tensor, Tensor, Tensor] | None = None,
-        *,
-        write: bool = False,
-    ) -> None:
-        """Counts of each piece; masks where they are to be written; gathered scores in buffers."""
-        if buffers is None:
-            nothing = gpu.empty(0, torch.int32)
-            runs = gpu.empty(gpu.blocks * triton_kernels.RUN, torch.int64)
-            buffers = 0, counters, runs, nothing, nothing
-        room, *rest = buffers
-        gpu.run(
-            triton_kernels.mark,
-            launch,
-            *(room, counters, *rest),
-            **launch.types(common),
-            WRITE=write,
-        )
-
-    def _drawn(self, gpu: Launcher, launch: Launch, draws: Sequence[int]) -> dict[int, Tensor]:
-        """A launch's part of the sample, by number of the piece."""
-        numbers = [draws[i] for i in launch.pieces]
-        rows, size = gpu.spread(numbers), sum(numbers)
-        generator = torch.Generator(self._device).manual_seed(_SEED)
-        places = torch.randint(1 << 62, (size,), generator=generator, device=self._device)
-        drawn = gpu.empty(size, launch.scores[0].dtype)
-        gpu.launch(
-            triton_kernels.draw,
-            programs(size),
-            *(launch.table, rows, places % launch.table[rows, 2], size, drawn),
-            SOURCE=triton_kernels.TYPES[drawn.dtype],
-            BLOCK=triton_launches.BLOCK,
-        )
-        return dict(zip(launch.pieces, torch.split(drawn, numbers), strict=True))
 
     def _portions(self, pieces: Sequence[Piece]) -> Iterator[Portion]:
         """Tensors to look at together: all that are held; of those that are computed, each one."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pins
-from pins import array_scan, keys, rows, segments, threshold
+from pins import array_scan, keys, rows, segments, threshold, ties
 from pins.errors import CardinalityError
 from pins.group import ALONE
 from pins.scans import scan_of
@@ -107,7 +107,7 @@ def test_the_keys_beside_the_cut_are_those_of_the_ranked_scores(
     keeps = [data.draw(st.integers(0, len(part))) for part in parts]
     scan = scan_of(importance)
     ranked = validate_and_sample(scan, pattern_of(length)(scan.sizes, ALONE), ALONE)
-    found = kth_largest(ranked, np.array(keeps, dtype=np.int64))
+    found = kth_largest(ranked, keeps)
     least, most = (
         keys.scores(torch.from_numpy(each), scan.dtype).double().tolist()
         for each in (found.kept_min, found.pruned_max)
@@ -136,8 +136,8 @@ def test_ties_by_another_rule_are_found_out(monkeypatch: pytest.MonkeyPatch) -> 
 
     def last(batch: rows.Batch, keeps: np.ndarray) -> tuple[Tensor, np.ndarray, np.ndarray]:
         other = rows.Batch(batch.piece, batch.segments, batch.keys[:, ::-1])
-        mask, *others = first(other, keeps)
-        return mask.view(other.keys.shape).flip(1).reshape(-1), *others
+        mask, kth, after = first(other, keeps)
+        return mask.view(other.keys.shape).flip(1).reshape(-1), kth, after
 
     scores, keeps = {"w": torch.tensor([1.0, 1.0, 0.0, 2.0])}, [1, 1]
     pattern = partial(runs, 2)
@@ -145,7 +145,7 @@ def test_ties_by_another_rule_are_found_out(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(joined(largest(scores, keeps, pattern)), expected)
     first = rows.Batch.largest
     monkeypatch.setattr(rows.Batch, "largest", last)
-    monkeypatch.setattr(threshold.ties, "shared_out", lambda ties, *_: ties * 0)
+    monkeypatch.setattr(ties, "shared_out", lambda tied, *_: tied * 0)
     assert not torch.equal(joined(largest(scores, keeps, pattern)), expected)
 
 

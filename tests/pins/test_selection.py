@@ -323,11 +323,11 @@ def one_too_many(found: KthLargest) -> KthLargest:
 
 def with_scores(found: KthLargest, **scores: float) -> KthLargest:
     """Other scores beside the border of every segment."""
-    found_keys = {
+    changed: dict[str, Any] = {
         name: np.full_like(found.kept_min, int(keys.keys(torch.tensor([score]))))
         for name, score in scores.items()
     }
-    return replace(found, **found_keys)
+    return replace(found, **changed)
 
 
 WRONG: dict[str, Callable[[KthLargest], KthLargest]] = {
