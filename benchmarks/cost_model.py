@@ -51,7 +51,7 @@ class Reading:
     proof: Pass
 
 
-# `pins.scan`: > and ≥ make a mask each, each is counted, their difference taken, and searched twice
+# `pins.array_scan`: > and ≥ make a mask each, both are counted, their difference taken and searched
 BY_OPERATIONS = Reading(
     block=scan.BLOCK,
     survey=Pass(SCORE, 5),
