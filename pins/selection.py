@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pins import keys
+from pins import bits, keys
 from pins.constraints import Cardinality, Constraint, PerTensor
 from pins.errors import ImportanceError, OptimalityError
 from pins.group import ALONE, Group
@@ -203,7 +203,7 @@ def _decide_with_minimums(
             short = unsettled
         else:
             plain = largest(importance, [left], whole_model, group, unsettled)
-            counts = [int(plain[name].count_nonzero()) for name in unsettled]
+            counts = [int(bits.ones(plain[name])) for name in unsettled]
             kept = group.total(torch.tensor(counts)).tolist()
             short = [n for n, own in zip(unsettled, kept, strict=True) if own < minimums[n]]
             if not short:
