@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from pins.distributed import one_voice
 from pins.errors import CertificateError, PinsError
 from pins.options import prune_signature
+from pins.progress import make_console
 from pins.settings import LARGEST_SEED
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def prune(
     given = {name: value for name, value in settings.items() if value is not None}
     if out is not None:
         given["out"] = out
-    raise typer.Exit(run_prune(Console(), given, config=config, resume=resume, certify=certify_run))
+    raise typer.Exit(run_prune(make_console(), given, config=config, resume=resume, certify=certify_run))
 
 
 prune.__signature__ = prune_signature()  # type: ignore[attr-defined]
@@ -213,7 +213,7 @@ def verify(
     from verification.ledger_command import run_ledger
 
     raise typer.Exit(
-        run_ledger(Console(), profile=profile, file=json, model=model, seed=seed, results=results)
+        run_ledger(make_console(), profile=profile, file=json, model=model, seed=seed, results=results)
     )
 
 
@@ -232,7 +232,7 @@ def plot(
     """Draw a figure from what a run wrote, and say what is to be seen in it."""
     from verification.plot_command import run_plot
 
-    raise typer.Exit(run_plot(Console(), name, run, out))
+    raise typer.Exit(run_plot(make_console(), name, run, out))
 
 
 @app.command()
@@ -270,6 +270,7 @@ def demo(
     keep_scores: Annotated[
         bool, typer.Option(help="Keep the scores of every decision, 4 bytes a weight.")
     ] = False,
+    full: Annotated[bool, typer.Option(help="Shorten nothing: longer rows, more of all.")] = False,
 ) -> None:
     """Fine-tune, prune and prove a real model on real text; write a report. Offline, minutes."""
     from verification.demo_command import run_demo
@@ -285,4 +286,4 @@ def demo(
         "seed": seed,
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    raise typer.Exit(run_demo(Console(), out, {**settings, "keep_scores": keep_scores}))
+    raise typer.Exit(run_demo(make_console(), out, {**settings, "keep_scores": keep_scores}, full=full))

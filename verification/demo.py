@@ -10,14 +10,13 @@ import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.progress import Progress
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -29,13 +28,14 @@ from pins.errors import TaskError
 from pins.files import sha256, write_json
 from pins.huggingface import DEMO_MODEL, WEIGHTS, Pretrained, load_model
 from pins.parameters import prunable_parameters
+from pins.progress import Advance, Progress
 from pins.provenance import provenance
 from pins.pruner import Pruner
 from pins.record import decision_row
 from pins.run_folder import SAMPLE
 from pins.schedules import CubicSchedule, keep_count
 from pins.selection import Decision, select
-from pins.tasks import Task, TextClassification, load_task
+from pins.tasks import Task, TextClassification
 from pins.training import Evaluation, evaluate, training_steps
 from pins.trust_region import RegionDecision, RegionProgram, Terms
 from verification import checker, ledger, report
@@ -44,7 +44,7 @@ from verification.claims import ALL_CLAIMS, Setting
 from verification.empirical.ledger import rule_changes
 from verification.loss_decrease import Experiment, loss_changes, two_samples
 from verification.multiplier_path import SHARES, multiplier_path
-from verification.real_model import MAX_LENGTH, RealModel, layer_type
+from verification.real_model import MAX_LENGTH, RealModel, layer_type, remembered_task
 from verification.region_certificate import certify_region
 from verification.regret import regret
 from verification.score_curve import score_curve
@@ -54,22 +54,56 @@ from verification.solver_answers import solver_answers
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What to run; the defaults take five to eight minutes on two cores."""
+    """What to run; the defaults take two to three minutes on two cores, `full` eight to ten."""
 
     model: str = DEMO_MODEL
     task: str = "stdlib-docs"
     criterion: str = "obd"
     sparsity: float = 0.8
-    dense_steps: int = 300
-    sparse_steps: int = 240
+    max_length: int = 32
+    dense_steps: int = 180
+    sparse_steps: int = 150
     interval: int = 10
-    cooldown: int = 60
+    cooldown: int = 40
     batch_size: int = 16
     learning_rate: float = 4e-4
-    compared_rows: int = 128  # on which the loss change of a single decision is looked at
-    fractions: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5)
+    compared_rows: int = 48  # on which the loss change of a single decision is looked at
+    fisher_rows: int = 32  # of these, of which the curvature is a mean
+    fractions: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.2, 0.5)
+    shares: tuple[float, ...] = SHARES[1::2]
     seed: int = 0
     keep_scores: bool = False
+
+    @classmethod
+    def full(cls, **given: Any) -> "DemoSettings":
+        """Nothing shortened, but for what is given."""
+        return cls(**{name: value for name, (_, value) in SHORTENED.items()} | given)
+
+    def shortened(self) -> list[dict[str, Any]]:
+        """What is less than in a full run: `what`, its `short` value and its `full` one."""
+        return [
+            {"what": what, "short": _shown(getattr(self, name)), "full": _shown(full)}
+            for name, (what, full) in SHORTENED.items()
+            if getattr(self, name) != full
+        ]
+
+
+SHORTENED: Mapping[str, tuple[str, Any]] = {
+    "max_length": ("tokens of a row, at most", MAX_LENGTH),
+    "dense_steps": ("steps of fine-tuning", 300),
+    "sparse_steps": ("steps of pruning after it", 240),
+    "cooldown": ("of these, at the final sparsity", 60),
+    "compared_rows": ("rows on which criteria are compared", 128),
+    "fisher_rows": ("of these, rows of the curvature", 64),
+    "fractions": ("fractions at which they are compared", (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5)),
+    "shares": ("multipliers between obd and pins", SHARES),
+}
+"""Setting ↦ what it is, and its value in a full run."""
+
+
+def _shown(value: Any) -> Any:
+    """A number as it is; of several how many."""
+    return len(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
@@ -86,17 +120,26 @@ class Run:
     seconds: dict[str, float]
 
     @contextmanager
-    def phase(self, name: str, total: int | None) -> Iterator[Callable[[], None]]:
-        """A progress bar and a row in the table of times; call what it yields to advance."""
-        bar = self.progress.add_task(name, total=total)
-        start = time.perf_counter()
-        yield lambda: self.progress.advance(bar)
-        self.seconds[name] = round(time.perf_counter() - start, 2)
-        self.progress.update(bar, total=total or 1, completed=total or 1)
+    def phase(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        """A phase that is shown, and a row in the table of times; call what it yields to advance."""
+        with timed(self.progress, self.seconds, name, total) as advance:
+            yield advance
 
-    def evaluate(self) -> Evaluation:
+    def evaluate(self, name: str) -> Evaluation:
         """Loss and accuracy on the test rows."""
-        return evaluate(self.classifier.model, self.test.batches(64))
+        with self.phase(f"test rows, {name}"):
+            return evaluate(self.classifier.model, self.test.batches(64))
+
+
+@contextmanager
+def timed(
+    progress: Progress, seconds: dict[str, float], name: str, total: int | None = None
+) -> Iterator[Advance]:
+    """A phase of `progress`, and its time in `seconds`."""
+    start = time.perf_counter()
+    with progress.phase(name, total) as advance:
+        yield advance
+    seconds[name] = round(time.perf_counter() - start, 2)
 
 
 def run(settings: DemoSettings, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -113,37 +156,23 @@ def run(settings: DemoSettings, folder: Path, progress: Progress) -> dict[str, A
         interval=settings.interval,
     )
     seconds: dict[str, float] = {}
-    start = time.perf_counter()
-    task = load_task(settings.task)
-    if not (isinstance(task, TextClassification) and task.labels):
-        raise TaskError(f"the demo classifies texts, {task.name} is another task: use `pins prune`")
-    classifier = load_model(settings.model, task.heads, task.labels, seed=settings.seed)
-    it = Run(
-        settings=settings,
-        folder=folder,
-        task=task,
-        classifier=classifier,
-        train=task.encode(
-            task.train, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True
-        ),
-        test=task.encode(task.test, classifier.tokenizer, MAX_LENGTH, classifier.head, train=False),
-        progress=progress,
-        seconds=seconds,
-    )
+    with timed(progress, seconds, "load model and task"):
+        it = _load(settings, folder, progress, seconds)
     report.start(folder)
-    seconds["load model and task"] = round(time.perf_counter() - start, 2)
     training = _Training(it, schedule)
     dense_losses = training.dense()
-    dense = it.evaluate()
+    dense = it.evaluate("dense")
     observed, compared = _compare(it)
     sparse_losses, decisions = training.sparse()
-    sparse = it.evaluate()
+    sparse = it.evaluate("sparse")
     checked = _check(it, decisions[-1]["certificate"])
     claims = _ledger(it, observed, compared["loss_changes"])
-    classifier.save(folder / "model")
+    it.classifier.save(folder / "model")
+    task, classifier = it.task, it.classifier
     return {
         "provenance": provenance(),
         "settings": asdict(settings),
+        "shortened": settings.shortened(),
         "model": {
             "name": settings.model,
             "weights_sha256": _digest(classifier.folder),
@@ -170,13 +199,36 @@ def run(settings: DemoSettings, folder: Path, progress: Progress) -> dict[str, A
     }
 
 
+def _load(
+    settings: DemoSettings, folder: Path, progress: Progress, seconds: dict[str, float]
+) -> Run:
+    """Model, task and tokens."""
+    task = remembered_task(settings.task)  # which the ledger asks for again
+    if not (isinstance(task, TextClassification) and task.labels):
+        raise TaskError(f"the demo classifies texts, {task.name} is another task: use `pins prune`")
+    classifier = load_model(settings.model, task.heads, task.labels, seed=settings.seed)
+    about = (classifier.tokenizer, settings.max_length, classifier.head)
+    return Run(
+        settings=settings,
+        folder=folder,
+        task=task,
+        classifier=classifier,
+        train=task.encode(task.train, *about, train=True),
+        test=task.encode(task.test, *about, train=False),
+        progress=progress,
+        seconds=seconds,
+    )
+
+
 class _Training:
     """One AdamW through both phases; its second moment is the curvature that `obd` reads."""
 
     def __init__(self, it: Run, schedule: CubicSchedule) -> None:
         settings, model = it.settings, it.classifier.model
         self._it = it
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(), lr=settings.learning_rate, fused=True
+        )
         self._scheduler = LambdaLR(self._optimizer, self._rate)
         torch.manual_seed(settings.seed)
         self._batches = self._remembered(it.train.stream(settings.batch_size, seed=settings.seed))
@@ -300,17 +352,17 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
         rehearsal=rehearsal,
         unseen=it.test.sample(settings.compared_rows, generator),
     )
-    points = 1 + len(criteria) * len(settings.fractions) + len(SHARES) + 2
+    points = 1 + len(criteria) * len(settings.fractions) + len(settings.shares) + 2
     with it.phase("compare criteria", points) as advance:
         observed = experiment.observe(
-            f"{settings.model}, fine-tuned on {settings.task}", fisher_rows=64, seed=settings.seed
+            f"{settings.model}, fine-tuned on {settings.task}", fisher_rows=settings.fisher_rows, seed=settings.seed
         )
         start = experiment.losses()
         changes = []
         for change in loss_changes(experiment, observed, criteria, settings.fractions, start):
             changes.append(asdict(change))
             advance()
-        path = multiplier_path(experiment, observed, start, advance)
+        path = multiplier_path(experiment, observed, start, advance, settings.shares)
     sample = weight_sample.take(
         observed.before,
         observed.gradient,
@@ -354,7 +406,7 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
 
 def _check(it: Run, certificate: str) -> dict[str, Any]:
     """Run the standalone checker as anyone would, in an interpreter without site-packages."""
-    with it.phase("check the last certificate", None):
+    with it.phase("check the last certificate"):
         start = time.perf_counter()
         command = [sys.executable, "-I", "-S", checker.__file__, str(it.folder / certificate)]
         # our own file and our own interpreter, no shell

@@ -1,22 +1,30 @@
 """`pins demo`: the run with its progress bars, the printed summary, the report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from pins.criteria import find_criterion
+from pins.progress import Progress
 from verification import report
-from verification.demo import DemoSettings, run
+from verification.demo import DemoSettings, run, timed
 from verification.loss_decrease import by_fraction
 from verification.report import count, percent, signed
 
 
-def run_demo(console: Console, folder: Path, given: Mapping[str, Any]) -> int:
+def run_demo(
+    console: Console, folder: Path, given: Mapping[str, Any], *, full: bool = False
+) -> int:
     """Run the demo into `folder` with the settings given, and print what came out.
+
+    Args:
+        console: to print on.
+        folder: for the report.
+        given: settings by name.
+        full: whether the settings that are not given are those of a full run.
 
     Returns:
         0 iff the last certificate is proved and every claim of the ledger holds, else 1.
@@ -24,19 +32,17 @@ def run_demo(console: Console, folder: Path, given: Mapping[str, Any]) -> int:
     Raises:
         PinsError: bad settings, a folder in use, a missing model.
     """
-    settings = DemoSettings(**given)
+    settings = DemoSettings.full(**given) if full else DemoSettings(**given)
     find_criterion(settings.criterion)
     report.require_free(folder)
-    columns = (
-        TextColumn("{task.description:28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    with Progress(console) as progress:
         results = run(settings, folder, progress)
-    page = report.write(results, folder)
+        with timed(progress, results["seconds"], "draw the figures"):
+            figures = report.draw(results)
+    page = report.write(results, figures, folder)
     console.print(loss_table(results))
+    if results["shortened"]:
+        console.print(shortened_table(results["shortened"]))
     for line in summary(results):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
@@ -56,8 +62,32 @@ def summary(results: Mapping[str, Any]) -> list[str]:
         f"checker    {checked['message']} ({checked['seconds']} s)",
         f"ledger     {held} of {len(ledger['claims'])} claims hold"
         + (", every control fails" if ledger["all_hold"] else ": see ledger.json"),
+        *_shortened(results.get("shortened")),
         f"time       {sum(results['seconds'].values()):.0f} s",
     ]
+
+
+def _shortened(rows: Sequence[Mapping[str, Any]] | None) -> list[str]:
+    """That a run is not a full one, in a line; nothing of results from before there were others."""
+    if not rows:
+        return []
+    return [f"shortened  {len(rows)} sizes, each beside that of `pins demo --full` in the report"]
+
+
+def shortened_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """What is less than in a full run, and what it is there."""
+    table = Table(
+        title="Shortened",
+        caption="`pins demo --full` shortens nothing",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column("what")
+    for heading in ("here", "full"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(row["what"], str(row["short"]), str(row["full"]))
+    return table
 
 
 def loss_table(results: Mapping[str, Any]) -> Table:

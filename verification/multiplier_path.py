@@ -7,7 +7,7 @@ The drop −s·(1−m) that the linear model promises grows with μ, and the cos
 the linear model is true, and turns up where it is not.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pins.constraints import Cardinality
@@ -48,6 +48,7 @@ def multiplier_path(
     observed: RealModel,
     start: Losses,
     advance: Callable[[], None] = lambda: None,
+    shares: Sequence[float] = SHARES,
 ) -> list[PathPoint]:
     """The points in ascending order of μ; the weights come back.
 
@@ -56,6 +57,7 @@ def multiplier_path(
         observed: what `experiment.observe` saw there.
         start: `experiment.losses()` at θ.
         advance: called after each point.
+        shares: of the loss, promised at the points between the ends, ascending.
     """
     keep = keep_count(FRACTION, sum(w.numel() for w in observed.before.values()))
     # δ is a mean over all weights, and the same for every μ
@@ -63,7 +65,7 @@ def multiplier_path(
     program = damped.region(observed.observations, Cardinality(keep))
     points = []
     with measuring(experiment, observed, start) as measure:
-        for multiplier, share in _multipliers(program, start.rows):
+        for multiplier, share in _multipliers(program, start.rows, shares):
             scores = observed.importance(
                 "pins" if multiplier is None else replace(damped, multiplier=multiplier)
             )
@@ -76,12 +78,12 @@ def multiplier_path(
 
 
 def _multipliers(
-    program: RegionProgram, loss: float
+    program: RegionProgram, loss: float, shares: Sequence[float]
 ) -> Iterator[tuple[float | None, float | None]]:
     """μ and the share of the loss that it promises; each μ once."""
     yield 0.0, None
     last = 0.0
-    for share in SHARES:
+    for share in shares:
         multiplier = promise(program, share * loss)
         if multiplier > last:  # no share is promised below the least μ
             yield multiplier, share

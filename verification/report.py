@@ -54,8 +54,8 @@ def start(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
-def write(results: Mapping[str, Any], folder: Path) -> Path:
-    """Write results, figures and page; the path of the page."""
+def draw(results: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of the page by name, as SVG elements."""
     figures = {
         "loss_change": plots.loss_change(results["loss_changes"]),
         "predicted_against_measured": plots.predicted_against_measured(results["loss_changes"]),
@@ -69,8 +69,12 @@ def write(results: Mapping[str, Any], folder: Path) -> Path:
         "sorted_scores": plots.sorted_scores(results["last_decision"]),
         "layer_sparsity": plots.layer_sparsity(results["layers"]),
     }
-    drawn = {name: plots.svg(figure, name) for name, figure in figures.items()}
-    for name, text in drawn.items():
+    return {name: plots.svg(figure, name) for name, figure in figures.items()}
+
+
+def write(results: Mapping[str, Any], figures: Mapping[str, str], folder: Path) -> Path:
+    """Write results, figures and page; the path of the page."""
+    for name, text in figures.items():
         write_text(text, folder / "figures" / f"{name}.svg")
     sample = weight_sample.load(folder / SAMPLE)
     environment = Environment(
@@ -83,7 +87,7 @@ def write(results: Mapping[str, Any], folder: Path) -> Path:
     environment.filters |= {"signed": signed, "percent": percent, "count": count}
     page = environment.get_template(TEMPLATE).render(
         results=results,
-        figures=drawn,
+        figures=figures,
         sampled=sample.total,
         folder=folder.name,
         table=_loss_table(results),

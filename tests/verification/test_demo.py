@@ -1,4 +1,6 @@
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -6,9 +8,11 @@ import pytest
 from rich.console import Console
 
 from pins.errors import CriterionError, FileError, ScheduleError
+from pins.progress import make_console
 from tests.verification.conftest import SMALL_DEMO
 from verification import checker, report
-from verification.demo_command import run_demo
+from verification.demo import SHORTENED, DemoSettings
+from verification.demo_command import run_demo, shortened_table, summary
 
 pytest.importorskip("transformers", reason="the demo's model is a transformers model")
 pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
@@ -73,7 +77,15 @@ def test_a_second_run_takes_the_place_of_the_first(
 ) -> None:
     folder = shutil.copytree(demo_folder, tmp_path / "report")
     settings = {**SMALL_DEMO, "model": str(tiny_model), "sparse_steps": 6, "fractions": (0.5,)}
-    run_demo(Console(quiet=True), folder, settings)
+    stream = io.StringIO()
+    assert run_demo(make_console(stream), folder, settings) == 0
+    printed = stream.getvalue()
+    results = json.loads((folder / "results.json").read_text())
+    for phase in results["seconds"]:
+        assert re.search(rf"^{phase} +0 % +0 s", printed, re.MULTILINE)
+        assert re.search(rf"^{phase} +100 % ", printed, re.MULTILINE)
+    assert "steps of fine-tuning                  " in printed  # what is shortened
+    assert "…" not in printed
     assert [at.name for at in sorted((folder / "decisions").iterdir())] == ["0004"]
     results = json.loads((folder / "results.json").read_text())
     assert results["checker"]["certificate"] == "decisions/0004/certificate.json"
@@ -98,8 +110,43 @@ def test_results_of_another_project_are_not_touched(tmp_path: Path) -> None:
 def test_bad_settings_are_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(CriterionError, match="no criterion 'taylor': choose one of pins"):
         run_demo(Console(quiet=True), tmp_path / "a", {"criterion": "taylor"})
-    with pytest.raises(ScheduleError, match="cool-down 60 leave no step to prune in 30: 31 too"):
+    with pytest.raises(ScheduleError, match="cool-down 40 leave no step to prune in 30: 11 too"):
         run_demo(Console(quiet=True), tmp_path / "b", {"sparse_steps": 30})
+
+
+def test_a_full_run_has_todays_sizes_and_shortens_nothing() -> None:
+    full = DemoSettings.full()
+    assert (full.dense_steps, full.sparse_steps, full.cooldown) == (300, 240, 60)
+    assert (full.max_length, full.compared_rows, full.fisher_rows) == (64, 128, 64)
+    assert full.fractions == (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5)
+    assert full.shares == (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 16.0)
+    assert full.shortened() == []
+    less = DemoSettings.full(dense_steps=20)
+    assert less.shortened() == [{"what": "steps of fine-tuning", "short": 20, "full": 300}]
+    assert less.sparse_steps == 240
+
+
+def test_what_a_run_shortens_is_less_and_said() -> None:
+    rows = DemoSettings().shortened()
+    assert [row["what"] for row in rows] == [what for what, _ in SHORTENED.values()]
+    assert all(row["short"] < row["full"] for row in rows)
+    assert {"what": "tokens of a row, at most", "short": 32, "full": 64} in rows
+    table = shortened_table(rows)
+    assert list(table.columns[1].cells) == [str(row["short"]) for row in rows]
+    assert list(table.columns[2].cells) == [str(row["full"]) for row in rows]
+
+
+def test_summary_and_page_say_what_is_shortened(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    page = (folder / "index.html").read_text()
+    assert len(results["shortened"]) == len(SHORTENED)
+    for row in results["shortened"]:
+        cells = f"{row['what']}</td><td>{row['short']}</td><td>{row['full']}</td>"
+        assert cells in page
+    (line,) = (line for line in summary(results) if line.startswith("shortened"))
+    assert line.startswith(f"shortened  {len(SHORTENED)} sizes")
+    for complete in ({**results, "shortened": []}, {**results, "shortened": None}):
+        assert not any(line.startswith("shortened") for line in summary(complete))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def small_programs(rng: np.random.Generator, number: int) -> Iterator[tuple[Scor
 def against_enumeration(setting: Setting, decider: Decider) -> Finding:
     """Compare with every mask allowed."""
     wrong, cases = [], 0
-    for scores, constraint in small_programs(setting.rng(), setting.pick(60, 300)):
+    for scores, constraint in small_programs(setting.rng(), setting.pick(20, 300)):
         formulation = ConstrainedFormulation(scores, constraint)
         best = optimal_set(formulation.program)
         mine = formulation.apply(decider(scores, constraint))

@@ -1,6 +1,5 @@
 """What the usual heuristics lose on all prunable weights of a real model, exactly."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,11 +13,11 @@ HEURISTICS = ("magnitude", "sensitivity", "movement", "abs-pins")
 KEPT_RATIO = 0.2
 
 
-def regrets(setting: Setting, criteria: Sequence[str]) -> dict[str, Regret]:
-    """Regret of each criterion's mask under the scores of pins."""
+def regrets(setting: Setting) -> dict[str, Regret]:
+    """Regret of each heuristic's mask under the scores of pins."""
     scores = setting.real.importance("pins")
     keep = round(KEPT_RATIO * sum(s.numel() for s in scores.values()))
-    return {name: regret(scores, select(setting.real.importance(name), keep)) for name in criteria}
+    return {name: regret(scores, select(setting.real.importance(name), keep)) for name in HEURISTICS}
 
 
 def _describe(found: Regret) -> dict[str, Any]:
@@ -32,7 +31,7 @@ def _describe(found: Regret) -> dict[str, Any]:
 
 def never_better(setting: Setting) -> Finding:
     """Every heuristic's regret is ≥ 0, and > 0 exactly when it keeps other weights."""
-    found = regrets(setting, HEURISTICS)
+    found = setting.shared(regrets)
     wrong = [
         f"{name}: regret {float(r.exact):.3g} with {r.overlap.first_only} weights exchanged"
         for name, r in found.items()
@@ -49,7 +48,7 @@ def never_better(setting: Setting) -> Finding:
 
 def heuristics_are_optimal(setting: Setting) -> Finding:
     """The control: magnitude and abs-pins have no regret."""
-    found = regrets(setting, ("magnitude", "abs-pins"))
+    found = {name: setting.shared(regrets)[name] for name in ("magnitude", "abs-pins")}
     return search(
         "regret of magnitude and abs-pins",
         [f"{name} loses {100 * r.relative:.3g} %" for name, r in found.items() if r.exact > 0],
