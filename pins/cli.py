@@ -98,7 +98,9 @@ def prune(
     given = {name: value for name, value in settings.items() if value is not None}
     if out is not None:
         given["out"] = out
-    raise typer.Exit(run_prune(make_console(), given, config=config, resume=resume, certify=certify_run))
+    raise typer.Exit(
+        run_prune(make_console(), given, config=config, resume=resume, certify=certify_run)
+    )
 
 
 prune.__signature__ = prune_signature()  # type: ignore[attr-defined]
@@ -213,7 +215,9 @@ def verify(
     from verification.ledger_command import run_ledger
 
     raise typer.Exit(
-        run_ledger(make_console(), profile=profile, file=json, model=model, seed=seed, results=results)
+        run_ledger(
+            make_console(), profile=profile, file=json, model=model, seed=seed, results=results
+        )
     )
 
 
@@ -286,4 +290,6 @@ def demo(
         "seed": seed,
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    raise typer.Exit(run_demo(make_console(), out, {**settings, "keep_scores": keep_scores}, full=full))
+    raise typer.Exit(
+        run_demo(make_console(), out, {**settings, "keep_scores": keep_scores}, full=full)
+    )

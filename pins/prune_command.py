@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pins import checkpoints
@@ -15,7 +14,8 @@ from pins.distributed import leave
 from pins.errors import FileError, SettingError
 from pins.group import world
 from pins.outcome import Certify, finish, headline
-from pins.run import NOT_FINGERPRINT, Run
+from pins.progress import Progress
+from pins.run import NOT_FINGERPRINT, Moment, Run
 from pins.run_folder import CHECKPOINTS, RUN
 from pins.settings import Settings, read_settings
 from pins.together import on_first
@@ -99,38 +99,21 @@ def result_table(facts: Mapping[str, Any]) -> Table:
 
 
 def _steps(console: Console, run: Run) -> None:
-    settings, metric = run.settings, run.task.metric
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[loss]}sparsity {task.fields[sparsity]:.1%}"),
-        TextColumn("{task.fields[score]}"),
-    )
     if run.step:
         console.print(f"Going on after step {run.step}.", highlight=False)
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(
-            run.task.name,
-            total=settings.steps,
-            completed=run.step,
-            loss="",
-            sparsity=run.training.pruner.sparsity,
-            score=_score(metric, run.score),
-        )
+    total = run.settings.steps
+    with (
+        Progress(console) as progress,
+        progress.phase(run.task.name, total, done=run.step) as advance,
+    ):
         for moment in run.steps():
-            progress.update(
-                bar,
-                completed=moment.step,
-                loss=f"loss {moment.loss:.3f}  ",
-                sparsity=moment.sparsity,
-                score=_score(metric, moment.score),
-            )
+            advance(_told(moment, run.task.metric))
 
 
-def _score(metric: str, score: float | None) -> str:
-    return "" if score is None else f"{metric} {score:.3f}"
+def _told(moment: Moment, metric: str) -> str:
+    """Loss and sparsity of a step, and the score where there is one."""
+    score = "" if moment.score is None else f"{metric} {moment.score:.3f}"
+    return f"loss {moment.loss:.3f}  sparsity {moment.sparsity:.1%}  {score}".rstrip()
 
 
 def _require_same(out: Path, facts: Mapping[str, Any], settings: Settings) -> None:

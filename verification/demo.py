@@ -121,7 +121,7 @@ class Run:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        """A phase that is shown, and a row in the table of times; call what it yields to advance."""
+        """A phase that is shown, and a row in the table of times."""
         with timed(self.progress, self.seconds, name, total) as advance:
             yield advance
 
@@ -355,7 +355,9 @@ def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
     points = 1 + len(criteria) * len(settings.fractions) + len(settings.shares) + 2
     with it.phase("compare criteria", points) as advance:
         observed = experiment.observe(
-            f"{settings.model}, fine-tuned on {settings.task}", fisher_rows=settings.fisher_rows, seed=settings.seed
+            f"{settings.model}, fine-tuned on {settings.task}",
+            fisher_rows=settings.fisher_rows,
+            seed=settings.seed,
         )
         start = experiment.losses()
         changes = []

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from pins.errors import ClaimError
 from pins.files import require_replaceable, write_json
 from pins.huggingface import DEMO_MODEL
+from pins.progress import Progress
 from verification.claims import ALL_CLAIMS, Setting
 from verification.claims.claim import Profile
 from verification.empirical import Verdict
@@ -53,11 +53,11 @@ def run_ledger(
     empirical = rule_folder(folder)
     setting = Setting(profile, seed=seed, model=model or DEMO_MODEL)
     entries: list[Entry] = []
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("claims", total=len(ALL_CLAIMS))
+    shown = Progress(console, transient=True)
+    with shown as progress, progress.phase("claims", len(ALL_CLAIMS)) as advance:
         for entry in run(ALL_CLAIMS, setting):
             entries.append(entry)
-            progress.advance(bar)
+            advance()
     console.print(ledger_table(entries))
     held = sum(entry.outcome is Outcome.HOLDS for entry in entries)
     seconds = sum(entry.seconds for entry in entries)

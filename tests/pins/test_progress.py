@@ -47,9 +47,12 @@ def test_a_phase_of_few_units_or_of_some_that_are_done_has_no_more_lines_than_th
 
 def test_a_phase_that_fails_is_not_said_to_be_done() -> None:
     stream = io.StringIO()
-    with pytest.raises(ZeroDivisionError), Progress(make_console(stream)) as progress:
-        with progress.phase("divide", 2):
-            raise ZeroDivisionError
+    with (
+        pytest.raises(ZeroDivisionError),
+        Progress(make_console(stream)) as progress,
+        progress.phase("divide", 2),
+    ):
+        raise ZeroDivisionError
     assert lines_of(stream) == ["divide 0 % 0 s"]
 
 

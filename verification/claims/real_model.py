@@ -17,7 +17,9 @@ def regrets(setting: Setting) -> dict[str, Regret]:
     """Regret of each heuristic's mask under the scores of pins."""
     scores = setting.real.importance("pins")
     keep = round(KEPT_RATIO * sum(s.numel() for s in scores.values()))
-    return {name: regret(scores, select(setting.real.importance(name), keep)) for name in HEURISTICS}
+    return {
+        name: regret(scores, select(setting.real.importance(name), keep)) for name in HEURISTICS
+    }
 
 
 def _describe(found: Regret) -> dict[str, Any]:
