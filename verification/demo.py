@@ -61,12 +61,12 @@ class DemoSettings:
     criterion: str = "obd"
     sparsity: float = 0.8
     max_length: int = 32
-    dense_steps: int = 180
+    dense_steps: int = 220
     sparse_steps: int = 150
     interval: int = 10
     cooldown: int = 40
     batch_size: int = 16
-    learning_rate: float = 4e-4
+    learning_rate: float = 3e-4  # the highest; 4e-4 needs the steps of a full run
     compared_rows: int = 48  # on which the loss change of a single decision is looked at
     fisher_rows: int = 32  # of these, of which the curvature is a mean
     fractions: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.2, 0.5)
@@ -93,6 +93,7 @@ SHORTENED: Mapping[str, tuple[str, Any]] = {
     "dense_steps": ("steps of fine-tuning", 300),
     "sparse_steps": ("steps of pruning after it", 240),
     "cooldown": ("of these, at the final sparsity", 60),
+    "learning_rate": ("highest learning rate", 4e-4),
     "compared_rows": ("rows on which criteria are compared", 128),
     "fisher_rows": ("of these, rows of the curvature", 64),
     "fractions": ("fractions at which they are compared", (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5)),

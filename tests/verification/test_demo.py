@@ -72,7 +72,7 @@ def test_the_page_shows_what_the_results_say(folder: Path) -> None:
         assert fetched not in page  # opens from disk, without a network
 
 
-def test_a_second_run_takes_the_place_of_the_first(
+def test_a_second_run_takes_the_place_of_the_first_and_tells_a_pipe_each_phase(
     demo_folder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
     folder = shutil.copytree(demo_folder, tmp_path / "report")
@@ -87,7 +87,6 @@ def test_a_second_run_takes_the_place_of_the_first(
     assert "steps of fine-tuning                  " in printed  # what is shortened
     assert "…" not in printed
     assert [at.name for at in sorted((folder / "decisions").iterdir())] == ["0004"]
-    results = json.loads((folder / "results.json").read_text())
     assert results["checker"]["certificate"] == "decisions/0004/certificate.json"
 
 
@@ -117,6 +116,7 @@ def test_bad_settings_are_refused_before_any_work(tmp_path: Path) -> None:
 def test_a_full_run_has_todays_sizes_and_shortens_nothing() -> None:
     full = DemoSettings.full()
     assert (full.dense_steps, full.sparse_steps, full.cooldown) == (300, 240, 60)
+    assert full.learning_rate == 4e-4
     assert (full.max_length, full.compared_rows, full.fisher_rows) == (64, 128, 64)
     assert full.fractions == (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5)
     assert full.shares == (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 16.0)
