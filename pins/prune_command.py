@@ -15,7 +15,8 @@ from pins.errors import FileError, SettingError
 from pins.group import world
 from pins.outcome import Certify, finish, headline
 from pins.progress import Progress
-from pins.run import NOT_FINGERPRINT, Moment, Run
+from pins.record import Moment
+from pins.run import NOT_FINGERPRINT, Run
 from pins.run_folder import CHECKPOINTS, RUN
 from pins.settings import Settings, read_settings
 from pins.together import on_first

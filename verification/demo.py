@@ -67,8 +67,8 @@ class DemoSettings:
     cooldown: int = 40
     batch_size: int = 16
     learning_rate: float = 3e-4  # the highest; 4e-4 needs the steps of a full run
-    compared_rows: int = 48  # on which the loss change of a single decision is looked at
-    fisher_rows: int = 32  # of these, of which the curvature is a mean
+    compared_rows: int = 32  # on which the loss change of a single decision is looked at
+    fisher_rows: int = 24  # of these, of which the curvature is a mean
     fractions: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.2, 0.5)
     shares: tuple[float, ...] = SHARES[1::2]
     seed: int = 0
