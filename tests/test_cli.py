@@ -190,6 +190,14 @@ def test_unknown_names_list_the_known_ones(pins: Command, tmp_path: Path) -> Non
     assert "no task 'imdb': choose one of rte, mrpc" in one_line(err)
 
 
+def test_a_full_demo_has_the_sizes_of_a_full_run(pins: Command, tmp_path: Path) -> None:
+    for arguments, cooldown in (((), 40), (("--full",), 60)):
+        command = ("demo", *arguments, "--out", tmp_path / "r", "--sparse-steps", "30")
+        code, _, err = pins(*command)
+        assert code == 2
+        assert f"cool-down {cooldown} leave no step to prune in 30" in one_line(err)
+
+
 def test_the_installed_command_runs() -> None:
     command = Path(sys.executable).with_name("pins")
     if not command.is_file():

@@ -82,9 +82,9 @@ class DemoSettings:
     def shortened(self) -> list[dict[str, Any]]:
         """What is less than in a full run: `what`, its `short` value and its `full` one."""
         return [
-            {"what": what, "short": _shown(getattr(self, name)), "full": _shown(full)}
+            {"what": what, "short": short, "full": _shown(full)}
             for name, (what, full) in SHORTENED.items()
-            if getattr(self, name) != full
+            if (short := _shown(getattr(self, name))) < _shown(full)
         ]
 
 

@@ -124,6 +124,7 @@ def test_a_full_run_has_todays_sizes_and_shortens_nothing() -> None:
     less = DemoSettings.full(dense_steps=20)
     assert less.shortened() == [{"what": "steps of fine-tuning", "short": 20, "full": 300}]
     assert less.sparse_steps == 240
+    assert DemoSettings.full(dense_steps=500).shortened() == []
 
 
 def test_what_a_run_shortens_is_less_and_said() -> None:
