@@ -239,8 +239,12 @@ def lowest_of_all(cells: Mapping[str, Row], criterion: str, field: str) -> bool:
 
 
 def _models(observed: RealModel) -> tuple[FirstOrderModel, DiagonalSecondOrderModel]:
-    terms = (observed.gradient, observed.before, observed.after)
-    return FirstOrderModel(*terms), DiagonalSecondOrderModel(*terms, observed.curvature or {})
+    # in float64, in which they predict, once for all masks
+    terms = [
+        {name: tensor.double() for name, tensor in each.items()}
+        for each in (observed.gradient, observed.before, observed.after, observed.curvature or {})
+    ]
+    return FirstOrderModel(*terms[:3]), DiagonalSecondOrderModel(*terms)
 
 
 @torch.no_grad()
