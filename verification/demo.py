@@ -69,7 +69,7 @@ class DemoSettings:
     learning_rate: float = 3e-4  # the highest; 4e-4 needs the steps of a full run
     compared_rows: int = 32  # on which the loss change of a single decision is looked at
     fisher_rows: int = 24  # of these, of which the curvature is a mean
-    fractions: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.2, 0.5)
+    fractions: tuple[float, ...] = (0.0001, 0.001, 0.01, 0.5)
     shares: tuple[float, ...] = SHARES[1::2]
     seed: int = 0
     keep_scores: bool = False
