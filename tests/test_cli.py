@@ -190,6 +190,16 @@ def test_unknown_names_list_the_known_ones(pins: Command, tmp_path: Path) -> Non
     assert "no task 'imdb': choose one of rte, mrpc" in one_line(err)
 
 
+def test_a_missing_library_of_the_demo_is_named_with_what_installs_it(scores: Path) -> None:
+    # None is how Python marks what is not there
+    code = "import sys; sys.modules['jinja2'] = None; from pins.cli import main; main()"
+    command = [sys.executable, "-c", code, "explore", str(scores.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    said = one_line(done.stderr)
+    assert "jinja2 is not installed: run pip install '.[demo]' in a checkout" in said
+
+
 def test_the_installed_command_runs() -> None:
     command = Path(sys.executable).with_name("pins")
     if not command.is_file():

@@ -280,5 +280,5 @@ def test_the_lines_for_loading_load_the_model_of_the_folder(
 
 def test_without_the_hubs_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as Python marks what is not there
-    with pytest.raises(ModelError, match="huggingface_hub is not installed: install the extra"):
+    with pytest.raises(ModelError, match=r"huggingface_hub is not installed: run .*\[prune\]"):
         model_card(facts())
