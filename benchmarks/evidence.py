@@ -23,7 +23,9 @@ from verification.report import signed
 
 PAGE = "docs/evidence.md"
 TASKS = ("stdlib-docs", "sst2")  # of the loss-decrease files
-BEYOND = 0.001  # the fraction of the weights at which the signed optimum is shown beside its promise
+BEYOND = (
+    0.001  # the fraction of the weights at which the signed optimum is shown beside its promise
+)
 SPARSITY = 0.9  # at which the scores after gradual pruning are shown
 METHODS = ("dense", "abs-pins", "pins")
 

@@ -1,4 +1,4 @@
-"""The repository is what its documents say: imports, public names, README, wheel."""
+"""The repository is what its documents say: imports, public names, examples, wheel."""
 
 import ast
 import os
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 import pins
 import solvers
@@ -20,12 +21,16 @@ from benchmarks import readme
 from benchmarks.code_blocks import CodeBlock, code_blocks
 from benchmarks.lessons import run_blocks
 from pins import masks as masks_module
+from pins.cli import app
 from verification.certificate import save_scores
 from verification.explorer.page import SCRIPTS, STYLE, TEMPLATE
 
 ROOT = Path(__file__).parents[1]
 CHAIN = ("pins", "solvers", "verification", "benchmarks")  # each may import those to its left
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))  # the course has its own tests
+BLOCKS = [(page.name, block) for page in PAGES for block in code_blocks(page.read_text("utf-8"))]
+EXAMPLES = [(name, block) for name, block in BLOCKS if block.language == "python"]
 
 # where a library may be imported; `pins/cli.py` alone may look down the chain, inside functions
 LIBRARIES = {
@@ -166,19 +171,47 @@ def test_initialisers_only_re_export() -> None:
             assert all(isinstance(node, allowed) for node in tree.body), path
 
 
-def readme_examples() -> list[CodeBlock]:
-    found = [block for block in code_blocks(README) if block.language == "python"]
-    assert all(block.output for block in found)
-    return found
-
-
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument:UserWarning")  # without a GPU
-@pytest.mark.parametrize("example", readme_examples(), ids=["theorem", "trainer", "loop"])
-def test_the_readme_examples_print_what_it_says(example: CodeBlock, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=["theorem", "trainer", "loop"])
+def test_the_examples_print_what_their_page_says(
+    name: str, example: CodeBlock, tmp_path: Path
+) -> None:
+    assert example.output
     if "transformers" in example.code:
         pytest.importorskip("transformers", reason="the example prunes a transformers model")
-    ((_, printed),) = run_blocks([example], "README.md", tmp_path)
+    ((_, printed),) = run_blocks([example], name, tmp_path)
     assert example.printed_as_said(printed), printed
+
+
+def parsed(line: str) -> bool:
+    """Whether a line runs `pins`; if so, its command, options and their values are parsed.
+
+    Raises:
+        KeyError: there is no such command.
+        Exception: of the parser: no such option, or not such a value.
+    """
+    words = shlex.split(line, comments=True)
+    if "pins" not in words:
+        return False
+    name, *arguments = words[words.index("pins") + 1 :]
+    group = typer.main.get_command(app)
+    group.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    return True
+
+
+def test_the_commands_of_the_documents_are_understood() -> None:
+    lines = [
+        line for _, block in BLOCKS if block.language == "sh" for line in block.code.splitlines()
+    ]
+    assert sum(parsed(line) for line in lines) >= 10
+
+
+@pytest.mark.parametrize(
+    "line", ["pins prunes --out a", "python -m pins prune --sparse 0.8", "pins prune --sparsity x"]
+)
+def test_a_command_that_is_not_understood_is_found(line: str) -> None:
+    with pytest.raises(Exception, match=r"prunes|No such option|valid number"):
+        parsed(line)
 
 
 def test_the_readme_commands_do_what_it_says(tmp_path: Path) -> None:
@@ -205,16 +238,23 @@ def test_the_readme_commands_do_what_it_says(tmp_path: Path) -> None:
 
 def test_the_readme_names_the_targets_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("demo", "test"):
-        assert f"make {target}" in README
-        assert re.search(rf"^{target}:", makefile, flags=re.M)
+    targets = set(re.findall(r"(?:^|`)make (\w+)", README, flags=re.M))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "make check" in ci
     assert "make test" in ci
 
 
-def test_the_generated_parts_of_the_readme_are_up_to_date() -> None:
-    assert readme.filled(README) == README, "run `python -m benchmarks.readme`"
+def test_the_readme_is_read_in_one_sitting() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("document", readme.PARTS)
+def test_the_generated_parts_of_a_document_are_up_to_date(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert readme.filled(document, text) == text, "run `python -m benchmarks.readme`"
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:
