@@ -1,6 +1,8 @@
 """The six rows of evidence are what the results files say, and so are the words around them."""
 
+import functools
 import json
+import operator
 import re
 import shutil
 from pathlib import Path
@@ -46,14 +48,14 @@ def test_what_is_said_of_gradual_pruning_was_measured(task: str) -> None:
 
 def test_other_results_make_other_rows(tmp_path: Path) -> None:
     results = shutil.copytree(RESULTS, tmp_path / "results")
-    for name, change in (
-        ("checker.json", lambda d: d["rows"][2].update(seconds=[1.0] * 5)),
-        ("selection-cpu.json", lambda d: d["rows"][0].update(optimum=False)),
-        ("distributed.json", lambda d: d["simulated"][0].update(same_mask=False)),
-        ("demo/results.json", lambda d: d["ledger"].update(all_hold=False)),
+    for name, part, change in (
+        ("checker.json", ("rows", 2), {"seconds": [1.0] * 5}),
+        ("selection-cpu.json", ("rows", 0), {"optimum": False}),
+        ("distributed.json", ("simulated", 0), {"same_mask": False}),
+        ("demo/results.json", ("ledger",), {"all_hold": False}),
     ):
         document = json.loads((results / name).read_text(encoding="utf-8"))
-        change(document)
+        functools.reduce(operator.getitem, part, document).update(change)
         (results / name).write_text(json.dumps(document), encoding="utf-8")
     ledger, selection, check, ranks, *_ = (row.number for row in evidence.rows(results))
     assert "made wrong" not in ledger
