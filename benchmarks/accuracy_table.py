@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks import decisions_table
 from benchmarks.results_file import measured_with
-from verification.report import percent
+from verification.formatting import percent
 
 Row = Mapping[str, Any]
 

@@ -17,9 +17,9 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.command import execute
+from benchmarks.goals import Goal, Rows, Spread, speedup
 from benchmarks.results_file import RESULTS, describe, measured_with, number, read, without_paths
 from benchmarks.score_sets import KEPT_ONE_IN, MODEL, find_score_set
-from benchmarks.selection_goals import Goal, Rows, Spread, speedup
 from pins.errors import CertificateError
 from pins.files import write_json, write_text
 from pins.provenance import provenance

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.gradual_pruning import MEASURED
-from verification.report import percent, signed
+from verification.formatting import percent, signed
 
 Row = Mapping[str, Any]
 

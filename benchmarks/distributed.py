@@ -23,7 +23,7 @@ from benchmarks.distributed_methods import METHODS
 from benchmarks.distributed_predictions import measured, on_paper, planned, predicted, received
 from benchmarks.distributed_runs import digests, measure, simulate
 from benchmarks.distributed_table import table
-from benchmarks.fresh_process import fresh
+from benchmarks.memory import fresh
 from benchmarks.results_file import RESULTS, read, without_paths
 from benchmarks.score_sets import KEPT_ONE_IN, MODEL, ScoreSet, find_score_set
 from pins.errors import FileError, SettingError

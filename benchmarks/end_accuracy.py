@@ -20,16 +20,8 @@ import typer
 
 from benchmarks.accuracy_table import summary, table
 from benchmarks.command import execute
-from benchmarks.gradual_pruning import (
-    DENSE,
-    EVALUATIONS,
-    METHODS,
-    Budget,
-    Cell,
-    cells,
-    data_folder,
-    measure,
-)
+from benchmarks.fine_tuned import data_folder
+from benchmarks.gradual_pruning import DENSE, EVALUATIONS, METHODS, Budget, Cell, cells, measure
 from benchmarks.results_file import RESULTS, describe, read, rows_before, without_paths
 from pins.errors import FileError, SettingError
 from pins.files import write_json, write_text

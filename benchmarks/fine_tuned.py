@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,10 @@ import torch
 from pins.errors import SettingError
 from pins.huggingface import load_model
 from pins.parameters import prunable_parameters
-from pins.tasks import Task
-from pins.training import training_steps
+from pins.tasks import Task, glue
 from verification.loss_decrease import Experiment, loss_changes, two_samples
 from verification.real_model import MAX_LENGTH
+from verification.training import training_steps
 
 BATCH = 16
 
@@ -88,3 +89,11 @@ class FineTuned:
                 {"loss": start.rows, "loss_unseen": start.unseen, **asdict(change)}
                 for change in loss_changes(experiment, observed, criteria, fractions, start)
             ]
+
+
+GLUE = "glue"  # the folder of its tasks in the data
+
+
+def data_folder(task: str, data: Path | None) -> Path | None:
+    """Where a task's files are in the data; None: the hub, or whatever needs no data."""
+    return data / GLUE if data is not None and task in glue.SPECS else None

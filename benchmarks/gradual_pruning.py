@@ -8,12 +8,10 @@ from typing import Any
 
 from pins.run import Run
 from pins.settings import Settings
-from pins.tasks import glue
 
 EVALUATIONS = 10  # in a run with self-regularisation, which chooses its teachers by them
 # of each decision, in this order: what was predicted of the loss of its rows, and what was measured
 MEASURED = ("step", "sparsity", "predicted", "measured", "multiplier", "promised", "kept")
-GLUE = "glue"  # the folder of its tasks in the data
 
 
 @dataclass(frozen=True)
@@ -128,11 +126,6 @@ def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[s
                 if cell.sparsity
             ],
         }
-
-
-def data_folder(task: str, data: Path | None) -> Path | None:
-    """Where a task's files are in the data; None: the hub, or whatever needs no data."""
-    return data / GLUE if data is not None and task in glue.SPECS else None
 
 
 def _short(value: float | None) -> float | None:

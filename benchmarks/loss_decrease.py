@@ -18,8 +18,7 @@ import torch
 import typer
 
 from benchmarks.command import execute
-from benchmarks.fine_tuned import BATCH, FineTuned
-from benchmarks.gradual_pruning import data_folder
+from benchmarks.fine_tuned import BATCH, FineTuned, data_folder
 from benchmarks.instances import Instance, find_instance
 from benchmarks.results_file import RESULTS, read, rows_before, without_paths
 from pins.criteria import CRITERIA
@@ -27,13 +26,13 @@ from pins.files import write_json, write_text
 from pins.provenance import provenance
 from pins.tasks import load_task
 from verification import plots
+from verification.formatting import percent, signed
 from verification.loss_decrease import (
     by_fraction,
     lowest_of_all,
     pins_lowers_most,
     step_alone,
 )
-from verification.report import percent, signed
 
 LEARNING_RATE = 2e-4
 FISHER_ROWS = 64

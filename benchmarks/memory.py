@@ -2,9 +2,16 @@
 
 import ctypes
 import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from benchmarks.results_file import describe
 
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
@@ -92,3 +99,14 @@ def _usage() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def fresh(function: Callable[..., Any], *arguments: object) -> Any:
+    """What the function returns in a process of its own; an error's text, if it failed."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            return "the process was killed: there may be too little memory"
+        except Exception as error:  # a failure is a result
+            return describe(error)

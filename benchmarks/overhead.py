@@ -17,7 +17,7 @@ import torch
 import typer
 
 from benchmarks.command import execute
-from benchmarks.fresh_process import fresh
+from benchmarks.memory import fresh
 from benchmarks.overhead_goals import by_workload, change, compared, verdicts
 from benchmarks.places import about, place
 from benchmarks.results_file import RESULTS, measured_files, measured_with, read, without_paths

@@ -25,8 +25,7 @@ import torch
 import typer
 
 from benchmarks.command import execute
-from benchmarks.fine_tuned import BATCH, FineTuned
-from benchmarks.gradual_pruning import data_folder
+from benchmarks.fine_tuned import BATCH, FineTuned, data_folder
 from benchmarks.results_file import RESULTS, read, rows_before, without_paths
 from benchmarks.scope_table import table
 from pins.criteria import CRITERIA

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.results_file import measured_with
+from verification.formatting import signed
 from verification.loss_decrease import STEP_ALONE, Row
-from verification.report import signed
 from verification.scope import (
     CONFIDENCE,
     FIELDS,

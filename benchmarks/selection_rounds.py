@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fresh_process import fresh
-from benchmarks.memory import free_bytes, peak_resident, reset_peak, resident
+from benchmarks.memory import free_bytes, fresh, peak_resident, reset_peak, resident
 from benchmarks.results_file import describe
 from benchmarks.score_sets import BLOCK, SMOKE, ScoreSet, find_score_set
 from benchmarks.selection_methods import METHODS, READ, Scores, kth_largest

@@ -4,18 +4,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.goals import Row, Rows, Spread, speedup
 from benchmarks.results_file import measured_with, number
 from benchmarks.score_sets import MODEL
-from benchmarks.selection_goals import (
-    GOALS,
-    Row,
-    Rows,
-    Spread,
-    memory_share,
-    proof_reads,
-    reads,
-    speedup,
-)
+from benchmarks.selection_goals import GOALS, memory_share, proof_reads, reads
 from benchmarks.selection_methods import DECIDE, KTHVALUE, METHODS, PARTITION, SELECT, TOPK
 
 LARGE = 10**7  # weights from which on a set is looked at beside the goals' own

@@ -10,6 +10,7 @@ from pins.constraints import (
     Constraint,
     MinimumPerTensor,
     PerTensor,
+    keep_count,
     minimum_per_tensor,
     per_tensor,
 )
@@ -29,7 +30,7 @@ from pins.optimality import (
 )
 from pins.parameters import PrunableParameters, prunable_parameters
 from pins.pruner import Pruner
-from pins.schedules import CubicSchedule, LinearSchedule, OneShotSchedule, Schedule, keep_count
+from pins.schedules import CubicSchedule, LinearSchedule, OneShotSchedule, Schedule
 from pins.scope import Scope
 from pins.selection import Decision, decide, select
 from pins.self_regularization import SelfRegularizer

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pins.constraints import Cardinality, Constraint
+from pins.constraints import Cardinality, Constraint, exact_ratio
 from pins.criteria import find_criterion
 from pins.criterion import Criterion, Observation, Reads
 from pins.errors import (
@@ -28,7 +28,7 @@ from pins.lagging_averages import BETA1, BETA2, INTERVAL, LaggingAverages
 from pins.optimality import optimality
 from pins.parameters import PrunableParameters
 from pins.pruner import OnDecision, Pruner
-from pins.schedules import CubicSchedule, GradualSchedule, Schedule, exact_ratio
+from pins.schedules import CubicSchedule, GradualSchedule, Schedule
 from pins.scores import shapes_of
 from pins.selection import Decision, decide
 from pins.smoothing import ExponentialAverage, Smoothing, Uncertainty

@@ -38,7 +38,6 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from pins.errors import CardinalityError, ScheduleError
-from pins.schedules import exact_ratio, keep_count
 
 
 @runtime_checkable
@@ -266,3 +265,27 @@ def _require_room(
             raise CardinalityError(
                 f"{what}[{name!r}] is {number}, and {name!r} has {size} weights: ask for fewer"
             )
+
+
+def exact_ratio(value: float | Fraction, name: str = "sparsity") -> Fraction:
+    """The decimal that was written, as a fraction of [0, 1].
+
+    Raises:
+        ScheduleError: not a number of [0, 1].
+    """
+    try:
+        if isinstance(value, Fraction):
+            ratio = value
+        else:
+            # a float of numpy is a float, but repr() tells them apart
+            ratio = Fraction(repr(float(value) if isinstance(value, float) else value))
+    except (TypeError, ValueError):
+        ratio = Fraction(-1)
+    if not 0 <= ratio <= 1:
+        raise ScheduleError(f"{name} is {value!r}: it is a ratio from 0 (dense) to 1 (all zero)")
+    return ratio
+
+
+def keep_count(sparsity: float | Fraction, total: int) -> int:
+    """k = the integer nearest to (1 − sparsity)·n; a half keeps the extra weight."""
+    return math.floor((1 - exact_ratio(sparsity)) * total + Fraction(1, 2))

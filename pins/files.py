@@ -1,5 +1,6 @@
 """Files: whole or not at all, named tensors without pickle, digests."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -146,3 +147,20 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def flush(folder: Path) -> None:
+    """Wait until the files of a folder, and their names, are on the disk itself."""
+    for file in folder.iterdir():
+        if file.is_file():
+            _wait_for_disk(file)
+    with contextlib.suppress(OSError):  # not every system and not every disk can with a folder
+        _wait_for_disk(folder)
+
+
+def _wait_for_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pins import checkpoints, random_states
+from pins import random_states, state_dicts
 from pins.agreement import require_same_masks
 from pins.authors import AuthorsPruner, Quirks
 from pins.batches import Batch
-from pins.checkpoints import nested
 from pins.criterion import Reads
 from pins.curvature import TrainedStep, default_curvature, find_curvature
 from pins.devices import Device
@@ -27,7 +26,7 @@ from pins.gradient_sum import GradientSum
 from pins.group import ALONE, Group
 from pins.heads import Head
 from pins.mixed_loss import mixed_loss
-from pins.optimizers import make_optimizer, set_learning_rate
+from pins.optimizers import compute_activations_twice, make_optimizer, set_learning_rate
 from pins.parameters import prunable_parameters
 from pins.parts import share
 from pins.pruner import OnDecision, OnRegion, Pruner
@@ -35,9 +34,10 @@ from pins.rank_curvature import diagonal_of_all
 from pins.self_regularization import SelfRegularizer
 from pins.settings import AUTHORS, Settings
 from pins.smoothing import find_smoothing
+from pins.state_dicts import nested
 from pins.task_losses import step_loss
 from pins.together import summed
-from pins.training import compute_activations_twice, evaluation_mode, to_device
+from pins.training import evaluation_mode, to_device
 from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
 
 MAX_GRADIENT_NORM = 1.0
@@ -240,8 +240,8 @@ class FineTuning:
         """Tensors and JSON values that say where the training stands."""
         pruner = self.pruner.state_dict()
         groups = {
-            "model": checkpoints.model_tensors(self.model),
-            "optimizer": checkpoints.optimizer_tensors(self.optimizer, self._names()),
+            "model": state_dicts.model_tensors(self.model),
+            "optimizer": state_dicts.optimizer_tensors(self.optimizer, self._names()),
             "masks": pruner["masks"],
             "smoothing": pruner["smoothing"],
             "random": random_states.random_states(self.device.device, self.group),
@@ -268,8 +268,8 @@ class FineTuning:
         """
         device = self.device.device
         try:
-            checkpoints.load_model(self.model, nested(tensors, "model"))
-            checkpoints.load_optimizer(
+            state_dicts.load_model(self.model, nested(tensors, "model"))
+            state_dicts.load_optimizer(
                 self.optimizer, nested(tensors, "optimizer"), dict(self.model.named_parameters())
             )
             masks = {k: v.to(device) for k, v in nested(tensors, "masks").items()}

@@ -14,10 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pins.batches import Batch
 from pins.errors import ModelError, ObservationError, ParameterError, SettingError
 from pins.heads import Head, find_head
+from pins.parameters import unwrapped
 from pins.precision import widened
 from pins.task_losses import number_of_rows, prediction_losses
 from pins.training import device_of, evaluation_mode, to_device
-from pins.wrappers import unwrapped
 
 CHUNK = 1 << 28  # numbers in the gradients of examples taken at once: a heuristic, 1 GiB in float32
 MASKS = ("attention_mask", "decoder_attention_mask")  # models ask whether they are all ones

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pins.batches import IGNORED, Batch
 from pins.errors import ModelError
-from pins.wrappers import unwrapped
+from pins.parameters import unwrapped
 
 TARGETS = ("labels", "start_positions", "end_positions")  # given these, models compute a loss
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pins.batches import Batch
 from pins.errors import SettingError
-from pins.optimality import require_same_tensors
+from pins.masks import require_same_tensors
 from pins.training import device_of, evaluation_mode, to_device
 
 LEAST_RUNS = 5  # fewer have no quartiles to speak of

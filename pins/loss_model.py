@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pins.optimality import require_same_tensors
+from pins.masks import require_same_tensors
 from pins.precision import widened
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from pins import bits
 from pins.errors import FileError, MaskError
 from pins.files import load_tensors, save_tensors
-from pins.optimality import require_same_tensors
+from pins.scores import shapes_of
 from pins.shards import group_of, is_sharded, local, part, whole
 
 FORMAT = {"format": "pins-mask", "version": "1"}
@@ -175,3 +175,23 @@ def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
     if flat[size:].any():
         raise ValueError("a padding bit is set")
     return torch.from_numpy(flat[:size].astype(np.bool_)).reshape(shape)
+
+
+def require_same_tensors(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    """Check that `masks` holds one bool mask of the same shape for each of `tensors`.
+
+    Raises:
+        MaskError: says which tensor has no mask, or which shapes differ.
+    """
+    for name in [*tensors, *masks]:
+        if name in tensors and name in masks:
+            continue
+        where = "no mask" if name in tensors else "a mask but no tensor"
+        raise MaskError(f"{name!r} has {where}: masks and tensors must have the same names")
+    for name, shape in shapes_of(tensors).items():
+        mask = masks[name]
+        if mask.shape != shape or mask.dtype != torch.bool:
+            raise MaskError(
+                f"the mask of {name!r} is {mask.dtype} of shape {tuple(mask.shape)}, "
+                f"the tensor has shape {tuple(shape)}: masks are torch.bool of equal shape"
+            )

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pins.precision import total, widened
-from pins.radius import Promise
 from pins.shards import group_of, local
 from pins.shards import total as total_of_ranks
+from pins.trials import Promise
 
 
 @dataclass(frozen=True)

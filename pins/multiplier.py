@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from pins.errors import CardinalityError, CriterionError
-from pins.precision import widened
-from pins.spread import spread
+from pins.precision import spread, widened
 from pins.trust_region import RegionDecision, RegionProgram, Terms
 
 SAMPLE = 1 << 17  # weights; a model with fewer is its own sample, and the search is exact

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pins.errors import MaskError, OptimalityError
+from pins.errors import OptimalityError
 from pins.group import ALONE, Group
-from pins.scores import shapes_of
+from pins.masks import require_same_tensors
 
 
 @dataclass(frozen=True)
@@ -254,23 +254,3 @@ def _together(tensors: Mapping[str, Optimality]) -> Optimality:
         kept_min=min((t.kept_min for t in each if t.kept_min is not None), default=None),
         pruned_max=max((t.pruned_max for t in each if t.pruned_max is not None), default=None),
     )
-
-
-def require_same_tensors(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
-    """Check that `masks` holds one bool mask of the same shape for each of `tensors`.
-
-    Raises:
-        MaskError: says which tensor has no mask, or which shapes differ.
-    """
-    for name in [*tensors, *masks]:
-        if name in tensors and name in masks:
-            continue
-        where = "no mask" if name in tensors else "a mask but no tensor"
-        raise MaskError(f"{name!r} has {where}: masks and tensors must have the same names")
-    for name, shape in shapes_of(tensors).items():
-        mask = masks[name]
-        if mask.shape != shape or mask.dtype != torch.bool:
-            raise MaskError(
-                f"the mask of {name!r} is {mask.dtype} of shape {tuple(mask.shape)}, "
-                f"the tensor has shape {tuple(shape)}: masks are torch.bool of equal shape"
-            )

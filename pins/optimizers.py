@@ -1,9 +1,12 @@
 """What takes the steps: the optimiser, and its learning rate, up and then down to nothing."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from pins.errors import ModelError
 from pins.settings import Settings
 
 
@@ -36,3 +39,20 @@ def learning_rate(settings: Settings, step: int) -> float:
         return settings.learning_rate * (step / (settings.warmup + 1))
     left = max(settings.steps - step + 1, 0)
     return settings.learning_rate * (left / max(settings.steps - settings.warmup, 1))
+
+
+def compute_activations_twice(model: nn.Module) -> None:
+    """Keep few activations for the backward pass, and compute the others again in it.
+
+    Raises:
+        ModelError: the model cannot.
+    """
+    # its name since transformers 5.20 or so; the earlier one goes in 6
+    enable: Any = getattr(model, "activation_checkpointing_enable", None)
+    try:
+        (enable or model.gradient_checkpointing_enable)()  # type: ignore[operator]
+    except (ValueError, AttributeError) as error:
+        raise ModelError(
+            f"{type(model).__name__} cannot compute activations twice: leave "
+            "gradient_checkpointing out"
+        ) from error

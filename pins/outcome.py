@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pins import __version__, checkpoints, masks
+from pins import __version__, checkpoints, files, masks
 from pins.authors import Quirks, reported_as_final
 from pins.constraints import Cardinality, Constraint
 from pins.costs import Costs, count_weights, measure_disk
@@ -139,7 +139,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     write_text(model_card(facts), out / CARD)
     written: dict[str, Any] = finite(facts)
     write_json(written, out / RUN)
-    checkpoints.flush(out)
+    files.flush(out)
     checkpoints.remove(out / CHECKPOINTS)
     return written
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from pins.errors import FileError, MaskError
 from pins.files import atomic, load_tensors, save_tensors
 from pins.huggingface import WEIGHTS
-from pins.optimality import require_same_tensors
+from pins.masks import require_same_tensors
 
 FORMAT = {"format": "pins-packed", "version": "1"}
 PACKED = "packed.safetensors"

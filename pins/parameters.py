@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 
 from pins.errors import ParameterError
 from pins.shards import require_fsdp2, reshard
-from pins.wrappers import unwrapped
 
 PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
 # GPT-2's linear layer, weight (in, out); by name, so that transformers need not be loaded
@@ -167,3 +166,20 @@ def _compiled(include: str | None) -> re.Pattern[str] | None:
         raise ParameterError(
             f"include is {include!r}, which is no regular expression: {error}"
         ) from error
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself: parameters of a wrapper have names that nobody gave them.
+
+    `torch.compile` keeps the model as `_orig_mod`, DistributedDataParallel and DataParallel as
+    `module`.
+    """
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(
+            model, nn.DataParallel | nn.parallel.DistributedDataParallel
+        ):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner

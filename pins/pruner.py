@@ -20,10 +20,9 @@ from pins.constraints import Constraint
 from pins.criteria import find_criterion
 from pins.criterion import Criterion, Reads
 from pins.errors import MaskError, OptimalityError
-from pins.masks import PackedMasks, apply, count
+from pins.masks import PackedMasks, apply, count, require_same_tensors
 from pins.measurement import Measurement, first_order_change
 from pins.observations import CurvatureSource, Loss, StepObservations, require_sources
-from pins.optimality import require_same_tensors
 from pins.parameters import PrunableParameters, prunable_parameters, require_trained
 from pins.schedules import Schedule
 from pins.scope import Scope

@@ -3,7 +3,6 @@
 Ratios are exact fractions; 0.8 means 4/5, the decimal that was written, not the float nearest it.
 """
 
-import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, SupportsIndex, runtime_checkable
 
+from pins.constraints import exact_ratio
 from pins.errors import ScheduleError
 
 # the paper's run on RTE: 20 epochs of 156 steps, of which 200 warm up and 6 · 200 cool down
@@ -38,30 +38,6 @@ class Schedule(Protocol):
     def sparsity(self, step: int) -> Fraction:
         """1 − kept ratio after that step, in [0, 1]."""
         ...
-
-
-def exact_ratio(value: float | Fraction, name: str = "sparsity") -> Fraction:
-    """The decimal that was written, as a fraction of [0, 1].
-
-    Raises:
-        ScheduleError: not a number of [0, 1].
-    """
-    try:
-        if isinstance(value, Fraction):
-            ratio = value
-        else:
-            # a float of numpy is a float, but repr() tells them apart
-            ratio = Fraction(repr(float(value) if isinstance(value, float) else value))
-    except (TypeError, ValueError):
-        ratio = Fraction(-1)
-    if not 0 <= ratio <= 1:
-        raise ScheduleError(f"{name} is {value!r}: it is a ratio from 0 (dense) to 1 (all zero)")
-    return ratio
-
-
-def keep_count(sparsity: float | Fraction, total: int) -> int:
-    """k = the integer nearest to (1 − sparsity)·n; a half keeps the extra weight."""
-    return math.floor((1 - exact_ratio(sparsity)) * total + Fraction(1, 2))
 
 
 def paper_phases(steps: int) -> tuple[int, int]:

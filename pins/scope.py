@@ -4,9 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pins.constraints import Cardinality, Constraint, minimum_per_tensor, per_tensor
+from pins.constraints import (
+    Cardinality,
+    Constraint,
+    exact_ratio,
+    keep_count,
+    minimum_per_tensor,
+    per_tensor,
+)
 from pins.errors import CardinalityError, ScheduleError
-from pins.schedules import exact_ratio, keep_count
 
 
 @dataclass(frozen=True)

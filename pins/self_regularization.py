@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from pins.batches import Batch
+from pins.constraints import exact_ratio
 from pins.errors import CheckpointError, ModelError, SettingError
 from pins.heads import Head, Values, find_head
 from pins.mixed_loss import Mixture, Rows, mixed_loss
-from pins.schedules import exact_ratio
 from pins.sharded_teacher import ShardedTeacher, teacher_of
 
 FORMAT = {"format": "pins-self-regularizer", "version": 1}

@@ -13,19 +13,13 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pins.checkpoints import (
-    load_model,
-    load_optimizer,
-    model_tensors,
-    nested,
-    optimizer_tensors,
-)
 from pins.errors import CheckpointError
+from pins.parameters import unwrapped
 from pins.pruner import Pruner
 from pins.self_regularization import SelfRegularizer
 from pins.sharded_files import load, owner, save
 from pins.shards import reshard
-from pins.wrappers import unwrapped
+from pins.state_dicts import load_model, load_optimizer, model_tensors, nested, optimizer_tensors
 
 
 def save_training(

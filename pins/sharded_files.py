@@ -21,9 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pins.checkpoints import flush
 from pins.errors import CheckpointError, FileError
-from pins.files import write_json
+from pins.files import flush, write_json
 from pins.shards import beside, local
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from pins.batches import Batch
 from pins.errors import ModelError
 from pins.heads import Head
+from pins.parameters import unwrapped
 from pins.shards import beside, is_sharded, local, part, reshard
 from pins.teacher import Teacher, frozen, named_tensors, require_fitting
 from pins.training import evaluation_mode
-from pins.wrappers import unwrapped
 
 
 class ShardedTeacher(Teacher):

@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from pins.batches import IGNORED, Batch
-from pins.heads import Head, Regression, find_head
+from pins.heads import Distributions, Head, Regression, find_head
 from pins.mixed_loss import mixed_loss
+from pins.parameters import unwrapped
 from pins.precision import widened
 from pins.training import device_of, evaluation_mode, to_device
-from pins.wrappers import unwrapped
 
 
 def prediction_losses(output: Any, batch: Batch, head: Head) -> tuple[Tensor, Tensor]:
@@ -117,3 +118,17 @@ def _on_device(
     for batch in batches:
         moved = to_device(batch, device_of(model))
         yield moved, head.inputs(model, moved)
+
+
+def summed_loss(head: Head, output: Any, batch: Batch) -> tuple[float, int]:
+    """Σ −log p(target) over the predictions that `batch` has a target for, and their number.
+
+    Args:
+        head: other than regression.
+        output: of the model, for that batch.
+        batch: with its targets.
+    """
+    predicted = head.rows(output, batch)
+    assert isinstance(predicted, Distributions)
+    loss = cross_entropy(predicted.logits.float(), predicted.targets, reduction="sum")
+    return loss.item(), len(predicted.targets)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from pins.batches import Batch
 from pins.errors import CheckpointError, ModelError, SettingError
 from pins.heads import Head
+from pins.parameters import unwrapped
 from pins.training import device_of
-from pins.wrappers import unwrapped
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 BFLOAT16_CPUS = ("avx512_bf16", "amx_bf16")  # instructions, without which it is slower than float32

@@ -11,13 +11,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from pins import trainer_state
+from pins.constraints import exact_ratio
 from pins.criteria import find_criterion
 from pins.criterion import Criterion, Reads
 from pins.errors import CheckpointError, PinsError, ScheduleError, SettingError
 from pins.masks import count
 from pins.parameters import prunable_parameters
 from pins.pruner import OnDecision, Pruner
-from pins.schedules import Schedule, exact_ratio, find_schedule, paper_phases, schedule_of_run
+from pins.schedules import Schedule, find_schedule, paper_phases, schedule_of_run
 from pins.scope import Scope
 from pins.self_regularization import SelfRegularizer
 from pins.shards import reshard

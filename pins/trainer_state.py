@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from pins import sharded_files
-from pins.checkpoints import model_tensors, nested
 from pins.errors import CheckpointError, PinsError
 from pins.files import load_tensors, save_tensors
-from pins.optimality import require_same_tensors
+from pins.masks import require_same_tensors
 from pins.shards import group_of, is_sharded, local, part, reshard
+from pins.state_dicts import model_tensors, nested
 
 FILE = "pins.safetensors"
 FOLDER = "pins"  # of a sharded checkpoint

@@ -18,7 +18,7 @@ from pins.criteria import find_criterion
 from pins.criterion import Criterion, Observation
 from pins.errors import FileError
 from pins.files import load_tensors, save_tensors
-from pins.spread import spread
+from pins.precision import spread
 
 FORMAT = "pins-weight-sample"
 VERSION = "1"

@@ -6,8 +6,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pins.errors import ParameterError
-from pins.masks import apply, count
-from pins.optimality import require_same_tensors
+from pins.masks import apply, count, require_same_tensors
 from pins.parameters import PrunableParameters, prunable_parameters
 from pins.shards import beside, local, part
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from pins import keys, masks
+from pins.constraints import keep_count
 from pins.criteria import CRITERIA
 from pins.outcome import finish
 from pins.pruner import Pruner
 from pins.run import Run
 from pins.scan import Scan
 from pins.scans import rehearsed, scan_of
-from pins.schedules import CubicSchedule, keep_count
+from pins.schedules import CubicSchedule
 from pins.scores import Computed
 from pins.selection import decide, select
 from tests.pins.runs import save_data, save_model, settings

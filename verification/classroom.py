@@ -18,9 +18,9 @@ from torch.nn.functional import cross_entropy
 from pins.batches import Batch
 from pins.fisher import empirical_fisher
 from pins.parameters import prunable_parameters
-from pins.training import loss_gradient, training_steps
 from verification.real_model import RealModel
 from verification.smooth_loss import loss_function
+from verification.training import loss_gradient, training_steps
 
 FEATURES, CLASSES = 20, 3
 TRAINING, UNSEEN = 8192, 2048  # rows

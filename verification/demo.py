@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from pins import masks as masks_module
 from pins import weight_sample
 from pins.batches import Batch, Encoded
+from pins.constraints import keep_count
 from pins.criteria import CRITERIA
 from pins.errors import TaskError
 from pins.files import sha256, write_json
@@ -33,10 +34,9 @@ from pins.provenance import provenance
 from pins.pruner import Pruner
 from pins.record import decision_row
 from pins.run_folder import SAMPLE
-from pins.schedules import CubicSchedule, keep_count
+from pins.schedules import CubicSchedule
 from pins.selection import Decision, select
 from pins.tasks import Task, TextClassification, load_task
-from pins.training import Evaluation, evaluate, training_steps
 from pins.trust_region import RegionDecision, RegionProgram, Terms
 from verification import checker, ledger, report
 from verification.certificate import certify, save_scores
@@ -50,6 +50,7 @@ from verification.regret import regret
 from verification.score_curve import score_curve
 from verification.solver_answers import CRITERIA as CRITERIA_ASKED
 from verification.solver_answers import solver_answers
+from verification.training import Evaluation, evaluate, training_steps
 
 
 @dataclass(frozen=True)

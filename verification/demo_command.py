@@ -11,8 +11,8 @@ from rich.table import Table
 from pins.criteria import find_criterion
 from verification import report
 from verification.demo import DemoSettings, run
+from verification.formatting import count, percent, signed
 from verification.loss_decrease import by_fraction
-from verification.report import count, percent, signed
 
 
 def run_demo(console: Console, folder: Path, given: Mapping[str, Any]) -> int:

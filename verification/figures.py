@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from pins.constraints import keep_count
 from pins.errors import SettingError
-from pins.schedules import keep_count
 from verification import plots
 from verification.multiplier_path import FRACTION
 from verification.plots.planes import plane_of

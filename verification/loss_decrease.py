@@ -17,18 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from pins.batches import Encoded
-from pins.constraints import Cardinality
+from pins.constraints import Cardinality, keep_count
 from pins.criteria import find_criterion
 from pins.criterion import Criterion
 from pins.fisher import empirical_fisher
 from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
 from pins.masks import apply, count
-from pins.schedules import keep_count
 from pins.selection import Decision, decide, select
-from pins.training import evaluate, loss_gradient, per_example_losses
 from pins.trials import Rehearse, choose
 from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
 from verification.real_model import LEARNING_RATE, RealModel
+from verification.training import evaluate, loss_gradient, per_example_losses
 
 STEP_ALONE = "step alone"  # the row without a mask
 EVALUATION_BATCH = 32

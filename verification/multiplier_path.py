@@ -10,9 +10,8 @@ the linear model is true, and turns up where it is not.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from pins.constraints import Cardinality
+from pins.constraints import Cardinality, keep_count
 from pins.multiplier import promise
-from pins.schedules import keep_count
 from pins.selection import select
 from pins.trust_region import RegionProgram
 from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from pins.constraints import Cardinality
+from pins.constraints import Cardinality, keep_count
 from pins.criteria import CRITERIA
 from pins.criterion import Criterion, Reads
 from pins.masks import compare
 from pins.multiplier import promise
-from pins.schedules import keep_count
 from pins.selection import select
 from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
 from pins.weight_sample import WeightSample, some

@@ -14,7 +14,7 @@ from pins.errors import ObservationError
 from pins.huggingface import load_model
 from pins.parameters import prunable_parameters
 from pins.tasks import Task, load_task
-from pins.training import loss_gradient
+from verification.training import loss_gradient
 
 MAX_LENGTH = 64  # tokens of a row
 LEARNING_RATE = 0.01  # of the SGD step u = −ηg that the scores of "pins" take into account

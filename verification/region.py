@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from pins.errors import CriterionError, ImportanceError
-from pins.optimality import ConstrainedOptimality, require_same_tensors
+from pins.masks import require_same_tensors
+from pins.optimality import ConstrainedOptimality
 from pins.trust_region import RegionDecision, Terms
 from solvers.exact import BoolArray, FloatArray, exact_sum
 

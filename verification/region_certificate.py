@@ -22,9 +22,9 @@ from pins import masks as masks_module
 from pins.constraints import Cardinality, Constraint
 from pins.errors import CertificateError, PinsError
 from pins.files import load_tensors
-from pins.masks import count, count_each
+from pins.masks import count, count_each, require_same_tensors
 from pins.multiplier import within
-from pins.optimality import ConstrainedOptimality, require_same_tensors
+from pins.optimality import ConstrainedOptimality
 from pins.scope import Scope
 from pins.selection import decide
 from pins.trust_region import RegionDecision, RegionProgram, Terms

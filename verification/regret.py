@@ -14,8 +14,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from pins.masks import Overlap, compare, count
-from pins.optimality import require_same_tensors
+from pins.masks import Overlap, compare, count, require_same_tensors
 from pins.selection import decide
 from solvers.exact import FloatArray, exact_sum
 

@@ -15,9 +15,10 @@ from pins.batches import Batch
 from pins.fisher import empirical_fisher
 from pins.huggingface import load_model
 from pins.parameters import prunable_parameters
-from pins.training import evaluation_mode, loss_gradient, per_example_losses
+from pins.training import evaluation_mode
 from verification.real_model import RealModel, remembered_task
 from verification.taylor import Loss
+from verification.training import loss_gradient, per_example_losses
 
 MAX_LENGTH = 8  # tokens of a row: the loss is evaluated dozens of times
 

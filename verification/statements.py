@@ -16,8 +16,7 @@ from pins import masks as masks_module
 from pins.constraints import Cardinality, Constraint, PerTensor, cardinality
 from pins.errors import CertificateError
 from pins.files import sha256, write_json
-from pins.masks import count, count_each
-from pins.optimality import require_same_tensors
+from pins.masks import count, count_each, require_same_tensors
 from pins.scope import Scope
 
 FORMAT = "pins-certificate"

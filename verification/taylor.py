@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pins.errors import ObservationError, SettingError
-from pins.optimality import require_same_tensors
+from pins.masks import require_same_tensors
 
 Loss = Callable[[Mapping[str, Tensor]], Tensor]  # the weights by name → L, a scalar with its graph
 

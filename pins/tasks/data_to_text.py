@@ -14,12 +14,11 @@ from torchmetrics.functional.text.rouge import rouge_score
 from pins.batches import IGNORED, Encoded, Feature
 from pins.errors import ModelError, TaskError
 from pins.heads import CAUSAL, SEQ2SEQ, Head
-from pins.tasks.losses import summed_loss
+from pins.parameters import unwrapped
+from pins.task_losses import summed_loss
 from pins.tasks.tables import Row, defect
-from pins.tasks.task import Scores, Task
-from pins.tasks.tokens import padding
+from pins.tasks.task import Scores, Task, padding
 from pins.training import device_of, evaluation_mode, outputs, to_device
-from pins.wrappers import unwrapped
 
 LENGTH = 128  # tokens of a text, its end included; the longest of E2E has 71 words
 MIN_LENGTH = 8  # tokens of a row

@@ -17,8 +17,7 @@ from pins.errors import TaskError
 from pins.heads import CAUSAL, Distributions, Head
 from pins.tasks.hub import hub_rows
 from pins.tasks.tables import Row, file_digests, read_lines, rows_digest
-from pins.tasks.task import Recipe, Scores, Task
-from pins.tasks.tokens import padding
+from pins.tasks.task import Recipe, Scores, Task, padding
 from pins.training import outputs
 
 WIKITEXT, TEXT = "wikitext", "text"

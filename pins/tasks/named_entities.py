@@ -15,9 +15,8 @@ from torch import nn
 
 from pins.batches import IGNORED, Encoded, Feature
 from pins.heads import TOKENS, Head
-from pins.tasks.losses import summed_loss
-from pins.tasks.task import Scores, Task
-from pins.tasks.tokens import padding, require_fast
+from pins.task_losses import summed_loss
+from pins.tasks.task import Scores, Task, padding, require_fast
 from pins.training import outputs
 
 OUTSIDE = "O"

@@ -16,9 +16,8 @@ from torchmetrics.functional.text.squad import squad
 from pins.batches import Encoded, Feature
 from pins.errors import TaskError
 from pins.heads import SPAN, Head
-from pins.tasks.losses import summed_loss
-from pins.tasks.task import Scores, Task
-from pins.tasks.tokens import padding, require_fast
+from pins.task_losses import summed_loss
+from pins.tasks.task import Scores, Task, padding, require_fast
 from pins.training import outputs
 
 STRIDE = 128  # tokens that neighbouring windows share

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import memory, overhead, whole_steps
-from benchmarks.fresh_process import fresh
+from benchmarks.memory import fresh
 from benchmarks.overhead import measure, table
 from benchmarks.overhead_goals import compared, verdicts
 from benchmarks.results_file import RESULTS, read

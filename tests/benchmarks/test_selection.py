@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from benchmarks import score_sets, selection, selection_rounds
-from benchmarks.fresh_process import fresh
-from benchmarks.memory import free_bytes, peak_resident, reset_peak, resident
+from benchmarks.goals import speedup
+from benchmarks.memory import free_bytes, fresh, peak_resident, reset_peak, resident
 from benchmarks.results_file import RESULTS, read
 from benchmarks.score_sets import ADVERSARIAL, MODEL, SCORE_SETS, SMOKE, ScoreSet, parts
-from benchmarks.selection_goals import GOALS, speedup
+from benchmarks.selection_goals import GOALS
 from benchmarks.selection_methods import (
     DECIDE,
     HEAP,

@@ -23,6 +23,7 @@ from pins.authors import (
     named_parameters,
     reported_as_final,
 )
+from pins.constraints import exact_ratio
 from pins.criterion import Observation
 from pins.errors import (
     CardinalityError,
@@ -36,14 +37,7 @@ from pins.errors import (
 from pins.lagging_averages import LaggingAverages
 from pins.parameters import prunable_parameters
 from pins.pruner import Pruner
-from pins.schedules import (
-    CubicSchedule,
-    LinearSchedule,
-    OneShotSchedule,
-    Schedule,
-    exact_ratio,
-    paper_phases,
-)
+from pins.schedules import CubicSchedule, LinearSchedule, OneShotSchedule, Schedule, paper_phases
 from pins.selection import decide
 from pins.smoothing import ExponentialAverage, Uncertainty
 from tests.pins.networks import tiny, tiny_batch

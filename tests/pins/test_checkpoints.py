@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pins import checkpoints, random_states
+from pins import checkpoints, random_states, state_dicts
 from pins.errors import CheckpointError, FileError
 from tests.pins.networks import perceptron
 
@@ -180,12 +180,12 @@ def tied() -> nn.Module:
 
 def test_a_model_comes_back_in_place_each_tied_tensor_once() -> None:
     model, other = tied(), tied()
-    saved = checkpoints.model_tensors(model)
+    saved = state_dicts.model_tensors(model)
     assert "1.weight" in model.state_dict()
     assert saved.keys() == model.state_dict().keys() - {"1.weight"}
     assert all(t.data_ptr() == model.state_dict()[name].data_ptr() for name, t in saved.items())
     before = other.get_parameter("0.weight").data_ptr()
-    checkpoints.load_model(other, saved)
+    state_dicts.load_model(other, saved)
     assert all(torch.equal(t, model.state_dict()[name]) for name, t in other.state_dict().items())
     first, second = (
         dict(other.named_parameters(remove_duplicate=False))[f"{n}.weight"] for n in "01"
@@ -198,7 +198,7 @@ def test_a_model_comes_back_in_place_each_tied_tensor_once() -> None:
 def test_another_models_tensors_change_nothing(how: str) -> None:
     model = tied()
     before = {name: t.clone() for name, t in model.state_dict().items()}
-    saved = {name: t + 1 for name, t in checkpoints.model_tensors(model).items()}
+    saved = {name: t + 1 for name, t in state_dicts.model_tensors(model).items()}
     if how == "missing":
         del saved["2.running_var"]
     elif how == "more":
@@ -206,7 +206,7 @@ def test_another_models_tensors_change_nothing(how: str) -> None:
     else:
         saved["0.bias"] = torch.zeros(1)  # copy_() would spread it over all three
     with pytest.raises(CheckpointError, match="is not the same in the checkpoint and the model"):
-        checkpoints.load_model(model, saved)
+        state_dicts.load_model(model, saved)
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
 
 
@@ -233,7 +233,7 @@ def test_optimizer_and_random_numbers_go_on_bit_for_bit(tmp_path: Path) -> None:
         **{f"model/{name}": t for name, t in model.state_dict().items()},
         **{
             f"optimizer/{name}": t
-            for name, t in checkpoints.optimizer_tensors(optimizer, names).items()
+            for name, t in state_dicts.optimizer_tensors(optimizer, names).items()
         },
         **{f"random/{name}": t for name, t in random_states.random_state().items()},
     }
@@ -241,10 +241,10 @@ def test_optimizer_and_random_numbers_go_on_bit_for_bit(tmp_path: Path) -> None:
     take(model, optimizer, 2)
     other, others = trained(0)
     found = checkpoints.load(place, {}).tensors
-    other.load_state_dict(checkpoints.nested(found, "model"))
-    checkpoints.load_optimizer(
-        others, checkpoints.nested(found, "optimizer"), dict(other.named_parameters())
+    other.load_state_dict(state_dicts.nested(found, "model"))
+    state_dicts.load_optimizer(
+        others, state_dicts.nested(found, "optimizer"), dict(other.named_parameters())
     )
-    random_states.load_random_state(checkpoints.nested(found, "random"))
+    random_states.load_random_state(state_dicts.nested(found, "random"))
     take(other, others, 2)
     assert all(torch.equal(p, other.get_parameter(n)) for n, p in model.named_parameters())

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pins.constraints import keep_count
 from pins.errors import ModelError, ObservationError, ParameterError
 from pins.heads import find_head
 from pins.parameters import prunable_parameters
 from pins.pruner import Pruner
-from pins.schedules import CubicSchedule, OneShotSchedule, keep_count
+from pins.schedules import CubicSchedule, OneShotSchedule
 from pins.selection import Decision
 from pins.smoothing import Uncertainty
 from tests.pins.architectures import (

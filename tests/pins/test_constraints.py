@@ -14,11 +14,11 @@ from pins.constraints import (
     Constraint,
     MinimumPerTensor,
     PerTensor,
+    keep_count,
     minimum_per_tensor,
     per_tensor,
 )
 from pins.errors import CardinalityError, ScheduleError
-from pins.schedules import keep_count
 from verification.strategies import sparsities
 
 SHAPES = {"a": (2, 3), "b": (4,), "c": ()}

@@ -19,8 +19,8 @@ import pytest
 
 from pins import masks
 from pins.checkpoints import latest
+from pins.constraints import keep_count
 from pins.masks import compare
-from pins.schedules import keep_count
 from tests.pins.distributed_runs import VARIANTS, prepare, result, run_of
 from tests.pins.runs import same, take
 from tests.pins.test_resume import RESULTS, command

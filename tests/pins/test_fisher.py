@@ -15,10 +15,10 @@ from pins.fisher import empirical_fisher, vectorized_fisher
 from pins.heads import CLASSIFICATION, REGRESSION
 from pins.parameters import prunable_parameters
 from pins.task_losses import example_losses, step_losses
-from pins.training import per_example_losses
 from tests.pins.architectures import ARCHITECTURES, TEXTS, batch_for, head_of
 from tests.pins.headed import HEADED
 from tests.pins.networks import BagClassifier, examples
+from verification.training import per_example_losses
 
 
 def quadratic_losses(weight: Tensor, data: Tensor, target: Tensor) -> Iterator[Tensor]:

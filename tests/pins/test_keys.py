@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pins
-from benchmarks.fresh_process import fresh
+from benchmarks.memory import fresh
 from pins import keys
 from verification.strategies import DTYPES, scores
 

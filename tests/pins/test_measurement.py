@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pins.masks import apply
 from pins.measurement import Measurement, first_order_change
-from pins.radius import Promise
+from pins.trials import Promise
 from tests.pins.networks import loss_on_rows, losses, perceptron
 
 SIZE = 6

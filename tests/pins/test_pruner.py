@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pins.constraints import keep_count
 from pins.criteria import CRITERIA
 from pins.criterion import Criterion, Observation, Reads
 from pins.errors import (
@@ -27,7 +28,7 @@ from pins.loss_model import FirstOrderModel
 from pins.measurement import Measurement
 from pins.parameters import prunable_parameters
 from pins.pruner import Pruner
-from pins.schedules import CubicSchedule, OneShotSchedule, keep_count
+from pins.schedules import CubicSchedule, OneShotSchedule
 from pins.scope import Scope
 from pins.selection import Decision, select
 from pins.smoothing import SMOOTHINGS, find_smoothing

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pins.radius import GOOD, GROW, LARGEST, POOR, SHRINK, TRIALS, Promise, next_radius
+from pins.trials import GOOD, GROW, LARGEST, POOR, SHRINK, TRIALS, Promise, next_radius
 
 Rule = Callable[[float, Promise], float]
 

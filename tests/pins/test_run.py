@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from pins import checkpoints, masks, weight_sample
+from pins.constraints import keep_count
 from pins.errors import (
     CheckpointError,
     FileError,
@@ -22,7 +23,6 @@ from pins.errors import (
 from pins.outcome import finish, headline
 from pins.parts import evaluation_rows, parts
 from pins.run import Run
-from pins.schedules import keep_count
 from pins.settings import Settings
 from pins.tasks import Recipe
 from tests.pins.networks import examples

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pins.constraints import exact_ratio, keep_count
 from pins.errors import ScheduleError
 from pins.schedules import (
     SCHEDULES,
@@ -19,9 +20,7 @@ from pins.schedules import (
     LinearSchedule,
     OneShotSchedule,
     Schedule,
-    exact_ratio,
     find_schedule,
-    keep_count,
     paper_phases,
     schedule_of_run,
 )

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pins.constraints import Cardinality, MinimumPerTensor, PerTensor
+from pins.constraints import Cardinality, MinimumPerTensor, PerTensor, keep_count
 from pins.errors import CardinalityError
 from pins.pruner import Pruner
-from pins.schedules import OneShotSchedule, keep_count
+from pins.schedules import OneShotSchedule
 from pins.scope import Scope
 from tests.pins.networks import perceptron
 

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from benchmarks.fresh_process import fresh
-from benchmarks.memory import peak_resident, reset_peak, resident
+from benchmarks.memory import fresh, peak_resident, reset_peak, resident
 from pins import keys, scan, select, threshold
 from pins.group import ALONE
 from pins.scan import Marked, Scan

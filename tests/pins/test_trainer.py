@@ -30,6 +30,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from pins import teacher as teacher_module
 from pins import trainer_state
 from pins.batches import Batch
+from pins.constraints import keep_count
 from pins.criteria import CRITERIA
 from pins.errors import (
     CheckpointError,
@@ -44,7 +45,7 @@ from pins.masks import apply, count
 from pins.masks import load as load_masks
 from pins.parameters import prunable_parameters
 from pins.pruner import Pruner
-from pins.schedules import CubicSchedule, OneShotSchedule, keep_count
+from pins.schedules import CubicSchedule, OneShotSchedule
 from pins.self_regularization import SelfRegularizer
 from pins.trainer import PruningCallback, PruningTrainer
 from pins.trainer_state import FILE

@@ -10,15 +10,15 @@ from pins.errors import ModelError
 from pins.fisher import empirical_fisher
 from pins.pruner import Pruner
 from pins.schedules import OneShotSchedule
-from pins.training import (
+from pins.training import evaluation_mode
+from tests.pins.networks import BagClassifier, examples
+from verification.training import (
     Evaluation,
     evaluate,
-    evaluation_mode,
     loss_gradient,
     per_example_losses,
     training_steps,
 )
-from tests.pins.networks import BagClassifier, examples
 
 
 def test_a_step_is_backward_clip_step_prune_clear() -> None:

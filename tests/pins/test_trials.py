@@ -12,10 +12,9 @@ from pins.criteria import CRITERIA
 from pins.criterion import Criterion
 from pins.observations import StepObservations
 from pins.pruner import Pruner
-from pins.radius import LARGEST, SHRINK, TRIALS
 from pins.schedules import OneShotSchedule
 from pins.selection import Decision, decide
-from pins.trials import Choice, Rehearse, choose, loss_with
+from pins.trials import LARGEST, SHRINK, TRIALS, Choice, Rehearse, choose, loss_with
 from pins.trust_region import RegionDecision
 from pins.trust_region_criterion import TrustRegion
 from tests.pins.networks import loss_on_rows, losses, perceptron, tiny, tiny_batch

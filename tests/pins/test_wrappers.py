@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pins.parameters import prunable_parameters
-from pins.wrappers import unwrapped
+from pins.parameters import prunable_parameters, unwrapped
 from tests.pins.networks import perceptron
 
 

@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from pins.training import evaluate
 from verification.classroom import BATCH, Classroom
 from verification.real_model import RealModel
 from verification.smooth_loss import loss_function
 from verification.taylor import displacement, dot, sample
+from verification.training import evaluate
 
 
 def lesson(seed: int = 0, steps: int = 30) -> tuple[Classroom, dict[str, Tensor], RealModel]:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from pins.errors import CriterionError, FileError, ScheduleError
 from tests.verification.conftest import SMALL_DEMO
-from verification import checker, report
+from verification import checker, formatting
 from verification.demo_command import run_demo
 
 pytest.importorskip("transformers", reason="the demo's model is a transformers model")
@@ -107,11 +107,11 @@ def test_bad_settings_are_refused_before_any_work(tmp_path: Path) -> None:
     [(0.0, "0"), (-39.6, "−39.6"), (2.0, "+2.00"), (-0.0134, "−0.013"), (4e-7, "+4e-07")],
 )
 def test_changes_are_shown_with_sign_and_telling_digits(value: float, shown: str) -> None:
-    assert report.signed(value) == shown
+    assert formatting.signed(value) == shown
 
 
 @pytest.mark.parametrize(
     ("value", "digits", "shown"), [(0.8, 1, "80.0 %"), (1e-5, 2, "0.001 %"), (0.0, 2, "0.00 %")]
 )
 def test_ratios_are_shown_with_their_first_digit(value: float, digits: int, shown: str) -> None:
-    assert report.percent(value, digits) == shown
+    assert formatting.percent(value, digits) == shown

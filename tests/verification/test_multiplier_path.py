@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
+from pins.constraints import keep_count
 from pins.loss_model import FirstOrderModel
-from pins.schedules import keep_count
 from pins.selection import select
 from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
 from verification.loss_decrease import Experiment, loss_changes

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from pins.constraints import keep_count
 from pins.criteria import CRITERIA
-from pins.schedules import keep_count
 from pins.selection import select
 from pins.weight_sample import WeightSample, take
 from verification.rankings import (

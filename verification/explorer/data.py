@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 import pins
+from pins.constraints import exact_ratio
 from pins.errors import ImportanceError
-from pins.schedules import exact_ratio
-from pins.spread import GOLDEN
+from pins.precision import GOLDEN
 from pins.trust_region import Terms
 from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
 from pins.weight_sample import WeightSample

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from pins import masks
+from pins.constraints import keep_count
 from pins.outcome import finish
 from pins.run import Run
-from pins.schedules import keep_count
 from pins.settings import Settings
 from tests.pins.tasks.readers import byte_tokenizer, piece_tokenizer
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pins.schedules import keep_count
+from pins.constraints import keep_count
 from pins.weight_sample import WeightSample
 from tests.verification.explorer.expected import Settings, expected
 from tests.verification.explorer.opened import Opened, opened

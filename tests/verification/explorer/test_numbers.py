@@ -13,7 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from pins import weight_sample
-from pins.schedules import keep_count
+from pins.constraints import keep_count
 from pins.selection import select
 from pins.weight_sample import WeightSample
 from tests.verification.explorer.expected import Settings, expected, rounded
