@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pins.batches import Encoded
 from pins.errors import ModelError
-from pins.heads import Head
+from pins.models.batches import Encoded
+from pins.models.heads import Head
 
 HELD_OUT, MOST_HELD_OUT = 20, 500
 
