@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from pins.distributed import one_voice
+from pins.distributed.launch import one_voice
 from pins.errors import CertificateError, PinsError
-from pins.options import prune_signature
-from pins.repository import install_command
-from pins.settings import LARGEST_SEED
+from pins.runs.cli_options import prune_signature
+from pins.runs.settings import LARGEST_SEED
+from pins.utils.repository import install_command
 
 if TYPE_CHECKING:
-    from pins.outcome import FinalDecision
+    from pins.runs.export import FinalDecision
 
 # of the extra 'demo'; transformers is of another, and its module says so itself
 DEMO_EXTRA = ("jinja2", "matplotlib")
@@ -75,9 +75,9 @@ def prune(
     config: Path | None = None, out: Path | None = None, resume: bool = False, **settings: Any
 ) -> None:
     """Prune a model while it is fine-tuned, with self-regularisation; write a model that loads."""
-    from pins.prune_command import run_prune
-    from verification.certificate import certify_files, summary
-    from verification.region_certificate import certify_region_files
+    from pins.runs.command import run_prune
+    from verification.certificates.certificate import certify_files, summary
+    from verification.certificates.trust_region import certify_region_files
 
     def certify_run(final: "FinalDecision") -> str:
         final.certificate.unlink(missing_ok=True)  # of a run that was stopped here
@@ -112,9 +112,10 @@ def pack(
     ] = None,
 ) -> None:
     """Write packed.safetensors beside a model: a bit a weight, and the kept values."""
-    from pins import masks, packed
+    from pins import masks
+    from pins.models import sparse_format
 
-    file = packed.pack_folder(model, masks.load(mask or model / "masks.safetensors"))
+    file = sparse_format.pack_folder(model, masks.load(mask or model / "masks.safetensors"))
     typer.echo(f"{file}: {file.stat().st_size:,} bytes")
 
 
@@ -124,9 +125,9 @@ def unpack(
     out: Annotated[Path, typer.Option(help="New folder for the dense model.")],
 ) -> None:
     """Write the model back from its packed form, bit for bit."""
-    from pins import packed
+    from pins.models import sparse_format
 
-    typer.echo(packed.unpack_folder(model, out))
+    typer.echo(sparse_format.unpack_folder(model, out))
 
 
 @app.command()
@@ -161,9 +162,9 @@ def certify(
 
     With --cost: by how much at most, among masks that prune no more of the cost.
     """
-    from pins.scope import Scope
-    from verification.certificate import certify_files, summary
-    from verification.region_certificate import certify_region_files
+    from pins.selection.allocation import Scope
+    from verification.certificates.certificate import certify_files, summary
+    from verification.certificates.trust_region import certify_region_files
 
     asked: dict[str, Any] = {
         "keep": keep,
@@ -185,7 +186,7 @@ def certify(
 @app.command()
 def check(certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")]) -> None:
     """Check a certificate: exit code 0 proved, 1 refuted, 2 unreadable."""
-    from verification import fast_checker
+    from verification.certificates import fast_checker
 
     raise typer.Exit(fast_checker.main([str(certificate)]))
 
@@ -209,7 +210,7 @@ def verify(
 
     Claims about measurements are ruled on from results files; they change no exit code.
     """
-    from verification.ledger_command import run_ledger
+    from verification.claims.command import run_ledger
 
     raise typer.Exit(
         run_ledger(Console(), profile=profile, file=json, model=model, seed=seed, results=results)
@@ -229,7 +230,7 @@ def plot(
     ] = None,
 ) -> None:
     """Draw a figure from what a run wrote, and say what is to be seen in it."""
-    from verification.plot_command import run_plot
+    from verification.plots.command import run_plot
 
     raise typer.Exit(run_plot(Console(), name, run, out))
 
@@ -242,7 +243,7 @@ def explore(
     ] = None,
 ) -> None:
     """Write a page in which a pruning decision on the run's own weights can be played with."""
-    from verification.explorer_command import run_explore
+    from verification.explorer.command import run_explore
 
     typer.echo(run_explore(run, out))
 
@@ -271,7 +272,7 @@ def demo(
     ] = False,
 ) -> None:
     """Fine-tune, prune and prove a real model on real text; write a report. Offline, minutes."""
-    from verification.demo_command import run_demo
+    from verification.demo.command import run_demo
 
     given = {
         "model": model,

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from pins import masks as masks_module
-from pins.files import sha256
-from pins.selection import select
+from pins.selection.select import select
+from pins.utils.io import sha256
 from tests.commands import Command
-from verification.certificate import save_scores
+from verification.certificates.certificate import save_scores
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pins
-from pins.repository import REPOSITORY
+from pins.utils.repository import REPOSITORY
 
 yaml = pytest.importorskip("yaml", reason="the hub's library brings PyYAML")
 

@@ -17,12 +17,12 @@ import typer
 import pins
 import solvers
 import verification.checker
-from benchmarks import readme
-from benchmarks.code_blocks import CodeBlock, code_blocks
-from benchmarks.lessons import run_blocks
+from benchmarks.documents import readme
+from benchmarks.documents.code_blocks import CodeBlock, code_blocks
+from benchmarks.documents.lessons import run_blocks
 from pins import masks as masks_module
 from pins.cli import app
-from verification.certificate import save_scores
+from verification.certificates.certificate import save_scores
 from verification.explorer.page import SCRIPTS, STYLE, TEMPLATE
 
 ROOT = Path(__file__).parents[1]
@@ -38,26 +38,26 @@ LIBRARIES = {
     "scipy.optimize": {"solvers/highs.py", "solvers/relaxation.py"},
     "hypothesis": {"verification/strategies.py"},
     "matplotlib": {
-        "verification/figures.py",
+        "verification/plots/registry.py",
         "verification/plots/accuracy.py",
         "verification/plots/criteria.py",
         "verification/plots/losses.py",
         "verification/plots/programs.py",
         "verification/plots/ranks.py",
         "verification/plots/runs.py",
-        "verification/plots/scope.py",
+        "verification/plots/scope_map.py",
         "verification/plots/style.py",
         "verification/plots/times.py",
     },
-    "jinja2": {"verification/explorer/page.py", "verification/report.py"},
-    "triton": {"pins/triton_kernels.py"},
+    "jinja2": {"verification/explorer/page.py", "verification/demo/report.py"},
+    "triton": {"pins/selection/scan/triton_kernels.py"},
     "transformers": {
-        "pins/huggingface.py",
-        "pins/trainer.py",
-        "pins/trainer_callback.py",
-        "benchmarks/whole_steps.py",
+        "pins/models/pretrained.py",
+        "pins/trainer/pruning_trainer.py",
+        "pins/trainer/callback.py",
+        "benchmarks/overhead/training_steps.py",
     },
-    "datasets": {"pins/tasks/hub.py"},
+    "datasets": {"pins/tasks/readers/hub.py"},
     "torchmetrics": {
         "pins/tasks/metrics.py",
         "pins/tasks/question_answering.py",
@@ -65,7 +65,7 @@ LIBRARIES = {
     },
     "sacrebleu": {"pins/tasks/data_to_text.py"},
     "seqeval": {"pins/tasks/named_entities.py"},
-    "huggingface_hub": {"pins/huggingface.py", "pins/model_card.py"},
+    "huggingface_hub": {"pins/models/pretrained.py", "pins/runs/model_card.py"},
 }
 
 
@@ -113,7 +113,7 @@ def test_imports_point_one_way() -> None:
 def test_an_import_the_wrong_way_is_found() -> None:
     tree = ast.parse("def f():\n    from solvers.cbc import Cbc\nimport verification\n")
     assert wrong_way("pins/masks.py", imported(tree)) >= {"solvers.cbc", "verification"}
-    assert not wrong_way("verification/ledger.py", imported(tree))
+    assert not wrong_way("verification/claims/ledger.py", imported(tree))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -254,7 +254,7 @@ def test_the_readme_is_read_in_one_sitting() -> None:
 @pytest.mark.parametrize("document", readme.PARTS)
 def test_the_generated_parts_of_a_document_are_up_to_date(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
-    assert readme.filled(document, text) == text, "run `python -m benchmarks.readme`"
+    assert readme.filled(document, text) == text, "run `python -m benchmarks.documents.readme`"
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:
@@ -298,7 +298,7 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> Non
         "solvers/py.typed",
         "verification/py.typed",
         "verification/CERTIFICATE.md",
-        "verification/report.html.j2",
+        "verification/demo/report.html.j2",
         *(f"verification/explorer/{file}" for file in (STYLE, TEMPLATE, *SCRIPTS)),
     ):
         assert name in names
