@@ -56,7 +56,8 @@ def model_card(facts: Mapping[str, Any]) -> str:
     Args:
         facts: JSON values of the run, by key. Needed:
 
-            settings: of the run, as `Settings.as_json` gives them; `model`, `task` and `sparsity` are needed, those of `SETTINGS` get a line each where they are there.
+            settings: of the run, as `Settings.as_json` gives them; `model`, `task` and
+                `sparsity` are needed, those of `SETTINGS` get a line each where they are there.
             head: a name of `pins.models.heads.HEADS`.
             costs: as `pins.runs.costs.Costs.as_json` gives them.
 
