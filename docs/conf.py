@@ -5,6 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from pins.repository import REPOSITORY
+
 import pins
 
 project = "PINS"
@@ -42,3 +44,4 @@ html_css_files = ["width.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
+html_theme_options = {"source_repository": REPOSITORY} if REPOSITORY else {}

@@ -14,13 +14,14 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from pins import checkpoints, packed
-from pins.finetuning import FineTuning
-from pins.prune_command import result_table
-from pins.run import Run
-from pins.settings import Settings, read_settings
+from pins.models import sparse_format
+from pins.runs import checkpoints
+from pins.runs.command import result_table
+from pins.runs.finetuning import FineTuning
+from pins.runs.run import Run
+from pins.runs.settings import Settings, read_settings
 from tests.commands import Command
-from tests.pins.runs import names, save_data, save_model, take
+from tests.pins.runs.tiny_runs import names, save_data, save_model, take
 
 pytest.importorskip("transformers", reason="runs load transformers models")
 
@@ -277,7 +278,7 @@ def test_stopped_from_the_keyboard_a_run_says_how_it_goes_on(
     pins: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     out = tmp_path / "out"
-    owner: Any = {"a step": FineTuning, "a checkpoint": Run, "the results": packed}[at]
+    owner: Any = {"a step": FineTuning, "a checkpoint": Run, "the results": sparse_format}[at]
     name = {"a step": "step", "a checkpoint": "checkpoint", "the results": "save"}[at]
     do, calls = getattr(owner, name), []
 

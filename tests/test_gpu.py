@@ -9,18 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from pins import keys, masks
-from pins.criteria import CRITERIA
-from pins.outcome import finish
-from pins.pruner import Pruner
-from pins.run import Run
-from pins.scan import Scan
-from pins.scans import rehearsed, scan_of
-from pins.schedules import CubicSchedule, keep_count
-from pins.scores import Computed
-from pins.selection import decide, select
-from tests.pins.runs import save_data, save_model, settings
-from verification.score_families import FAMILIES, Family
+from pins import masks
+from pins.importance.criteria import CRITERIA
+from pins.pruning.pruner import Pruner
+from pins.pruning.schedules import CubicSchedule
+from pins.runs.export import finish
+from pins.runs.run import Run
+from pins.selection.constraints import keep_count
+from pins.selection.scan import float_keys
+from pins.selection.scan.dispatch import rehearsed, scan_of
+from pins.selection.scan.reference import Scan
+from pins.selection.select import decide, select
+from pins.utils.lazy_tensors import Computed
+from tests.pins.runs.tiny_runs import save_data, save_model, settings
+from verification.testing.synthetic_scores import FAMILIES, Family
 
 pytestmark = [
     pytest.mark.gpu,
@@ -49,7 +51,9 @@ TRITON = pytest.mark.skipif(
 
 
 @TRITON
-@pytest.mark.parametrize("dtypes", [*[(dtype,) for dtype in keys.DTYPES], tuple(keys.DTYPES)])
+@pytest.mark.parametrize(
+    "dtypes", [*[(dtype,) for dtype in float_keys.DTYPES], tuple(float_keys.DTYPES)]
+)
 def test_the_kernels_pass_their_rehearsal(dtypes: tuple[torch.dtype, ...]) -> None:
     assert rehearsed(torch.device("cuda", torch.cuda.current_device()), dtypes)
 
@@ -61,13 +65,13 @@ def halves(scores: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @TRITON
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
-@pytest.mark.parametrize("dtype", keys.DTYPES)
+@pytest.mark.parametrize("dtype", float_keys.DTYPES)
 def test_the_kernels_are_chosen_and_find_what_the_cpu_finds(
     family: Family, dtype: torch.dtype
 ) -> None:
     import numpy as np
 
-    from pins.triton_scan import TritonScan
+    from pins.selection.scan.triton_backend import TritonScan
 
     scores = family(np.random.default_rng(1), 3_000_000).clamp(-6e4, 6e4).to(dtype)
     here, there = halves(scores), halves(scores.cuda())
@@ -106,7 +110,7 @@ def test_a_pass_waits_for_the_gpu_once_however_many_tensors_there_are(held: bool
     importance = scores if held else Computed(shapes, scores.__getitem__)
     scan = scan_of(importance)
     total = sum(scan.sizes.values())
-    low, high = (keys.key(score, torch.float32) for score in (0.5, 0.6))
+    low, high = (float_keys.key(score, torch.float32) for score in (0.5, 0.6))
     allowed = dict.fromkeys(scores, 3)
 
     def twice(action: Callable[[], object]) -> int:

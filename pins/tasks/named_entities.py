@@ -10,12 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from pins.batches import IGNORED, Encoded, Feature
-from pins.heads import TOKENS, Head
-from pins.tasks.losses import summed_loss
-from pins.tasks.task import Scores, Task
-from pins.tasks.tokens import padding, require_fast
-from pins.training import outputs
+from pins.models.batches import IGNORED, Encoded, Feature
+from pins.models.heads import TOKENS, Head
+from pins.models.inference import outputs
+from pins.models.task_loss import summed_loss
+from pins.tasks.task import Scores, Task, padding, require_fast
 
 OUTSIDE = "O"
 
