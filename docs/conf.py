@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pins.repository import REPOSITORY
+from pins.utils.repository import REPOSITORY
 
 import pins
 

@@ -41,9 +41,8 @@ def hutchinson_diagonal(
 
     Args:
         parameters: the tensors to differentiate by, by name.
-        losses: scalars with their graphs, differentiable twice, as
-        `pins.models.task_loss.step_losses`
-            (`pins.models.distillation_loss` is not); a generator keeps one graph alive, and
+        losses: scalars with their graphs, differentiable twice, as `step_losses` makes them
+            (`pins.models.distillation_loss` does not); a generator keeps one graph alive, and
             computes its losses where attention is set for this.
         samples: z drawn for each loss; each costs about two backward passes.
         generator: where the signs come from; default: torch's own, on the CPU, so that they are the
