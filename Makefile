@@ -1,6 +1,6 @@
 # make demo   install, then prune a real model and write report/
 # make test   install, then run the whole suite
-# make check  install, then ruff and mypy strict
+# make check  install, then ruff, mypy strict and the direction of imports; actionlint, where the system has it
 # make docs   install, then build the course and the reference into build/docs/index.html
 PYTHON ?= python3
 VENV := .venv
@@ -19,6 +19,9 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	@if command -v actionlint > /dev/null; then actionlint; \
+	else echo 'actionlint is not installed: .github/workflows is not checked'; fi
 
 docs: $(VENV)/.test
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs build/docs

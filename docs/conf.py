@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import pins
+from pins.utils.repository import REPOSITORY
 
 project = "PINS"
 author = "the PINS developers"
@@ -42,3 +43,4 @@ html_css_files = ["width.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
+html_theme_options = {"source_repository": REPOSITORY} if REPOSITORY else {}

@@ -5,36 +5,37 @@ largest scores s = −g⊙(θ+u), and (mask, threshold) is a proof that anyone c
 """
 
 from pins import errors, masks
-from pins.constraints import (
+from pins.errors import PinsError
+from pins.importance.criteria import CRITERIA, find_criterion
+from pins.importance.criterion import Criterion, Observation
+from pins.importance.curvature.adam import adam_first_moment, adam_second_moment
+from pins.importance.curvature.fisher import empirical_fisher, vectorized_fisher
+from pins.importance.curvature.hutchinson import hutchinson_diagonal
+from pins.importance.curvature.sources import CURVATURES, Curvature, TrainedStep, find_curvature
+from pins.importance.smoothing import ExponentialAverage, Uncertainty, WindowMean
+from pins.importance.taylor_models import DiagonalSecondOrderModel, FirstOrderModel
+from pins.models.parameters import PrunableParameters, prunable_parameters
+from pins.models.self_distillation import SelfRegularizer
+from pins.pruning.keep_zeros import keep_zeros
+from pins.pruning.pruner import Pruner
+from pins.pruning.schedules import CubicSchedule, LinearSchedule, OneShotSchedule, Schedule
+from pins.selection.allocation import Scope
+from pins.selection.constraints import (
     Cardinality,
     Constraint,
     MinimumPerTensor,
     PerTensor,
+    keep_count,
     minimum_per_tensor,
     per_tensor,
 )
-from pins.criteria import CRITERIA, find_criterion
-from pins.criterion import Criterion, Observation
-from pins.curvature import CURVATURES, Curvature, TrainedStep, find_curvature
-from pins.errors import PinsError
-from pins.fisher import empirical_fisher, vectorized_fisher
-from pins.hutchinson import hutchinson_diagonal
-from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
-from pins.moments import adam_first_moment, adam_second_moment
-from pins.optimality import (
+from pins.selection.optimality import (
     ConstrainedOptimality,
     Optimality,
     constrained_optimality,
     optimality,
 )
-from pins.parameters import PrunableParameters, prunable_parameters
-from pins.pruner import Pruner
-from pins.schedules import CubicSchedule, LinearSchedule, OneShotSchedule, Schedule, keep_count
-from pins.scope import Scope
-from pins.selection import Decision, decide, select
-from pins.self_regularization import SelfRegularizer
-from pins.smoothing import ExponentialAverage, Uncertainty, WindowMean
-from pins.zeros import keep_zeros
+from pins.selection.select import Decision, decide, select
 
 __version__ = "0.1.0"
 

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
-from pins.distributed import one_voice
+from pins.distributed.launch import one_voice
 from pins.errors import CertificateError, PinsError
-from pins.options import prune_signature
-from pins.settings import LARGEST_SEED
+from pins.runs.cli_options import prune_signature
+from pins.runs.settings import LARGEST_SEED
+from pins.utils.progress import make_console
+from pins.utils.repository import install_command
 
 if TYPE_CHECKING:
-    from pins.outcome import FinalDecision
+    from pins.runs.export import FinalDecision
 
-# what `pip install pins-pruning` leaves out; transformers, too, but its module says so itself
+# of the extra 'demo'; transformers is of another, and its module says so itself
 DEMO_EXTRA = ("jinja2", "matplotlib")
 
 app = typer.Typer(
@@ -40,10 +41,8 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in DEMO_EXTRA:
             raise
-        print(  # noqa: T201
-            f"pins: {error.name} is not installed: pip install 'pins-pruning[demo]'",
-            file=sys.stderr,
-        )
+        advice = f"{error.name} is not installed: run {install_command('demo')}"
+        print(f"pins: {advice}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
     except BrokenPipeError:
         # the reader has gone (`pins verify | head`); keep the interpreter's own flush quiet
@@ -76,9 +75,9 @@ def prune(
     config: Path | None = None, out: Path | None = None, resume: bool = False, **settings: Any
 ) -> None:
     """Prune a model while it is fine-tuned, with self-regularisation; write a model that loads."""
-    from pins.prune_command import run_prune
-    from verification.certificate import certify_files, summary
-    from verification.region_certificate import certify_region_files
+    from pins.runs.command import run_prune
+    from verification.certificates.certificate import certify_files, summary
+    from verification.certificates.trust_region import certify_region_files
 
     def certify_run(final: "FinalDecision") -> str:
         final.certificate.unlink(missing_ok=True)  # of a run that was stopped here
@@ -98,7 +97,9 @@ def prune(
     given = {name: value for name, value in settings.items() if value is not None}
     if out is not None:
         given["out"] = out
-    raise typer.Exit(run_prune(Console(), given, config=config, resume=resume, certify=certify_run))
+    raise typer.Exit(
+        run_prune(make_console(), given, config=config, resume=resume, certify=certify_run)
+    )
 
 
 prune.__signature__ = prune_signature()  # type: ignore[attr-defined]
@@ -113,9 +114,10 @@ def pack(
     ] = None,
 ) -> None:
     """Write packed.safetensors beside a model: a bit a weight, and the kept values."""
-    from pins import masks, packed
+    from pins import masks
+    from pins.models import sparse_format
 
-    file = packed.pack_folder(model, masks.load(mask or model / "masks.safetensors"))
+    file = sparse_format.pack_folder(model, masks.load(mask or model / "masks.safetensors"))
     typer.echo(f"{file}: {file.stat().st_size:,} bytes")
 
 
@@ -125,9 +127,9 @@ def unpack(
     out: Annotated[Path, typer.Option(help="New folder for the dense model.")],
 ) -> None:
     """Write the model back from its packed form, bit for bit."""
-    from pins import packed
+    from pins.models import sparse_format
 
-    typer.echo(packed.unpack_folder(model, out))
+    typer.echo(sparse_format.unpack_folder(model, out))
 
 
 @app.command()
@@ -162,9 +164,9 @@ def certify(
 
     With --cost: by how much at most, among masks that prune no more of the cost.
     """
-    from pins.scope import Scope
-    from verification.certificate import certify_files, summary
-    from verification.region_certificate import certify_region_files
+    from pins.selection.allocation import Scope
+    from verification.certificates.certificate import certify_files, summary
+    from verification.certificates.trust_region import certify_region_files
 
     asked: dict[str, Any] = {
         "keep": keep,
@@ -186,7 +188,7 @@ def certify(
 @app.command()
 def check(certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")]) -> None:
     """Check a certificate: exit code 0 proved, 1 refuted, 2 unreadable."""
-    from verification import fast_checker
+    from verification.certificates import fast_checker
 
     raise typer.Exit(fast_checker.main([str(certificate)]))
 
@@ -210,10 +212,12 @@ def verify(
 
     Claims about measurements are ruled on from results files; they change no exit code.
     """
-    from verification.ledger_command import run_ledger
+    from verification.claims.command import run_ledger
 
     raise typer.Exit(
-        run_ledger(Console(), profile=profile, file=json, model=model, seed=seed, results=results)
+        run_ledger(
+            make_console(), profile=profile, file=json, model=model, seed=seed, results=results
+        )
     )
 
 
@@ -230,9 +234,9 @@ def plot(
     ] = None,
 ) -> None:
     """Draw a figure from what a run wrote, and say what is to be seen in it."""
-    from verification.plot_command import run_plot
+    from verification.plots.command import run_plot
 
-    raise typer.Exit(run_plot(Console(), name, run, out))
+    raise typer.Exit(run_plot(make_console(), name, run, out))
 
 
 @app.command()
@@ -243,7 +247,7 @@ def explore(
     ] = None,
 ) -> None:
     """Write a page in which a pruning decision on the run's own weights can be played with."""
-    from verification.explorer_command import run_explore
+    from verification.explorer.command import run_explore
 
     typer.echo(run_explore(run, out))
 
@@ -270,9 +274,10 @@ def demo(
     keep_scores: Annotated[
         bool, typer.Option(help="Keep the scores of every decision, 4 bytes a weight.")
     ] = False,
+    full: Annotated[bool, typer.Option(help="Shorten nothing: longer rows, more of all.")] = False,
 ) -> None:
     """Fine-tune, prune and prove a real model on real text; write a report. Offline, minutes."""
-    from verification.demo_command import run_demo
+    from verification.demo.command import run_demo
 
     given = {
         "model": model,
@@ -285,4 +290,6 @@ def demo(
         "seed": seed,
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    raise typer.Exit(run_demo(Console(), out, {**settings, "keep_scores": keep_scores}))
+    raise typer.Exit(
+        run_demo(make_console(), out, {**settings, "keep_scores": keep_scores}, full=full)
+    )

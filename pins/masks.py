@@ -11,11 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pins import bits
+from pins.distributed.sharding import group_of, is_sharded, local, part, whole
 from pins.errors import FileError, MaskError
-from pins.files import load_tensors, save_tensors
-from pins.optimality import require_same_tensors
-from pins.shards import group_of, is_sharded, local, part, whole
+from pins.utils import bit_packing
+from pins.utils.io import load_tensors, save_tensors
+from pins.utils.lazy_tensors import shapes_of
 
 FORMAT = {"format": "pins-mask", "version": "1"}
 
@@ -59,17 +59,17 @@ class PackedMasks(Mapping[str, Tensor]):
     """Masks held as one bit a weight; each is made of its bits whenever it is asked for."""
 
     def __init__(self, masks: Mapping[str, Tensor]) -> None:
-        self._bits = {name: bits.packed(mask) for name, mask in masks.items()}
+        self._bits = {name: bit_packing.packed(mask) for name, mask in masks.items()}
         self._shapes = {name: mask.shape for name, mask in masks.items()}
 
     @torch.no_grad()
     def apply(self, tensors: Mapping[str, Tensor]) -> None:
         """θ ← m ⊙ θ in place, as `apply`, without making the masks."""
         for name, tensor in tensors.items():
-            bits.clear(tensor, self._bits[name])
+            bit_packing.clear(tensor, self._bits[name])
 
     def __getitem__(self, name: str) -> Tensor:
-        return bits.unpacked(self._bits[name], self._shapes[name])
+        return bit_packing.unpacked(self._bits[name], self._shapes[name])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._bits)
@@ -87,7 +87,7 @@ def apply(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """
     require_same_tensors(tensors, masks)
     for name, tensor in tensors.items():
-        bits.clear(local(tensor), bits.packed(part(masks[name], tensor)))
+        bit_packing.clear(local(tensor), bit_packing.packed(part(masks[name], tensor)))
 
 
 def count(masks: Mapping[str, Tensor]) -> Count:
@@ -115,7 +115,7 @@ def compare(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Overla
 
 
 def _ones(masks: Mapping[str, Tensor]) -> int:
-    own = sum(int(bits.ones(local(mask))) for mask in masks.values())
+    own = sum(int(bit_packing.ones(local(mask))) for mask in masks.values())
     return int(group_of(masks).total(torch.tensor(own)))
 
 
@@ -134,7 +134,7 @@ def save(masks: Mapping[str, Tensor], path: Path | str) -> None:
         gathered = whole(mask)
         writes = not is_sharded(mask) or dist.get_rank() == 0
         if writes:
-            packed[name] = bits.packed(gathered).cpu()
+            packed[name] = bit_packing.packed(gathered).cpu()
     if not writes:
         return
     shapes = json.dumps({name: list(mask.shape) for name, mask in masks.items()})
@@ -175,3 +175,23 @@ def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
     if flat[size:].any():
         raise ValueError("a padding bit is set")
     return torch.from_numpy(flat[:size].astype(np.bool_)).reshape(shape)
+
+
+def require_same_tensors(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
+    """Check that `masks` holds one bool mask of the same shape for each of `tensors`.
+
+    Raises:
+        MaskError: says which tensor has no mask, or which shapes differ.
+    """
+    for name in [*tensors, *masks]:
+        if name in tensors and name in masks:
+            continue
+        where = "no mask" if name in tensors else "a mask but no tensor"
+        raise MaskError(f"{name!r} has {where}: masks and tensors must have the same names")
+    for name, shape in shapes_of(tensors).items():
+        mask = masks[name]
+        if mask.shape != shape or mask.dtype != torch.bool:
+            raise MaskError(
+                f"the mask of {name!r} is {mask.dtype} of shape {tuple(mask.shape)}, "
+                f"the tensor has shape {tuple(shape)}: masks are torch.bool of equal shape"
+            )

@@ -5,16 +5,16 @@ from solvers.closed_form import ClosedForm
 from solvers.comparison import Comparison, Verdict, compare
 from solvers.enumeration import Enumeration, optimal_set
 from solvers.exact import exact_sum, objective, power_of_two_exponent, scaled
-from solvers.files import write
 from solvers.formulation import CardinalityFormulation, ConstrainedFormulation
 from solvers.highs import Highs
 from solvers.program import BinaryProgram, Sense
-from solvers.region import RegionFormulation
 from solvers.registry import SOLVERS, find_solver
 from solvers.relaxation import Relaxation, RelaxedResult, dual_interval, dual_value
 from solvers.result import Report, Result, Solution, Status
 from solvers.scaling import Scaled
 from solvers.solver import Solver
+from solvers.trust_region import RegionFormulation
+from solvers.writers import write
 
 __all__ = [
     "SOLVERS",

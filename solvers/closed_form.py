@@ -20,8 +20,8 @@ class ClosedForm(Solver):
     the two entries improves it. Of equal scores the lower index is kept. Nothing but comparisons
     of floats, hence exact. O(n log n); a time limit is checked and otherwise has no effect.
 
-    This is the plain statement of the theorem, written apart from `pins.selection`, so that the two
-    can be tested against each other.
+    This is the plain statement of the theorem, written apart from `pins.selection.select`, so that
+    the two can be tested against each other.
     """
 
     name: ClassVar[str] = "closed-form"

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from pins.constraints import Constraint, PerTensor
 from pins.errors import CardinalityError, ImportanceError, MaskError, ProgramError
+from pins.selection.constraints import Constraint, PerTensor
 from solvers.exact import BoolArray
 from solvers.program import BinaryProgram, Sense
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from pins import masks as masks_module
-from pins.files import sha256
-from pins.selection import select
+from pins.selection.select import select
+from pins.utils.io import sha256
 from tests.commands import Command
-from verification.certificate import save_scores
+from verification.certificates.certificate import save_scores
 
 
 @pytest.fixture
@@ -188,6 +188,24 @@ def test_unknown_names_list_the_known_ones(pins: Command, tmp_path: Path) -> Non
     code, _, err = pins("demo", "--out", tmp_path / "r", "--task", "imdb")
     assert code == 2
     assert "no task 'imdb': choose one of rte, mrpc" in one_line(err)
+
+
+def test_a_missing_library_of_the_demo_is_named_with_what_installs_it(scores: Path) -> None:
+    # None is how Python marks what is not there
+    code = "import sys; sys.modules['jinja2'] = None; from pins.cli import main; main()"
+    command = [sys.executable, "-c", code, "explore", str(scores.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    said = one_line(done.stderr)
+    assert "jinja2 is not installed: run pip install '.[demo]' in a checkout" in said
+
+
+def test_a_full_demo_has_the_sizes_of_a_full_run(pins: Command, tmp_path: Path) -> None:
+    for arguments, cooldown in (((), 40), (("--full",), 60)):
+        command = ("demo", *arguments, "--out", tmp_path / "r", "--sparse-steps", "30")
+        code, _, err = pins(*command)
+        assert code == 2
+        assert f"cool-down {cooldown} leave no step to prune in 30" in one_line(err)
 
 
 def test_the_installed_command_runs() -> None:

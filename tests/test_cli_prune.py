@@ -1,5 +1,6 @@
 """`pins prune`, `pins pack`, `pins unpack`, as somebody types them."""
 
+import io
 import json
 import resource
 import signal
@@ -10,14 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
-from pins import checkpoints, packed
-from pins.finetuning import FineTuning
-from pins.run import Run
-from pins.settings import Settings, read_settings
+from pins.models import sparse_format
+from pins.runs import checkpoints
+from pins.runs.command import result_table
+from pins.runs.finetuning import FineTuning
+from pins.runs.run import Run
+from pins.runs.settings import Settings, read_settings
 from tests.commands import Command
-from tests.pins.runs import names, save_data, save_model, take
+from tests.pins.runs.tiny_runs import names, save_data, save_model, take
 
 pytest.importorskip("transformers", reason="runs load transformers models")
 
@@ -274,7 +278,7 @@ def test_stopped_from_the_keyboard_a_run_says_how_it_goes_on(
     pins: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     out = tmp_path / "out"
-    owner: Any = {"a step": FineTuning, "a checkpoint": Run, "the results": packed}[at]
+    owner: Any = {"a step": FineTuning, "a checkpoint": Run, "the results": sparse_format}[at]
     name = {"a step": "step", "a checkpoint": "checkpoint", "the results": "save"}[at]
     do, calls = getattr(owner, name), []
 
@@ -370,11 +374,15 @@ def test_the_folder_may_stand_in_the_file_and_the_table_fits_a_terminal(
 ) -> None:
     config = tmp_path / "run.toml"
     config.write_text(f'out = "{tmp_path / "out"}"\n' + (folder / "run.toml").read_text())
-    code, said, _ = pins("prune", "--config", config, columns=80)
+    code, said, _ = pins("prune", "--config", config)
     assert code == 0
-    lines = said.splitlines()
-    assert lines[-1] == f"Model: {tmp_path / 'out'}"
-    assert max(map(len, lines[:-1])) <= 80
-    assert not [line for line in lines if "…" in line]  # nothing is cut off
+    assert "…" not in said  # nothing is cut off in a pipe
+    assert said.splitlines()[-1] == f"Model: {tmp_path / 'out'}"
+    stream = io.StringIO()
+    facts = json.loads((tmp_path / "out" / "run.json").read_text())
+    Console(file=stream, width=80).print(result_table(facts))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "…" in line]
     values = {line.split("  ")[0] for line in lines}
     assert values >= {"kept", "sparsity", "accuracy", "certificate", "packed file, bytes"}

@@ -11,19 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from pins import keys, masks
-from pins.array_scan import ArrayScan
-from pins.criteria import CRITERIA
-from pins.outcome import finish
-from pins.pruner import Pruner
-from pins.run import Run
-from pins.scans import scan_of
-from pins.schedules import CubicSchedule, keep_count
-from pins.scores import Computed
-from pins.segments import Piece, runs
-from pins.selection import decide, largest, select
-from tests.pins.runs import save_data, save_model, settings
-from verification.score_families import FAMILIES, Family
+from pins import masks
+from pins.importance.criteria import CRITERIA
+from pins.pruning.pruner import Pruner
+from pins.pruning.schedules import CubicSchedule
+from pins.runs.export import finish
+from pins.runs.run import Run
+from pins.selection.constraints import keep_count
+from pins.selection.scan import float_keys
+from pins.selection.scan.dispatch import scan_of
+from pins.selection.scan.numpy_backend import ArrayScan
+from pins.selection.segments import Piece, runs
+from pins.selection.select import decide, largest, select
+from pins.utils.lazy_tensors import Computed
+from tests.pins.runs.tiny_runs import save_data, save_model, settings
+from verification.testing.synthetic_scores import FAMILIES, Family
 
 pytestmark = [
     pytest.mark.gpu,
@@ -56,11 +58,11 @@ def halves(scores: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @TRITON
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
-@pytest.mark.parametrize("dtype", keys.DTYPES)
+@pytest.mark.parametrize("dtype", float_keys.DTYPES)
 def test_the_kernels_are_chosen_and_find_what_the_cpu_finds(
     family: Family, dtype: torch.dtype
 ) -> None:
-    from pins.triton_scan import TritonScan
+    from pins.selection.scan.triton_backend import TritonScan
 
     scores = family(np.random.default_rng(1), 3_000_000).clamp(-6e4, 6e4).to(dtype)
     here, there = halves(scores), halves(scores.cuda())
@@ -101,7 +103,7 @@ def test_a_pass_waits_for_the_gpu_once_however_many_tensors_there_are(held: bool
     pieces = [Piece(name, 0, size) for name, size in scan.sizes.items()]
     total = sum(scan.sizes.values())
     low, high = (
-        np.full(200, int(keys.keys(torch.tensor([score], dtype=torch.float32))))
+        np.full(200, int(float_keys.keys(torch.tensor([score], dtype=torch.float32))))
         for score in (0.5, 0.6)
     )
     every = np.ones_like(low)

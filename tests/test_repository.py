@@ -1,4 +1,4 @@
-"""The repository is what its documents say: imports, public names, README, wheel."""
+"""The repository is what its documents say: imports, public names, examples, wheel."""
 
 import ast
 import os
@@ -12,47 +12,52 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 import pins
 import solvers
 import verification.checker
-from benchmarks import readme
-from benchmarks.code_blocks import CodeBlock, code_blocks
-from benchmarks.lessons import run_blocks
+from benchmarks.documents import readme
+from benchmarks.documents.code_blocks import CodeBlock, code_blocks
+from benchmarks.documents.lessons import run_blocks
 from pins import masks as masks_module
-from verification.certificate import save_scores
+from pins.cli import app
+from verification.certificates.certificate import save_scores
 from verification.explorer.page import SCRIPTS, STYLE, TEMPLATE
 
 ROOT = Path(__file__).parents[1]
-CHAIN = ("pins", "solvers", "verification", "benchmarks")  # each may import those to its left
+PACKAGES = ("pins", "solvers", "verification", "benchmarks")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))  # the course has its own tests
+BLOCKS = [(page.name, block) for page in PAGES for block in code_blocks(page.read_text("utf-8"))]
+EXAMPLES = [(name, block) for name, block in BLOCKS if block.language == "python"]
 
-# where a library may be imported; `pins/cli.py` alone may look down the chain, inside functions
+# where a library may be imported
 LIBRARIES = {
     "pulp": {"solvers/cbc.py"},
     "scipy.optimize": {"solvers/highs.py", "solvers/relaxation.py"},
     "hypothesis": {"verification/strategies.py"},
     "matplotlib": {
-        "verification/figures.py",
+        "verification/plots/registry.py",
         "verification/plots/accuracy.py",
         "verification/plots/criteria.py",
         "verification/plots/losses.py",
         "verification/plots/programs.py",
         "verification/plots/ranks.py",
         "verification/plots/runs.py",
-        "verification/plots/scope.py",
+        "verification/plots/scope_map.py",
         "verification/plots/style.py",
         "verification/plots/times.py",
     },
-    "jinja2": {"verification/explorer/page.py", "verification/report.py"},
-    "triton": {"pins/triton_kernels.py"},
+    "jinja2": {"verification/explorer/page.py", "verification/demo/report.py"},
+    "triton": {"pins/selection/scan/triton_kernels.py"},
     "transformers": {
-        "pins/huggingface.py",
-        "pins/trainer.py",
-        "pins/trainer_callback.py",
-        "benchmarks/whole_steps.py",
+        "pins/models/pretrained.py",
+        "pins/trainer/pruning_trainer.py",
+        "pins/trainer/callback.py",
+        "benchmarks/overhead/training_steps.py",
     },
-    "datasets": {"pins/tasks/hub.py"},
+    "datasets": {"pins/tasks/readers/hub.py"},
     "torchmetrics": {
         "pins/tasks/metrics.py",
         "pins/tasks/question_answering.py",
@@ -60,12 +65,12 @@ LIBRARIES = {
     },
     "sacrebleu": {"pins/tasks/data_to_text.py"},
     "seqeval": {"pins/tasks/named_entities.py"},
-    "huggingface_hub": {"pins/huggingface.py", "pins/model_card.py"},
+    "huggingface_hub": {"pins/models/pretrained.py", "pins/runs/model_card.py"},
 }
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
-    for package in CHAIN:
+    for package in PACKAGES:
         for file in sorted((ROOT / package).rglob("*.py")):
             yield file.relative_to(ROOT).as_posix(), ast.parse(file.read_text(encoding="utf-8"))
 
@@ -80,35 +85,8 @@ def imported(tree: ast.AST) -> set[str]:
     return names
 
 
-def wrong_way(path: str, names: set[str]) -> set[str]:
-    """Imports of a package to the right of the file's own."""
-    package = path.split("/")[0]
-    right = CHAIN[CHAIN.index(package) + 1 :]
-    return {name for name in names if name.split(".")[0] in (*right, "tests")}
-
-
 def within(name: str, library: str) -> bool:
     return name == library or name.startswith(library + ".")
-
-
-def test_imports_point_one_way() -> None:
-    for path, tree in sources():
-        if path == "pins/cli.py":
-            at_the_top = {
-                name
-                for node in tree.body
-                for name in imported(node)
-                if isinstance(node, ast.Import | ast.ImportFrom)
-            }
-            assert not wrong_way(path, at_the_top)
-        else:
-            assert not wrong_way(path, imported(tree)), path
-
-
-def test_an_import_the_wrong_way_is_found() -> None:
-    tree = ast.parse("def f():\n    from solvers.cbc import Cbc\nimport verification\n")
-    assert wrong_way("pins/masks.py", imported(tree)) >= {"solvers.cbc", "verification"}
-    assert not wrong_way("verification/ledger.py", imported(tree))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -166,19 +144,47 @@ def test_initialisers_only_re_export() -> None:
             assert all(isinstance(node, allowed) for node in tree.body), path
 
 
-def readme_examples() -> list[CodeBlock]:
-    found = [block for block in code_blocks(README) if block.language == "python"]
-    assert all(block.output for block in found)
-    return found
-
-
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument:UserWarning")  # without a GPU
-@pytest.mark.parametrize("example", readme_examples(), ids=["theorem", "trainer", "loop"])
-def test_the_readme_examples_print_what_it_says(example: CodeBlock, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=["theorem", "trainer", "loop"])
+def test_the_examples_print_what_their_page_says(
+    name: str, example: CodeBlock, tmp_path: Path
+) -> None:
+    assert example.output
     if "transformers" in example.code:
         pytest.importorskip("transformers", reason="the example prunes a transformers model")
-    ((_, printed),) = run_blocks([example], "README.md", tmp_path)
+    ((_, printed),) = run_blocks([example], name, tmp_path)
     assert example.printed_as_said(printed), printed
+
+
+def parsed(line: str) -> bool:
+    """Whether a line runs `pins`; if so, its command, options and their values are parsed.
+
+    Raises:
+        KeyError: there is no such command.
+        Exception: of the parser: no such option, or not such a value.
+    """
+    words = shlex.split(line, comments=True)
+    if "pins" not in words:
+        return False
+    name, *arguments = words[words.index("pins") + 1 :]
+    group = typer.main.get_command(app)
+    group.commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    return True
+
+
+def test_the_commands_of_the_documents_are_understood() -> None:
+    lines = [
+        line for _, block in BLOCKS if block.language == "sh" for line in block.code.splitlines()
+    ]
+    assert sum(parsed(line) for line in lines) >= 10
+
+
+@pytest.mark.parametrize(
+    "line", ["pins prunes --out a", "python -m pins prune --sparse 0.8", "pins prune --sparsity x"]
+)
+def test_a_command_that_is_not_understood_is_found(line: str) -> None:
+    with pytest.raises(Exception, match=r"prunes|No such option|valid number"):
+        parsed(line)
 
 
 def test_the_readme_commands_do_what_it_says(tmp_path: Path) -> None:
@@ -205,16 +211,23 @@ def test_the_readme_commands_do_what_it_says(tmp_path: Path) -> None:
 
 def test_the_readme_names_the_targets_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("demo", "test"):
-        assert f"make {target}" in README
-        assert re.search(rf"^{target}:", makefile, flags=re.M)
+    targets = set(re.findall(r"(?:^|`)make (\w+)", README, flags=re.M))
+    assert {"demo", "test"} <= targets
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.M), target
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "make check" in ci
     assert "make test" in ci
 
 
-def test_the_generated_parts_of_the_readme_are_up_to_date() -> None:
-    assert readme.filled(README) == README, "run `python -m benchmarks.readme`"
+def test_the_readme_is_read_in_one_sitting() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+@pytest.mark.parametrize("document", readme.PARTS)
+def test_the_generated_parts_of_a_document_are_up_to_date(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    assert readme.filled(document, text) == text, "run `python -m benchmarks.documents.readme`"
 
 
 def test_every_link_of_the_documents_leads_somewhere() -> None:
@@ -258,7 +271,7 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> Non
         "solvers/py.typed",
         "verification/py.typed",
         "verification/CERTIFICATE.md",
-        "verification/report.html.j2",
+        "verification/demo/report.html.j2",
         *(f"verification/explorer/{file}" for file in (STYLE, TEMPLATE, *SCRIPTS)),
     ):
         assert name in names

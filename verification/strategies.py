@@ -19,7 +19,7 @@ from hypothesis.errors import NoSuchExample
 from scipy import sparse
 from torch import Tensor
 
-from pins.schedules import CubicSchedule, OneShotSchedule
+from pins.pruning.schedules import CubicSchedule, OneShotSchedule
 from solvers.program import BinaryProgram, Sense
 from verification.laws import Law, Selector
 

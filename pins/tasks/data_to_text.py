@@ -11,15 +11,14 @@ from sacrebleu import corpus_bleu
 from torch import nn
 from torchmetrics.functional.text.rouge import rouge_score
 
-from pins.batches import IGNORED, Encoded, Feature
 from pins.errors import ModelError, TaskError
-from pins.heads import CAUSAL, SEQ2SEQ, Head
-from pins.tasks.losses import summed_loss
-from pins.tasks.tables import Row, defect
-from pins.tasks.task import Scores, Task
-from pins.tasks.tokens import padding
-from pins.training import device_of, evaluation_mode, outputs, to_device
-from pins.wrappers import unwrapped
+from pins.models.batches import IGNORED, Encoded, Feature
+from pins.models.heads import CAUSAL, SEQ2SEQ, Head
+from pins.models.inference import device_of, evaluation_mode, outputs, to_device
+from pins.models.parameters import unwrapped
+from pins.models.task_loss import summed_loss
+from pins.tasks.readers.tables import Row, defect
+from pins.tasks.task import Scores, Task, padding
 
 LENGTH = 128  # tokens of a text, its end included; the longest of E2E has 71 words
 MIN_LENGTH = 8  # tokens of a row

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from pins.batches import IGNORED, Encoded
 from pins.errors import TaskError
-from pins.heads import CAUSAL, Distributions, Head
-from pins.tasks.hub import hub_rows
-from pins.tasks.tables import Row, file_digests, read_lines, rows_digest
-from pins.tasks.task import Recipe, Scores, Task
-from pins.tasks.tokens import padding
-from pins.training import outputs
+from pins.models.batches import IGNORED, Encoded
+from pins.models.heads import CAUSAL, Distributions, Head
+from pins.models.inference import outputs
+from pins.tasks.readers.hub import hub_rows
+from pins.tasks.readers.tables import Row, file_digests, read_lines, rows_digest
+from pins.tasks.task import Recipe, Scores, Task, padding
 
 WIKITEXT, TEXT = "wikitext", "text"
 HUB, HUB_CONFIG = "Salesforce/wikitext", "wikitext-2-raw-v1"

@@ -8,17 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seqeval.metrics.sequence_labeling import (  # type: ignore[import-untyped]
-    precision_recall_fscore_support,
-)
 from torch import nn
 
-from pins.batches import IGNORED, Encoded, Feature
-from pins.heads import TOKENS, Head
-from pins.tasks.losses import summed_loss
-from pins.tasks.task import Scores, Task
-from pins.tasks.tokens import padding, require_fast
-from pins.training import outputs
+from pins.models.batches import IGNORED, Encoded, Feature
+from pins.models.heads import TOKENS, Head
+from pins.models.inference import outputs
+from pins.models.task_loss import summed_loss
+from pins.tasks.task import Scores, Task, padding, require_fast
 
 OUTSIDE = "O"
 
@@ -133,6 +129,11 @@ def _lead(tokenizer: Any) -> str:
 
 def compare(right: Sequence[list[str]], predicted: Sequence[list[str]]) -> dict[str, float]:
     """Precision, recall and F1 of the predicted entities; 0 where one would be 0/0."""
+    # here, since it takes a second to import and few runs need it
+    from seqeval.metrics.sequence_labeling import (  # type: ignore[import-untyped]
+        precision_recall_fscore_support,
+    )
+
     precision, recall, f1, _ = precision_recall_fscore_support(
         right, predicted, average="micro", zero_division=0
     )

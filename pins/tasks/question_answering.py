@@ -13,13 +13,12 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.text.squad import squad
 
-from pins.batches import Encoded, Feature
 from pins.errors import TaskError
-from pins.heads import SPAN, Head
-from pins.tasks.losses import summed_loss
-from pins.tasks.task import Scores, Task
-from pins.tasks.tokens import padding, require_fast
-from pins.training import outputs
+from pins.models.batches import Encoded, Feature
+from pins.models.heads import SPAN, Head
+from pins.models.inference import outputs
+from pins.models.task_loss import summed_loss
+from pins.tasks.task import Scores, Task, padding, require_fast
 
 STRIDE = 128  # tokens that neighbouring windows share
 QUESTION_LENGTH = 64  # tokens of a question, as in BERT's SQuAD code

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pins.errors import TaskError
-from pins.tasks import conll, e2e, glue, language_modeling, squad, stdlib_docs, triples
+from pins.tasks import language_modeling
+from pins.tasks.datasets import conll, e2e, glue, squad, stdlib_docs, triples
 from pins.tasks.task import Task
 
 # a folder with the original files, or None: the hub, or whatever needs no data

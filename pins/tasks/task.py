@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pins.batches import Encoded
-from pins.heads import Head
+from pins.errors import ModelError
+from pins.models.batches import Encoded
+from pins.models.heads import Head
 
 HELD_OUT, MOST_HELD_OUT = 20, 500
 
@@ -98,3 +99,22 @@ class Task(ABC):
 
         Without dropout, without gradients, on the device of the model.
         """
+
+
+def padding(tokenizer: Any) -> dict[str, int]:
+    """What fills up short rows of tokens, as `Encoded.fill` takes it."""
+    token = tokenizer.pad_token_id
+    return {"input_ids": 0 if token is None else token}  # masked out, so any token will do
+
+
+def require_fast(tokenizer: Any) -> None:
+    """Refuse a tokenizer that cannot say which characters or words its tokens come from.
+
+    Raises:
+        ModelError: it is not one of the `tokenizers` library.
+    """
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"{type(tokenizer).__name__} does not say where its tokens come from: "
+            "save the model with a fast tokenizer (tokenizer.json)"
+        )

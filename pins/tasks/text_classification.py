@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from pins.batches import Encoded, Feature
-from pins.heads import CLASSIFICATION, REGRESSION, Head
+from pins.models.batches import Encoded, Feature
+from pins.models.heads import CLASSIFICATION, REGRESSION, Head
+from pins.models.inference import outputs
 from pins.tasks.metrics import METRICS
 from pins.tasks.task import Scores, Task
-from pins.training import outputs
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,22 @@ from typing import Any
 
 import pytest
 
-from benchmarks import checker as driver
-from benchmarks.checker import DIGEST, FAST, READ, SAYS, STANDALONE, make, measure, table, verdict
-from benchmarks.results_file import RESULTS, read
-from benchmarks.score_sets import SMOKE, find_score_set
+from benchmarks.checker import driver as driver
+from benchmarks.checker.driver import (
+    DIGEST,
+    FAST,
+    READ,
+    SAYS,
+    STANDALONE,
+    make,
+    measure,
+    table,
+    verdict,
+)
+from benchmarks.harness.results import RESULTS, read
+from benchmarks.harness.score_sets import SMOKE, find_score_set
 from pins.errors import CertificateError, FileError, SettingError
-from verification import fast_checker
+from verification.certificates import fast_checker
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,17 +7,18 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import distributed, distributed_runs, readme
-from benchmarks.decision_plan import Constants
-from benchmarks.distributed_methods import DECIDE, KTHVALUE, METHODS, TOPK
-from benchmarks.distributed_predictions import given, machine_of, on_paper, passes, received
-from benchmarks.distributed_runs import digests, measure, simulate
-from benchmarks.distributed_table import paper_table, table, verdict
-from benchmarks.results_file import RESULTS, read
-from benchmarks.score_sets import SCORE_SETS, equal, parts
+from benchmarks.distributed import driver, runs
+from benchmarks.distributed.communication_plan import Constants
+from benchmarks.distributed.methods import DECIDE, KTHVALUE, METHODS, TOPK
+from benchmarks.distributed.predictions import given, machine_of, on_paper, passes, received
+from benchmarks.distributed.runs import digests, measure, simulate
+from benchmarks.distributed.table import paper_table, table, verdict
+from benchmarks.documents import readme
+from benchmarks.harness.results import RESULTS, read
+from benchmarks.harness.score_sets import SCORE_SETS, equal, parts
 from pins.errors import FileError, SettingError
-from pins.selection import decide
-from verification.thread_ranks import shards
+from pins.selection.select import decide
+from verification.testing.threaded_group import shards
 
 SMALL = SCORE_SETS["1e4"]
 
@@ -28,11 +29,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("results")
     words = ["distributed", "--instances", "1e4", "--ranks", "2", "--threads", "2,4"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distributed, "SCALED_SIZE", 1 << 21)
+        patch.setattr(driver, "SCALED_SIZE", 1 << 21)
         patch.setattr(sys, "argv", [*words, "--rounds", "2", "--out", str(out)])
         patch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks.distributed", str(out)])
         with pytest.raises(SystemExit) as end:
-            distributed.main()
+            driver.main()
     assert end.value.code == 0
     return out
 
@@ -57,7 +58,7 @@ def test_processes_come_to_the_mask_of_one(results: Path) -> None:
     assert machine_of(row["can"]).bandwidth > 1e6
 
 
-@pytest.mark.skipif(not distributed_runs.LOOPBACK.exists(), reason="told on Linux alone")
+@pytest.mark.skipif(not runs.LOOPBACK.exists(), reason="told on Linux alone")
 def test_what_is_counted_is_what_is_sent(results: Path) -> None:
     (row,) = read(results / "distributed.json")["rows"]
     through = min(row["methods"][DECIDE]["loopback"])
@@ -88,7 +89,7 @@ def test_tables_and_figure_are_made_from_the_results_file_alone(results: Path) -
         assert words in written["svg"]
     for end in written:
         (results / f"distributed.{end}").unlink()
-    distributed.run(out=results, render_only=True)
+    driver.run(out=results, render_only=True)
     for end, text in written.items():
         assert (results / f"distributed.{end}").read_text() == text
 
@@ -121,13 +122,13 @@ def test_masks_of_other_scores_have_other_digests() -> None:
         {"seconds": [1.0], "extra_bytes": 1, "kept": 1, "loopback": [1], "digest": digest}
         for digest in expected[2]
     ]
-    assert distributed_runs._of_all(told, expected[2])["same_mask"]
-    assert not distributed_runs._of_all(told[::-1], expected[2])["same_mask"]
+    assert runs._of_all(told, expected[2])["same_mask"]
+    assert not runs._of_all(told[::-1], expected[2])["same_mask"]
     masks = decide(SMALL.make(), SMALL.keep).masks
     cut = shards(dict(masks), [0.5])
-    assert [distributed_runs._digest(each.values()) for each in cut] == expected[2]
+    assert [runs._digest(each.values()) for each in cut] == expected[2]
     cut[0]["part.0"][0] ^= True
-    assert distributed_runs._digest(cut[0].values()) != expected[2][0]
+    assert runs._digest(cut[0].values()) != expected[2][0]
 
 
 def test_ties_between_ranks_go_to_the_lower_index() -> None:
@@ -154,16 +155,15 @@ def test_bytes_of_those_who_gather() -> None:
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="there are no scores '1e3': choose of"):
-        distributed.run(instances="1e3", out=tmp_path)
+        driver.run(instances="1e3", out=tmp_path)
     with pytest.raises(SettingError, match="ranks are '2,0': give whole numbers from 1 on"):
-        distributed.run(ranks="2,0", out=tmp_path)
+        driver.run(ranks="2,0", out=tmp_path)
     with pytest.raises(FileError, match=r"holds no distributed\.json: measure first"):
-        distributed.run(out=tmp_path, render_only=True)
+        driver.run(out=tmp_path, render_only=True)
 
 
-def test_the_numbers_of_the_benchmarks_readme_are_up_to_date() -> None:
-    text = readme.OWN.read_text(encoding="utf-8")
-    assert readme.filled(text, readme.OF_BENCHMARKS) == text, "run `python -m benchmarks.readme`"
+def test_what_is_said_of_many_gpus_depends_on_the_constants() -> None:
+    text = readme.on_many_gpus()
     assert "| 7 B | 1,024 |" in text
     assert "| 70 B | 1,024 |" in text
     other = replace(Constants.present(), sample=1 << 10)

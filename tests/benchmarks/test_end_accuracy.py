@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks import end_accuracy, gradual_pruning
-from benchmarks.accuracy_table import summary, table
-from benchmarks.gradual_pruning import DENSE, METHODS, Budget, Cell, Method, cells
-from benchmarks.results_file import RESULTS, read, without_paths
+from benchmarks.end_accuracy import driver, gradual_pruning
+from benchmarks.end_accuracy.gradual_pruning import DENSE, METHODS, Budget, Cell, Method, cells
+from benchmarks.end_accuracy.table import summary, table
+from benchmarks.harness.results import RESULTS, read, without_paths
 from pins.errors import FileError, SettingError, TaskError
-from tests.pins.runs import save_data, save_model
+from tests.pins.runs.tiny_runs import save_data, save_model
 
 pytest.importorskip("transformers", reason="the runs are of transformers models")
 
@@ -29,7 +29,7 @@ class Place:
 
     @property
     def file(self) -> Path:
-        return self.out / end_accuracy.FILE
+        return self.out / driver.FILE
 
     def run(self, **given: Any) -> dict[str, Any]:
         options: dict[str, Any] = {
@@ -39,7 +39,7 @@ class Place:
             "seeds": 1,
             "steps": 12,
         }
-        end_accuracy.run(
+        driver.run(
             **{**options, "model": str(self.model), "data": self.data, "out": self.out, **given}
         )
         return read(self.file)
@@ -59,7 +59,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Cell]:
         started.append(cell)
         return gradual_pruning.measure(cell, *given)
 
-    monkeypatch.setattr(end_accuracy, "measure", counted)
+    monkeypatch.setattr(driver, "measure", counted)
     return started
 
 
@@ -88,7 +88,7 @@ def test_every_run_leaves_a_row_and_no_row_names_a_path(
 def test_an_interrupted_benchmark_runs_nothing_twice(
     place: Place, monkeypatch: pytest.MonkeyPatch, measured: list[Cell], after: int
 ) -> None:
-    going = vars(end_accuracy)["measure"]  # it counts
+    going = vars(driver)["measure"]  # it counts
 
     def interrupted(*given: Any) -> dict[str, Any]:
         if len(measured) == after:
@@ -97,7 +97,7 @@ def test_an_interrupted_benchmark_runs_nothing_twice(
         return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(end_accuracy, "measure", interrupted)
+        patch.setattr(driver, "measure", interrupted)
         with pytest.raises(KeyboardInterrupt):
             place.run()
     before = read(place.file)["rows"]
@@ -169,7 +169,7 @@ def test_table_and_figure_are_made_from_the_results_file_alone(place: Place) -> 
     before = [file.read_text() for file in made]
     for file in made:
         file.unlink()
-    end_accuracy.run(out=place.out, render_only=True)
+    driver.run(out=place.out, render_only=True)
     assert [file.read_text() for file in made] == before
     assert "| obd + self-regularisation | – |" in before[0]
     assert "obd + self-regularisation" in before[1]

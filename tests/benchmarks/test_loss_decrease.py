@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import loss_decrease
-from benchmarks.instances import INSTANCES, find_instance
-from benchmarks.loss_decrease import REGION
-from benchmarks.results_file import rows_before
-from pins.criteria import CRITERIA
+from benchmarks.harness.results import rows_before
+from benchmarks.loss_decrease import driver
+from benchmarks.loss_decrease.driver import REGION
+from benchmarks.loss_decrease.instances import INSTANCES, find_instance
 from pins.errors import FileError, TaskError
+from pins.importance.criteria import CRITERIA
 from tests.tiny_model import save_tiny_bert
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_table_and_figure_are_made_from_the_results_file_alone(results: Path) ->
     table = (results / "loss_decrease-smoke.md").read_text()
     figure = (results / "loss_decrease-smoke.svg").read_text()
     (results / "loss_decrease-smoke.md").unlink()
-    loss_decrease.render(results / "loss_decrease-smoke.json")
+    driver.render(results / "loss_decrease-smoke.json")
     assert (results / "loss_decrease-smoke.md").read_text() == table
     assert (results / "loss_decrease-smoke.svg").read_text() == figure
     assert all(f" {name} |" in table for name in CRITERIA)
@@ -74,7 +74,7 @@ def test_means_are_over_seeds() -> None:
         }
         for seed, value in ((0, 1.0), (1, 3.0))
     ]
-    (mean,) = loss_decrease.mean_over_seeds(rows)
+    (mean,) = driver.mean_over_seeds(rows)
     assert (mean["predicted"], mean["measured"], mean["pruned"]) == (2.0, 4.0, 3)
 
 
@@ -83,7 +83,7 @@ def test_unknown_instances_and_broken_results_say_so(tmp_path: Path) -> None:
         find_instance("bert")
     (tmp_path / "torn.json").write_text("{")
     with pytest.raises(FileError, match=r"torn\.json is not a results file"):
-        loss_decrease.render(tmp_path / "torn.json")
+        driver.render(tmp_path / "torn.json")
 
 
 def test_the_scope_is_read_off_the_rows_and_one_row_turns_it() -> None:
@@ -92,12 +92,12 @@ def test_the_scope_is_read_off_the_rows_and_one_row_turns_it() -> None:
         for f in (0.001, 0.01, 0.5)
         for name, value in (("pins", 2.0), ("magnitude", 1.0), ("sensitivity", 1.0), (REGION, 0.0))
     ]
-    said = loss_decrease.scope(rows)
+    said = driver.scope(rows)
     assert "unseen rows at no fraction tried. `trust-region` had the lowest" in said
     assert said.count("at 2 of the 2 fractions from 1 % on and 1 of the 1 below") == 2
     rows[-1]["measured"] = 1.0  # a tie is not the lowest
     rows[0]["measured"] = -1.0
-    turned = loss_decrease.scope(rows)
+    turned = driver.scope(rows)
     assert "on the gradient's rows at 0.100 %, on unseen rows at no fraction" in turned
     assert "gradient's rows at 1 of the 2 fractions from 1 % on and 0 of the 1 below" in turned
 

@@ -6,14 +6,22 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import memory, overhead, whole_steps
-from benchmarks.fresh_process import fresh
-from benchmarks.overhead import measure, table
-from benchmarks.overhead_goals import compared, verdicts
-from benchmarks.results_file import RESULTS, read
-from benchmarks.whole_steps import DENSE, INTERVAL, REGULARIZED, VARIANTS, Training, Workload
+from benchmarks.harness import process
+from benchmarks.harness.process import fresh
+from benchmarks.harness.results import RESULTS, read
+from benchmarks.overhead import driver, training_steps
+from benchmarks.overhead.driver import measure, table
+from benchmarks.overhead.goals import compared, verdicts
+from benchmarks.overhead.training_steps import (
+    DENSE,
+    INTERVAL,
+    REGULARIZED,
+    VARIANTS,
+    Training,
+    Workload,
+)
 from pins.errors import FileError, SettingError
-from pins.provenance import provenance
+from pins.utils.provenance import provenance
 
 pytest.importorskip("transformers", reason="the networks are transformers models")
 
@@ -52,7 +60,7 @@ def test_a_row_has_the_time_of_each_round_and_a_peak_of_memory(rows: list[dict[s
         assert len(found["seconds"]) == 2
         assert all(seconds > 0 for seconds in found["seconds"])
         assert found["peak_bytes"] > 0
-        network = whole_steps._classifier("smoke")
+        network = training_steps._classifier("smoke")
         assert found["weights"] == sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -61,11 +69,11 @@ def test_the_table_is_made_from_the_results_file_alone(
 ) -> None:
     file = tmp_path / "overhead-cpu.json"
     file.write_text(json.dumps(document(rows)))
-    text = overhead.render(file)
+    text = driver.render(file)
     assert (tmp_path / "overhead-cpu.md").read_text() == text == table(document(rows))
     assert f"| + {REGULARIZED} |" in text
     (tmp_path / "overhead-cpu.md").unlink()
-    overhead.run(out=tmp_path, render_only=True)
+    driver.run(out=tmp_path, render_only=True)
     assert (tmp_path / "overhead-cpu.md").read_text() == text
 
 
@@ -118,7 +126,7 @@ def test_time_is_compared_round_by_round() -> None:
 
 def test_a_failure_is_a_row() -> None:
     wrong = Workload("smoke", 4, 8, "cpu", "float7")
-    (text,) = whole_steps.step_seconds(wrong, [DENSE], 1).values()
+    (text,) = training_steps.step_seconds(wrong, [DENSE], 1).values()
     assert text.startswith("DeviceError: there is no precision 'float7'")
     assert fresh(int, "x") == "ValueError: invalid literal for int() with base 10: 'x'"
     assert "the process was killed" in fresh(os._exit, 1)
@@ -164,28 +172,28 @@ def test_pruning_is_judged_by_what_it_keeps() -> None:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="inherited on Linux alone")
 def test_the_peak_of_a_fresh_process_is_its_own() -> None:
     held = bytearray(512 << 20)
-    parent = memory.peak_resident()
+    parent = process.peak_resident()
     assert parent >= len(held)
-    assert fresh(memory.peak_resident) < parent - len(held) // 2
+    assert fresh(process.peak_resident) < parent - len(held) // 2
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="no network 'bert-huge': choose of bert-base, minilm"):
-        overhead.run(networks="bert-huge", out=tmp_path)
+        driver.run(networks="bert-huge", out=tmp_path)
     for batch in ("8", "0x64", "8xa"):
         with pytest.raises(SettingError, match="give rows x tokens, such as 8x64"):
-            overhead.run(networks="smoke", batch=batch, out=tmp_path)
+            driver.run(networks="smoke", batch=batch, out=tmp_path)
     with pytest.raises(FileError, match=r"holds no overhead-\*\.json: measure first"):
-        overhead.run(out=tmp_path, render_only=True)
+        driver.run(out=tmp_path, render_only=True)
     (tmp_path / "overhead-cpu.json").write_text("[]")
     with pytest.raises(FileError, match="is not a results file: it holds no rows"):
-        overhead.run(out=tmp_path, render_only=True)
+        driver.run(out=tmp_path, render_only=True)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 def test_a_gpu_is_measured_in_both_precisions() -> None:
-    found = list(overhead.workloads(["smoke"], "cuda", (4, 8)))
+    found = list(driver.workloads(["smoke"], "cuda", (4, 8)))
     assert [workload.precision for workload in found] == ["bfloat16", "float32"]
     for workload in found:
         for measured in measure(workload, 2, (DENSE, REGULARIZED)):

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import scope_map
-from benchmarks.fine_tuned import FineTuned
-from benchmarks.results_file import RESULTS, read
-from benchmarks.scope_map import Point, Sight, points
-from benchmarks.scope_table import table
-from pins.criteria import CRITERIA
+from benchmarks.harness.fine_tuned import FineTuned
+from benchmarks.harness.results import RESULTS, read
+from benchmarks.scope_map import driver
+from benchmarks.scope_map.driver import Point, Sight, points
+from benchmarks.scope_map.table import table
 from pins.errors import FileError, SettingError, TaskError
-from tests.pins.runs import save_data, save_model
-from verification.loss_decrease import STEP_ALONE
+from pins.importance.criteria import CRITERIA
+from tests.pins.runs.tiny_runs import save_data, save_model
+from verification.experiments.loss_change import STEP_ALONE
 
 pytest.importorskip("transformers", reason="the runs are of transformers models")
 
@@ -45,7 +45,7 @@ class Place:
         return self.out / "scope_map-sst2.json"
 
     def run(self, **given: Any) -> dict[str, Any]:
-        scope_map.run(
+        driver.run(
             **{**SMALL, "model": str(self.model), "data": self.data, "out": self.out, **given}
         )
         return read(self.file)
@@ -66,7 +66,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 Measure = Callable[[FineTuned, Point, Sight], list[dict[str, Any]]]
 
 
-REAL = scope_map.measure
+REAL = driver.measure
 
 
 def counting(started: list[Point]) -> Measure:
@@ -81,7 +81,7 @@ def counting(started: list[Point]) -> Measure:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[Point]:
     """The points that were measured, each of them really."""
     started: list[Point] = []
-    monkeypatch.setattr(scope_map, "measure", counting(started))
+    monkeypatch.setattr(driver, "measure", counting(started))
     return started
 
 
@@ -95,7 +95,7 @@ def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
     monkeypatch.setattr(sys, "argv", ["scope_map", *options, *folders])
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks.scope_map", *folders])
     with pytest.raises(SystemExit) as end:
-        scope_map.main()
+        driver.main()
     assert end.value.code == 0
     document = read(place.file)
     names = ("seed", "learning_rate", "progress", "criterion", "fraction")
@@ -104,7 +104,7 @@ def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
     planned = list(points(1, (1e-3, 2e-3), (0, 2)))
     assert keys == [(p.seed, p.learning_rate, p.progress, *key) for p in planned for key in each]
     losses = [
-        {row["loss"] for row in document["rows"] if scope_map._point(row) == point}
+        {row["loss"] for row in document["rows"] if driver._point(row) == point}
         for point in planned
     ]
     assert losses[0] == losses[2]  # no step was taken
@@ -132,12 +132,12 @@ def test_an_interrupted_benchmark_goes_on_to_the_same_numbers(
         return counting(started)(tuned, point, sight)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scope_map, "measure", interrupted)
+        patch.setattr(driver, "measure", interrupted)
         with pytest.raises(KeyboardInterrupt):
             place.run()
     before = read(place.file)["rows"]
     assert before == whole[: len(before)]
-    monkeypatch.setattr(scope_map, "measure", counting(started))
+    monkeypatch.setattr(driver, "measure", counting(started))
     assert place.run()["rows"] == whole
     assert started == PLANNED
 
@@ -150,7 +150,7 @@ def test_a_measurement_that_leaves_traces_would_be_found(
         torch.rand(1)  # of the numbers that dropout would have drawn
         return found
 
-    monkeypatch.setattr(scope_map, "measure", drawing)
+    monkeypatch.setattr(driver, "measure", drawing)
     rows = place.run()["rows"]
     first = len(whole) // len(PLANNED)
     assert rows[:first] == whole[:first]
@@ -167,7 +167,7 @@ def test_fine_tuning_is_done_once_for_all_its_points(
             steps.append(steps_ - self.steps)
             super().advance(steps_)
 
-    monkeypatch.setattr(scope_map, "FineTuned", Counted)
+    monkeypatch.setattr(driver, "FineTuned", Counted)
     place.run(learning_rates="1e-3,2e-3", progress="0,1,3")
     assert steps == [0, 1, 2, 1, 2]  # the second learning rate has no point to measure at 0
 
@@ -211,7 +211,7 @@ def test_tables_and_figure_are_made_from_the_results_file_alone(place: Place) ->
     before = [file.read_text() for file in made]
     for file in made:
         file.unlink()
-    scope_map.run(task="sst2", out=place.out, render_only=True)
+    driver.run(task="sst2", out=place.out, render_only=True)
     assert [file.read_text() for file in made] == before
     assert all(f"| {name} |" in before[0] for name in CRITERIA)
     assert all(f">{name}<" in before[1] for name in CRITERIA)
@@ -234,7 +234,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_run(
     place.out.mkdir()
     place.file.write_text('{"rows": []}')
     with pytest.raises(FileError, match="holds no rows yet: measure a point first"):
-        scope_map.run(task="sst2", out=place.out, render_only=True)
+        driver.run(task="sst2", out=place.out, render_only=True)
 
 
 def test_stopping_early_leaves_whole_comparisons() -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import score_sets, selection, selection_rounds
-from benchmarks.fresh_process import fresh
-from benchmarks.memory import free_bytes, peak_resident, reset_peak, resident
-from benchmarks.results_file import RESULTS, read
-from benchmarks.score_sets import ADVERSARIAL, MODEL, SCORE_SETS, SMOKE, ScoreSet, parts
-from benchmarks.selection_goals import GOALS, speedup
-from benchmarks.selection_methods import (
+from benchmarks.harness import score_sets
+from benchmarks.harness.goals import speedup
+from benchmarks.harness.process import free_bytes, fresh, peak_resident, reset_peak, resident
+from benchmarks.harness.results import RESULTS, read
+from benchmarks.harness.score_sets import ADVERSARIAL, MODEL, SCORE_SETS, SMOKE, ScoreSet, parts
+from benchmarks.selection import driver, rounds
+from benchmarks.selection.goals import GOALS
+from benchmarks.selection.methods import (
     DECIDE,
     HEAP,
     KTHVALUE,
@@ -26,8 +27,8 @@ from benchmarks.selection_methods import (
     UNSTRUCTURED,
     kth_largest,
 )
-from benchmarks.selection_rounds import Kept, extra_bytes_of_process, kept, reason, side_by_side
-from benchmarks.selection_table import is_exact, table, verdict
+from benchmarks.selection.rounds import Kept, extra_bytes_of_process, kept, reason, side_by_side
+from benchmarks.selection.table import is_exact, table, verdict
 from pins.errors import FileError, SettingError
 
 CPU = torch.device("cpu")
@@ -51,7 +52,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(sys, "argv", [*words, str(out)])
         patch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks.selection", "--out", str(out)])
         with pytest.raises(SystemExit) as end:
-            selection.main()
+            driver.main()
     assert end.value.code == 0
     return out
 
@@ -160,7 +161,7 @@ def test_tables_and_figure_are_made_from_the_results_file_alone(results: Path) -
     assert "time per weight (ns)" in written["svg"]
     for end in written:
         (results / f"selection-cpu.{end}").unlink()
-    selection.run(out=results, render_only=True)
+    driver.run(out=results, render_only=True)
     for end, text in written.items():
         assert (results / f"selection-cpu.{end}").read_text() == text
 
@@ -246,7 +247,7 @@ def test_what_does_not_fit_or_fails_is_a_row(
     assert reason(large, HEAP, CPU, None) == "takes too long beyond 1,000,000 scores"
     assert reason(large, PARTITION, torch.device("cuda"), None) == "is not for cuda"
     broken = replace(METHODS[TOPK], select=lambda *_: [][0])
-    monkeypatch.setattr(selection_rounds, "METHODS", {**METHODS, TOPK: broken})
+    monkeypatch.setattr(rounds, "METHODS", {**METHODS, TOPK: broken})
     timed = side_by_side(SCORE_SETS[SMOKE], "cpu", [SELECT, TOPK], 1)
     assert timed[TOPK].startswith("IndexError: list index out of range")
     assert len(timed[SELECT]["seconds"]) == 1
@@ -263,8 +264,8 @@ def test_what_does_not_fit_or_fails_is_a_row(
 def test_a_set_for_which_there_is_no_memory_is_skipped_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(selection_rounds, "free_bytes", lambda _: 10**6)
-    rows = selection_rounds.measure(SCORE_SETS["1e9"], CPU, 1)
+    monkeypatch.setattr(rounds, "free_bytes", lambda _: 10**6)
+    rows = rounds.measure(SCORE_SETS["1e9"], CPU, 1)
     assert [row["method"] for row in rows] == list(METHODS)
     assert all("needs about" in row["skipped"] or row["method"] == HEAP for row in rows)
 
@@ -294,19 +295,19 @@ def test_the_peak_is_remembered_until_it_is_reset() -> None:
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="there are no scores '1e5x': choose of bert-base"):
-        selection.run(instances="smoke,1e5x", out=tmp_path)
+        driver.run(instances="smoke,1e5x", out=tmp_path)
     with pytest.raises(FileError, match=r"holds no selection-\*\.json: measure first"):
-        selection.run(out=tmp_path, render_only=True)
+        driver.run(out=tmp_path, render_only=True)
     (tmp_path / "selection-cpu.json").write_text(json.dumps({"rows": []}))
     with pytest.raises(FileError, match="holds no rows yet: measure first"):
-        selection.run(out=tmp_path, render_only=True)
+        driver.run(out=tmp_path, render_only=True)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 def test_a_gpu_is_measured_with_the_memory_of_tensors() -> None:
     device = torch.device("cuda")
-    rows = {row["method"]: row for row in selection_rounds.measure(small("float16"), device, 2)}
+    rows = {row["method"]: row for row in rounds.measure(small("float16"), device, 2)}
     for name in (SELECT, DECIDE):
         assert is_exact(rows[name])
         assert rows[name]["extra_bytes"] is not None

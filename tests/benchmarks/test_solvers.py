@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks import solvers as driver
-from benchmarks.results_file import RESULTS, read
-from benchmarks.solver_table import CLOSED_FORM, SELECT, summary, table
-from benchmarks.solvers import CONTROL_SIZE, SIZES, Solve, measure, solves
+from benchmarks.harness.results import RESULTS, read
+from benchmarks.solvers import driver as driver
+from benchmarks.solvers.driver import CONTROL_SIZE, SIZES, Solve, measure, solves
+from benchmarks.solvers.table import CLOSED_FORM, SELECT, summary, table
 from pins.errors import FileError
+from verification.experiments.solver_tolerance import SOLVERS
 from verification.plots.times import mean_seconds
-from verification.solver_answers import SOLVERS
 
 SMALL: dict[str, Any] = {"largest": CONTROL_SIZE, "seeds": 1, "time_limit": 20.0}
 

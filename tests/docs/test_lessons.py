@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.code_blocks import CodeBlock, code_blocks, with_outputs
-from benchmarks.lessons import COURSE, LessonError, lesson_files, make_course, rewrite, run_blocks
+from benchmarks.documents.code_blocks import CodeBlock, code_blocks, with_outputs
+from benchmarks.documents.lessons import (
+    COURSE,
+    LessonError,
+    lesson_files,
+    make_course,
+    rewrite,
+    run_blocks,
+)
 from pins.errors import FileError
 
 PRINTS = """\
@@ -46,7 +53,7 @@ def test_every_block_prints_what_the_lesson_says(file: Path, tmp_path: Path) -> 
     for block, printed in run(text, tmp_path):
         assert block.printed_as_said(printed), (
             f"{file.name}, line {block.line} prints\n{printed}\nand not\n{block.output}\n"
-            "run `python -m benchmarks.lessons`"
+            "run `python -m benchmarks.documents.lessons`"
         )
 
 

@@ -176,7 +176,7 @@ def test_every_public_name_is_in_the_reference_once(site: Site, package: ModuleT
 
 
 def test_a_name_that_is_explained_twice_or_never_is_found() -> None:
-    names = ["pins.select", "pins.selection.select", "pins.masks"]
+    names = ["pins.select", "pins.selection.select.select", "pins.masks"]
     assert places(names, pins.select) == names[:2]
     assert places(names, pins.masks) == names[2:]
     assert places(names, pins.decide) == []

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pins
-from pins import array_scan, keys, scan, selection, threshold
+from pins.selection import kth_largest
+from pins.selection import select as selection
+from pins.selection.scan import float_keys, numpy_backend, reference
 from solvers import CardinalityFormulation, Cbc, ClosedForm, Enumeration, Highs, Solver
 from verification.laws import Selector, flat
 from verification.strategies import Instance, integer_selections, selections
-from verification.thread_ranks import shards, together
+from verification.testing.threaded_group import shards, together
 
 
 def as_tensor(importance: Mapping[str, Tensor], keep: int) -> Tensor:
@@ -53,12 +55,12 @@ def in_order(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> T
 
 
 def with_constants(**constants: Any) -> Selector:
-    """`as_mapping` with other constants in `pins.scan` and `pins.threshold`."""
+    """`as_mapping` with other constants in the modules `reference` and `kth_largest`."""
 
     def select(importance: Mapping[str, Tensor], keep: int) -> Tensor:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in constants.items():
-                for module in (array_scan, scan, threshold):
+                for module in (numpy_backend, reference, kth_largest):
                     patch.setattr(module, name, value, raising=False)
             return as_mapping(importance, keep)
 
@@ -68,7 +70,7 @@ def with_constants(**constants: Any) -> Selector:
 def by_torch(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     """Read as on a device that numpy does not reach."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "scan_of", scan.Scan)
+        patch.setattr(selection, "scan_of", reference.Scan)
         return with_constants(BLOCK=8)(importance, keep)
 
 
@@ -78,7 +80,7 @@ SMALL = {"LEAST_ROOM": 2, "MOST_ROOM": 2, "SAMPLE": 3}
 def compared_as_integers(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     """As on a processor that was told to flush denormals."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keys, "denormals_compare", lambda: False)
+        patch.setattr(float_keys, "denormals_compare", lambda: False)
         return with_constants(**SMALL)(importance, keep)
 
 
@@ -89,7 +91,7 @@ def by_ranks(*cuts: float, **constants: Any) -> Selector:
         parts = shards(importance, cuts)
         with pytest.MonkeyPatch.context() as patch:
             for name, value in constants.items():
-                patch.setattr(threshold, name, value)
+                patch.setattr(kth_largest, name, value)
             masks = together(
                 len(parts), lambda rank: pins.decide(parts[rank.rank], keep, rank).masks
             )

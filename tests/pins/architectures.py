@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pins.batches import Batch
-from pins.heads import HEADS, Head
-from pins.parameters import prunable_parameters
+from pins.models.batches import Batch
+from pins.models.heads import HEADS, Head
+from pins.models.parameters import prunable_parameters
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pins.batches import IGNORED, Batch
-from pins.heads import CAUSAL, CLASSIFICATION, HEADS, REGRESSION, SEQ2SEQ, SPAN, TOKENS, Head
+from pins.models.batches import IGNORED, Batch
+from pins.models.heads import CAUSAL, CLASSIFICATION, HEADS, REGRESSION, SEQ2SEQ, SPAN, TOKENS, Head
 from tests.pins.networks import tiny
 
 NO_WORDS = {"bos_token_id": None, "eos_token_id": None}  # the defaults lie outside ten words

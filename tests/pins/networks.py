@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pins.batches import Batch, Encoded
+from pins.models.batches import Batch, Encoded
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "mask", "keeps", "k", "weights")
 

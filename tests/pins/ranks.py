@@ -18,7 +18,11 @@ Check = Callable[[int, int, Path], None]  # rank, number of ranks, a folder that
 TIMEOUT = datetime.timedelta(seconds=30)  # of a rank that waits for one that is not there
 PATIENCE = 100  # seconds, after which a rank counts as hanging
 # imported once, by the process that the ranks are forked from: importing takes seconds
-PRELOADED = ["torch.distributed.fsdp", "torch.distributed.checkpoint", "tests.pins.trainers"]
+PRELOADED = [
+    "torch.distributed.fsdp",
+    "torch.distributed.checkpoint",
+    "tests.pins.trainer.trainers",
+]
 SPOILT = "not run: a check before it failed"
 
 

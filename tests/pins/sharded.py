@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
-from pins.batches import Batch
-from pins.shards import reshard, whole
+from pins.distributed.sharding import reshard, whole
+from pins.models.batches import Batch
 from tests.pins.ranks import mesh_of
-from tests.pins.trainers import classifier, collated, texts
+from tests.pins.trainer.trainers import classifier, collated, texts
 
 
 def sharded_classifier(size: int, *, layers: bool = True, **options: Any) -> nn.Module:

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pins.errors import ModelError, ObservationError, ParameterError
-from pins.heads import find_head
-from pins.parameters import prunable_parameters
-from pins.pruner import Pruner
-from pins.schedules import CubicSchedule, OneShotSchedule, keep_count
-from pins.selection import Decision
-from pins.smoothing import Uncertainty
+from pins.importance.smoothing import Uncertainty
+from pins.models.heads import find_head
+from pins.models.parameters import prunable_parameters
+from pins.pruning.pruner import Pruner
+from pins.pruning.schedules import CubicSchedule, OneShotSchedule
+from pins.selection.constraints import keep_count
+from pins.selection.select import Decision
 from tests.pins.architectures import (
     ARCHITECTURES,
     CAUSAL,

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pins.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.errors import CardinalityError, ImportanceError, MaskError, ProgramError
+from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from solvers.closed_form import ClosedForm
 from solvers.enumeration import optimal_set
 from solvers.formulation import CardinalityFormulation, ConstrainedFormulation, Tensors
-from tests.pins.constrained import Program, constrained, ones, optima
+from tests.pins.selection.constrained import Program, constrained, ones, optima
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 

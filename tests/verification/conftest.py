@@ -5,17 +5,17 @@ import pytest
 import torch
 from rich.console import Console
 
-from pins.heads import CLASSIFICATION
-from pins.huggingface import load_model
-from pins.parameters import prunable_parameters
-from pins.run import Run
+from pins.models.heads import CLASSIFICATION
+from pins.models.parameters import prunable_parameters
+from pins.models.pretrained import load_model
+from pins.runs.run import Run
 from pins.tasks.text_classification import Example, encode_texts
-from tests.pins.runs import save_data, settings, take
+from tests.pins.runs.tiny_runs import save_data, settings, take
 from tests.tiny_model import save_tiny_bert
 from tests.verification.small_network import observed_network
-from verification.loss_decrease import Experiment
-from verification.real_model import RealModel
-from verification.smooth_loss import SmoothLoss
+from verification.experiments.loss_change import Experiment
+from verification.experiments.model_snapshot import RealModel
+from verification.experiments.smooth_loss import SmoothLoss
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ SMALL_DEMO: dict[str, Any] = {
 def demo_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a demo wrote; not to be changed."""
     pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
-    from verification.demo_command import run_demo
+    from verification.demo.command import run_demo
 
     folder = tmp_path_factory.mktemp("demo") / "report"
     given = {**SMALL_DEMO, "model": str(tiny_model), "keep_scores": True}
@@ -69,7 +69,7 @@ def demo_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def prune_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a run of `pins prune` wrote; not to be changed."""
-    from pins.outcome import finish
+    from pins.runs.export import finish
 
     folder = tmp_path_factory.mktemp("prune")
     data = save_data(folder / "data")

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pins.fisher import empirical_fisher
-from pins.parameters import prunable_parameters
-from verification.real_model import RealModel
-from verification.smooth_loss import SmoothLoss, loss_function
+from pins.importance.curvature.fisher import empirical_fisher
+from pins.models.parameters import prunable_parameters
+from verification.experiments.model_snapshot import RealModel
+from verification.experiments.smooth_loss import SmoothLoss, loss_function
 
 ROWS, LENGTH, WIDTH, CLASSES = 6, 3, 4, 3
 

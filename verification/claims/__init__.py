@@ -6,9 +6,9 @@ from verification.claims import (
     constraints,
     criteria,
     duality,
+    heuristics,
     laws,
-    real_model,
-    solver_harness,
+    solver_scaling,
     taylor,
     trust_region,
     trust_region_solvers,
@@ -24,8 +24,8 @@ ALL_CLAIMS: tuple[Claim, ...] = (
     *trust_region.CLAIMS,
     *trust_region_solvers.CLAIMS,
     *taylor.CLAIMS,
-    *real_model.CLAIMS,
-    *solver_harness.CLAIMS,
+    *heuristics.CLAIMS,
+    *solver_scaling.CLAIMS,
     *certificates.CLAIMS,
 )
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from pins import masks as masks_module
-from pins.files import sha256, write_json
 from pins.masks import count, count_each
-from pins.selection import select
+from pins.selection.select import select
+from pins.utils.io import sha256, write_json
 from verification import checker
-from verification.certificate import certify, save_scores
+from verification.certificates.certificate import certify, save_scores
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.score_families import FAMILIES
+from verification.testing.synthetic_scores import FAMILIES
 
 KEEP = 30
 Judge = Callable[[Path], bool]

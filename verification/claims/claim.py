@@ -7,9 +7,9 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from pins.huggingface import DEMO_MODEL
-from verification.real_model import RealModel, observe
-from verification.smooth_loss import SmoothLoss, observe_loss
+from pins.models.pretrained import DEMO_MODEL
+from verification.experiments.model_snapshot import RealModel, observe
+from verification.experiments.smooth_loss import SmoothLoss, observe_loss
 
 Profile = Literal["quick", "full"]
 Shared = TypeVar("Shared")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pins.selection import select
+from pins.selection.select import select
 from solvers import (
     CardinalityFormulation,
     Solver,
@@ -17,8 +17,8 @@ from solvers import (
     optimal_set,
 )
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.real_model import spread
-from verification.score_families import FAMILIES, ties
+from verification.experiments.model_snapshot import spread
+from verification.testing.synthetic_scores import FAMILIES, ties
 
 KEPT_RATIO = 0.2
 TITLE = {"cbc": "CBC", "highs": "HiGHS"}

@@ -6,13 +6,19 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pins.constraints import Constraint, MinimumPerTensor, PerTensor, minimum_per_tensor, per_tensor
 from pins.masks import count_each
-from pins.selection import decide, select
+from pins.selection.constraints import (
+    Constraint,
+    MinimumPerTensor,
+    PerTensor,
+    minimum_per_tensor,
+    per_tensor,
+)
+from pins.selection.select import decide, select
 from solvers import ConstrainedFormulation, Status, Verdict, compare, find_solver, optimal_set
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.claims.closed_form import KEPT_RATIO, SOLVER_TOLERANCE, TITLE
-from verification.score_families import FAMILIES, ties
+from verification.testing.synthetic_scores import FAMILIES, ties
 
 MINIMUM_RATIO = 0.1
 TENSORS = 6
@@ -55,7 +61,7 @@ def small_programs(rng: np.random.Generator, number: int) -> Iterator[tuple[Scor
 def against_enumeration(setting: Setting, decider: Decider) -> Finding:
     """Compare with every mask allowed."""
     wrong, cases = [], 0
-    for scores, constraint in small_programs(setting.rng(), setting.pick(60, 300)):
+    for scores, constraint in small_programs(setting.rng(), setting.pick(20, 300)):
         formulation = ConstrainedFormulation(scores, constraint)
         best = optimal_set(formulation.program)
         mine = formulation.apply(decider(scores, constraint))
@@ -110,7 +116,7 @@ def _solver_claim(backend: str) -> Claim:
         scope=f"five families of scores in {TENSORS} tensors of different scale, "
         f"{KEPT_RATIO:.0%} kept and {MINIMUM_RATIO:.0%} of each at least, or {KEPT_RATIO:.0%} of "
         f"each; n = {QUICK_SIZE} (full: {FULL_SIZE:,})",
-        source="Theorem 4 (pins.constraints)",
+        source="Theorem 4 (pins.selection.constraints)",
         check=lambda setting: against_solver(setting, backend, closed_form),
         control_statement="one ranking, clipped to the minimums, is as good",
         control=lambda setting: against_solver(setting, backend, clipped),
@@ -124,7 +130,7 @@ CLAIMS = (
         "with a minimum in each tensor.",
         scope="n ≤ 9 in three tensors, scores with ties, every k; all 2ⁿ masks compared in exact "
         "arithmetic",
-        source="Theorem 4 (greed on a matroid; pins.constraints)",
+        source="Theorem 4 (greed on a matroid; pins.selection.constraints)",
         check=lambda setting: against_enumeration(setting, closed_form),
         control_statement="one ranking, clipped to the minimums, is an optimum",
         control=lambda setting: against_enumeration(setting, clipped),

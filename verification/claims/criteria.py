@@ -7,10 +7,10 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from pins.criteria import find_criterion
-from pins.criterion import Observation
-from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
-from pins.selection import select
+from pins.importance.criteria import find_criterion
+from pins.importance.criterion import Observation
+from pins.importance.taylor_models import DiagonalSecondOrderModel, FirstOrderModel
+from pins.selection.select import select
 from verification.claims.claim import Claim, Finding, Setting, search
 
 SIZE = 7  # 2⁷ masks, and 2⁷ sign patterns for each

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import sparse
 from torch import Tensor
 
-from pins.selection import decide, select
+from pins.selection.select import decide, select
 from solvers import (
     BinaryProgram,
     CardinalityFormulation,
@@ -19,7 +19,7 @@ from solvers import (
     optimal_set,
 )
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.score_families import FAMILIES, ties
+from verification.testing.synthetic_scores import FAMILIES, ties
 
 LP_TOLERANCE = 1e-6  # of the LP solver, relative to the largest score
 

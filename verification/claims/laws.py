@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pins.selection import select
+from pins.selection.select import select
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.score_families import FAMILIES
-from verification.thread_ranks import shards, together
+from verification.testing.synthetic_scores import FAMILIES
+from verification.testing.threaded_group import shards, together
 
 Selector = Callable[[Tensor, int], Tensor]
 Law = Callable[[Selector, Tensor, int], bool]

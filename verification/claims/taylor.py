@@ -10,11 +10,18 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from pins.loss_model import DiagonalSecondOrderModel, FirstOrderModel
-from pins.selection import select
+from pins.importance.taylor_models import DiagonalSecondOrderModel, FirstOrderModel
+from pins.selection.select import select
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.real_model import RealModel
-from verification.taylor import Line, displacement, dot, gaussian, hessian_product, sample
+from verification.experiments.model_snapshot import RealModel
+from verification.experiments.taylor_test import (
+    Line,
+    displacement,
+    dot,
+    gaussian,
+    hessian_product,
+    sample,
+)
 
 CRITERIA = ("pins", "magnitude")
 KEPT_RATIO = 0.2

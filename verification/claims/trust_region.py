@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pins.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
-from pins.multiplier import within
-from pins.selection import decide, select
-from pins.trust_region import RegionProgram, Terms
+from pins.importance.trust_region.multiplier import within
+from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
+from pins.selection.select import decide, select
 from solvers import exact_sum, objective, optimal_set
-from solvers.region import RegionFormulation
+from solvers.trust_region import RegionFormulation
+from verification.certificates.gap import RegionGap, decision_gap
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.region import RegionGap, decision_gap
-from verification.score_families import FAMILIES
+from verification.testing.synthetic_scores import FAMILIES
 
 DYADIC = tuple(2.0**octave for octave in (-6, -2, 0, 2, 6))  # μ, for terms in multiples of 1/16
 OCTAVES = range(-20, 21)  # of μ, for terms that are integers below 2¹²: c + μs is exact as well
@@ -235,7 +235,7 @@ CLAIMS = (
         "that of PINS, ties to the larger c.",
         scope="integers, n ≤ 12, with and without ties; μ below and above all at which two weights "
         "change places",
-        source="pins.trust_region",
+        source="pins.importance.trust_region.program",
         check=lambda setting: limits(setting, lambda terms: lexicographic(terms.cost, terms[0])),
         control_statement="small μ give the mask of PINS",
         control=lambda setting: limits(setting, lambda terms: terms.importance),

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from pins.constraints import Cardinality, minimum_per_tensor
-from pins.multiplier import within
-from pins.trust_region import RegionDecision, RegionProgram, Terms
+from pins.importance.trust_region.multiplier import within
+from pins.importance.trust_region.program import RegionDecision, RegionProgram, Terms
+from pins.selection.constraints import Cardinality, minimum_per_tensor
 from solvers import Relaxation, Status, find_solver, objective, optimal_set
 from solvers.exact import BoolArray
-from solvers.region import RegionFormulation
+from solvers.trust_region import RegionFormulation
+from verification.certificates.gap import decision_gap
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.claims.closed_form import KEPT_RATIO, TITLE
 from verification.claims.constraints import MINIMUM_RATIO
 from verification.claims.duality import LP_TOLERANCE
 from verification.claims.trust_region import Masks, costs
-from verification.real_model import spread
-from verification.region import decision_gap
-from verification.score_families import FAMILIES
+from verification.experiments.model_snapshot import spread
+from verification.testing.synthetic_scores import FAMILIES
 
 QUICK_SIZE, FULL_SIZE = 120, 300
 SHARES = (0.1, 0.5)  # of the way from what optimal brain damage costs to what PINS does

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, Verdict, untested
-from verification.empirical.differences import RULE
-from verification.empirical.results import END_ACCURACY, Results
-from verification.empirical.runs import (
+from verification.empirical.paired_differences import RULE
+from verification.empirical.paired_runs import (
     SELF_REGULARIZED,
     Cell,
     Pair,
@@ -22,6 +21,7 @@ from verification.empirical.runs import (
     final_scores,
     pairs,
 )
+from verification.empirical.results import END_ACCURACY, Results
 from verification.empirical.wording import joined, percent, signed
 
 HIGH = (0.8, 0.9, 0.97)

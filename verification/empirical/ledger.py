@@ -52,7 +52,7 @@ def rule_changes(
 
     Args:
         name: what they were measured on.
-        changes: `verification.loss_decrease.LossChange`s as JSON values.
+        changes: `verification.experiments.loss_change.LossChange`s as JSON values.
         seed: of all of them.
     """
     rows = [{"seed": seed, **change} for change in changes]

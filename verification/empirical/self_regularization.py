@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from verification.empirical.claim import PAPER, EmpiricalClaim, Ruling, untested
-from verification.empirical.differences import RULE
-from verification.empirical.results import END_ACCURACY, Results
-from verification.empirical.runs import (
+from verification.empirical.paired_differences import RULE
+from verification.empirical.paired_runs import (
     SELF_REGULARIZED,
     Cell,
     Pair,
@@ -14,6 +13,7 @@ from verification.empirical.runs import (
     final_scores,
     pairs,
 )
+from verification.empirical.results import END_ACCURACY, Results
 from verification.empirical.wording import percent
 
 WITHOUT = f"runs without {SELF_REGULARIZED}"

@@ -14,11 +14,11 @@ from torch import Tensor
 
 import pins
 from pins.errors import ImportanceError
-from pins.schedules import exact_ratio
-from pins.spread import GOLDEN
-from pins.trust_region import Terms
-from pins.trust_region_criterion import OF_FEW_ROWS, TrustRegion
-from pins.weight_sample import WeightSample
+from pins.importance.trust_region.criterion import OF_FEW_ROWS, TrustRegion
+from pins.importance.trust_region.program import Terms
+from pins.runs.weight_sample import WeightSample
+from pins.selection.constraints import exact_ratio
+from pins.utils.tensors import GOLDEN
 from verification.explorer.twelve import twelve
 
 LEAST_RATE = -4  # η on the slider begins at 10^−4, beside 0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pins.files import write_text
-from pins.weight_sample import WeightSample
+from pins.runs.weight_sample import WeightSample
+from pins.utils.io import write_text
 from verification.explorer.data import data
 
 FOLDER = Path(__file__).parent

@@ -20,7 +20,7 @@ from verification.plots.runs import (
     survival,
     training,
 )
-from verification.plots.scope import scope_map
+from verification.plots.scope_map import scope_map
 from verification.plots.style import COLOURS, MARKERS, SUFFIXES, require_figure, save, svg
 from verification.plots.times import selection, solver_times, solving
 

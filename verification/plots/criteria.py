@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator, PercentFormatter
 
+from verification.experiments.criterion_overlap import RegretPoint
 from verification.plots.style import COLOURS, MARKERS, STYLE
-from verification.rankings import RegretPoint
 
 
 @mpl.rc_context(STYLE)

@@ -88,7 +88,8 @@ def multiplier_path(points: Sequence[Mapping[str, Any]], fraction: float, loss: 
     """Change of the loss on the path from optimal brain damage to PINS: predicted, and measured.
 
     Args:
-        points: as `verification.multiplier_path` returns them, as JSON values, the two ends first
+        points: as `verification.experiments.multiplier_path` returns them, as JSON values, the two
+        ends first
             and last.
         fraction: of the weights, pruned at each point.
         loss: before the decision; no change below −loss is possible.
@@ -157,7 +158,8 @@ def taylor_remainders(tests: Mapping[str, Mapping[str, Any]], wrong: Mapping[str
     """Remainders of the loss's expansion against ε: a line of slope k+1 where it is right.
 
     Args:
-        tests: a `verification.taylor.TaylorTest` of each direction, as JSON values, of order 2.
+        tests: a `verification.experiments.taylor_test.TaylorTest` of each direction, as JSON
+            values, of order 2.
         wrong: the test with a gradient that is 1 % too large, in the first direction.
     """
     figure = Figure(figsize=(3.1 * len(tests) + 0.6, 4.3), layout="constrained")

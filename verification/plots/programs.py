@@ -168,7 +168,7 @@ def unscaled(asked: Sequence[Mapping[str, Any]]) -> Figure:
     """Which weights CBC and HiGHS keep of real scores: a stroke each, by the rank of its score.
 
     Args:
-        asked: for each criterion what `verification.solver_answers` returns.
+        asked: for each criterion what `verification.experiments.solver_tolerance` returns.
     """
     figure = Figure(figsize=(5.0 * len(asked) + 1.2, 4.6), layout="constrained")
     panels = figure.subplots(2, len(asked), sharex="col", sharey="row", height_ratios=(1.2, 1))

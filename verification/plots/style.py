@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pins.errors import FileError
-from pins.files import atomic
+from pins.utils.io import atomic
 
 COLOURS = {
     "pins": "#D55E00",

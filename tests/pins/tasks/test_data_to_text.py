@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from sacrebleu import corpus_bleu
 from torch import nn
 
-from pins.batches import IGNORED
 from pins.errors import ModelError, TaskError
-from pins.heads import CAUSAL, SEQ2SEQ, Head
-from pins.tasks import e2e, triples
+from pins.models.batches import IGNORED
+from pins.models.heads import CAUSAL, SEQ2SEQ, Head
 from pins.tasks.data_to_text import DataToText, Described, compare, generate
+from pins.tasks.datasets import e2e, triples
 from tests.pins.tasks.hubs import save_hub
-from tests.pins.tasks.readers import byte_tokenizer, word_tokenizer
+from tests.pins.tasks.reading import byte_tokenizer, word_tokenizer
 
 transformers = pytest.importorskip("transformers")
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from pins import masks
-from pins.outcome import finish
-from pins.run import Run
-from pins.schedules import keep_count
-from pins.settings import Settings
-from tests.pins.tasks.readers import byte_tokenizer, piece_tokenizer
+from pins.runs.export import finish
+from pins.runs.run import Run
+from pins.runs.settings import Settings
+from pins.selection.constraints import keep_count
+from tests.pins.tasks.reading import byte_tokenizer, piece_tokenizer
 
 FAMILIES = {  # name: task, folder of the shared data, architecture
     "rte": ("rte", "glue/RTE", "bert"),

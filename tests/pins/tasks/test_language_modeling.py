@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pins.batches import IGNORED
 from pins.errors import TaskError
-from pins.heads import CAUSAL
-from pins.huggingface import Pretrained, load_model
+from pins.models.batches import IGNORED
+from pins.models.heads import CAUSAL
+from pins.models.pretrained import Pretrained, load_model
 from pins.tasks import language_modeling
 from pins.tasks.language_modeling import (
     LanguageModeling,

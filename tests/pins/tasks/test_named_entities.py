@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from pins.batches import IGNORED
 from pins.errors import ModelError, TaskError
-from pins.heads import TOKENS
-from pins.tasks import conll
+from pins.models.batches import IGNORED
+from pins.models.heads import TOKENS
+from pins.tasks.datasets import conll
 from pins.tasks.named_entities import NamedEntities, Sentence, compare, to_bio
 from tests.pins.networks import tiny
 from tests.pins.tasks.hubs import save_hub
-from tests.pins.tasks.readers import byte_tokenizer, piece_tokenizer, word_tokenizer
+from tests.pins.tasks.reading import byte_tokenizer, piece_tokenizer, word_tokenizer
 
 LABELS = ("B-LOC", "B-PER", "I-LOC", "I-PER", "O")
 

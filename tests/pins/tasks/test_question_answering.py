@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pins.errors import ModelError, TaskError
-from pins.heads import SPAN
-from pins.tasks import squad
+from pins.models.heads import SPAN
+from pins.tasks.datasets import squad
 from pins.tasks.question_answering import (
     ANSWER_LENGTH,
     Answer,
@@ -29,7 +29,7 @@ from pins.tasks.question_answering import (
 )
 from tests.pins.networks import tiny
 from tests.pins.tasks.hubs import save_hub
-from tests.pins.tasks.readers import byte_tokenizer, piece_tokenizer, word_tokenizer
+from tests.pins.tasks.reading import byte_tokenizer, piece_tokenizer, word_tokenizer
 
 WORDS = tuple("abcdefghij")
 WORDWISE = word_tokenizer([" ".join(WORDS) + " ?"])

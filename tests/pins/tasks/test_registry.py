@@ -3,7 +3,8 @@ import re
 import pytest
 
 from pins.errors import TaskError
-from pins.tasks import TASKS, load_task, stdlib_docs
+from pins.tasks import TASKS, load_task
+from pins.tasks.datasets import stdlib_docs
 
 
 def test_a_task_is_listed_under_its_name() -> None:

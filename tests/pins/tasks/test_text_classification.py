@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from pins.batches import Encoded
-from pins.heads import CLASSIFICATION, REGRESSION
-from pins.huggingface import Pretrained, load_model
+from pins.models.batches import Encoded
+from pins.models.heads import CLASSIFICATION, REGRESSION
+from pins.models.pretrained import Pretrained, load_model
 from pins.tasks.task import Recipe
 from pins.tasks.text_classification import Example, TextClassification
 from tests.tiny_model import save_tiny_bert

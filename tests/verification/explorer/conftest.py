@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pins.weight_sample import WeightSample
+from pins.runs.weight_sample import WeightSample
 from tests.browser import launched
 from tests.verification.explorer.opened import Opened, opened
 from tests.verification.explorer.samples import small_sample

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pins.criterion import Criterion
-from pins.selection import decide, select
-from pins.trust_region_criterion import TrustRegion
-from pins.weight_sample import WeightSample
+from pins.importance.criterion import Criterion
+from pins.importance.trust_region.criterion import TrustRegion
+from pins.runs.weight_sample import WeightSample
+from pins.selection.select import decide, select
 from solvers.exact import exact_sum
+from verification.certificates.regret import regret
 from verification.explorer.data import offset
-from verification.regret import regret
 
 
 @dataclass(frozen=True)

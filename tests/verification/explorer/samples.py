@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pins import weight_sample
-from pins.weight_sample import WeightSample
+from pins.runs import weight_sample
+from pins.runs.weight_sample import WeightSample
 
 ODD = "</script><script>window.broken = 1</script><!-- λ \"'&"
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pins.schedules import keep_count
-from pins.weight_sample import WeightSample
+from pins.runs.weight_sample import WeightSample
+from pins.selection.constraints import keep_count
 from tests.verification.explorer.expected import Settings, expected
 from tests.verification.explorer.opened import Opened, opened
 from verification import explorer

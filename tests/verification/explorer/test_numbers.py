@@ -12,10 +12,10 @@ import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pins import weight_sample
-from pins.schedules import keep_count
-from pins.selection import select
-from pins.weight_sample import WeightSample
+from pins.runs import weight_sample
+from pins.runs.weight_sample import WeightSample
+from pins.selection.constraints import keep_count
+from pins.selection.select import select
 from tests.verification.explorer.expected import Settings, expected, rounded
 from tests.verification.explorer.opened import Opened, opened
 from verification import explorer

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pins.errors import FileError, ImportanceError
-from pins.trust_region import Terms
-from pins.weight_sample import WeightSample
+from pins.importance.trust_region.program import Terms
+from pins.runs.weight_sample import WeightSample
 from tests.verification.explorer.opened import opened
 from tests.verification.explorer.samples import ODD, sample_of, small_sample
 from verification import explorer

@@ -17,7 +17,7 @@ from verification import checker
 if TYPE_CHECKING:
     from playwright.sync_api import Download
 
-    from pins.weight_sample import WeightSample
+    from pins.runs.weight_sample import WeightSample
 
 
 def downloaded(page: Opened, button: str, folder: Path) -> list[Path]:

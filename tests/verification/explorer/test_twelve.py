@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from pins.selection import select
-from pins.weight_sample import WeightSample
+from pins.runs.weight_sample import WeightSample
+from pins.selection.select import select
 from tests.verification.explorer.opened import Opened
 from tests.verification.explorer.test_proof import checked, downloaded
+from verification.certificates.regret import regret
 from verification.explorer.twelve import KEEP, POSITIVE, SIZE, twelve
-from verification.regret import regret
 
 LETTERS = "ABCDEFGHIJKL"
 

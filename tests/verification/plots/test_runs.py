@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 import torch
 
-from pins.selection import decide
-from verification.score_curve import score_curve
+from pins.selection.select import decide
+from verification.experiments.score_curve import score_curve
 
 plots = pytest.importorskip("verification.plots", reason="the figures are drawn by matplotlib")
 

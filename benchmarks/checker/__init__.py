@@ -1,0 +1,1 @@
+"""How fast do the checkers read a certificate?"""

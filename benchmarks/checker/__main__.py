@@ -1,0 +1,5 @@
+"""`python -m benchmarks.checker`."""
+
+from benchmarks.checker.driver import main
+
+main()

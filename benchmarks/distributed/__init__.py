@@ -1,0 +1,1 @@
+"""What does a decision over many ranks cost?"""

@@ -1,0 +1,1 @@
+"""Documents written from results: tables, course outputs, gallery."""

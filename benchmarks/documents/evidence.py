@@ -1,0 +1,163 @@
+"""The six rows of evidence on the first page: a claim, the number, where the rest of it stands.
+
+Each number is read from a results file, or ruled on from the results files.
+"""
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.checker import driver
+from benchmarks.distributed import table as distributed_table
+from benchmarks.end_accuracy.table import summary
+from benchmarks.harness.goals import speedup
+from benchmarks.harness.results import RESULTS, number, read
+from benchmarks.harness.score_sets import MODEL
+from benchmarks.loss_decrease.driver import mean_over_seeds
+from benchmarks.selection.methods import KTHVALUE, PARTITION, SELECT, TOPK
+from benchmarks.selection.table import by_instance, is_exact
+from verification.empirical.wording import percent
+from verification.experiments.loss_change import by_fraction
+from verification.formatting import signed
+
+PAGE = "docs/evidence.md"
+TASKS = ("stdlib-docs", "sst2")  # of the loss-decrease files
+BEYOND = (
+    0.001  # the fraction of the weights at which the signed optimum is shown beside its promise
+)
+SPARSITY = 0.9  # at which the scores after gradual pruning are shown
+METHODS = ("dense", "abs-pins", "pins")
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    claim: str
+    number: str
+    link: str
+
+
+def rows(folder: Path = RESULTS) -> list[Row]:
+    """The six, from the results files of a folder."""
+    return [
+        _ledger(folder),
+        _selection(folder),
+        _check(folder),
+        _ranks(folder),
+        _one_decision(folder),
+        _gradual(folder),
+    ]
+
+
+def table(folder: Path = RESULTS) -> str:
+    """The rows as Markdown."""
+    lines = [f"| {row.claim} | {row.number} | {row.link} |" for row in rows(folder)]
+    return "\n".join(["| claim | measured | more |", "|---|---|---|", *lines])
+
+
+def first_rises(folder: Path = RESULTS) -> list[float]:
+    """Per task, the least fraction tried at which the signed optimum raised the measured loss."""
+    return [
+        next(fraction for fraction, row in cells if row["measured"] > 0)
+        for cells in (list(_cells(folder, task, "pins")) for task in TASKS)
+    ]
+
+
+def _ledger(folder: Path) -> Row:
+    ledger = json.loads((folder / "demo" / "results.json").read_text(encoding="utf-8"))["ledger"]
+    claims = ledger["claims"]
+    held = sum(row["outcome"] == "holds" for row in claims)
+    return Row(
+        "The mask is the optimum of its program: enumeration, CBC and HiGHS find none better",
+        f"{held} of {len(claims)} claims hold"
+        + (", and every control, made wrong on purpose, fails" if ledger["all_hold"] else ""),
+        f"[the claims]({PAGE}#claims)",
+    )
+
+
+def _selection(folder: Path) -> Row:
+    sets = by_instance(read(folder / "selection-cpu.json")["rows"])
+    whole = sets[MODEL]
+    checked = [found[SELECT] for found in sets.values() if SELECT in found]
+    exact = sum(is_exact(row) for row in checked)
+    rivals = [
+        f"{speedup(whole, SELECT, name)} times as fast as `{name}`"
+        for name in (KTHVALUE, TOPK, PARTITION)
+    ]
+    return Row(
+        "Deciding over all matrices of BERT-base is exact, and faster than what people use",
+        f"{whole[SELECT]['size']:,} scores in "
+        f"{number(1e3 * statistics.median(whole[SELECT]['seconds']))} ms on 2 cores, "
+        f"{', '.join(rivals)}; {exact} of {len(checked)} masks exact",
+        f"[selection]({PAGE}#a-decision-is-exact-at-the-speed-of-memory)",
+    )
+
+
+def _check(folder: Path) -> Row:
+    document = read(folder / "checker.json")
+    found = {row["method"]: row for row in document["rows"]}
+    return Row(
+        "Checking a proof costs little more than the SHA-256 of the files",
+        f"{driver.rate(document, found[driver.FAST])} million weights a second, "
+        f"{speedup(found, driver.DIGEST, driver.FAST)} times as long as the digests alone",
+        "[the checkers](benchmarks/results/checker.md)",
+    )
+
+
+def _ranks(folder: Path) -> Row:
+    document = read(folder / "distributed.json")
+    same = distributed_table.same_masks(document)
+    most = max(row["ranks"] for row in (*document["rows"], *document["simulated"]))
+    return Row(
+        "Many processes decide as one does, and nobody gathers the scores",
+        f"{sum(same)} of {len(same)} masks, of 1 to {most} ranks on CPUs, are bit for bit those of "
+        "one process",
+        "[several devices](docs/scaling.md)",
+    )
+
+
+def _one_decision(folder: Path) -> Row:
+    shown = [
+        f"{task}: promised {signed(pins['predicted'])}, measured {signed(pins['measured'])}, "
+        f"within the trust region {signed(region['measured'])}"
+        for task in TASKS
+        for pins, region in [
+            (dict(_cells(folder, task, name))[BEYOND] for name in ("pins", "trust-region"))
+        ]
+    ]
+    return Row(
+        f"Optimal for the linear model is not optimal for the loss: {percent(BEYOND)} of the "
+        "weights, pruned in one decision by the signed optimum, raise it",
+        f"change of the loss, {'; '.join(shown)}",
+        f"[one decision]({PAGE}#optimal-for-the-model-not-for-the-loss)",
+    )
+
+
+def _gradual(folder: Path) -> Row:
+    document = read(folder / "end_accuracy.json")
+    cells = [cell for cell in summary(document["rows"]) if not cell["self_regularization"]]
+    shown = []
+    for task in TASKS:
+        means = {
+            cell["method"]: cell["mean"]
+            for cell in cells
+            if cell["task"] == task and cell["sparsity"] in (0.0, SPARSITY)
+        }
+        said = [f"{name} {means[name]:.3f}" for name in METHODS]
+        said.append(f"guessing {document['tasks'][task]['majority']:.3f}")
+        shown.append(f"{task}: {', '.join(said)}")
+    return Row(
+        f"Pruned gradually to {percent(SPARSITY)}, averaged `abs-pins` keeps much of the accuracy; "
+        "signed `pins` is left with guessing",
+        f"{'; '.join(shown)} ({document['settings']['steps']} steps, nothing tuned)",
+        f"[gradual pruning]({PAGE}#what-is-left-after-gradual-pruning)",
+    )
+
+
+def _cells(folder: Path, task: str, criterion: str) -> Iterator[tuple[float, Mapping[str, Any]]]:
+    """Fraction and mean over the seeds of one criterion, fractions ascending."""
+    document = read(folder / f"loss_decrease-minilm-{task}.json")
+    for fraction, cells in by_fraction(mean_over_seeds(document["rows"])).items():
+        yield fraction, cells[criterion]

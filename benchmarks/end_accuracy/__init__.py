@@ -1,0 +1,1 @@
+"""What is left after gradual pruning by each method?"""

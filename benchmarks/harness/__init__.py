@@ -1,0 +1,1 @@
+"""What all benchmarks share: command line, devices, processes, results, score sets."""

@@ -1,0 +1,1 @@
+"""What does one decision by each criterion do to the loss?"""

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.loss_decrease`."""
+
+from benchmarks.loss_decrease.driver import main
+
+main()

@@ -1,0 +1,1 @@
+"""What does pruning cost in a training step?"""

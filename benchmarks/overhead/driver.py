@@ -1,0 +1,199 @@
+"""What do pruning and self-regularisation cost in whole training steps? Side by side, as ratios.
+
+    python -m benchmarks.overhead [--device cuda] [--networks bert-base,minilm] [--rounds 5]
+
+Writes overhead-DEVICE.json (a row per network, precision and variant, with command, versions and
+machine beside them) and the table overhead-DEVICE.md to the results folder. `--render` makes the
+tables again from the results files alone.
+"""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from benchmarks.harness.cli import execute
+from benchmarks.harness.device import about, place
+from benchmarks.harness.process import fresh
+from benchmarks.harness.results import RESULTS, measured_files, measured_with, read, without_paths
+from benchmarks.overhead.goals import by_workload, change, compared, verdicts
+from benchmarks.overhead.training_steps import (
+    DENSE,
+    INTERVAL,
+    NETWORKS,
+    VARIANTS,
+    Workload,
+    peak_bytes,
+    prunable_bytes,
+    step_seconds,
+    weights_of,
+)
+from pins.errors import SettingError
+from pins.models.teacher import fast_dtype
+from pins.utils.io import write_json, write_text
+from pins.utils.provenance import provenance
+
+# rows and tokens of a step, and the precisions, by kind of device
+BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128)}
+SMALL_BATCH = (8, 64)
+PRECISIONS: Mapping[str, tuple[str, ...]] = {"cuda": ("bfloat16", "float32")}
+ROUNDS: Mapping[str, int] = {"cuda": 20}  # steps are short there
+FEW_ROUNDS = 5
+
+
+def workloads(
+    networks: Sequence[str], device: str, batch: tuple[int, int] | None
+) -> Iterator[Workload]:
+    """Every network in every precision that is measured on such a device."""
+    kind = torch.device(device).type
+    rows, length = batch or BATCHES.get(kind, SMALL_BATCH)
+    for network in networks:
+        for precision in PRECISIONS.get(kind, ("float32",)):
+            yield Workload(network, rows, length, device, precision)
+
+
+def measure(
+    workload: Workload, rounds: int, variants: Sequence[str] = tuple(VARIANTS)
+) -> list[dict[str, Any]]:
+    """A row of results for each variant; each measurement in a fresh process."""
+    peaks = {name: fresh(peak_bytes, workload, name) for name in variants}
+    seconds = fresh(step_seconds, workload, list(variants), rounds)
+    rows = []
+    for name in variants:
+        found = {
+            "seconds": seconds if isinstance(seconds, str) else seconds[name],
+            "peak_bytes": peaks[name],
+        }
+        errors = {what: value for what, value in found.items() if isinstance(value, str)}
+        rows.append(
+            {
+                **asdict(workload),
+                "weights": weights_of(workload.network),
+                "prunable_bytes": prunable_bytes(workload.network),
+                "variant": name,
+                **{what: None if what in errors else value for what, value in found.items()},
+                "errors": errors,
+            }
+        )
+    return rows
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The results as Markdown."""
+    device, settings = document["device"], document["settings"]
+    lines = [
+        f"# What pruning and self-regularisation cost: {device['name']}",
+        "",
+        f"Whole training steps (AdamW, clipping). The variants take turns, {settings['interval']} "
+        f"steps each, {settings['rounds']} rounds; every turn holds one pruning decision and one "
+        "copy of the model to its teacher. Time: seconds of a step, median of the rounds, and the "
+        "median of the ratios to the dense steps of the same round (least to greatest). Memory: "
+        f"{device['memory']}, in a fresh process for each variant. The teacher's matrices are in "
+        f"{device['teacher']}. Judging the model, as a choice of checkpoints needs it, is not "
+        "included.",
+    ]
+    for rows in by_workload(document["rows"]):
+        first = rows[0]
+        lines += [
+            "",
+            f"{first['network']} ({first['weights']:,} weights), {first['precision']}, "
+            f"{first['batch']} rows of {first['length']} tokens:",
+            "",
+            "| training | seconds a step | time | peak memory | memory |",
+            "|---|---:|---:|---:|---:|",
+            *(_line(row) for row in compared(rows)),
+        ]
+        errors = [
+            f"{row['variant']}: {what} failed with {error}"
+            for row in rows
+            for what, error in row["errors"].items()
+        ]
+        lines += ["", *errors] if errors else []
+    lines += ["", *verdicts(document), "", measured_with(document["provenance"]), ""]
+    return "\n".join(lines)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    failed = "failed"
+    seconds = f"{statistics.median(row['seconds']):.3g}" if row["seconds"] else failed
+    peak = f"{row['peak_bytes'] / 1e6:,.0f} MB" if row["peak_bytes"] else failed
+    if row["variant"] == DENSE:
+        return f"| {DENSE} | {seconds} | | {peak} | |"
+    time, memory = row["time"], row["memory"]
+    shown = (
+        f"{change(time['median'])} ({change(time['low'])} to {change(time['high'])})"
+        if time
+        else "–"
+    )
+    more = "–" if memory is None else change(memory)
+    return f"| + {row['variant']} | {seconds} | {shown} | {peak} | {more} |"
+
+
+def render(file: Path) -> str:
+    """The table from a results file; its text."""
+    text = table(read(file))
+    write_text(text, file.with_suffix(".md"))
+    return text
+
+
+def run(
+    networks: Annotated[str, typer.Option(help=f"Of {', '.join(NETWORKS)}.")] = "bert-base,minilm",
+    device: Annotated[
+        str | None, typer.Option(help="cuda or cpu; default: cuda, if there.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Turns of each variant.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Rows x tokens, such as 8x64.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
+    render_only: Annotated[
+        bool, typer.Option("--render", help="Tables again from the results files.")
+    ] = False,
+) -> None:
+    """Measure every network in every precision; the file is written after each."""
+    if render_only:
+        for file in measured_files(out, "overhead-*.json"):
+            print(render(file))
+        return
+    names = networks.split(",")
+    if unknown := [name for name in names if name not in NETWORKS]:
+        raise SettingError(f"there is no network {unknown[0]!r}: choose of {', '.join(NETWORKS)}")
+    chosen = place(device)
+    turns = rounds or ROUNDS.get(chosen.type, FEW_ROUNDS)
+    made = provenance()
+    document: dict[str, Any] = {
+        "device": {
+            **about(
+                chosen,
+                made,
+                "the most that the process takes at a time, beyond what its libraries take, with "
+                "what is freed given back at once",
+            ),
+            "teacher": str(fast_dtype(chosen)).removeprefix("torch."),
+        },
+        "settings": {"interval": INTERVAL, "rounds": turns},
+        "provenance": {**made, "command": without_paths(made["command"], {"OUT": out})},
+        "rows": [],
+    }
+    file = out / f"overhead-{chosen.type}.json"
+    for workload in workloads(names, str(chosen), _batch(batch)):
+        print(f"{workload.network}, {workload.precision} …", flush=True)
+        document["rows"] += measure(workload, turns)
+        write_json(document, file)
+    print(render(file))
+
+
+def _batch(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    rows, _, length = text.partition("x")
+    if not (rows.isdecimal() and length.isdecimal() and int(rows) and int(length)):
+        raise SettingError(f"batch is {text!r}: give rows x tokens, such as 8x64")
+    return int(rows), int(length)
+
+
+def main() -> None:
+    """Run it as a command."""
+    execute(run)

@@ -1,0 +1,1 @@
+"""Where in fine-tuning does which criterion lower the loss?"""

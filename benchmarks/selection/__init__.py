@@ -1,0 +1,1 @@
+"""How fast is the exact selection, against others?"""

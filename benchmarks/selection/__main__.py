@@ -1,0 +1,5 @@
+"""`python -m benchmarks.selection`."""
+
+from benchmarks.selection.driver import main
+
+main()

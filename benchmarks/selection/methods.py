@@ -1,0 +1,160 @@
+"""How the k largest scores of a whole model are found: by PINS, and by what people use.
+
+To add a method: a function from scores and k to masks, and a row in METHODS. No method changes the
+scores. Its masks may be of any dtype, nonzero = keep; making them is part of the work.
+"""
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from pins.selection.select import decide, select
+
+Scores = Mapping[str, Tensor]
+
+SELECT = "pins.select"
+DECIDE = "pins.decide"
+KTHVALUE = "torch.kthvalue"
+TOPK = "torch.topk"
+PARTITION = "np.partition"
+UNSTRUCTURED = "global_unstructured"
+HEAP = "heapq.nlargest"
+READ = "one read"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to select.
+
+    Attributes:
+        says: what is done.
+        select: scores and k ↦ masks in the order of the tensors; none from the yardstick.
+        beside: bytes that it takes at most beside scores and masks, for each weight, from the bytes
+            of a score: an estimate, by which runs that cannot end well are not begun.
+        largest: n beyond which it is not tried.
+        devices: where it runs.
+    """
+
+    says: str
+    select: Callable[[Scores, int], Sequence[Tensor]]
+    beside: Callable[[int], float]
+    largest: int | None = None
+    devices: tuple[str, ...] = ("cpu", "cuda")
+
+
+def kthvalue(scores: Scores, keep: int) -> list[Tensor]:
+    """s ≥ s₍ₖ₎; more than k where s₍ₖ₎ is tied."""
+    flat = _flat(scores)
+    threshold = torch.kthvalue(flat, flat.numel() - keep + 1).values
+    return [each >= threshold for each in scores.values()]
+
+
+def topk(scores: Scores, keep: int) -> list[Tensor]:
+    """Exactly k, whichever of equal ones."""
+    flat = _flat(scores)
+    mask = torch.zeros(flat.numel(), dtype=torch.bool, device=flat.device)
+    mask[torch.topk(flat, keep, sorted=False).indices] = True
+    parts = torch.split(mask, [each.numel() for each in scores.values()])
+    return [part.view(each.shape) for part, each in zip(parts, scores.values(), strict=True)]
+
+
+def partition(scores: Scores, keep: int) -> list[Tensor]:
+    """s ≥ s₍ₖ₎; more than k where s₍ₖ₎ is tied."""
+    threshold = kth_largest(scores, keep)
+    return [each >= threshold for each in scores.values()]
+
+
+def kth_largest(scores: Scores, keep: int) -> float:
+    """s₍ₖ₎ by numpy, which partitions one copy of all scores in place.
+
+    numpy has no bfloat16 and compares float16 by its digits: both become float32, which loses none.
+    """
+    flat = torch.cat([each.reshape(-1).float().cpu() for each in scores.values()]).numpy()
+    position = flat.size - keep
+    flat.partition(position)
+    return float(flat[position])
+
+
+def unstructured(scores: Scores, keep: int) -> list[Tensor]:
+    """The k largest |s|, whichever of equal ones: it takes no sign, so here other weights."""
+    modules = []
+    for each in scores.values():
+        module = nn.Module()
+        module.weight = nn.Parameter(each, requires_grad=False)
+        modules.append(module)
+    total = sum(each.numel() for each in scores.values())
+    prune.global_unstructured(
+        [(module, "weight") for module in modules],
+        pruning_method=prune.L1Unstructured,
+        importance_scores={
+            (module, "weight"): each for module, each in zip(modules, scores.values(), strict=True)
+        },
+        amount=total - keep,
+    )
+    return [module.get_buffer("weight_mask") for module in modules]
+
+
+def heap(scores: Scores, keep: int) -> list[Tensor]:
+    """Exactly k, the lower index of equal ones: the optimum in plain Python."""
+    values = _flat(scores).tolist()
+    mask = torch.zeros(len(values), dtype=torch.bool)
+    mask[heapq.nlargest(keep, range(len(values)), key=values.__getitem__)] = True
+    parts = torch.split(mask, [each.numel() for each in scores.values()])
+    return [part.view(each.shape) for part, each in zip(parts, scores.values(), strict=True)]
+
+
+def one_read(scores: Scores, _keep: int) -> list[Tensor]:
+    """No mask: the sum of each tensor, the least that anything which looks at all scores does."""
+    for each in scores.values():
+        each.sum()
+    return []
+
+
+def _flat(scores: Scores) -> Tensor:
+    return torch.cat([each.reshape(-1) for each in scores.values()])
+
+
+METHODS: Mapping[str, Method] = {
+    SELECT: Method(
+        "the optimum, exactly k, ties by index",
+        lambda scores, keep: list(select(scores, keep).values()),
+        lambda _: 2,
+    ),
+    DECIDE: Method(
+        "the same, and its proof from scores and masks",
+        lambda scores, keep: list(decide(scores, keep).masks.values()),
+        lambda _: 2,
+    ),
+    KTHVALUE: Method(
+        "`torch.kthvalue(torch.cat(…))`, then s ≥ threshold", kthvalue, lambda each: 2 * each + 8
+    ),
+    TOPK: Method(
+        "`torch.topk(torch.cat(…))`, then its indices scattered to masks",
+        topk,
+        lambda each: 3 * each + 16,
+    ),
+    PARTITION: Method(
+        "`torch.cat(…).numpy()` partitioned in place, then s ≥ threshold",
+        partition,
+        lambda each: 4 if each >= 4 else 8,
+        devices=("cpu",),
+    ),
+    UNSTRUCTURED: Method(
+        "`torch.nn.utils.prune.global_unstructured` with these scores as `importance_scores` (it "
+        "ranks \\|s\\|)",
+        unstructured,
+        lambda each: 10 * each + 16,
+    ),
+    HEAP: Method(
+        "`heapq.nlargest` of the indices, by score",
+        heap,
+        lambda _: 80,
+        largest=10**6,
+        devices=("cpu",),
+    ),
+    READ: Method("the yardstick: `sum()` of each tensor", one_read, lambda _: 0),
+}

@@ -1,0 +1,174 @@
+"""The tables of the selection benchmark."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.harness.goals import Row, Rows, Spread, speedup
+from benchmarks.harness.results import measured_with, number
+from benchmarks.harness.score_sets import MODEL
+from benchmarks.selection.goals import GOALS, memory_share, proof_reads, reads
+from benchmarks.selection.methods import DECIDE, KTHVALUE, METHODS, PARTITION, SELECT, TOPK
+
+LARGE = 10**7  # weights from which on a set is looked at beside the goals' own
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The results as Markdown."""
+    device, settings = document["device"], document["settings"]
+    sets = by_instance(document["rows"])
+    lines = [
+        f"# Selecting the largest scores of a whole model: {device['name']}",
+        "",
+        f"Of n scores in several tensors the k = {settings['kept']} n largest are kept, and every "
+        f"method makes a mask for each tensor. The methods take turns, {settings['rounds']} rounds "
+        "after one that does not count, small sets many times in a turn; ratios are taken round by "
+        "round, and each number is the median of the rounds (least to greatest). A read is the "
+        f"time of the yardstick. Extra memory is {device['memory']}, beyond the scores and one "
+        "byte a weight for the masks (below 0 where these come last), as a share of the scores. "
+        "Each mask is read back: kept is its number of ones; it is an optimum iff these are k and "
+        f"none is below the threshold of {PARTITION}.",
+        "",
+        *(f"- {name}: {METHODS[name].says}" for name in settings["methods"]),
+        "",
+        *verdict(document),
+        "",
+        *summary(document),
+    ]
+    for name, rows in sets.items():
+        first = next(iter(rows.values()))
+        lines += [
+            "",
+            f"## {name}",
+            "",
+            f"{first['exercises'].capitalize()}: {first['size']:,} {first['dtype']} scores in "
+            f"{first['tensors']} tensor{'s' * (first['tensors'] > 1)}, {first['keep']:,} kept.",
+            "",
+            "| method | milliseconds | ns a weight | reads | times as slow as pins.select "
+            "| extra memory | kept | optimum |",
+            "|---|---:|---:|---:|---:|---:|---:|---|",
+            *(_line(method, rows) for method in rows),
+        ]
+    return "\n".join([*lines, "", measured_with(document["provenance"]), ""])
+
+
+def summary(document: Mapping[str, Any]) -> list[str]:
+    """A table with a line for each set of scores."""
+    return [
+        "| scores | n | select, ms | reads | proof, reads | extra memory "
+        f"| times as fast as {KTHVALUE} | as {TOPK} | as {PARTITION} | exact |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+        *(_summary(name, rows) for name, rows in by_instance(document["rows"]).items()),
+    ]
+
+
+def verdict(document: Mapping[str, Any]) -> list[str]:
+    """Each goal, met or missed by how much; then whether every mask of PINS was the optimum."""
+    sets = by_instance(document["rows"])
+    kind = document["device"]["kind"]
+    lines = [f"Goals for {MODEL}, judged by the medians:", ""]
+    for goal in GOALS.get(kind, ()):
+        lines.append(f"- {goal.stated()}. {goal.judged(goal.measured(sets.get(MODEL, {})))}.")
+        others = {
+            name: found.median
+            for name, rows in sets.items()
+            if name != MODEL
+            and next(iter(rows.values()))["size"] >= LARGE
+            and (found := goal.measured(rows)) is not None
+        }
+        if others:
+            missed = [name for name, value in others.items() if not goal.met(value)]
+            lines[-1] += f" Of {len(others)} other sets of {LARGE:,} scores and more it is met by "
+            lines[-1] += f"{len(others) - len(missed)}"
+            lines[-1] += f", not by {', '.join(missed)}." if missed else "."
+    return [*lines, "", _exactness(sets)]
+
+
+def _exactness(sets: Mapping[str, Rows]) -> str:
+    checked, wrong, unchecked = 0, [], []
+    for name, rows in sets.items():
+        for method in (SELECT, DECIDE):
+            row = rows.get(method)
+            if row is None or row["skipped"] or row["error"]:
+                continue
+            if row["optimum"] is None:
+                unchecked.append(f"{method} on {name}")
+            else:
+                checked += 1
+                if not is_exact(row):
+                    wrong.append(f"{method} on {name}")
+    text = (
+        f"Masks of PINS: {checked - len(wrong)} of {checked} have exactly k ones and the threshold "
+        f"of {PARTITION}"
+    )
+    if wrong:
+        text += f"; **wrong**: {', '.join(wrong)}"
+    if unchecked:
+        text += f"; not checked, for want of memory: {', '.join(unchecked)}"
+    return f"{text}."
+
+
+def is_exact(row: Row) -> bool:
+    """Exactly k ones, and the least score kept is s₍ₖ₎."""
+    return bool(row["optimum"]) and row["least"] == row["threshold"]
+
+
+def by_instance(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """Rows by method, by set of scores, in the order in which they came."""
+    grouped: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        grouped.setdefault(row["instance"], {})[row["method"]] = row
+    return grouped
+
+
+def nanoseconds(row: Row) -> float | None:
+    """Median time for each weight."""
+    return 1e9 * statistics.median(row["seconds"]) / row["size"] if row["seconds"] else None
+
+
+def _summary(name: str, rows: Rows) -> str:
+    row = rows.get(SELECT)
+    if row is None or not row["seconds"]:
+        return f"| {name} | {next(iter(rows.values()))['size']:,} |" + " – |" * 8
+    cells = [
+        number(1e3 * statistics.median(row["seconds"])),
+        _cell(reads(rows, SELECT)),
+        _cell(proof_reads(rows)),
+        _share(rows, SELECT),
+        *(_cell(speedup(rows, SELECT, peer)) for peer in (KTHVALUE, TOPK, PARTITION)),
+        "not checked" if row["optimum"] is None else "yes" if is_exact(row) else "**no**",
+    ]
+    return f"| {name} | {row['size']:,} | {' | '.join(cells)} |"
+
+
+def _line(method: str, rows: Rows) -> str:
+    row = rows[method]
+    if row["skipped"]:
+        return f"| {method} | not run: {row['skipped']} |" + " |" * 6
+    if row["error"]:
+        return f"| {method} | failed: {row['error'].replace('|', chr(92) + '|')} |" + " |" * 6
+    optimum = {None: "", True: "yes", False: "no"}[row["optimum"]]
+    cells = [
+        str(Spread.of([1e3 * seconds for seconds in row["seconds"]])),
+        number(nanoseconds(row) or 0.0),
+        _cell(reads(rows, method)),
+        _cell(speedup(rows, SELECT, method)),
+        _share(rows, method),
+        "" if row["kept"] is None else _kept(row),
+        optimum,
+    ]
+    return f"| {method} | {' | '.join(cells)} |"
+
+
+def _kept(row: Row) -> str:
+    more = row["kept"] - row["keep"]
+    return "k" if more == 0 else f"k {'+' if more > 0 else '−'} {abs(more):,}"
+
+
+def _share(rows: Rows, name: str) -> str:
+    found = memory_share(rows, name)
+    return "–" if found is None else f"{found.median:.1%}".replace("-", "−").replace("%", " %")
+
+
+def _cell(found: Spread | None) -> str:
+    return "–" if found is None else str(found)

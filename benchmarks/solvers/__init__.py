@@ -1,0 +1,1 @@
+"""How long do solvers take for the same mask?"""

@@ -1,0 +1,5 @@
+"""`python -m benchmarks.solvers`."""
+
+from benchmarks.solvers.driver import main
+
+main()

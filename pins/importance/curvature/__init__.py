@@ -1,0 +1,1 @@
+"""The Hessian diagonal, from several sources."""

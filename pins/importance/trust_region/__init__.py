@@ -1,0 +1,1 @@
+"""The first-order gain within a bound on the curvature cost."""

@@ -1,0 +1,1 @@
+"""A network and what it predicts: batches, heads, losses, teachers, prunable weights."""

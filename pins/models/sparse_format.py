@@ -1,0 +1,255 @@
+"""Sparse models on disk: for each masked tensor its mask, a bit a weight, and the kept values.
+
+The layout is the `sparse-bitmask` of compressed-tensors. A tensor θ of shape (…, cols) counts as
+(rows, cols), rows the product of the other lengths; under `prefix`, its name without ".weight":
+
+    prefix.shape        (dims,) int64
+    prefix.compressed   (kept,) of θ's dtype, the values θᵢ with mᵢ = 1 in row-major order
+    prefix.bitmask      (rows, ⌈cols/8⌉) uint8, column j is bit j mod 8 of byte ⌊j/8⌋, least first
+    prefix.row_offsets  (rows,) int64, how many values stand before those of the row
+
+The other tensors stand as they are. compressed-tensors keeps what is not zero; here the mask says
+what is kept, a kept weight that happens to be zero included, so both come back bit for bit.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pins.errors import FileError, MaskError
+from pins.masks import require_same_tensors
+from pins.models.pretrained import WEIGHTS
+from pins.utils.io import atomic, load_tensors, save_tensors
+
+FORMAT = {"format": "pins-packed", "version": "1"}
+PACKED = "packed.safetensors"
+PARTS = ("shape", "compressed", "bitmask", "row_offsets")
+INDEX = f"{WEIGHTS}.index.json"
+_SHARDS = "model-*.safetensors"
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes a number
+
+Tensors = dict[str, Tensor]
+
+
+def pack(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensors:
+    """The tensors of the packed form, in the order of `tensors`, on the CPU.
+
+    Args:
+        tensors: a state dict.
+        masks: bool masks of some of its tensors, of their shapes, True = keep.
+
+    Raises:
+        MaskError: a mask without its tensor, of another shape or of a tensor of integers; a pruned
+            weight that is not +0.0; two entries that would have the same name.
+    """
+    require_same_tensors({name: tensors[name] for name in masks if name in tensors}, masks)
+    packed: Tensors = {}
+    for name, tensor in tensors.items():
+        parts = _pack(name, tensor, masks[name]) if name in masks else {name: tensor.detach().cpu()}
+        if taken := packed.keys() & parts.keys():
+            raise MaskError(f"packing {name!r} takes the name {min(taken)!r}, which is taken")
+        packed |= parts
+    return packed
+
+
+def save(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor], path: Path | str) -> None:
+    """Write tensors in the packed form, whole or not at all; arguments and errors as of `pack`."""
+    metadata = {**FORMAT, "masked": json.dumps(list(masks))}
+    save_tensors(pack(tensors, masks), Path(path), metadata)
+
+
+def load(path: Path | str) -> tuple[Tensors, Tensors]:
+    """The tensors and the masks that `save` was given, bit for bit and in their order.
+
+    Raises:
+        FileError: no such file, torn, not a packed file, or one whose parts contradict each other.
+    """
+    path = Path(path)
+    packed, metadata = load_tensors(path)
+    if {key: metadata.get(key) for key in FORMAT} != FORMAT:
+        raise FileError(
+            f"{path} is not a packed file: its metadata says {metadata.get('format')!r} version "
+            f"{metadata.get('version')!r}, not 'pins-packed' version '1'"
+        )
+    try:
+        return _unpack(packed, json.loads(metadata["masked"]))
+    except (KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+        raise FileError(f"{path} is a damaged packed file: {error}") from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights of a saved model: one, or those that its index names.
+
+    Raises:
+        FileError: there are none, or the index is damaged.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    index = folder / INDEX
+    if not index.is_file():
+        raise FileError(f"{folder} holds no {WEIGHTS}: give the folder of a saved model")
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("it names no files of this folder")
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise FileError(f"{index} is no index of a model's files: {error}") from error
+    return [folder / name for name in names]
+
+
+def pack_folder(folder: Path, masks: Mapping[str, Tensor]) -> Path:
+    """Write `packed.safetensors` beside the weights of a saved Hugging Face model.
+
+    A tensor that several parameters share stands once in a model's files, and so it does here.
+
+    Args:
+        folder: with model.safetensors, or several such files and their index.
+        masks: by the names that the tensors have in the file, which are those of training.
+
+    Returns:
+        The path of the packed file; without the dense weights the folder can be unpacked again.
+
+    Raises:
+        FileError: the folder holds no whole safetensors model.
+        MaskError: the masks are not those of the saved weights; see `pack`.
+    """
+    tensors: Tensors = {}
+    for file in weight_files(folder):
+        tensors |= load_tensors(file)[0]
+    save(tensors, masks, folder / PACKED)
+    return folder / PACKED
+
+
+def unpack_folder(folder: Path, out: Path) -> Path:
+    """Write `model.safetensors` back from `packed.safetensors`, so that transformers loads `out`.
+
+    The other files of `folder` (configuration, tokenizer) are copied beside it.
+
+    Returns:
+        The path of the dense file.
+
+    Raises:
+        FileError: there is no whole packed file, or `out` holds weights already.
+    """
+    for name in (WEIGHTS, INDEX):
+        if (out / name).exists():
+            raise FileError(f"{out / name} exists: give another folder to unpack into")
+    tensors, _ = load(folder / PACKED)
+    weights = (WEIGHTS, INDEX, PACKED, _SHARDS)
+    for file in sorted(folder.iterdir()) if folder.resolve() != out.resolve() else ():
+        if file.is_file() and not any(file.match(pattern) for pattern in weights):
+            with atomic(out / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+    # last, so that a folder with weights is a whole one
+    with atomic(out / WEIGHTS) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise FileError(f"{out / WEIGHTS} cannot be written: {error}") from error
+    return out / WEIGHTS
+
+
+def _prefix(name: str) -> str:
+    return name.removesuffix(".weight")
+
+
+def _rows(shape: Sequence[int]) -> tuple[int, int]:
+    """A shape as (rows, cols)."""
+    return math.prod(shape[:-1]), shape[-1] if shape else 1
+
+
+def _row_offsets(mask: Tensor) -> Tensor:
+    """Kept weights in the rows before each row of a mask (rows, cols)."""
+    counts = mask.sum(dim=1, dtype=torch.int64)
+    return counts.cumsum(0) - counts
+
+
+def _pack(name: str, tensor: Tensor, mask: Tensor) -> Tensors:
+    if not tensor.is_floating_point():
+        raise MaskError(f"{name!r} is {tensor.dtype}: masks are of floating-point weights")
+    tensor, mask = tensor.detach().cpu().contiguous(), mask.cpu().contiguous()
+    # by their bits: -0.0 is not +0.0, and a NaN keeps its payload
+    bits = tensor.view(_BITS[tensor.element_size()])
+    wrong = (bits != 0) & ~mask
+    if wrong.any():
+        first = tuple(wrong.nonzero()[0].tolist())
+        raise MaskError(
+            f"{name!r} is {tensor[first].item()} at {first}, where its mask prunes, and not +0.0 "
+            f"in {int(wrong.count_nonzero())} such places: apply the mask to the weights first"
+        )
+    rows = mask.reshape(_rows(mask.shape))
+    parts = (
+        torch.tensor(tensor.shape, dtype=torch.int64),
+        bits[mask].view(tensor.dtype),
+        torch.from_numpy(np.packbits(rows.numpy(), axis=1, bitorder="little")),
+        _row_offsets(rows),
+    )
+    return {f"{_prefix(name)}.{part}": value for part, value in zip(PARTS, parts, strict=True)}
+
+
+def _unpack(packed: Tensors, masked: Any) -> tuple[Tensors, Tensors]:
+    """The inverse of `pack`; ValueError and its kin where the parts contradict each other."""
+    if not isinstance(masked, list) or not all(isinstance(name, str) for name in masked):
+        raise ValueError(f"{masked!r} are no names of masked tensors")
+    parts = {f"{_prefix(name)}.{part}": name for name in masked for part in PARTS}
+    if len(parts) != len(PARTS) * len(masked):
+        raise ValueError("two masked tensors have the same parts")
+    if missing := parts.keys() - packed.keys():
+        raise ValueError(f"{parts[min(missing)]!r} is masked and {min(missing)!r} is missing")
+    if twice := (packed.keys() - parts.keys()) & set(masked):
+        raise ValueError(f"{min(twice)!r} stands in it twice, packed and dense")
+    tensors: Tensors = {}
+    masks: Tensors = dict.fromkeys(masked, torch.empty(0))  # the order they were given in
+    for entry, value in packed.items():
+        name = parts.get(entry)
+        if name is None:
+            tensors[entry] = value
+        elif name not in tensors:
+            own = [packed[f"{_prefix(name)}.{part}"] for part in PARTS]
+            try:
+                tensors[name], masks[name] = _unpack_one(*own)
+            except ValueError as error:
+                raise ValueError(f"{name!r}: {error}") from error
+    return tensors, masks
+
+
+def _unpack_one(
+    shape: Tensor, compressed: Tensor, bitmask: Tensor, row_offsets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One tensor and its mask."""
+    if shape.dtype != torch.int64 or shape.dim() != 1 or bool((shape < 0).any()):
+        raise ValueError(f"{shape.tolist()} of {shape.dtype} is not a shape")
+    rows, columns = _rows(shape.tolist())
+    for part, value, dtype, expected in (
+        ("bitmask", bitmask, torch.uint8, (rows, (columns + 7) // 8)),
+        ("row_offsets", row_offsets, torch.int64, (rows,)),
+    ):
+        if value.dtype != dtype or value.shape != expected:
+            raise ValueError(
+                f"{part} is {value.dtype} {tuple(value.shape)}, the shape {shape.tolist()} asks "
+                f"for {dtype} {expected}"
+            )
+    if not compressed.is_floating_point() or compressed.dim() != 1:
+        raise ValueError(f"compressed is {compressed.dtype} {tuple(compressed.shape)}")
+    flat = np.unpackbits(bitmask.numpy(), axis=1, bitorder="little").astype(np.bool_)
+    if flat[:, columns:].any():
+        raise ValueError("a padding bit is set")
+    mask = torch.from_numpy(flat[:, :columns].copy())
+    if (kept := int(mask.count_nonzero())) != len(compressed):
+        raise ValueError(f"the bitmask keeps {kept} weights, there are {len(compressed)} values")
+    if not torch.equal(_row_offsets(mask), row_offsets):
+        raise ValueError("row_offsets are not those of the bitmask")
+    mask = mask.reshape(shape.tolist())
+    values = compressed.view(_BITS[compressed.element_size()])
+    bits = torch.zeros(shape.tolist(), dtype=values.dtype)
+    bits[mask] = values
+    return bits.view(compressed.dtype), mask

@@ -1,0 +1,134 @@
+"""The task's loss, of one example or of a whole step, in operations that torch can take further.
+
+    ℓ = −log softmax(z)_y   of a prediction with logits z, the right outcome y
+    ℓ = (v − y)²            of a predicted number v, the right one y
+
+`pins.models.distillation_loss` is the same with a teacher and with less memory; its gradient is
+written by hand, and torch can neither differentiate that again nor form it for several examples at
+once. The model itself is called here, not what compiles or wraps it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from pins.models.batches import IGNORED, Batch
+from pins.models.distillation_loss import mixed_loss
+from pins.models.heads import Distributions, Head, Regression, find_head
+from pins.models.inference import device_of, evaluation_mode, to_device
+from pins.models.parameters import unwrapped
+from pins.utils.tensors import widened
+
+
+def prediction_losses(output: Any, batch: Batch, head: Head) -> tuple[Tensor, Tensor]:
+    """ℓ of every prediction, 0 where the batch has no target, and whether it has one.
+
+    Shapes do not depend on the targets: both are as `head.targets(batch)`, which `head.rows` leaves
+    the unknown ones out of.
+    """
+    if isinstance(head, Regression):
+        rows = head.rows(output, batch)
+        losses = (widened(rows.values) - rows.targets).square()
+        return losses, torch.ones_like(losses, dtype=torch.bool)
+    targets = head.targets(batch)
+    known = targets != IGNORED
+    log_p = widened(head.logits(output, batch)).log_softmax(-1)
+    right = targets.masked_fill(~known, 0).unsqueeze(-1)
+    losses = -log_p.gather(-1, right).squeeze(-1)
+    return losses.masked_fill(~known, 0.0), known
+
+
+def example_losses(
+    model: nn.Module, batches: Sequence[Batch], head: Head | None = None
+) -> Iterator[Tensor]:
+    """Of each row of the batches alone: the mean of ℓ over its predictions, with its graph.
+
+    Without dropout. A row without predictions makes no loss.
+    """
+    model, head = unwrapped(model), head or find_head(model)
+    for batch, inputs in _on_device(model, batches, head):
+        for row in range(number_of_rows(batch)):
+            one = {name: tensor[row : row + 1] for name, tensor in batch.items()}
+            if count := head.count(one):
+                given = {name: tensor[row : row + 1] for name, tensor in inputs.items()}
+                yield _sum(model, given, one, head) / count
+
+
+def step_losses(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    head: Head | None = None,
+    *,
+    count: int | None = None,
+) -> Iterator[Tensor]:
+    """One loss for each batch, with its graph; their sum is the mean of ℓ over all predictions.
+
+    Without dropout. `count` divides the sum of ℓ in place of the number of predictions.
+    """
+    model, head = unwrapped(model), head or find_head(model)
+    count = _number(batches, head) if count is None else max(count, 1)
+    for batch, inputs in _on_device(model, batches, head):
+        yield _sum(model, inputs, batch, head) / count
+
+
+@torch.no_grad()
+def step_loss(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    head: Head | None = None,
+    *,
+    count: int | None = None,
+) -> float:
+    """The mean of ℓ over all predictions of the batches, as the weights stand, without dropout.
+
+    `count` divides the sum of ℓ in place of the number of predictions.
+    """
+    model, head = unwrapped(model), head or find_head(model)
+    count = _number(batches, head) if count is None else max(count, 1)
+    value = 0.0
+    with evaluation_mode(model):
+        for batch, inputs in _on_device(model, batches, head):
+            rows = head.rows(model(**inputs), batch)
+            value += mixed_loss(rows, None, num_items=count).item()
+    return value
+
+
+def number_of_rows(batch: Batch) -> int:
+    """How many examples a batch has."""
+    return len(next(iter(batch.values())))
+
+
+def _number(batches: Sequence[Batch], head: Head) -> int:
+    return max(sum(head.count(batch) for batch in batches), 1)
+
+
+def _sum(model: nn.Module, inputs: Batch, batch: Batch, head: Head) -> Tensor:
+    with evaluation_mode(model):  # not around a yield, after which anything may happen
+        output = model(**inputs)
+    return prediction_losses(output, batch, head)[0].sum()
+
+
+def _on_device(
+    model: nn.Module, batches: Sequence[Batch], head: Head
+) -> Iterator[tuple[Batch, Batch]]:
+    """Each batch where the model is, and what of it the model is called with."""
+    for batch in batches:
+        moved = to_device(batch, device_of(model))
+        yield moved, head.inputs(model, moved)
+
+
+def summed_loss(head: Head, output: Any, batch: Batch) -> tuple[float, int]:
+    """Σ −log p(target) over the predictions that `batch` has a target for, and their number.
+
+    Args:
+        head: other than regression.
+        output: of the model, for that batch.
+        batch: with its targets.
+    """
+    predicted = head.rows(output, batch)
+    assert isinstance(predicted, Distributions)
+    loss = cross_entropy(predicted.logits.float(), predicted.targets, reduction="sum")
+    return loss.item(), len(predicted.targets)

@@ -1,0 +1,1 @@
+"""When and how to decide during training: the pruner, schedules, kept zeros."""

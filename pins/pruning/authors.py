@@ -1,0 +1,325 @@
+"""The released code of Ren & Zhu (2023), quirk by quirk: the effect of each can be measured.
+
+With all quirks the weights come out as that code leaves them; with none this is `Pruner` with the
+criterion "pins". Two things are not reproduced: a rank that its threshold cannot take is a
+CardinalityError here, and scores that are not finite are an ImportanceError.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from pins.distributed.process_group import ALONE, Group
+from pins.errors import (
+    CardinalityError,
+    ParameterError,
+    ScheduleError,
+    SettingError,
+)
+from pins.importance.criteria import find_criterion
+from pins.importance.criterion import Criterion, Observation, Reads
+from pins.importance.smoothing import ExponentialAverage, Smoothing, Uncertainty
+from pins.models.parameters import PrunableParameters
+from pins.pruning.authors_smoothing import BETA1, BETA2, INTERVAL, LaggingAverages
+from pins.pruning.pruner import OnDecision, Pruner
+from pins.pruning.schedules import CubicSchedule, GradualSchedule, Schedule
+from pins.selection.constraints import Cardinality, Constraint, exact_ratio
+from pins.selection.optimality import optimality
+from pins.selection.select import Decision, decide
+from pins.utils.lazy_tensors import shapes_of
+
+# parts of the names of what is pruned; the third holds the second
+NAME_PARTS = ("attention.self", "attention.output.dense", "output.dense", "intermediate.dense")
+NEAR = Fraction(1, 100)  # of the kept ratio: what the released code calls final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quirks:
+    """What the released code does otherwise than PINS; True = as released.
+
+    Attributes:
+        absolute: ranks |s|. Ours ranks s, whose k largest are the optimum of the program.
+        nominal_step: s = −gθ + ηg² with θ from before the step and the first learning rate as η,
+            although AdamW steps otherwise and the mask falls on θ+u. Ours: s = −g(θ+u).
+        loose_threshold: prunes what lies strictly below the ⌊n(1−r)⌋-th smallest score, r a
+            float: one weight too many is kept, all ties with it too, and with all scores equal
+            nothing is pruned. Ours keeps exactly the integer nearest to rn.
+        calendar: counts steps from 0 and decides where the count is a multiple of ΔT, and after
+            every step of the cool-down. Ours counts from the end of the warm-up, decides at the
+            last step before the cool-down, and not in it.
+        dense_between: zeros what a decision prunes once, not after the steps up to the next, in
+            which the optimiser fills it again. Ours keeps zeros.
+        lagging_averages: averages a window when the next one begins, so that a decision sees
+            nothing of its own window; averages start at zero, biased to it. Ours averages the
+            window that the decision ends, without bias.
+        biases: prunes all whose name holds one of `NAME_PARTS`: biases too, the task head where
+            it is called so, and nothing in models with other names. Ours: `prunable_parameters`.
+        cross_entropy_as_kl: the self-regularisation's divergence is −Σ q log p, greater than 0
+            at q = p; its gradient is the same. Ours: Σ q log(q/p). Read by the training, not here.
+        frozen_teacher: the teacher is the best model ever, mostly an early dense one. Ours: the
+            best of the latest sparsity. Read by the training, not here.
+        near_final: the result reported is the best of all checkpoints whose scheduled kept ratio
+            is within 0.01 of the target. Ours is the last step's, at the target exactly; a run
+            with this quirk says beside it what would have been reported: `reported_as_final`.
+    """
+
+    absolute: bool = True
+    nominal_step: bool = True
+    loose_threshold: bool = True
+    calendar: bool = True
+    dense_between: bool = True
+    lagging_averages: bool = True
+    biases: bool = True
+    cross_entropy_as_kl: bool = True
+    frozen_teacher: bool = True
+    near_final: bool = True
+
+    @classmethod
+    def without(cls, *names: str) -> "Quirks":
+        """All quirks but those named.
+
+        Raises:
+            SettingError: there is no such quirk; says which there are.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in names:
+            if name not in known:
+                raise SettingError(f"there is no quirk {name!r}: choose from {', '.join(known)}")
+        return cls(**dict.fromkeys(names, False))
+
+    @classmethod
+    def none(cls) -> "Quirks":
+        """No quirk at all."""
+        return cls.without(*(field.name for field in fields(cls)))
+
+
+class NominalPins(Criterion):
+    """sᵢ = −gᵢθᵢ + ηgᵢ², or its absolute value: the step that plain SGD would take."""
+
+    name = "nominal-pins"
+    program = "the first-order loss change of mask and step, were the step −ηg"
+    reads = frozenset({Reads.GRADIENT, Reads.BEFORE})
+
+    def __init__(self, optimizer: Optimizer, *, absolute: bool) -> None:
+        """η is the learning rate of the optimiser's first group, as it is at each step."""
+        self._optimizer, self._absolute = optimizer, absolute
+
+    def importance(self, observation: Observation) -> Tensor:
+        """−g ⊙ θ + η g ⊙ g."""
+        gradient = observation.gradient
+        rate = float(self._optimizer.param_groups[0]["lr"])
+        scores = -observation.before * gradient + rate * gradient * gradient
+        return scores.abs() if self._absolute else scores
+
+
+@dataclass(frozen=True)
+class AuthorsSchedule(CubicSchedule):
+    """The cubic schedule at t = step − 1, decided where ΔT | t and throughout the cool-down.
+
+    The released code writes warm-up and cool-down as multiples of W, the warm-up steps of the
+    learning rate; for RTE W = 200, warm-up W, cool-down 6W.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cooldown < 2:
+            raise ScheduleError(
+                f"cooldown is {self.cooldown}: the authors' calendar reaches the final sparsity in "
+                f"a cool-down of at least 2 steps, {2 - self.cooldown} too few; or leave the quirk "
+                "'calendar' out"
+            )
+
+    @property
+    def last(self) -> int:
+        """The last step of all."""
+        return self.steps
+
+    def decides(self, step: int) -> bool:
+        """Where t > warm-up is a multiple of the interval or within the cool-down."""
+        count = step - 1
+        if not self.warmup < count < self.steps:
+            return False
+        return count > self.steps - self.cooldown or count % self.interval == 0
+
+    def sparsity(self, step: int) -> Fraction:
+        """1 − v(step − 1), exactly."""
+        return super().sparsity(step - 1)
+
+    def kept_ratio(self, step: int) -> float:
+        """v(step − 1) with the roundings of the released code."""
+        initial = float(1 - exact_ratio(self.initial_sparsity))
+        final = float(1 - exact_ratio(self.final_sparsity))
+        count = step - 1
+        if count <= self.warmup:
+            return initial
+        if count > self.steps - self.cooldown:
+            return final
+        left = 1 - (count - self.warmup) / (self.steps - (self.cooldown + self.warmup))
+        return final + (initial - final) * left**3
+
+
+def reported_as_final(
+    evaluations: Sequence[Mapping[str, Any]], schedule: Schedule, *, higher_is_better: bool
+) -> Mapping[str, Any] | None:
+    """The evaluation that the released code reports: the best within 0.01 of the target.
+
+    Args:
+        evaluations: of a run, with `step` and `score`.
+        schedule: of the run.
+        higher_is_better: how scores compare.
+
+    Returns:
+        One of them, the earliest of equals; None where there is none so near.
+    """
+    target = schedule.sparsity(schedule.last)
+    near = [e for e in evaluations if abs(schedule.sparsity(e["step"]) - target) <= NEAR]
+    if not near:
+        return None
+    return (max if higher_is_better else min)(near, key=lambda e: e["score"])
+
+
+def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """All parameters whose name holds one of `NAME_PARTS`, biases with them.
+
+    Raises:
+        ParameterError: there is none.
+    """
+    found = {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if any(part in name for part in NAME_PARTS)
+    }
+    if not found:
+        raise ParameterError(
+            f"no parameter of {type(model).__name__} has {', '.join(NAME_PARTS)} in its name: the "
+            "released code knows BERT's names only; leave the quirk 'biases' out"
+        )
+    return found
+
+
+def loose_decision(
+    importance: Mapping[str, Tensor], kept_ratio: float, group: Group = ALONE
+) -> Decision:
+    """Keep all scores s ≥ τ, the j-th smallest of n, j = ⌊n(1−r)⌋: n−j+1 of them, and ties with τ.
+
+    Args:
+        importance: scores s by tensor name.
+        kept_ratio: r.
+        group: as `decide`.
+
+    Returns:
+        The decision: the optimum, yet of another number of kept weights than was asked for.
+
+    Raises:
+        CardinalityError: j = 0.
+        ImportanceError: as `decide`.
+    """
+    own = sum(shape.numel() for shape in shapes_of(importance).values())
+    total = int(group.total(torch.tensor(own)))
+    rank = int(total * (1 - kept_ratio))
+    if rank < 1:
+        raise CardinalityError(
+            f"the released code takes score number {rank} of {total} as its threshold to keep "
+            f"{kept_ratio}, and numbers begin with 1: begin to prune later, or leave the quirk "
+            "'loose_threshold' out"
+        )
+    threshold = decide(importance, total - rank + 1, group).proof.kept_min
+    assert threshold is not None  # at least one weight is kept
+    masks = {name: scores >= threshold for name, scores in importance.items()}
+    proof = optimality(importance, masks, group)
+    return Decision(masks, proof, Cardinality(proof.keep))
+
+
+class AuthorsPruner(Pruner):
+    """`Pruner` as the released code does it, as far as `quirks` go."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        quirks: Quirks | None = None,
+        *,
+        beta1: float = BETA1,
+        beta2: float = BETA2,
+        parameters: Mapping[str, nn.Parameter] | PrunableParameters | None = None,
+        on_decision: OnDecision | None = None,
+    ) -> None:
+        """Start dense.
+
+        Args:
+            model: the model in training.
+            optimizer: its optimiser.
+            schedule: cubic, where the quirk `calendar` is to read it in the authors' way.
+            quirks: default: all.
+            beta1: of the average of importance.
+            beta2: of the average of its uncertainty; 1 leaves uncertainty out.
+            parameters: the weights to prune by name, whatever `biases` says.
+            on_decision: as `Pruner`.
+
+        Raises:
+            ScheduleError: the calendar is to be the authors' and the schedule is not cubic.
+            ParameterError, CriterionError: as `Pruner`, `named_parameters`, `LaggingAverages`.
+        """
+        self.quirks = quirks or Quirks()
+        self._decided_at = 0
+        absolute = self.quirks.absolute
+        super().__init__(
+            model,
+            optimizer,
+            NominalPins(optimizer, absolute=absolute)
+            if self.quirks.nominal_step
+            else find_criterion("abs-pins" if absolute else "pins"),
+            _authors_schedule(schedule) if self.quirks.calendar else schedule,
+            parameters=named_parameters(model)
+            if parameters is None and self.quirks.biases
+            else parameters,
+            smoothing=_smoothing(schedule, self.quirks, beta1, beta2),
+            on_decision=on_decision,
+        )
+
+    def _decide(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
+        self._decided_at = self.steps
+        if not self.quirks.loose_threshold:
+            return super()._decide(importance, constraint)
+        if isinstance(self.schedule, AuthorsSchedule):
+            return loose_decision(importance, self.schedule.kept_ratio(self.steps), self.group)
+        kept_ratio = float(1 - self.schedule.sparsity(self.steps))
+        return loose_decision(importance, kept_ratio, self.group)
+
+    def _keep_zeros(self) -> None:
+        between = self._decided_at != self.steps and not self.finished
+        if self.quirks.dense_between and between:
+            # no mask is in force until the next decision
+            self.masks = {name: torch.ones_like(mask) for name, mask in self.masks.items()}
+        else:
+            super()._keep_zeros()
+
+    def _assert_exact(self, constraint: Constraint, masks: Mapping[str, Tensor]) -> None:
+        if self.quirks.loose_threshold and self.decision is not None:
+            constraint = self.decision.constraint
+        super()._assert_exact(constraint, masks)
+
+
+def _authors_schedule(schedule: Schedule) -> AuthorsSchedule:
+    if not isinstance(schedule, CubicSchedule):
+        raise ScheduleError(
+            f"the schedule is a {type(schedule).__name__}, and the authors' calendar is cubic: "
+            "give a CubicSchedule, or leave the quirk 'calendar' out"
+        )
+    return AuthorsSchedule(**vars(schedule))
+
+
+def _smoothing(schedule: Schedule, quirks: Quirks, beta1: float, beta2: float) -> Smoothing:
+    """The lagging averages, or what they are without their lag and bias."""
+    if quirks.lagging_averages:
+        interval = schedule.interval if isinstance(schedule, GradualSchedule) else INTERVAL
+        return LaggingAverages(beta1, beta2, interval)
+    if beta2 == 1:
+        return ExponentialAverage(beta1, window=True)
+    return Uncertainty(beta1, beta2, window=True)

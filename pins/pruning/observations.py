@@ -1,0 +1,122 @@
+"""What a step of training lets a criterion see: an observation of each tensor, when asked for."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from pins.distributed.process_group import Group
+from pins.distributed.sharding import group_of, local, part
+from pins.errors import ObservationError
+from pins.importance.criterion import Criterion, Observation, Reads
+from pins.importance.curvature.adam import adam_first_moment, adam_second_moment, has_second_moment
+
+CurvatureSource = Callable[[], Mapping[str, Tensor]]
+Loss = Callable[[], float]
+
+
+def require_sources(
+    criterion: Criterion,
+    optimizer: Optimizer,
+    curvature: CurvatureSource | None,
+    loss: Loss | None,
+) -> None:
+    """What the criterion reads beside gradients and weights is there to be had.
+
+    Raises:
+        ObservationError: it reads the loss, or a curvature, and there is no source of one.
+    """
+    if Reads.LOSS in criterion.reads and loss is None:
+        raise ObservationError(
+            f"criterion {criterion.name!r} reads the loss and was given none: give loss= a "
+            "function that returns the loss of the step's rows as the weights stand"
+        )
+    given = curvature is not None or has_second_moment(optimizer)
+    if Reads.CURVATURE in criterion.reads and not given:
+        raise ObservationError(
+            f"criterion {criterion.name!r} reads a diagonal curvature and "
+            f"{type(optimizer).__name__} keeps none: use AdamW, or give curvature= a function "
+            "that returns one (see pins.empirical_fisher)"
+        )
+
+
+class StepObservations(Mapping[str, Observation]):
+    """θ+u, g, θ, h and ĝ of a step, by tensor name. Nothing is held that the step did not leave.
+
+    Where the optimiser is of Adam's family, h and ĝ are its moments; else ĝ is g. Of sharded
+    parameters they are what this rank holds.
+    """
+
+    def __init__(
+        self,
+        criterion: Criterion,
+        parameters: Mapping[str, Tensor],
+        optimizer: Optimizer,
+        *,
+        before: Mapping[str, Tensor],
+        curvature: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Say where to look, after the optimiser's step and before the gradients are cleared.
+
+        Args:
+            criterion: only what it reads is looked at.
+            parameters: by name.
+            optimizer: that took the step.
+            before: θ by name, where it was remembered.
+            curvature: h by name; default: Adam's second moment.
+        """
+        self._reads = criterion.reads
+        self._parameters = parameters
+        self._optimizer = optimizer
+        self._before = before
+        self._curvature = curvature
+
+    @property
+    def group(self) -> Group:
+        """The ranks that hold the parts."""
+        return group_of(self._parameters)
+
+    @property
+    def shapes(self) -> Mapping[str, torch.Size]:
+        """Of each tensor by name, as far as this rank holds it."""
+        return {name: local(parameter).shape for name, parameter in self._parameters.items()}
+
+    def __getitem__(self, name: str) -> Observation:
+        """The observation of a tensor.
+
+        Raises:
+            ObservationError: something that the criterion reads is missing.
+        """
+        parameter = self._parameters[name]
+        if self._reads & {Reads.GRADIENT, Reads.MOMENTUM} and parameter.grad is None:
+            raise ObservationError(
+                f"Pruner.step() found no gradient for {name!r}: call it after "
+                "optimizer.step() and before zero_grad()"
+            )
+        return Observation(
+            after=local(parameter),
+            gradient=None if parameter.grad is None else local(parameter.grad),
+            before=self._before.get(name),
+            curvature=self._curvature_of(name),
+            momentum=self._momentum_of(name),
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def _curvature_of(self, name: str) -> Tensor | None:
+        if Reads.CURVATURE not in self._reads:
+            return None
+        if self._curvature is not None:
+            found = self._curvature.get(name)
+            return None if found is None else part(found, self._parameters[name])
+        return adam_second_moment(self._optimizer, {name: self._parameters[name]})[name]
+
+    def _momentum_of(self, name: str) -> Tensor | None:
+        if Reads.MOMENTUM not in self._reads or not has_second_moment(self._optimizer):
+            return None
+        return adam_first_moment(self._optimizer, {name: self._parameters[name]})[name]

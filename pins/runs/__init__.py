@@ -1,0 +1,1 @@
+"""The application `pins prune`: settings, training, checkpoints, export, report."""

@@ -1,0 +1,164 @@
+"""Checkpoints: everything a run needs to go on bit for bit; whole or not at all, without pickle.
+
+A checkpoint is a folder `step-NNNNNN` of two files: tensors.safetensors, and state.json with the
+scalars, the fingerprint of the run and the SHA-256 of the tensors. It is written beside its place
+and renamed into it when both files are complete, so a killed process leaves the last whole one.
+The earlier one goes when the new one is on the disk itself, so a loss of power leaves one, too.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pins.errors import CheckpointError, FileError
+from pins.utils.io import flush, load_tensors, save_tensors, sha256, write_json
+
+FORMAT = "pins-checkpoint"
+VERSION = 1
+TENSORS, STATE = "tensors.safetensors", "state.json"
+NAME = re.compile(r"step-(\d{6,})")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What stood in a checkpoint.
+
+    Attributes:
+        step: optimiser steps taken.
+        tensors: by the names they were saved under.
+        scalars: JSON values by name.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    scalars: dict[str, Any]
+
+
+def save(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    scalars: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+) -> Path:
+    """Write the checkpoint of a step below `folder`, then remove the earlier ones.
+
+    Args:
+        folder: of this run's checkpoints.
+        step: optimiser steps taken.
+        tensors: by name.
+        scalars: JSON values; floats come back as they are.
+        fingerprint: JSON values that another run must share to go on from here.
+
+    Raises:
+        FileError: it cannot be written; the earlier checkpoint stands.
+    """
+    place = folder / f"step-{step:06}"
+    temporary = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
+        save_tensors(tensors, temporary / TENSORS, {"format": FORMAT})
+        state = {
+            "format": FORMAT,
+            "version": VERSION,
+            "step": step,
+            "fingerprint": fingerprint,
+            "tensors_sha256": sha256(temporary / TENSORS),
+            "scalars": scalars,
+        }
+        write_json(state, temporary / STATE)
+        flush(temporary)
+        temporary.chmod(folder.stat().st_mode)  # mkdtemp makes folders for the owner alone
+        if place.exists():
+            place.rename(folder / f".unfinished-{step}")
+        temporary.rename(place)
+        flush(folder)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"{place} cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    remove(folder, keep=place)
+    return place
+
+
+def remove(folder: Path, keep: Path | None = None) -> None:
+    """Remove the checkpoints of a run (but one), whole and unfinished; nothing else."""
+    if not folder.is_dir():
+        return
+    for each in folder.iterdir():
+        ours = NAME.fullmatch(each.name) or each.name.startswith(".unfinished-")
+        if ours and each != keep:
+            shutil.rmtree(each, ignore_errors=True)
+    with contextlib.suppress(OSError):  # somebody keeps a file of his own there
+        folder.rmdir()
+
+
+def latest(folder: Path) -> Path | None:
+    """The checkpoint of the most steps; None where there is none."""
+    if not folder.is_dir():
+        return None
+    found = {int(m[1]): each for each in folder.iterdir() if (m := NAME.fullmatch(each.name))}
+    return found[max(found)] if found else None
+
+
+def load(place: Path, fingerprint: Mapping[str, Any]) -> Checkpoint:
+    """Read a checkpoint of a run with this fingerprint.
+
+    Raises:
+        CheckpointError: it is torn, was changed, or is of another run.
+    """
+    try:
+        state = json.loads((place / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{place / STATE} is torn: {error}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{place / STATE} is no checkpoint of PINS")
+    if state.get("version") != VERSION:
+        raise CheckpointError(
+            f"{place} has version {state.get('version')!r} of the format, this PINS reads {VERSION}"
+        )
+    _require_same_run(place, state.get("fingerprint"), fingerprint)
+    try:
+        step, scalars, digest = state["step"], state["scalars"], state["tensors_sha256"]
+        if not isinstance(step, int) or not isinstance(scalars, dict):
+            raise TypeError("step or scalars of another type")
+        found = sha256(place / TENSORS)
+        if found != digest:
+            raise CheckpointError(
+                f"{place / TENSORS} has SHA-256 {found}, {STATE} says {digest}: it is torn or was "
+                "changed; remove this checkpoint to start again"
+            )
+        tensors, _ = load_tensors(place / TENSORS)
+    except (KeyError, TypeError, FileError) as error:
+        raise CheckpointError(f"{place} is torn: {error}") from error
+    return Checkpoint(step, tensors, scalars)
+
+
+def _require_same_run(place: Path, found: Any, wanted: Mapping[str, Any]) -> None:
+    # through JSON, in which a tuple is a list
+    wanted = json.loads(json.dumps(wanted))
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{place} is torn: it has no fingerprint")
+    for name in [*wanted, *found]:
+        if found.get(name) != wanted.get(name):
+            raise CheckpointError(
+                f"{place} is of another run: its {name} is {_short(found.get(name))}, this run's "
+                f"is {_short(wanted.get(name))}; give the same settings, or another folder"
+            )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,236 @@
+"""What a run leaves behind: model, masks, packed form, costs, card; run.json at the very end."""
+
+import math
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pins import __version__, masks
+from pins.errors import FileError, OptimalityError
+from pins.models.inference import to_device
+from pins.models.pretrained import Pretrained, weights_digest
+from pins.models.sparse_format import pack_folder, weight_files
+from pins.pruning.authors import Quirks, reported_as_final
+from pins.runs import checkpoints
+from pins.runs.costs import Costs, count_weights, measure_disk
+from pins.runs.folder import (
+    CARD,
+    CERTIFICATE,
+    CHECKPOINTS,
+    COSTS,
+    MASKS,
+    RUN,
+    SCORES,
+    remove_unfinished,
+)
+from pins.runs.latency import latency
+from pins.runs.model_card import model_card
+from pins.runs.run import Run
+from pins.runs.settings import AUTHORS
+from pins.selection.constraints import Cardinality, Constraint
+from pins.utils import io
+from pins.utils.io import write_json, write_text
+from pins.utils.provenance import provenance
+
+LATENCY_ROWS = 8
+
+
+@dataclass(frozen=True)
+class FinalDecision:
+    """What the certificate of the final decision is made of.
+
+    Attributes:
+        scores: file of the importance s.
+        cost: file of the costs c of a trust region that ranked by c + μs; None for others.
+        multiplier: μ; None for others.
+        masks: file of the masks.
+        certificate: the file to write.
+        constraint: the masks that compete.
+        criterion: its name.
+    """
+
+    scores: Path
+    cost: Path | None
+    multiplier: float | None
+    masks: Path
+    certificate: Path
+    constraint: Constraint
+    criterion: str
+
+
+Certify = Callable[[FinalDecision], str]  # the sentence that was proved
+
+
+def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
+    """Judge the model on the test rows, write everything, and remove the checkpoints.
+
+    Args:
+        run: after its last step; of several ranks, that of rank 0.
+        certify: makes the certificate of the final decision; None: there is none.
+
+    Returns:
+        The facts in run.json; a score that is not finite is None.
+
+    Raises:
+        OptimalityError: the run is not at its end, or did not come to its final sparsity.
+    """
+    pruner, out = run.training.pruner, run.out
+    _require_finished(run)
+    remove_unfinished(out)
+    sparse = dict(run.test())
+    dense = None if run.settings.teacher is None else dict(run.test(_fresh_teacher(run)))
+    _save_model(run.pretrained, out)
+    masks.save(pruner.masks, out / MASKS)
+    packed = pack_folder(out, pruner.masks)
+    certificate = None
+    if certify is not None:
+        multiplier = run.record.decisions[-1].get("multiplier")
+        sentence = certify(
+            FinalDecision(
+                scores=out / SCORES,
+                cost=out / COSTS if multiplier else None,
+                multiplier=multiplier or None,
+                masks=out / MASKS,
+                certificate=out / CERTIFICATE,
+                constraint=_solved(run),
+                criterion=run.settings.criterion,
+            )
+        )
+        certificate = {"file": CERTIFICATE, "sentence": sentence}
+    model = run.pretrained.model
+    rows = range(min(LATENCY_ROWS, len(run.train)))
+    batch = to_device(run.train.batch(rows), run.device.device)
+    costs = Costs(
+        count_weights(model, pruner.masks),
+        measure_disk(weight_files(out), packed),
+        latency(model, run.pretrained.head.inputs(model, batch), pruner.masks),
+    )
+    facts = {
+        "format": "pins-run",
+        "version": 1,
+        "pins": __version__,
+        **provenance(),
+        "settings": {**run.settings.as_json(), "device": str(run.device.device)},
+        "precision": run.device.precision,
+        "ranks": run.group.size,
+        "head": run.pretrained.head.name,
+        "weights_sha256": weights_digest(run.pretrained.folder),
+        "data": dict(run.task.digests),
+        "rows": {
+            "train": len(run.train),
+            "held_out": len(run.held_out),
+            "test": len(run.test_rows),
+        },
+        "metric": run.task.metric,
+        "scores": {
+            "sparse": sparse,
+            **({} if dense is None else {"dense": dense}),
+            "split": "test",
+            "rows": len(run.test_rows),
+        },
+        **_authors_report(run),
+        "decisions": run.record.decisions,
+        "evaluations": run.record.evaluations,
+        "certificate": certificate,
+        "mask": MASKS,
+        "packed": packed.name,
+        "costs": costs.as_json(),
+    }
+    write_text(model_card(facts), out / CARD)
+    written: dict[str, Any] = finite(facts)
+    write_json(written, out / RUN)
+    io.flush(out)
+    checkpoints.remove(out / CHECKPOINTS)
+    return written
+
+
+def finite(value: Any) -> Any:
+    """A JSON value with None in place of numbers that JSON does not have: NaN, infinity."""
+    if isinstance(value, dict):
+        return {name: finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _require_finished(run: Run) -> None:
+    steps = run.settings.steps
+    if run.step != steps:
+        raise OptimalityError(
+            f"finish() was called after {run.step} of {steps} steps: take them all, for _ in "
+            "run.steps()"
+        )
+    if not run.training.pruner.finished:
+        raise OptimalityError(
+            f"the run ended after {steps} steps without its final decision: the gradients of the "
+            "last ones overflowed; give more steps, or another precision"
+        )
+
+
+def _solved(run: Run) -> Constraint:
+    """The constraint of the final decision: the released code keeps more than its schedule says."""
+    constraint = run.training.pruner.constraint(run.step)
+    if run.settings.criterion == AUTHORS:
+        return Cardinality(run.record.decisions[-1]["keep"])
+    return constraint
+
+
+def _authors_report(run: Run) -> dict[str, Any]:
+    """What the released code would have called the result, where that quirk is asked for."""
+    if run.settings.criterion != AUTHORS:
+        return {}
+    if not Quirks.without(*run.settings.without_quirks).near_final:
+        return {}
+    found = reported_as_final(
+        [each for each in run.record.evaluations if each["score"] is not None],
+        run.training.pruner.schedule,
+        higher_is_better=run.task.higher_is_better,
+    )
+    return {"authors_report": found}
+
+
+def _fresh_teacher(run: Run) -> Pretrained:
+    """The dense model again: what regularised the run has become one of its checkpoints."""
+    assert run.settings.teacher is not None
+    return run.load(run.settings.teacher)
+
+
+def _save_model(pretrained: Pretrained, out: Path) -> None:
+    """Model and tokenizer into `out`, file by file, each whole."""
+    folder = out / ".unfinished-model"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        pretrained.save(folder)
+    except Exception as error:  # a tokenizer that finds the disk full raises nothing narrower
+        raise FileError(f"the model in {out} cannot be written: {error}") from error
+    for file in sorted(folder.iterdir()):
+        file.replace(out / file.name)
+    folder.rmdir()
+
+
+def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What came out of a run, a line each: name and value."""
+    weights, metric, scores = facts["costs"]["weights"], facts["metric"], facts["scores"]
+    lines = [
+        ("kept", f"{weights['kept']:,} of {weights['prunable']:,} prunable weights, exactly"),
+        ("sparsity", f"{1 - weights['kept'] / weights['prunable']:.4%}"),
+    ]
+    if "dense" in scores:
+        lines.append((f"{metric}, dense", _number(scores["dense"][metric])))
+    for name, value in scores["sparse"].items():
+        lines.append((name, _number(value) + (" (headline)" if name == metric else "")))
+    lines.append(("judged on", f"{scores['rows']:,} test rows"))
+    if reported := facts.get("authors_report"):
+        value = f"{reported['score']:.4f} on held-out rows at step {reported['step']}"
+        lines.append(("as the authors report", value))
+    if facts["certificate"]:
+        lines.append(("certificate", f"the final mask {facts['certificate']['sentence']}"))
+    if facts["decisions"] and (binding := facts["decisions"][-1]["binding"]):
+        lines.append(("minimum binds", f"in {len(binding)} tensors: {', '.join(binding[:3])}"))
+    return lines
+
+
+def _number(score: float | None) -> str:
+    return "not finite" if score is None else f"{score:.4f}"

@@ -1,0 +1,80 @@
+"""The folder of a run: what it holds, and who may write there.
+
+OUT/
+├── config.json, model.safetensors, tokenizer …   what AutoModel.from_pretrained(OUT) loads
+├── README.md             the model card
+├── run.json              everything needed to repeat the run, and what it gave; written last
+├── masks.safetensors     one bit a weight
+├── packed.safetensors    the model again: bit mask and kept values
+├── scores.safetensors    importance at the final decision
+├── certificate.json      the proof of that decision
+├── sample.safetensors    some weights as the first decision saw them, to draw and to explore
+└── checkpoints/          while the run lasts
+"""
+
+import tempfile
+from pathlib import Path
+
+from pins.errors import FileError
+from pins.models.sparse_format import PACKED
+from pins.runs import checkpoints
+
+RUN, CARD, CERTIFICATE = "run.json", "README.md", "certificate.json"
+SCORES, COSTS, MASKS = "scores.safetensors", "costs.safetensors", "masks.safetensors"
+SAMPLE = "sample.safetensors"
+CHECKPOINTS = "checkpoints"
+WRITTEN = (RUN, CARD, CERTIFICATE, SCORES, COSTS, MASKS, SAMPLE, PACKED)
+
+
+def require_free(out: Path, resume: bool) -> None:
+    """Refuse to write into a folder with other files, or over a run that may go on.
+
+    To resume, the folder holds a checkpoint, or nothing but what a run leaves before its first.
+
+    Raises:
+        FileError: says what stands there.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise FileError(f"{out} is a file: give a folder")
+    found = sorted(each.name for each in out.iterdir())
+    if not found:
+        return
+    if not resume:
+        what = "a run that can go on with --resume" if CHECKPOINTS in found else "files"
+        raise FileError(f"{out} holds {what} ({found[0]} …): give another folder")
+    if RUN in found:
+        raise FileError(f"{out} holds a run that is done: there is nothing to resume")
+    if checkpoints.latest(out / CHECKPOINTS) is None:
+        others = [
+            name
+            for name in found
+            if name not in (CHECKPOINTS, SCORES, COSTS, SAMPLE) and name[0] != "."
+        ]
+        if others:
+            raise FileError(
+                f"{out} holds files ({others[0]} …) and no checkpoint to resume from: give "
+                "another folder"
+            )
+
+
+def require_writable(out: Path) -> None:
+    """Make the folder, and see that files can be written there: before the first step, not after.
+
+    Raises:
+        FileError: they cannot.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise FileError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+def remove_unfinished(out: Path) -> None:
+    """Remove what a killed process had not finished writing: its temporary files, nothing else."""
+    for name in WRITTEN:
+        for file in out.glob(f".{name}.*"):
+            file.unlink()

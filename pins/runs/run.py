@@ -1,0 +1,311 @@
+"""A run of `pins prune`: load → fine-tune and prune → judge → write. It resumes at any step."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pins.distributed import rng
+from pins.distributed.collectives import on_first
+from pins.distributed.consistency import require_same_run
+from pins.distributed.launch import local_rank
+from pins.distributed.process_group import Group, world
+from pins.errors import CheckpointError, ModelError, SettingError, TaskError
+from pins.importance.curvature.adam import adam_second_moment, has_second_moment
+from pins.importance.trust_region.program import RegionDecision, RegionProgram
+from pins.models.batches import Encoded
+from pins.models.pretrained import Pretrained, load_model, weights_digest
+from pins.runs import checkpoints, weight_sample
+from pins.runs.finetuning import FineTuning
+from pins.runs.folder import CHECKPOINTS, COSTS, SAMPLE, SCORES, require_free, require_writable
+from pins.runs.history import Moment, Record, decision_row
+from pins.runs.microbatches import evaluation_rows, parts
+from pins.runs.settings import Settings
+from pins.runs.weight_sample import WeightSample
+from pins.selection.select import Decision
+from pins.tasks import Scores, Task, load_task
+from pins.utils.devices import Device, choose_device
+from pins.utils.io import save_tensors
+from pins.utils.lazy_tensors import Computed
+
+# what may differ between a run and its continuation: digests stand for the paths
+NOT_FINGERPRINT = ("model", "teacher", "data", "device", "checkpoint_every")
+
+
+class Run:
+    """A run between its start and its results.
+
+    One that stopped goes on bit for bit where it stood, on the same device with the same number of
+    threads and as many ranks; with others it goes on too, up to what these add up in another order
+    and draw for dropout.
+
+    Where processes of `torch.distributed` are joined, all of them make the same run and call the
+    same methods; they divide the rows of each step, and rank 0 alone judges and writes.
+
+    run = Run(Settings(task="stdlib-docs", steps=100), Path("out"))
+    for moment in run.steps():
+        print(moment.step, moment.loss, moment.sparsity)
+    print(run.test())
+    """
+
+    def __init__(self, settings: Settings, out: Path, *, resume: bool = False) -> None:
+        """Load the task and the model; go on from the last checkpoint, if asked for.
+
+        Args:
+            settings: of the run.
+            out: an empty or new folder, or with `resume` the folder of a run.
+            resume: go on from the last checkpoint in `out`; from the start, where there is none.
+
+        Raises:
+            PinsError: a setting, the task, the model or the checkpoint does not fit.
+        """
+        self.group: Group = world()
+        on_first(self.group, lambda: require_free(out, resume))
+        self.out = out
+        self.task: Task = load_task(settings.task, settings.data)
+        rows = self.task.train
+        if settings.train_rows is not None:
+            rows = self.task.sample(rows, settings.train_rows, settings.seed)
+        train, held_out = self.task.hold_out(rows, settings.seed)
+        test = self.task.test
+        if settings.test_rows is not None:
+            test = self.task.sample(test, settings.test_rows, settings.seed)
+        self.seed = settings.seed
+        self.pretrained = self.load(settings.model)
+        length = self._length(settings.max_length)
+        self.train = self._encode(train, length, train=True)
+        self.held_out = self._encode(held_out, length, train=False)
+        self.test_rows = self._encode(test, length, train=False)
+        self.settings = replace(settings, max_length=length).resolved(
+            self.task.recipe, len(self.train)
+        )
+        self.device: Device = choose_device(
+            settings.device, settings.precision, local_rank=local_rank(self.group)
+        )
+        teacher = None if settings.teacher is None else self._fine_tuned(settings.teacher)
+        self.record = Record([], [], [])
+        self.training = FineTuning(
+            self.pretrained.model,
+            self.pretrained.head,
+            self.settings,
+            self.device,
+            group=self.group,
+            higher_is_better=self.task.higher_is_better,
+            teacher=None if teacher is None else teacher.model,
+            on_decision=self._remember,
+            on_region=self._remember_region,
+        )
+        self._require_loaded()
+        self.fingerprint = self._fingerprint(None if teacher is None else teacher.folder)
+        rng.start(settings.seed, self.group)  # dropout; a checkpoint brings its own
+        self._go_on(out / CHECKPOINTS, resume)
+        require_same_run(self.fingerprint, self.step, self.group)
+        on_first(self.group, lambda: require_writable(out))
+
+    @property
+    def step(self) -> int:
+        """Steps taken."""
+        return self.training.pruner.steps
+
+    def steps(self) -> Iterator[Moment]:
+        """Take the steps that are left, one at a time, with evaluations and checkpoints."""
+        settings = self.settings
+        assert settings.steps is not None
+        assert settings.batch_size is not None
+        assert settings.evaluate_every is not None
+        assert settings.checkpoint_every is not None
+        stream = self.train.stream(settings.batch_size, seed=settings.seed, start=self.step)
+        for batch in islice(stream, settings.steps - self.step):
+            loss = self.training.step(parts(batch, settings.accumulation))
+            self.record.losses.append(loss)
+            self._remember_measurement()
+            last = self.step == settings.steps
+            if self.step % settings.evaluate_every == 0 or last:
+                self._evaluate()
+            if self.step % settings.checkpoint_every == 0 or last:
+                self.checkpoint()
+            yield Moment(self.step, settings.steps, loss, self.training.pruner.sparsity, self.score)
+
+    @property
+    def score(self) -> float | None:
+        """The headline at the last evaluation; None where there was none, or it is not finite."""
+        return self.record.evaluations[-1]["score"] if self.record.evaluations else None
+
+    def test(self, pretrained: Pretrained | None = None) -> Scores:
+        """The scores on the test rows: of the model, or of another."""
+        return self._scores(self.test_rows, pretrained or self.pretrained)
+
+    def checkpoint(self) -> Path:
+        """Write where the run stands."""
+        tensors, scalars = self.training.state()
+
+        def save() -> str:
+            place = checkpoints.save(
+                self.out / CHECKPOINTS,
+                self.step,
+                tensors,
+                {"training": scalars, "record": vars(self.record)},
+                self.fingerprint,
+            )
+            return str(place)
+
+        return Path(on_first(self.group, save))
+
+    def load(self, model: str) -> Pretrained:
+        """A model with the head of this run's task."""
+        return load_model(model, self.task.heads, self.task.labels, seed=self.seed)
+
+    def _fine_tuned(self, teacher: str) -> Pretrained:
+        """A teacher: a model that has the head of this task already."""
+        pretrained = self.load(teacher)
+        if pretrained.drawn:
+            raise ModelError(
+                f"the teacher {teacher!r} has no {pretrained.drawn[0]!r} for {self.task.name}: "
+                "give a model that was fine-tuned on the task, or none to begin with the model"
+            )
+        return pretrained
+
+    def _require_loaded(self) -> None:
+        """A new head is drawn, which can be learnt; weights to prune must come from the files."""
+        drawn = self.training.pruner.parameters.keys() & set(self.pretrained.drawn)
+        if drawn and self.settings.include is None:
+            raise ModelError(
+                f"{self.pretrained.folder} holds no {min(drawn)!r} as its configuration has it, "
+                f"and {len(drawn) - 1} other such weights: give a model that was saved whole"
+            )
+
+    def _length(self, wanted: int | None) -> int:
+        """Tokens of a row: as wanted, or the task's, as far as the model has positions."""
+        most = self.pretrained.positions
+        if wanted is None:
+            length = self.task.recipe.max_length
+            return length if most is None else min(length, most)
+        if most is not None and wanted > most:
+            raise SettingError(
+                f"max_length is {wanted}, and the model has positions for {most} tokens: give at "
+                "most as many"
+            )
+        return wanted
+
+    def _encode(self, rows: Any, length: int, *, train: bool) -> Encoded:
+        tokenizer, head = self.pretrained.tokenizer, self.pretrained.head
+        encoded = self.task.encode(rows, tokenizer, length, head, train=train)
+        if not len(encoded):
+            raise TaskError(
+                f"{len(rows)} rows of {self.task.name} have nothing to "
+                f"{'learn from' if train else 'be judged by'}: give other data, or more rows"
+            )
+        return encoded
+
+    def _scores(self, encoded: Encoded, pretrained: Pretrained) -> Scores:
+        model = pretrained.model.to(self.device.device)
+        with self.device.autocast():
+            return self.task.evaluate(
+                model,
+                pretrained.tokenizer,
+                encoded,
+                pretrained.head,
+                batch_size=evaluation_rows(self.settings),
+            )
+
+    def _evaluate(self) -> None:
+        """Judge the model on the held-out rows, and offer it as teacher."""
+        score = on_first(
+            self.group, lambda: self._scores(self.held_out, self.pretrained)[self.task.metric]
+        )
+        pruner, regularizer = self.training.pruner, self.training.regularizer
+        losses, divergence = self.record.losses, self.training.divergence()
+        if divergence is not None and not math.isfinite(divergence):
+            divergence = None
+        self.record.evaluations.append(
+            {
+                "step": self.step,
+                "loss": sum(losses) / len(losses),
+                "sparsity": pruner.sparsity,
+                "score": score if math.isfinite(score) else None,  # JSON has no other numbers
+                "divergence": divergence,  # from the teacher until now
+                "teacher": regularizer is not None and regularizer.update(score, pruner.sparsity),
+            }
+        )
+        losses.clear()
+
+    def _remember(self, step: int, importance: Mapping[str, Tensor], decision: Decision) -> None:
+        """The decision's numbers; of the first one some weights, of the final one the scores."""
+        if not self.record.decisions:
+            sample = self._sample(step)
+            on_first(self.group, lambda: weight_sample.save(sample, self.out / SAMPLE))
+        row = decision_row(step, self.training.pruner.masks, decision.masks)
+        self.record.decisions.append({**row, "binding": list(decision.binding)})
+        if self.training.pruner.finished and not isinstance(decision, RegionDecision):
+            self._save(importance, SCORES)
+
+    def _sample(self, step: int) -> WeightSample:
+        """Some weights as the decision of this step sees them, and Adam's h, where it is Adam."""
+        pruner, optimizer = self.training.pruner, self.training.optimizer
+        weights = pruner.parameters
+
+        def gradient(name: str) -> Tensor:
+            found = weights[name].grad
+            return torch.zeros_like(weights[name]) if found is None else found
+
+        def curvature(name: str) -> Tensor:
+            return adam_second_moment(optimizer, {name: weights[name]})[name]
+
+        shapes = {name: weight.shape for name, weight in weights.items()}
+        return weight_sample.take(
+            weights,
+            Computed(shapes, gradient),
+            Computed(shapes, curvature) if has_second_moment(optimizer) else None,
+            learning_rate=0.0,  # the step is taken
+            sparsity=float(self.settings.sparsity),
+            description=(
+                f"{self.settings.model} on {self.settings.task}, at the decision of step {step}"
+            ),
+        )
+
+    def _remember_region(
+        self, importance: Mapping[str, Tensor], program: RegionProgram, decision: RegionDecision
+    ) -> None:
+        """Of the final decision within a trust region, s and c; c alone where that was ranked."""
+        if not self.training.pruner.finished:
+            return
+        if not decision.multiplier:
+            self._save(importance, SCORES)
+            return
+        for file, terms in ((SCORES, "importance"), (COSTS, "cost")):
+            self._save({name: getattr(t, terms) for name, t in program.terms.items()}, file)
+
+    def _remember_measurement(self) -> None:
+        """What the decision of this step, if there was one, did to the loss."""
+        measurement, decisions = self.training.pruner.measurement, self.record.decisions
+        if measurement is not None and decisions and decisions[-1]["step"] == self.step:
+            decisions[-1] |= measurement.as_json()
+
+    def _save(self, scores: Mapping[str, Tensor], file: str) -> None:
+        header = {"format": "pins-scores", "version": "1"}
+        on_first(self.group, lambda: save_tensors(dict(scores), self.out / file, header))
+
+    def _fingerprint(self, teacher: Path | None) -> dict[str, Any]:
+        settings = self.settings.as_json()
+        return {
+            **{name: value for name, value in settings.items() if name not in NOT_FINGERPRINT},
+            "model": weights_digest(self.pretrained.folder),
+            "teacher": None if teacher is None else weights_digest(teacher),
+            "data": dict(self.task.digests),
+        }
+
+    def _go_on(self, folder: Path, resume: bool) -> None:
+        place = checkpoints.latest(folder) if resume else None
+        if place is None:
+            return
+        checkpoint = checkpoints.load(place, self.fingerprint)
+        try:
+            self.training.load_state(checkpoint.tensors, checkpoint.scalars["training"])
+            self.record = Record(**checkpoint.scalars["record"])
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{place} is torn: {error}") from error

@@ -1,0 +1,1 @@
+"""Scores and a constraint in, the optimal mask and its proof out."""

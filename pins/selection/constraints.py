@@ -1,0 +1,291 @@
+"""Which masks are allowed: k ones over all tensors, and in each so many at least, or exactly.
+
+Every constraint here is a case of one program, with numbers l_t by tensor t:
+
+    max s·m   s.t.   Σ mᵢ = k,   Σ_{i∈t} mᵢ ≥ l_t for each t,   m ∈ {0,1}ⁿ                      (C)
+
+`Cardinality` is l = 0. `PerTensor` is Σ l_t = k: nothing is left over, so that each tensor keeps
+exactly l_t. The rows are laminar, each tensor within the whole, hence totally unimodular: the LP
+relaxation of (C) has an integral optimum. And the allowed masks are the bases of a matroid, so
+greed is right:
+
+**Theorem 4 (closed form).** The l_t best weights of each tensor, then the best of all the rest, are
+an optimum of (C).
+
+Its dual has a multiplier λ of the first row and ν_t ≥ 0 of the others. With a threshold
+λ_t = λ − ν_t for each tensor, every allowed mask has
+
+    s·m  =  kλ − Σ_t ν_t Σ_{i∈t} mᵢ + Σᵢ mᵢ(sᵢ − λ_t)  ≤  kλ − Σ_t ν_t l_t + Σᵢ max(0, sᵢ − λ_t)
+
+with equality iff in each tensor min kept ≥ λ_t ≥ max pruned, and λ_t < λ only where the tensor
+keeps exactly l_t. So a mask with such λ and λ_t ≤ λ is proved optimal by counts and comparisons.
+They exist iff no allowed exchange gains: within each tensor min kept ≥ max pruned, and no tensor
+that keeps more than its l_t keeps a score below one that any tensor prunes. The optimum is unique
+iff both hold strictly (`pins.optimality` reads them off). For `PerTensor` only the first is left:
+each λ_t is free, and any λ that none of them exceeds will do.
+
+A minimum *binds* where ν_t > 0 has to be: the tensor keeps a score below one that is pruned
+elsewhere. No minimum binds iff the mask is an optimum without minimums as well.
+"""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from pins.errors import CardinalityError, ScheduleError
+
+
+@runtime_checkable
+class Constraint(Protocol):
+    """The rows of (C): how many ones a mask has, over all tensors and in each."""
+
+    @property
+    def keep(self) -> int:
+        """The number k of ones over all tensors together."""
+        ...
+
+    @property
+    def minimums(self) -> Mapping[str, int]:
+        """l_t by tensor name: ones of that tensor at least; 0 for a tensor that is not named."""
+        ...
+
+    @property
+    def statement(self) -> str:
+        """The program in a line."""
+        ...
+
+    def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Check that tensors of these shapes have such a mask.
+
+        Raises:
+            CardinalityError: they have none; says which tensor, and why.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Cardinality:
+    """Σm = keep: one ranking of all weights."""
+
+    keep: int
+
+    @property
+    def minimums(self) -> Mapping[str, int]:
+        """None."""
+        return {}
+
+    @property
+    def statement(self) -> str:
+        """The program in a line."""
+        return f"max s·m over masks with {self.keep} ones"
+
+    def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """0 ≤ keep ≤ n."""
+        cardinality(self.keep, _total(shapes))
+
+
+@dataclass(frozen=True)
+class PerTensor:
+    """Σ_{i∈t} mᵢ = keeps[t] for each tensor t: as many rankings as tensors.
+
+    Attributes:
+        keeps: number of ones by tensor name; every tensor is named.
+
+    Raises:
+        CardinalityError: a number is not an int ≥ 0.
+    """
+
+    keeps: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keeps", _counts(self.keeps, "keeps"))
+
+    @property
+    def keep(self) -> int:
+        """k = Σ_t keeps[t]."""
+        return sum(self.keeps.values())
+
+    @property
+    def minimums(self) -> Mapping[str, int]:
+        """The same numbers: with Σ l_t = k nothing is left over."""
+        return self.keeps
+
+    @property
+    def statement(self) -> str:
+        """The program in a line."""
+        return (
+            f"max s·m over masks with its own number of ones in each of {len(self.keeps)} tensors, "
+            f"{self.keep} in all"
+        )
+
+    def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Each tensor is named, no other is, and 0 ≤ keeps[t] ≤ n_t."""
+        for name in shapes:
+            if name not in self.keeps:
+                raise CardinalityError(
+                    f"PerTensor says nothing of {name!r}: give each tensor its number of weights"
+                )
+        _require_room(self.keeps, shapes, "keeps")
+
+
+@dataclass(frozen=True)
+class MinimumPerTensor:
+    """Σm = keep, and Σ_{i∈t} mᵢ ≥ minimums[t] for each tensor t: one ranking, no tensor emptied.
+
+    Attributes:
+        keep: number of ones over all tensors together.
+        minimums: number of ones of a tensor at least, by name; 0 where it is not named.
+
+    Raises:
+        CardinalityError: a number is not an int ≥ 0, or the minimums add up to more than `keep`.
+    """
+
+    keep: int
+    minimums: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "minimums", _counts(self.minimums, "minimums"))
+        if (keep := _count(self.keep)) < 0:
+            raise CardinalityError(
+                f"keep is {self.keep!r}: it is the number of weights to keep, an int from 0"
+            )
+        object.__setattr__(self, "keep", keep)
+        least = sum(self.minimums.values())
+        if least > keep:
+            raise CardinalityError(
+                f"the minimums of {len(self.minimums)} tensors add up to {least} weights, "
+                f"{least - keep} more than the {keep} kept in all: lower them, or keep more"
+            )
+
+    @property
+    def statement(self) -> str:
+        """The program in a line."""
+        return (
+            f"max s·m over masks with {self.keep} ones and a minimum in each tensor, "
+            f"{sum(self.minimums.values())} in all"
+        )
+
+    def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """0 ≤ keep ≤ n, and 0 ≤ minimums[t] ≤ n_t for tensors t that there are."""
+        cardinality(self.keep, _total(shapes))
+        _require_room(self.minimums, shapes, "minimums")
+
+
+def per_tensor(sparsity: float | Fraction, sizes: Mapping[str, int]) -> PerTensor:
+    """keeps[t] = the integer nearest to (1 − sparsity)·n_t; a half keeps the extra weight.
+
+    Each tensor is rounded by itself, so that Σ keeps may differ from `keep_count(sparsity, n)` of
+    all n weights together: with T tensors by at most (T + 1)/2.
+
+    Args:
+        sparsity: 1 − kept ratio.
+        sizes: n_t by tensor name.
+
+    Raises:
+        ScheduleError: `sparsity` is no ratio.
+    """
+    return PerTensor({name: keep_count(sparsity, size) for name, size in sizes.items()})
+
+
+def minimum_per_tensor(
+    keep: int, ratio: float | Fraction, sizes: Mapping[str, int]
+) -> MinimumPerTensor:
+    """minimums[t] = ⌈ratio·n_t⌉, so that with any ratio > 0 no tensor is emptied.
+
+    Args:
+        keep: number of ones over all tensors together.
+        ratio: of each tensor, kept at least.
+        sizes: n_t by tensor name.
+
+    Raises:
+        CardinalityError: `ratio` is no ratio, or the minimums add up to more than `keep`.
+    """
+    try:
+        exact = exact_ratio(ratio)
+    except ScheduleError:
+        raise CardinalityError(
+            f"the minimum kept of each tensor is {ratio!r}: it is a ratio from 0 to 1"
+        ) from None
+    return MinimumPerTensor(keep, {name: math.ceil(exact * size) for name, size in sizes.items()})
+
+
+def cardinality(keep: int, total: int) -> int:
+    """`keep` as an int of [0, total].
+
+    Raises:
+        CardinalityError: it is none.
+    """
+    number = _count(keep)
+    if not 0 <= number <= total:
+        raise CardinalityError(
+            f"keep is {keep!r}: it is the number of weights to keep, an int from 0 to {total}"
+        )
+    return number
+
+
+def _count(number: object) -> int:
+    """`number` as an int, −1 if it is none; those of other libraries are, booleans are not."""
+    if isinstance(number, bool) or getattr(number, "dtype", None) == torch.bool:
+        return -1
+    try:
+        return operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        return -1
+
+
+def _counts(numbers: Mapping[str, int], what: str) -> dict[str, int]:
+    """A copy of our own, of ints ≥ 0."""
+    for name, number in numbers.items():
+        if _count(number) < 0:
+            raise CardinalityError(
+                f"{what}[{name!r}] is {number!r}: it is a number of weights, an int from 0"
+            )
+    return {name: _count(number) for name, number in numbers.items()}
+
+
+def _total(shapes: Mapping[str, Sequence[int]]) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _require_room(
+    numbers: Mapping[str, int], shapes: Mapping[str, Sequence[int]], what: str
+) -> None:
+    """Each number is of a tensor, and not more than its weights."""
+    for name, number in numbers.items():
+        if name not in shapes:
+            raise CardinalityError(
+                f"{what}[{name!r}] is {number}, and there is no tensor {name!r}: leave it out"
+            )
+        if number > (size := math.prod(shapes[name])):
+            raise CardinalityError(
+                f"{what}[{name!r}] is {number}, and {name!r} has {size} weights: ask for fewer"
+            )
+
+
+def exact_ratio(value: float | Fraction, name: str = "sparsity") -> Fraction:
+    """The decimal that was written, as a fraction of [0, 1].
+
+    Raises:
+        ScheduleError: not a number of [0, 1].
+    """
+    try:
+        if isinstance(value, Fraction):
+            ratio = value
+        else:
+            # a float of numpy is a float, but repr() tells them apart
+            ratio = Fraction(repr(float(value) if isinstance(value, float) else value))
+    except (TypeError, ValueError):
+        ratio = Fraction(-1)
+    if not 0 <= ratio <= 1:
+        raise ScheduleError(f"{name} is {value!r}: it is a ratio from 0 (dense) to 1 (all zero)")
+    return ratio
+
+
+def keep_count(sparsity: float | Fraction, total: int) -> int:
+    """k = the integer nearest to (1 − sparsity)·n; a half keeps the extra weight."""
+    return math.floor((1 - exact_ratio(sparsity)) * total + Fraction(1, 2))

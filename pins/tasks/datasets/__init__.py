@@ -1,0 +1,1 @@
+"""Task data, one module for each data set or collection."""

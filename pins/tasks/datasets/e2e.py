@@ -1,0 +1,70 @@
+"""E2E (Novikova et al., 2017): texts on restaurants, from records of their attributes.
+
+Rows to learn from are those of train, rows to be judged by those of test, or of dev where there is
+no test. A row is a record with all its texts.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from pins.tasks.data_to_text import DataToText, described
+from pins.tasks.readers.sources import PARQUET, find, split_digests, split_rows
+from pins.tasks.readers.tables import Row, defect, file_digests, read_csv
+from pins.tasks.task import Recipe
+
+NAME = "e2e"
+TRAIN, TEST, DEV = "trainset.csv", "testset_w_refs.csv", "devset.csv"
+COLUMNS = ("mr", "ref")
+HUB, HUB_COLUMNS = "tuetschek/e2e_nlg", ("meaning_representation", "human_reference")
+RECIPE = Recipe(epochs=5, batch_size=16, learning_rate=5e-5, max_length=256)  # ours
+
+ATTRIBUTE = re.compile(r" *([^\[\],]+)\[([^\[\]]*)\]")  # name[The Mill]
+RECORD = re.compile(f"{ATTRIBUTE.pattern}(,{ATTRIBUTE.pattern})*")
+
+
+def load(data: Path | None = None) -> DataToText:
+    """E2E: learnt from train, judged by test (or dev).
+
+    Args:
+        data: a folder with trainset.csv and testset_w_refs.csv (or else devset.csv); default: the
+            hub.
+
+    Raises:
+        TaskError: the data is missing, torn or malformed.
+    """
+    if data is None:
+        splits = [split_rows(HUB, split, revision=PARQUET) for split in ("train", "test")]
+        train, test = (described(_pairs(rows, *HUB_COLUMNS)) for rows in splits)
+        digests = split_digests(HUB, train=train, test=test)
+    else:
+        files = [find(data, (TRAIN,)), find(data, (TEST,), (DEV,))]
+        train, test = (described(_pairs(read_csv(file, COLUMNS).rows, *COLUMNS)) for file in files)
+        digests = file_digests(files)
+    return DataToText(
+        name=NAME,
+        question="What does one say of a restaurant with these attributes?",
+        train=train,
+        test=test,
+        recipe=RECIPE,
+        digests=digests,
+    )
+
+
+def _pairs(
+    rows: Iterable[Row], record: str, text: str
+) -> Iterator[tuple[Row, str, tuple[str, ...]]]:
+    for row in rows:
+        yield row, linearised(row, record), (row.text(text),)
+
+
+def linearised(row: Row, column: str) -> str:
+    """The record in a column as a line: `name[The Mill], food[]` is `name : The Mill | food : `.
+
+    Raises:
+        TaskError: it is not written so.
+    """
+    record = row.text(column)
+    if not RECORD.fullmatch(record):
+        raise defect(row.where, f"attributes, as name[The Mill], food[French], as {column}", record)
+    return " | ".join(f"{name} : {value}" for name, value in ATTRIBUTE.findall(record))

@@ -1,0 +1,38 @@
+"""The optimiser of a Trainer, where a decision can see what it steps on."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from pins.distributed.sharding import require_fsdp2
+from pins.errors import ParameterError, SettingError
+
+
+def torch_optimizer(optimizer: Any, model: nn.Module, *, deepspeed: bool) -> Optimizer:
+    """The optimiser that takes the steps: accelerate wraps it in one of its own.
+
+    Args:
+        optimizer: as the Trainer tells its callbacks.
+        model: likewise.
+        deepspeed: whether the Trainer uses DeepSpeed.
+
+    Raises:
+        SettingError: weights or gradients lie where only another library finds them.
+    """
+    inner = getattr(optimizer, "optimizer", optimizer)
+    if deepspeed or not isinstance(inner, torch.optim.Optimizer):
+        raise SettingError(
+            f"PruningCallback was given a Trainer with {type(inner).__name__}, of DeepSpeed or "
+            "another library that may keep weights and gradients to itself: train without it, or "
+            "with FSDP2 (fsdp=True)"
+        )
+    try:
+        require_fsdp2(model)
+    except ParameterError as error:
+        raise SettingError(
+            "PruningCallback was given a Trainer with FSDP1, which flattens weights into one: use "
+            "FSDP2, fsdp_config={'version': 2}"
+        ) from error
+    return inner

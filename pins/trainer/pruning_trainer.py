@@ -1,0 +1,201 @@
+"""Prune with the Trainer of Hugging Face transformers: a callback, and a Trainer with the loss.
+
+Trainer(..., callbacks=[PruningCallback(sparsity=0.8)])            prunes
+PruningTrainer(..., pruning=PruningCallback(sparsity=0.8))         and regularises itself
+Trainer(..., callbacks=[PruningCallback(keep_zeros=True)])         goes on with a sparse model
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+from transformers.trainer_utils import get_last_checkpoint
+
+from pins.errors import SettingError
+from pins.importance.criterion import Reads
+from pins.models.heads import Head, find_head
+from pins.models.self_distillation import SelfRegularizer
+from pins.models.task_loss import step_loss
+from pins.trainer.callback import PruningCallback
+
+__all__ = ["PruningCallback", "PruningTrainer"]
+
+
+class PruningTrainer(Trainer):
+    """A Trainer that prunes and holds the model to what its latest best checkpoint predicts.
+
+    The loss is the mean over the predictions of a whole step, however many batches and devices it
+    is accumulated over. The score that makes a checkpoint the best is `metric_for_best_model`, else
+    the loss, at each evaluation; set `eval_strategy`, or the first teacher stays.
+
+    Attributes:
+        pruning: what is pruned and when, and in training the `regularizer`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        pruning: PruningCallback,
+        self_regularization: bool = True,
+        teacher: nn.Module | None = None,
+        head: Head | None = None,
+        temperature: float = 2.0,
+        **options: Any,
+    ) -> None:
+        """A Trainer with pruning.
+
+        Args:
+            *args: of `transformers.Trainer`.
+            pruning: what to prune and when.
+            self_regularization: whether to mix the loss.
+            teacher: a dense fine-tuned model to begin with, which may stay on the CPU; default: the
+                model as it is when training begins.
+            head: what the model predicts; default: by the name of its class.
+            temperature: T of the divergence.
+            **options: of `transformers.Trainer`.
+
+        Raises:
+            ModelError: the model has no head that PINS knows.
+            SettingError: two things are asked for that exclude each other.
+        """
+        super().__init__(*args, **options)
+        if any(isinstance(each, PruningCallback) for each in self.callback_handler.callbacks):
+            raise SettingError(
+                "PruningTrainer() was given a PruningCallback among its callbacks: give it as "
+                "pruning= alone"
+            )
+        self.pruning = pruning
+        self._first_teacher, self._temperature = teacher, temperature
+        self._head: Head | None = None  # of the mixed loss
+        self._loss_head: Head | None = None  # of the task's own, where the criterion reads it
+        self._step_batches: list[Any] = []
+        if Reads.LOSS in pruning.criterion.reads:
+            assert isinstance(self.model, nn.Module)
+            self._loss_head = head or find_head(self.model)
+            pruning.loss = self._step_loss
+        if self_regularization:
+            if self.compute_loss_func is not None or self.label_smoother is not None:
+                raise SettingError(
+                    "PruningTrainer() was given compute_loss_func or label_smoothing_factor and "
+                    "self-regularisation, which has a loss of its own: leave one of them out"
+                )
+            assert isinstance(self.model, nn.Module)
+            self._head = head or find_head(self.model)
+            self.loss_is_scaled_for_ga = True  # by the number of a step's predictions
+            pruning.teach = self._regularizer
+        elif teacher is not None:
+            raise SettingError(
+                "PruningTrainer() was given a teacher and self_regularization=False: a teacher "
+                "needs the mixed loss"
+            )
+        self.add_callback(pruning)
+
+    def train(
+        self,
+        resume_from_checkpoint: str | os.PathLike[str] | bool | None = None,
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        """As `Trainer.train`.
+
+        Raises:
+            CheckpointError: the checkpoint was written without pruning, or is of another model.
+            ScheduleError: the pruning does not fit into the steps.
+        """
+        if resume_from_checkpoint is True:
+            last = get_last_checkpoint(self.args.output_dir)  # type: ignore[no-untyped-call]
+            resume_from_checkpoint = last or True  # the Trainer says that there is none
+        if not resume_from_checkpoint or resume_from_checkpoint is True:
+            return super().train(bool(resume_from_checkpoint), *args, **options)
+        folder = os.fspath(resume_from_checkpoint)
+        assert isinstance(self.model, nn.Module)
+        self.pruning.resume(folder, self.model)
+        return super().train(folder, *args, **options)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], Tensor | int | None]:
+        """The batches of one step, and the number of predictions that its loss is the mean over."""
+        samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._loss_head is not None:
+            self._step_batches = samples
+        if self._head is not None:
+            # the Trainer counts labels, whatever they are to a head, and of spans none
+            items = sum(self._head.count(sample) for sample in samples)
+            if self.args.average_tokens_across_devices and self.args.world_size > 1:
+                items = self.accelerator.gather(torch.tensor(items, device=device)).sum()
+        return samples, items
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """The mixed loss in training, the model's own in evaluation."""
+        regularizer = self.pruning.regularizer
+        if regularizer is None or not model.training:
+            result: Tensor | tuple[Tensor, Any] = super().compute_loss(
+                model, inputs, return_outputs, num_items_in_batch
+            )
+            return result
+        outputs = model(**regularizer.head.inputs(model, inputs))
+        # autocast is a part of the model's forward by now, and so of the teacher's
+        loss = regularizer.loss(outputs, inputs, num_items=num_items_in_batch)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # each process divides by all their rows
+        return (loss, outputs) if return_outputs else loss
+
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
+        """As `Trainer.evaluate`; in training, the model is offered as teacher afterwards."""
+        metrics: dict[str, float] = super().evaluate(eval_dataset, *args, **options)
+        regularizer = self.pruning.regularizer
+        # a dataset is named where somebody else asks, or for one of several
+        if regularizer is not None and self.is_in_train and eval_dataset is None:
+            if (score := metrics.get(self._metric())) is None:
+                raise SettingError(
+                    f"the evaluation has no {self._metric()!r} to choose the teacher by, but "
+                    f"{', '.join(sorted(metrics))}: set metric_for_best_model to one of them"
+                )
+            regularizer.update(score, self.pruning.current_sparsity)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As `Trainer.log`, with the exact sparsity beside the loss."""
+        if "loss" in logs:
+            logs["sparsity"] = self.pruning.current_sparsity
+        super().log(logs, start_time)
+
+    def _step_loss(self, model: nn.Module) -> float:
+        """The mean of the task's loss over the predictions of a step, of all processes."""
+        head, batches = self._loss_head, self._step_batches
+        assert head is not None, "the criterion reads the loss"
+        value, count = step_loss(model, batches, head), sum(head.count(batch) for batch in batches)
+        if self.accelerator.num_processes == 1:
+            return value
+        # all processes have to decide alike
+        own = torch.tensor([value * count, count], device=self.accelerator.device)
+        total = self.accelerator.gather(own).reshape(-1, 2).sum(0)
+        return float(total[0] / total[1].clamp(min=1))
+
+    def _regularizer(self, model: nn.Module) -> SelfRegularizer:
+        return SelfRegularizer(
+            model,
+            teacher=self._first_teacher,
+            head=self._head,
+            temperature=self._temperature,
+            higher_is_better=self._higher_is_better(),
+        )
+
+    def _metric(self) -> str:
+        name = self.args.metric_for_best_model or "loss"
+        return name if name.startswith("eval_") else f"eval_{name}"
+
+    def _higher_is_better(self) -> bool:
+        if self.args.greater_is_better is not None:
+            return bool(self.args.greater_is_better)
+        return not self._metric().endswith("loss")

@@ -1,0 +1,115 @@
+"""The 0-1 program of a trust region: two terms and a radius become a program, a point masks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from pins.errors import ImportanceError, ProgramError
+from pins.importance.trust_region.program import Terms
+from pins.selection.constraints import Constraint
+from solvers.exact import BoolArray, FloatArray
+from solvers.formulation import ConstrainedFormulation, Tensors
+from solvers.program import BinaryProgram, Sense
+
+
+@dataclass(frozen=True, eq=False)
+class RegionFormulation:
+    """max s·m, 1·m = k, c·(1−m) ≤ ρ   ⇄   min s·x, 1·x = n − k, c·x ≤ ρ, with x = 1 − m flattened.
+
+    Here xᵢ = 1 = prune. In x every number of the program is one that was given: in m the budget
+    would be −c·m ≤ ρ − 1·c, whose right side is a sum that no float may hold.
+
+    The rows are those of `ConstrainedFormulation` for 1 − x, the budget after them. With a row
+    Σ_{i∈t} mᵢ ≥ l_t, for one, comes Σ_{i∈t} xᵢ ≤ n_t − l_t.
+
+    Attributes:
+        terms: s and c by tensor name; as the importance of `CardinalityFormulation`, and c ≥ 0.
+        constraint: which masks are allowed beside the radius.
+        radius: ρ, finite.
+        program: the 0-1 program, objective s.
+
+    Raises:
+        ImportanceError: s or c is not floating point or not finite, c is negative, their shapes
+            differ, or there is no entry at all.
+        CardinalityError: no mask of these tensors meets the constraint.
+        ProgramError: ρ is not finite.
+    """
+
+    terms: Mapping[str, Terms]
+    constraint: Constraint
+    radius: float
+    program: BinaryProgram = field(init=False)
+    _kept: ConstrainedFormulation = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.radius):
+            raise ProgramError(f"RegionFormulation: radius={self.radius} came; pass a finite one")
+        terms = {name: Terms(*each) for name, each in self.terms.items()}
+        for name, (importance, cost) in terms.items():
+            _check_cost(name, importance, cost)
+        kept = ConstrainedFormulation({n: s for n, (s, _) in terms.items()}, self.constraint)
+        costs = torch.cat(
+            [c.detach().to("cpu", torch.float64).reshape(-1) for _, c in terms.values()]
+        )
+        budget = sparse.csr_array(costs.numpy()[None, :])
+        plain = kept.program
+        # A m (≤, =) b is −A x (≤, =) b − A 1; an equality may be written with either sign. The
+        # entries of A are counts, so that nothing is rounded.
+        equal = np.array([sense is Sense.EQUAL for sense in plain.senses])
+        signs = np.where(equal, 1.0, -1.0)
+        rows = plain.matrix.copy()
+        rows.data *= np.repeat(signs, np.diff(rows.indptr))
+        full: FloatArray = np.asarray(plain.matrix.sum(axis=1), dtype=np.float64)
+        program = BinaryProgram(
+            objective=-plain.objective,
+            matrix=sparse.csr_array(sparse.vstack([rows, budget])),
+            senses=(*plain.senses, Sense.LESS_OR_EQUAL),
+            rhs=np.array([*np.where(equal, full - plain.rhs, plain.rhs - full), self.radius]),
+        )
+        object.__setattr__(self, "program", program)
+        object.__setattr__(self, "_kept", kept)
+
+    def apply(self, masks: Mapping[str, torch.Tensor]) -> BoolArray:
+        """x, (n,) bool: what the masks prune, in flat order; True = prune = 1.
+
+        Raises:
+            MaskError: as `CardinalityFormulation.apply`.
+        """
+        return ~self._kept.apply(masks)
+
+    def invert(self, x: BoolArray) -> Tensors:
+        """The masks at x by tensor name, True = keep.
+
+        Raises:
+            ProgramError: as `CardinalityFormulation.invert`.
+        """
+        return self._kept.invert(~x)
+
+
+def _check_cost(name: str, importance: torch.Tensor, cost: torch.Tensor) -> None:
+    """c is a tensor of costs for s.
+
+    Raises:
+        ImportanceError: it is not.
+    """
+    if cost.shape != importance.shape:
+        raise ImportanceError(
+            f"RegionFormulation: cost {name} has shape {tuple(cost.shape)}; pass one of shape "
+            f"{tuple(importance.shape)}, that of the importance"
+        )
+    if not cost.is_floating_point():
+        raise ImportanceError(
+            f"RegionFormulation: cost {name} has dtype {cost.dtype}; pass floating-point costs"
+        )
+    bad = torch.nonzero(~(cost.isfinite() & (cost >= 0)).reshape(-1))
+    if bad.numel():
+        index = int(bad[0])
+        raise ImportanceError(
+            f"RegionFormulation: cost {name} is {cost.reshape(-1)[index].item()} at flat index "
+            f"{index}; pass finite costs ≥ 0 only"
+        )

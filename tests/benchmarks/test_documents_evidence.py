@@ -1,0 +1,64 @@
+"""The six rows of evidence are what the results files say, and so are the words around them."""
+
+import functools
+import json
+import operator
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmarks.documents import evidence
+from benchmarks.documents.readme import ROOT
+from benchmarks.end_accuracy.table import summary
+from benchmarks.harness.results import RESULTS, read
+from verification.empirical.wording import percent
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_there_are_six_and_each_leads_somewhere() -> None:
+    rows = evidence.rows()
+    assert len(rows) == 6
+    for row in rows:
+        target = re.search(r"\]\(([^)#]+)", row.link)
+        assert target is not None
+        assert (ROOT / target[1]).is_file()
+
+
+def test_the_fractions_at_which_the_real_loss_rises_are_those_measured() -> None:
+    low, high = (percent(f) for f in (min(evidence.first_rises()), max(evidence.first_rises())))
+    assert f"{low.removesuffix(' %')}–{high}" in README
+
+
+@pytest.mark.parametrize("task", evidence.TASKS)
+def test_what_is_said_of_gradual_pruning_was_measured(task: str) -> None:
+    document = read(RESULTS / "end_accuracy.json")
+    cells = {
+        cell["method"]: cell
+        for cell in summary(document["rows"])
+        if cell["task"] == task and cell["sparsity"] == evidence.SPARSITY
+        if not cell["self_regularization"]
+    }
+    guessing = document["tasks"][task]["majority"]
+    assert abs(cells["pins"]["mean"] - guessing) < 2 * cells["pins"]["error"]
+    assert cells["abs-pins"]["mean"] - guessing > 5 * cells["abs-pins"]["error"]
+
+
+def test_other_results_make_other_rows(tmp_path: Path) -> None:
+    results = shutil.copytree(RESULTS, tmp_path / "results")
+    for name, part, change in (
+        ("checker.json", ("rows", 2), {"seconds": [1.0] * 5}),
+        ("selection-cpu.json", ("rows", 0), {"optimum": False}),
+        ("distributed.json", ("simulated", 0), {"same_mask": False}),
+        ("demo/results.json", ("ledger",), {"all_hold": False}),
+    ):
+        document = json.loads((results / name).read_text(encoding="utf-8"))
+        functools.reduce(operator.getitem, part, document).update(change)
+        (results / name).write_text(json.dumps(document), encoding="utf-8")
+    ledger, selection, check, ranks, *_ = (row.number for row in evidence.rows(results))
+    assert "made wrong" not in ledger
+    assert re.search(r"(\d+) of (?!\1)\d+ masks exact", selection)
+    assert check.startswith("84.9 million")
+    assert re.search(r"(\d+) of (?!\1)\d+ masks", ranks)

@@ -1,0 +1,208 @@
+"""Which weights are prunable, and the reasons given for the others."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from pins.errors import ParameterError
+from pins.models.parameters import PrunableParameters, prunable_parameters
+from tests.pins.networks import perceptron, tiny
+
+
+class Layers(nn.Module):
+    """Linear layers of one size under the names given."""
+
+    def __init__(self, *names: str, size: int = 2) -> None:
+        super().__init__()
+        for name in names:
+            self.add_module(name, nn.Linear(size, size))
+
+    def tie(self, first: str, *others: str) -> "Layers":
+        for other in others:
+            self.get_submodule(other).weight = self.get_submodule(first).weight
+        return self
+
+
+def together(found: PrunableParameters, model: nn.Module) -> list[str]:
+    """All names, after a look that each tensor is there once and each name explained."""
+    tensors = list(found.parameters.values())
+    assert len({id(tensor) for tensor in tensors}) == len(tensors)
+    every = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    assert found.parameters.keys() | found.left_out.keys() == every
+    assert not found.parameters.keys() & found.left_out.keys()
+    assert found.total == sum(tensor.numel() for tensor in tensors)
+    return list(found.parameters)
+
+
+def test_the_weights_of_linear_layers_in_model_order() -> None:
+    model = perceptron()
+    found = prunable_parameters(model)
+    assert together(found, model) == ["0.weight", "2.weight"]
+    assert found.parameters["0.weight"] is model[0].weight
+    assert found.left_out == {"0.bias": "bias of Linear", "2.bias": "bias of Linear"}
+    assert found.total == 6 * 8 + 8 * 4
+
+
+def test_a_model_that_is_one_layer() -> None:
+    assert list(prunable_parameters(nn.Linear(2, 3)).parameters) == ["weight"]
+
+
+def test_norms_embeddings_and_convolutions_are_left_out() -> None:
+    model = nn.Sequential(nn.Embedding(4, 4), nn.LayerNorm(4), nn.Linear(4, 4), nn.Conv1d(4, 4, 1))
+    found = prunable_parameters(model)
+    assert together(found, model) == ["2.weight"]
+    assert found.left_out["0.weight"] == "weight of Embedding"
+    assert found.left_out["1.weight"] == "weight of LayerNorm"
+    assert found.left_out["3.weight"] == "weight of Conv1d"
+
+
+def test_frozen_weights_are_left_out() -> None:
+    model = perceptron()
+    model[0].weight.requires_grad_(False)
+    found = prunable_parameters(model)
+    assert together(found, model) == ["2.weight"]
+    assert found.left_out["0.weight"] == "frozen"
+
+
+def test_tied_weights_are_counted_once() -> None:
+    model = Layers("a", "b", "c").tie("a", "b")
+    found = prunable_parameters(model)
+    assert together(found, model) == ["a.weight", "c.weight"]
+    assert found.left_out["b.weight"] == "tied to a.weight, counted there"
+
+
+def test_a_module_used_twice_is_counted_once() -> None:
+    shared = nn.Linear(2, 2)
+    model = nn.Sequential(shared, nn.ReLU(), shared)
+    found = prunable_parameters(model)
+    assert together(found, model) == ["0.weight"]
+    assert found.left_out["2.weight"] == "tied to 0.weight, counted there"
+
+
+@pytest.mark.parametrize("include", ["^b", "^(b|c)", "^(a|b|c)", "^(b|c|d)"])
+def test_weights_tied_three_times_are_counted_once_whatever_the_pattern(include: str) -> None:
+    model = Layers("a", "b", "c", "d").tie("a", "b", "c", "d")
+    assert len(together(prunable_parameters(model, include), model)) == 1
+
+
+def test_weights_tied_to_what_is_left_out_are_counted_once() -> None:
+    model = Layers("pooler", "first", "second").tie("pooler", "first", "second")
+    assert len(together(prunable_parameters(model), model)) == 1
+
+
+@pytest.mark.parametrize("embedding_first", [True, False])
+def test_a_linear_layer_tied_to_an_embedding_is_left_out(embedding_first: bool) -> None:
+    lookup, out = nn.Embedding(4, 3), nn.Linear(3, 4)
+    out.weight = lookup.weight
+    parts = [("lookup", lookup), ("inner", nn.Linear(3, 3)), ("out", out)]
+    model = nn.Module()
+    for name, part in parts if embedding_first else reversed(parts):
+        model.add_module(name, part)
+    found = prunable_parameters(model)
+    assert together(found, model) == ["inner.weight"]
+    assert found.left_out["out.weight"] == "tied to lookup.weight"
+    with pytest.raises(ParameterError, match="has no prunable weight"):
+        prunable_parameters(model, include="out")
+
+
+def test_include_takes_exactly_what_it_matches() -> None:
+    model = Layers("pooler", "encoder", "embeddings", "head")
+    assert list(prunable_parameters(model).parameters) == ["encoder.weight", "head.weight"]
+    found = prunable_parameters(model, include="pooler|head")
+    assert together(found, model) == ["pooler.weight", "head.weight"]
+    assert found.left_out["encoder.weight"] == "does not match 'pooler|head'"
+
+
+def test_include_takes_the_head_of_a_model_with_a_base_model() -> None:
+    model = tiny("Bert", "ForSequenceClassification")
+    found = prunable_parameters(model, include="classifier|pooler")
+    assert together(found, model) == ["bert.pooler.dense.weight", "classifier.weight"]
+
+
+def test_include_of_a_frozen_weight_is_refused() -> None:
+    model = perceptron()
+    model[2].weight.requires_grad_(False)
+    with pytest.raises(
+        ParameterError, match=r"2\.weight matches '2' and is frozen \(requires_grad=False\): thaw"
+    ):
+        prunable_parameters(model, include="2")
+
+
+def test_an_include_that_is_no_pattern_is_refused() -> None:
+    with pytest.raises(ParameterError, match=re.escape("'('")):
+        prunable_parameters(perceptron(), include="(")
+
+
+def test_other_types_can_be_pruned() -> None:
+    model = nn.Sequential(nn.Embedding(4, 4), nn.Linear(4, 4))
+    found = prunable_parameters(model, types=iter([nn.Embedding]))
+    assert together(found, model) == ["0.weight"]
+
+
+@pytest.mark.parametrize(
+    ("model", "include", "message"),
+    [
+        (nn.ReLU(), None, r"ReLU has no prunable weight \(no parameters\): give include="),
+        (nn.LayerNorm(2), None, r"LayerNorm has no prunable weight \(weight: weight of LayerNorm"),
+        (nn.Linear(2, 2), "x", r"Linear has no prunable weight \(weight: does not match 'x'"),
+    ],
+)
+def test_nothing_to_prune_says_why(model: nn.Module, include: str | None, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        prunable_parameters(model, include)
+
+
+ENCODERS = {
+    "Bert": ("bert", 6, {"bert.pooler.dense.weight": "pooler", "classifier.weight": "task head"}),
+    "Roberta": (
+        "roberta",
+        6,
+        {"classifier.dense.weight": "task head", "classifier.out_proj.weight": "task head"},
+    ),
+    "DistilBert": (
+        "distilbert",
+        6,
+        {"pre_classifier.weight": "task head", "classifier.weight": "task head"},
+    ),
+    "Electra": (
+        "electra",
+        6,
+        {"classifier.dense.weight": "task head", "classifier.out_proj.weight": "task head"},
+    ),
+}
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+def test_the_linear_layers_of_the_encoder_and_no_others(family: str) -> None:
+    prefix, each, head = ENCODERS[family]
+    # ELECTRA's embeddings may be narrower than its layers; here they are as wide
+    changes = {"embedding_size": 8} if family == "Electra" else {}
+    model = tiny(family, "ForSequenceClassification", **changes)
+    found = prunable_parameters(model)
+    names = together(found, model)
+    assert len(names) == 2 * each
+    assert all(re.match(rf"{prefix}\.(encoder|transformer)\.layer\.\d\.", name) for name in names)
+    assert found.total == 2 * (4 * 8 * 8 + 2 * 8 * 16)
+    reasons = {name: found.left_out[name] for name in head}
+    assert reasons == head
+    embeddings = [name for name in found.left_out if "embeddings" in name]
+    assert f"{prefix}.embeddings.word_embeddings.weight" in embeddings
+
+
+def test_the_decoder_tied_to_the_embeddings_of_a_masked_language_model() -> None:
+    model = tiny("Bert", "ForMaskedLM")
+    found = prunable_parameters(model)
+    together(found, model)
+    assert (
+        found.left_out["cls.predictions.decoder.weight"]
+        == "tied to bert.embeddings.word_embeddings.weight"
+    )
+
+
+def test_choosing_changes_nothing() -> None:
+    model = perceptron()
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    prunable_parameters(model)
+    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())

@@ -1,0 +1,259 @@
+"""Models from folders and packages, their digests, and messages for what is not there."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pins.errors import ModelError
+from pins.models import pretrained
+from pins.models.heads import CLASSIFICATION
+from pins.models.parameters import prunable_parameters
+from pins.models.pretrained import DEMO_MODEL, DEMO_PACKAGE, Pretrained, load_model, locate
+from pins.utils.io import sha256
+from tests.pins.networks import save_tiny_bert, tiny, tiny_batch
+
+LABELS = ("no", "yes", "maybe")
+
+needs_demo_model = pytest.mark.skipif(
+    importlib.util.find_spec(DEMO_PACKAGE) is None,
+    reason=f"the package {DEMO_PACKAGE} is not installed",
+)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny BERT, not to be changed."""
+    return save_tiny_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a tiny BERT, to be changed."""
+    return save_tiny_bert(tmp_path / "bert")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The hub's client told not to connect, with an empty cache: its own settings."""
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_folder_is_its_own_location(saved: Path) -> None:
+    assert locate(str(saved)) == saved
+
+
+def test_a_classifier_on_a_pretrained_encoder(saved: Path) -> None:
+    classifier = load_model(str(saved), (CLASSIFICATION,), LABELS, seed=0)
+    model: Any = classifier.model
+    assert classifier.folder == saved
+    assert model.config.id2label == {0: "no", 1: "yes", 2: "maybe"}
+    assert model.config.label2id == {"no": 0, "yes": 1, "maybe": 2}
+    assert model(**tiny_batch()).logits.shape == (2, 3)
+    weights = load_file(saved / "model.safetensors")
+    name = "encoder.layer.0.attention.self.query.weight"
+    assert torch.equal(model.bert.get_parameter(name), weights[name])
+    encoded = classifier.tokenizer(["the mask keeps k weights"], truncation=True, max_length=4)
+    assert encoded["input_ids"] == [[2, 5, 6, 3]]
+    assert len(prunable_parameters(model).parameters) == 12
+
+
+def test_the_head_is_drawn_from_the_seed(saved: Path) -> None:
+    heads = []
+    for seed in (0, 0, 1):
+        model: Any = load_model(str(saved), (CLASSIFICATION,), LABELS, seed=seed).model
+        heads.append(model.classifier.weight)
+        torch.rand(3)  # what was drawn before does not matter
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_saved_classifier_is_loaded_again_with_its_head(saved: Path, tmp_path: Path) -> None:
+    first = load_model(str(saved), (CLASSIFICATION,), LABELS, seed=0)
+    first.save(tmp_path / "again")
+    second: Any = load_model(str(tmp_path / "again"), (CLASSIFICATION,), LABELS, seed=1)
+    model: Any = first.model
+    assert torch.equal(second.model.classifier.weight, model.classifier.weight)
+    assert second.tokenizer(["mask"])["input_ids"] == first.tokenizer(["mask"])["input_ids"]
+    assert not list((tmp_path / "again").glob("*.bin"))
+
+
+def test_loading_leaves_what_transformers_prints_as_it_was(saved: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    verbosity = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    load_model(str(saved), (CLASSIFICATION,), LABELS, seed=0)
+    assert transformers.logging.get_verbosity() == verbosity
+    assert transformers.logging.is_progress_bar_enabled() == bars
+
+
+def test_the_digest_of_a_known_model_is_checked(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = sha256(saved / "model.safetensors")
+    monkeypatch.setitem(dict_of_digests(), str(saved), digest)
+    assert locate(str(saved)) == saved
+    monkeypatch.setitem(dict_of_digests(), str(saved), "0" * 64)
+    with pytest.raises(
+        ModelError,
+        match=rf"has SHA-256 {digest}, .* has {'0' * 64}: it is another or a damaged file; install",
+    ):
+        locate(str(saved))
+    with pytest.raises(ModelError, match="it is another or a damaged file"):
+        load_model(str(saved), (CLASSIFICATION,), LABELS, seed=0)
+
+
+def dict_of_digests() -> dict[str, str]:
+    return pretrained.WEIGHTS_SHA256
+
+
+def test_a_folder_without_safetensors_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(
+        ModelError, match=r"bert holds no model\.safetensors: give a model saved as safetensors"
+    ):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+def test_weights_in_several_files_are_found_by_their_index(folder: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    transformers.AutoModel.from_pretrained(folder).save_pretrained(folder, max_shard_size="4KB")
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    assert (folder / "model.safetensors.index.json").is_file()
+    assert locate(str(folder)) == folder
+    load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+def test_a_folder_without_a_configuration_is_refused(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"model '.*bert' in .*bert does not load: \S"):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+def test_a_folder_without_a_vocabulary_is_refused(folder: Path) -> None:
+    # transformers makes a tokenizer for which every word is unknown
+    for name in ("tokenizer.json", "vocab.txt"):
+        (folder / name).unlink()
+    with pytest.raises(ModelError, match="tokenizer"):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+def test_a_configuration_that_is_no_json_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match="not a valid JSON"):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+@pytest.mark.parametrize("kept", [-100, 5, 0])
+def test_weights_that_are_not_whole_are_refused(folder: Path, kept: int) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(ModelError, match="does not load"):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_model_that_is_nowhere_is_missed() -> None:
+    message = (
+        r"model 'nobody/nothing' is not a folder here, and the hub did not give it "
+        r"\(\w+\): give a folder, or an id of the Hugging Face hub while online"
+    )
+    with pytest.raises(ModelError, match=message):
+        locate("nobody/nothing")
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_name_that_is_no_model_id_is_missed(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is not a folder here, and the hub did not give it"):
+        locate(str(tmp_path / "missing"))
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_demo_model_that_is_nowhere_is_to_be_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pretrained, "DEMO_PACKAGE", "no_package_of_this_name")
+    with pytest.raises(ModelError, match=r"\(\w+\): run pip install '\.\[demo\]' in a checkout"):
+        locate(DEMO_MODEL)
+
+
+def test_without_transformers_the_extra_is_named(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)  # as Python marks what is not there
+    with pytest.raises(ModelError, match=r"transformers is not installed: run .*\[prune\]"):
+        load_model(str(saved), (CLASSIFICATION,), LABELS, seed=0)
+
+
+@pytest.mark.model
+@needs_demo_model
+def test_the_demo_model_is_the_one_that_its_digest_names() -> None:
+    folder = locate(DEMO_MODEL)
+    assert sha256(folder / "model.safetensors") == pretrained.WEIGHTS_SHA256[DEMO_MODEL]
+
+
+@pytest.mark.model
+@needs_demo_model
+def test_the_demo_model_loads_and_has_six_layers_to_prune() -> None:
+    pytest.importorskip("transformers")
+    classifier = load_model(DEMO_MODEL, (CLASSIFICATION,), LABELS, seed=0)
+    found = prunable_parameters(classifier.model)
+    # six layers of 4 square matrices and two to and from the inner width
+    assert found.total == 6 * (4 * 384 * 384 + 2 * 384 * 1536)
+    assert set(found.left_out.values()) >= {"pooler", "task head", "bias of Linear"}
+
+
+def test_what_the_files_do_not_hold_is_named(saved: Path, tmp_path: Path) -> None:
+    drawn = load_model(str(saved), labels=LABELS, seed=0)
+    assert drawn.drawn == ("classifier.bias", "classifier.weight")
+    drawn.save(tmp_path / "whole")
+    assert load_model(str(tmp_path / "whole"), labels=LABELS, seed=0).drawn == ()
+    # a head for two classes is none for three
+    assert load_model(str(tmp_path / "whole"), labels=LABELS[:2], seed=0).drawn == drawn.drawn
+
+
+ENDS: dict[str, Any] = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3}
+BART: dict[str, Any] = {
+    "d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "decoder_start_token_id": 2, **ENDS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "head", "changes", "positions"),
+    [
+        ("Bert", "ForSequenceClassification", {}, 20),
+        ("DistilBert", "ForSequenceClassification", {}, 20),
+        ("Roberta", "ForSequenceClassification", {"pad_token_id": 1}, 18),
+        ("GPT2", "LMHeadModel", {"bos_token_id": None, "eos_token_id": None}, 20),
+        ("OPT", "ForCausalLM", {"ffn_dim": 8, "word_embed_proj_dim": 8, **ENDS}, 20),
+        ("Bart", "ForConditionalGeneration", BART, 20),
+        (
+            "T5",
+            "ForConditionalGeneration",
+            {"d_kv": 4, "d_ff": 16, "decoder_start_token_id": 0},
+            None,
+        ),
+    ],
+)
+def test_a_row_of_as_many_tokens_as_positions_is_read_and_no_longer_one(
+    family: str, head: str, changes: dict[str, Any], positions: int | None
+) -> None:
+    model: Any = tiny(family, head, **changes).eval()
+    assert Pretrained(model, None, Path(), CLASSIFICATION).positions == positions
+
+    def read(length: int) -> None:
+        tokens = torch.full((1, length), 4)
+        with torch.no_grad():
+            model(input_ids=tokens, **({"labels": tokens} if "Conditional" in head else {}))
+
+    read(positions or 60)
+    if positions is not None:
+        with pytest.raises((IndexError, RuntimeError)):
+            read(positions + 1)

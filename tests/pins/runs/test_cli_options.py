@@ -1,0 +1,75 @@
+"""The options of `pins prune` read well: every setting, what it means, what it is by default."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+import pytest
+
+from pins.runs.cli_options import prune_signature, setting_descriptions
+from pins.runs.settings import CHOICES, Settings
+from pins.tasks import TASKS
+
+PARAMETERS = prune_signature().parameters
+
+
+def help_of(name: str) -> str:
+    """What is printed beside an option."""
+    assert get_origin(PARAMETERS[name].annotation) is Annotated
+    option: Any = get_args(PARAMETERS[name].annotation)[1]
+    return str(option.help)
+
+
+def test_every_setting_is_an_option_with_a_description() -> None:
+    names = [field.name for field in fields(Settings)]
+    descriptions = setting_descriptions()
+    assert list(descriptions) == names
+    assert all(text.endswith(".") and len(text) > 12 for text in descriptions.values())
+    assert list(PARAMETERS) == ["config", "out", "resume", *names]
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_an_option_is_plain_text_that_begins_with_a_word(name: str) -> None:
+    text = help_of(name)
+    assert re.fullmatch(r"(A|ΔT|[A-Z][a-z]+)[ ,].*[.\]]", text), text
+    assert not re.search(r"`|\bSettings\b|CHOICES", text)
+    # a value that can be given stands as it is to be typed, never with a capital
+    values = {*TASKS, *(value for each in CHOICES.values() for value in each)}
+    values |= {"cuda", "mps", "cpu", "float32", "bfloat16", "float16"}
+    assert text.split()[0].rstrip(",:").lower() not in values
+    for value in values - {"e2e", "text", "tensor", "average", "none", "window"}:
+        assert not re.search(rf"\b{value.capitalize()}\b", text)
+
+
+@pytest.mark.parametrize("field", fields(Settings), ids=lambda field: field.name)
+def test_every_default_is_told(field: Any) -> None:
+    text = help_of(field.name)
+    if field.default is True or field.default is False:
+        assert f"[default: {'on' if field.default else 'off'}]" in text
+    elif field.default is None:
+        # what stands for it, in words; steps are the other way to say epochs
+        assert "default: " in text or field.name in ("steps", "test_rows")
+    elif field.default != ():
+        assert f"[default: {field.default}]" in text
+    assert PARAMETERS[field.name].default is None  # so that a file may say it
+
+
+def test_every_choice_and_every_task_is_named() -> None:
+    for name, choices in CHOICES.items():
+        assert f"One of {', '.join(choices)}." in help_of(name)
+    assert re.findall(r"[\w-]+", help_of("task").partition("by: ")[2].partition(".")[0]) == [
+        *list(TASKS)[:-1],
+        "or",
+        list(TASKS)[-1],
+    ]
+
+
+def test_types_are_those_of_the_settings() -> None:
+    kinds = {name: get_args(PARAMETERS[name].annotation)[0] for name in PARAMETERS}
+    assert kinds["sparsity"] == float | None
+    assert kinds["steps"] == int | None
+    assert kinds["data"] == Path | None
+    assert kinds["self_regularization"] == bool | None
+    assert kinds["without_quirks"] == list[str] | None
+    assert kinds["resume"] is bool

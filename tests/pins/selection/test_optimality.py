@@ -1,0 +1,197 @@
+"""Theorem 1 as code: a mask is called optimal iff enumeration calls it so."""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pins.errors import MaskError, OptimalityError
+from pins.selection.optimality import (
+    ConstrainedOptimality,
+    Optimality,
+    constrained_optimality,
+    optimality,
+)
+from pins.selection.select import decide, select
+from tests.pins.selection.constrained import Program, constrained, optima
+from verification.strategies import masks_for, score_mappings, selections
+
+
+def exact(importance: dict[str, Tensor]) -> list[Fraction]:
+    return [Fraction(s) for scores in importance.values() for s in scores.reshape(-1).tolist()]
+
+
+def bits(masks: Mapping[str, Tensor]) -> list[bool]:
+    return [bit for mask in masks.values() for bit in mask.reshape(-1).tolist()]
+
+
+@given(st.data())
+def test_a_mask_is_optimal_iff_no_other_with_as_many_ones_is_better(data: st.DataObject) -> None:
+    importance = data.draw(score_mappings(max_tensors=2, max_size=4))
+    masks = data.draw(masks_for(importance))
+    scores = exact(importance)
+    mine = [i for i, kept in enumerate(bits(masks)) if kept]
+    values = [
+        sum(scores[i] for i in chosen) for chosen in combinations(range(len(scores)), len(mine))
+    ]
+    value = sum(scores[i] for i in mine)
+    found = optimality(importance, masks)
+    assert found.holds == (value == max(values))
+    assert found.unique == (value == max(values) and values.count(value) == 1)
+    assert (found.keep, found.total) == (len(mine), len(scores))
+
+
+@given(selections())
+def test_mask_and_multiplier_are_a_proof(selection: tuple[dict[str, Tensor], int]) -> None:
+    importance, keep = selection
+    masks = select(importance, keep)
+    multiplier = Fraction(optimality(importance, masks).dual_multiplier)
+    scores = exact(importance)
+    dual = keep * multiplier + sum(max(Fraction(0), s - multiplier) for s in scores)
+    primal = sum((s for s, kept in zip(scores, bits(masks), strict=True) if kept), Fraction(0))
+    assert dual == primal
+
+
+def test_the_two_numbers_are_read_over_all_tensors() -> None:
+    found = optimality(
+        {"a": torch.tensor([[5.0, 1.0]]), "b": torch.tensor(2.0), "c": torch.zeros(0)},
+        {
+            "a": torch.tensor([[True, False]]),
+            "b": torch.tensor(True),
+            "c": torch.zeros(0, dtype=torch.bool),
+        },
+    )
+    assert found == Optimality(keep=2, total=3, kept_min=2.0, pruned_max=1.0)
+    assert found.holds
+    assert found.unique
+    assert found.dual_multiplier == 2.0
+
+
+@pytest.mark.parametrize(("kept", "multiplier"), [(True, 1.0), (False, 3.0)])
+def test_a_mask_of_all_or_nothing_is_optimal_and_unique(kept: bool, multiplier: float) -> None:
+    mask = torch.full((2,), kept)
+    found = optimality({"w": torch.tensor([3.0, 1.0])}, {"w": mask})
+    assert found.holds
+    assert found.unique
+    assert found.dual_multiplier == multiplier
+
+
+def test_a_tie_at_the_threshold_is_optimal_and_not_unique() -> None:
+    found = optimality({"w": torch.tensor([0.0, -0.0])}, {"w": torch.tensor([False, True])})
+    assert found.holds
+    assert not found.unique
+
+
+def test_scores_one_float_apart_decide() -> None:
+    one = torch.tensor(1.0, dtype=torch.float64)
+    scores = torch.stack([one, one.nextafter(one + 1)])
+    assert not optimality({"w": scores}, {"w": torch.tensor([True, False])}).holds
+    assert optimality({"w": scores}, {"w": torch.tensor([False, True])}).unique
+
+
+def test_a_mask_that_is_not_optimal_has_no_multiplier() -> None:
+    found = optimality({"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([True, False])})
+    with pytest.raises(OptimalityError, match=r"least kept score 1\.0, largest pruned score 2\.0"):
+        _ = found.dual_multiplier
+
+
+def test_nothing_at_all_has_no_multiplier() -> None:
+    with pytest.raises(OptimalityError, match="no dual multiplier"):
+        _ = optimality({}, {}).dual_multiplier
+
+
+@given(st.data())
+def test_a_mask_is_optimal_with_minimums_iff_enumeration_says_so(data: st.DataObject) -> None:
+    importance, constraint = data.draw(constrained())
+    masks = data.draw(masks_for(importance))
+    mine = tuple(i for i, kept in enumerate(bits(masks)) if kept)
+    found = constrained_optimality(importance, masks, constraint.minimums)
+    if len(mine) == constraint.keep:
+        best = optima(importance, constraint)
+        assert found.holds == (mine in best)
+        assert found.unique == (best == [mine])
+    assert (found.keep, found.total) == (len(mine), len(exact(importance)))
+    plain = optimality(importance, masks)
+    assert (found.kept_min, found.pruned_max) == (plain.kept_min, plain.pruned_max)
+    without = constrained_optimality(importance, masks, {})
+    assert (without.holds, without.unique) == (plain.holds, plain.unique and plain.holds)
+    if plain.holds:
+        assert without.dual_multiplier == plain.dual_multiplier
+
+
+@given(constrained())
+def test_mask_multiplier_and_thresholds_are_a_proof(program: Program) -> None:
+    """The dual is feasible, and its value is that of the mask."""
+    importance, constraint = program
+    decision = decide(importance, constraint)
+    proof = constrained_optimality(importance, decision.masks, constraint.minimums)
+    multiplier = Fraction(proof.dual_multiplier)
+    dual = constraint.keep * multiplier
+    for name, scores in importance.items():
+        threshold = Fraction(proof.thresholds[name])
+        assert threshold <= multiplier
+        assert (threshold < multiplier) == (name in proof.binding)
+        dual -= (multiplier - threshold) * constraint.minimums[name]
+        dual += sum(max(Fraction(0), s - threshold) for s in exact({name: scores}))
+    kept = zip(exact(importance), bits(decision.masks), strict=True)
+    assert dual == sum((s for s, bit in kept if bit), Fraction(0))
+
+
+def both(first: list[bool], second: list[bool], **minimums: int) -> ConstrainedOptimality:
+    importance = {"a": torch.tensor([4.0, 2.0]), "b": torch.tensor([3.0, 1.0])}
+    masks = {"a": torch.tensor(first), "b": torch.tensor(second)}
+    return constrained_optimality(importance, masks, minimums)
+
+
+@pytest.mark.parametrize(
+    ("found", "fault"),
+    [
+        (both([True, False], [False, True]), "'b' keeps 1.0 and prunes 3.0"),
+        (both([True, True], [False, False], b=1), "'b' keeps 0 weights, its minimum is 1"),
+        (
+            both([True, True], [False, False], a=1),
+            "'a' keeps 2.0 with more than its minimum of weights, and 'b' prunes 3.0",
+        ),
+    ],
+)
+def test_why_a_mask_is_not_optimal_is_said(found: ConstrainedOptimality, fault: str) -> None:
+    assert found.fault == fault
+    assert not found.holds
+    assert not found.unique
+    with pytest.raises(OptimalityError, match=fault):
+        _ = found.dual_multiplier
+    with pytest.raises(OptimalityError, match=fault):
+        _ = found.thresholds
+
+
+def test_a_minimum_makes_another_mask_optimal() -> None:
+    found = both([True, True], [False, False], a=2)
+    assert found.holds
+    assert found.unique
+    assert (found.dual_multiplier, found.thresholds) == (3.0, {"a": 2.0, "b": 3.0})
+    assert found.binding == ("a",)
+    assert both([True, False], [True, False], a=1).binding == ()
+    with pytest.raises(OptimalityError, match="no dual multiplier: there is no weight"):
+        _ = constrained_optimality({}, {}, {}).dual_multiplier
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({}, "'w' has no mask"),
+        (
+            {"w": torch.ones(2, dtype=torch.bool), "v": torch.ones(2, dtype=torch.bool)},
+            "'v' has a mask but no tensor: masks and tensors must have the same names",
+        ),
+        ({"w": torch.ones(2, 1, dtype=torch.bool)}, r"shape \(2, 1\), the tensor has shape \(2,\)"),
+        ({"w": torch.ones(2)}, r"the mask of 'w' is torch\.float32"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(masks: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(MaskError, match=message):
+        optimality({"w": torch.zeros(2)}, masks)

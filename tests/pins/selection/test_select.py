@@ -1,0 +1,367 @@
+"""The selection's structure and refusals; its laws are in `tests.laws`."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor
+
+import pins
+from pins.distributed.process_group import Group
+from pins.errors import CardinalityError, ImportanceError, OptimalityError
+from pins.masks import count_each
+from pins.selection import select as selection
+from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
+from pins.selection.kth_largest import KthLargest, kth_largest
+from pins.selection.optimality import constrained_optimality, optimality
+from pins.selection.scan import float_keys, numpy_backend, reference
+from tests.pins.selection.constrained import Program, constrained, flat, ones, optima
+from verification.strategies import DTYPES, selections
+
+NAN, INF = float("nan"), float("inf")
+
+
+def test_the_structure_that_came_is_given_back() -> None:
+    first, second = torch.tensor([3.0, 1.0]), torch.tensor([[2.0]])
+    masks = [[True, False], [[True]]]
+    assert pins.select(first, 1).tolist() == [True, False]
+    from_list = pins.select([first, second], 2)
+    assert isinstance(from_list, list)
+    assert [mask.tolist() for mask in from_list] == masks
+    from_tuple = pins.select((first, second), 2)
+    assert isinstance(from_tuple, tuple)
+    assert [mask.tolist() for mask in from_tuple] == masks
+    from_mapping = pins.select({"z": first, "a": second}, 2)
+    assert [(name, mask.tolist()) for name, mask in from_mapping.items()] == [
+        ("z", [True, False]),
+        ("a", [[True]]),
+    ]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2])
+def test_masks_have_the_shapes_of_the_scores(keep: int) -> None:
+    scores = [torch.zeros(0, 3), torch.tensor(1.0), torch.ones(1, 1, 1), torch.zeros(2, 0)]
+    masks = pins.select(scores, keep)
+    assert [mask.shape for mask in masks] == [tensor.shape for tensor in scores]
+    assert all(mask.dtype == torch.bool for mask in masks)
+    assert sum(int(mask.sum()) for mask in masks) == keep
+
+
+def test_scores_with_a_graph_are_ranked_without_it() -> None:
+    scores = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    for keep in range(4):
+        assert not pins.select(scores * 2, keep).requires_grad
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_neighbouring_floats_are_told_apart_in_every_dtype(dtype: torch.dtype) -> None:
+    integer = {2: torch.int16, 4: torch.int32, 8: torch.int64}[dtype.itemsize]
+    one = torch.ones(1, dtype=dtype)
+    above = (one.view(integer) + 1).view(dtype)
+    scores = torch.cat([one, above, -above, -one])
+    assert pins.select(scores, 1).tolist() == [False, True, False, False]
+    assert pins.select(scores, 3).tolist() == [True, True, False, True]
+
+
+def test_mixed_dtypes_are_compared_by_value() -> None:
+    third = 1 / 3
+    scores = [torch.tensor([third], dtype=dtype) for dtype in DTYPES]
+    # as exact numbers: float32 0.33333334, float64 0.333…, float16 0.33325, bfloat16 0.33398
+    assert [int(mask) for mask in pins.select(scores, 1)] == [0, 0, 0, 1]
+    assert [int(mask) for mask in pins.select(scores, 2)] == [1, 0, 0, 1]
+    assert [int(mask) for mask in pins.select(scores, 3)] == [1, 1, 0, 1]
+
+
+@settings(max_examples=20)
+@given(selections())
+def test_the_proof_of_a_decision_is_read_from_its_masks(
+    instance: tuple[dict[str, Tensor], int],
+) -> None:
+    importance, keep = instance
+    decision = pins.decide(importance, keep)
+    assert decision.proof == optimality(importance, decision.masks)
+    assert decision.proof.keep == keep
+    assert decision.proof.holds
+
+
+def test_more_scores_than_a_block_holds_are_cut_in_blocks() -> None:
+    size = numpy_backend.BLOCK + 3
+    scores = torch.arange(size, dtype=torch.float32).flip(0)
+    mask = pins.select(scores, size - 2)
+    assert bool(mask[:-2].all())
+    assert not mask[-2:].any()
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (torch.tensor([1.0, NAN]), r"^importance at index \(1\) is nan: importance must be finite"),
+        (torch.tensor(INF), r"^importance at index \(\) is inf"),
+        (
+            [torch.zeros(2), torch.tensor([[0.0, 1.0], [-INF, NAN]])],
+            r"^importance\[1\] at index \(1, 0\) is -inf",
+        ),
+        ((torch.zeros(1), torch.tensor([NAN])), r"^importance\[1\] at index \(0\) is nan"),
+        (
+            {"layer.weight": torch.tensor([[NAN]])},
+            r"^importance\['layer\.weight'\] at index \(0, 0\) is nan",
+        ),
+        (torch.tensor([1, 2]), r"^importance is torch\.int64: importance is a tensor of float16"),
+        (torch.tensor([True]), r"^importance is torch\.bool"),
+        (torch.zeros(1, dtype=torch.complex64), r"^importance is torch\.complex64"),
+        ({"a": [1.0]}, r"^importance\['a'\] is list: importance is a tensor"),
+        ([1.0], r"^importance\[0\] is float"),
+        (torch.zeros(0), "importance is empty: there is no weight to rank"),
+        ([], "importance is empty"),
+        ({}, "importance is empty"),
+        ([torch.zeros(0), torch.zeros(2, 0)], "importance is empty"),
+    ],
+)
+def test_scores_that_cannot_be_ranked_are_named(scores: Any, message: str) -> None:
+    for keep in (0, 1):
+        with pytest.raises(ImportanceError, match=message):
+            pins.select(scores, keep)
+
+
+def test_a_score_that_is_not_finite_is_found_in_a_later_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reference, "BLOCK", 8)
+    scores = torch.zeros(3, 5)
+    scores[2, 1] = NAN
+    with pytest.raises(ImportanceError, match=r"importance at index \(2, 1\) is nan"):
+        pins.select(scores, 1)
+
+
+@pytest.mark.parametrize("keep", [-1, 4, 1.0, "1", None, True, NAN])
+def test_a_cardinality_that_no_mask_can_have_is_refused(keep: Any) -> None:
+    message = r"keep is .*: it is the number of weights to keep, an int from 0 to 3"
+    with pytest.raises(CardinalityError, match=message):
+        pins.select(torch.zeros(3), keep)
+    with pytest.raises(CardinalityError, match=message):
+        pins.decide({"w": torch.zeros(3)}, keep)
+
+
+def test_integers_of_other_libraries_are_integers() -> None:
+    keeps: list[Any] = [np.int64(2), torch.tensor(2)]
+    for keep in keeps:
+        assert pins.select(torch.zeros(3), keep).tolist() == [True, True, False]
+
+
+# ---- More rows than one --------------------------------------------------------------------------
+
+
+@given(constrained())
+def test_a_constrained_decision_is_the_first_optimum(program: Program) -> None:
+    """Of all optima the one whose ones stand at the lowest flat indices: which no other rule is."""
+    importance, constraint = program
+    decision = pins.decide(importance, constraint)
+    assert ones(decision.masks) == optima(importance, constraint)[0]
+    assert {name: mask.shape for name, mask in decision.masks.items()} == {
+        name: scores.shape for name, scores in importance.items()
+    }
+    assert decision.constraint is constraint
+
+
+@given(constrained())
+def test_the_proof_of_a_constrained_decision_is_read_from_its_masks(program: Program) -> None:
+    importance, constraint = program
+    decision = pins.decide(importance, constraint)
+    proof = constrained_optimality(importance, decision.masks, constraint.minimums)
+    assert decision.proof == proof
+    assert proof.holds
+    assert (proof.keep, proof.total) == (constraint.keep, len(flat(importance)))
+
+
+@given(constrained(max_size=8))
+def test_each_tensor_keeps_what_its_constraint_says(program: Program) -> None:
+    importance, constraint = program
+    counts = {n: c.kept for n, c in count_each(pins.decide(importance, constraint).masks).items()}
+    assert sum(counts.values()) == constraint.keep
+    assert all(counts[name] >= least for name, least in constraint.minimums.items())
+    if isinstance(constraint, PerTensor):
+        assert counts == constraint.keeps
+        for name, scores in importance.items():
+            if scores.numel():
+                alone = pins.select(scores, counts[name])
+                assert torch.equal(pins.decide(importance, constraint).masks[name], alone)
+
+
+@given(constrained(max_size=8))
+def test_where_plain_selection_has_every_minimum_it_is_the_decision(program: Program) -> None:
+    importance, constraint = program
+    plain = pins.select(importance, constraint.keep)
+    decision = pins.decide(importance, MinimumPerTensor(constraint.keep, constraint.minimums))
+    kept = {name: each.kept for name, each in count_each(plain).items()}
+    enough = all(kept[name] >= least for name, least in constraint.minimums.items())
+    same = all(torch.equal(mask, plain[name]) for name, mask in decision.masks.items())
+    assert same == enough
+    without = pins.decide(importance, MinimumPerTensor(constraint.keep, dict.fromkeys(kept, 0)))
+    assert ones(without.masks) == ones(plain)
+    assert without.binding == ()
+    assert without.proof.dual_multiplier == optimality(importance, plain).dual_multiplier
+
+
+@given(constrained())
+def test_no_minimum_binds_iff_the_mask_is_an_optimum_without_minimums(program: Program) -> None:
+    importance, constraint = program
+    decision = pins.decide(importance, constraint)
+    plain = optima(importance, Cardinality(constraint.keep))
+    if isinstance(constraint, PerTensor):
+        assert decision.binding == ()
+    else:
+        assert (decision.binding == ()) == (ones(decision.masks) in plain)
+
+
+@given(constrained(max_size=2))
+def test_a_minimum_binds_iff_the_optimum_without_it_is_larger(program: Program) -> None:
+    importance, constraint = program
+    decision = pins.decide(importance, MinimumPerTensor(constraint.keep, constraint.minimums))
+    scores = flat(importance)
+    value = sum(scores[i] for i in ones(decision.masks))
+    for name in importance:
+        without = MinimumPerTensor(constraint.keep, {**constraint.minimums, name: 0})
+        larger = sum(scores[i] for i in optima(importance, without)[0]) > value
+        assert larger == (name in decision.binding)
+
+
+def test_a_minimum_takes_the_weight_from_the_lowest_that_may_be_lost() -> None:
+    importance = {"a": torch.tensor([5.0, 4.0, 3.0]), "b": torch.tensor([2.0, 1.0])}
+    decision = pins.decide(importance, MinimumPerTensor(3, {"b": 1}))
+    assert {n: m.tolist() for n, m in decision.masks.items()} == {
+        "a": [True, True, False],
+        "b": [True, False],
+    }
+    assert decision.binding == ("b",)
+    assert pins.decide(importance, MinimumPerTensor(4, {"b": 1})).binding == ()
+
+
+def test_one_minimum_may_make_another_bind() -> None:
+    """Without b's minimum a keeps two of its own accord; with it a's second has to be protected."""
+    importance = {
+        "a": torch.tensor([9.0, 3.0]),
+        "b": torch.tensor([1.0]),
+        "c": torch.tensor([8.0, 4.0]),
+    }
+    alone = pins.decide(importance, MinimumPerTensor(4, {"a": 2}))
+    assert alone.binding == ()
+    both = pins.decide(importance, MinimumPerTensor(4, {"a": 2, "b": 1}))
+    assert both.binding == ("a", "b")
+    assert ones(both.masks) == (0, 1, 2, 3)
+
+
+@given(constrained(max_size=8))
+def test_with_the_same_minimums_what_k_keeps_is_kept_by_k_plus_1(program: Program) -> None:
+    importance, constraint = program
+    if constraint.keep == len(flat(importance)):
+        return
+    fewer, more = (
+        ones(pins.decide(importance, MinimumPerTensor(keep, constraint.minimums)).masks)
+        for keep in (constraint.keep, constraint.keep + 1)
+    )
+    assert set(fewer) < set(more)
+
+
+def test_with_other_minimums_nesting_is_not_promised() -> None:
+    importance = {"a": torch.tensor([5.0, 4.0]), "b": torch.tensor([1.0])}
+    assert ones(pins.decide(importance, MinimumPerTensor(1, {"b": 1})).masks) == (2,)
+    assert ones(pins.decide(importance, MinimumPerTensor(2, {"b": 0})).masks) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        (Cardinality(4), "keep is 4: .*an int from 0 to 3"),
+        (PerTensor({"w": 1}), "PerTensor says nothing of 'v'"),
+        (MinimumPerTensor(3, {"v": 2}), r"minimums\['v'\] is 2, and 'v' has 1 weights"),
+    ],
+)
+def test_a_constraint_that_no_mask_meets_is_refused(constraint: Constraint, message: str) -> None:
+    with pytest.raises(CardinalityError, match=message):
+        pins.decide({"w": torch.zeros(2), "v": torch.zeros(1)}, constraint)
+
+
+def test_scores_are_validated_before_the_constraint() -> None:
+    for bad in (torch.tensor([1.0, NAN]), torch.zeros(0)):
+        with pytest.raises(
+            ImportanceError, match=r"importance\['w'\] at index \(1\) is nan|is empty"
+        ):
+            pins.decide({"w": bad}, MinimumPerTensor(0, {"v": 0}))
+    with pytest.raises(ImportanceError, match=r"decide\(\) was given a Tensor"):
+        pins.decide(torch.zeros(2), MinimumPerTensor(0, {}))  # type: ignore[arg-type]
+
+
+def test_minimums_that_are_wrong_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    importance = {"a": torch.tensor([2.0, 1.0]), "b": torch.tensor([0.0])}
+
+    def last(
+        importance: dict[str, Tensor], keeps: list[int], _: Any, __: Group, names: list[str]
+    ) -> dict[str, Tensor]:
+        sizes = {name: importance[name].numel() for name in names}
+        return {
+            name: torch.arange(size) >= size - keep
+            for (name, size), keep in zip(sizes.items(), keeps, strict=True)
+        }
+
+    monkeypatch.setattr(selection, "largest", last)
+    with pytest.raises(OptimalityError, match="the selection kept 2 of 2 and proves"):
+        pins.decide(importance, MinimumPerTensor(2, {"a": 1, "b": 1}))
+
+
+def swapped(found: KthLargest) -> KthLargest:
+    mask = found.masks["w"].clone()
+    mask[[0, 3]] = mask[[3, 0]]
+    return replace(found, masks={**found.masks, "w": mask})
+
+
+def one_too_many(found: KthLargest) -> KthLargest:
+    return replace(found, masks={**found.masks, "w": torch.ones_like(found.masks["w"])})
+
+
+def with_scores(found: KthLargest, **scores: float) -> KthLargest:
+    """Other scores beside the border of every segment."""
+    changed: dict[str, Any] = {
+        name: np.full_like(found.kept_min, int(float_keys.keys(torch.tensor([score]))))
+        for name, score in scores.items()
+    }
+    return replace(found, **changed)
+
+
+WRONG: dict[str, Callable[[KthLargest], KthLargest]] = {
+    "a swapped pair": swapped,
+    "one too many": one_too_many,
+    "λ too large": lambda found: with_scores(found, kept_min=3.0),
+    "λ too small": lambda found: with_scores(found, kept_min=-1.0),
+    "λ between them": lambda found: with_scores(found, kept_min=1.0, pruned_max=0.0),
+    "a tie that is none": lambda found: replace(found, pruned_max=found.kept_min),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_selection_that_is_wrong_is_not_passed_on(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importance = {"w": torch.tensor([3.0, 2.0, 2.0, 1.0]), "v": torch.tensor([5.0])}
+    pins.decide(importance, 4)
+    monkeypatch.setattr(
+        selection, "kth_largest", lambda *arguments: WRONG[wrong](kth_largest(*arguments))
+    )
+    for constraint, keep in ((Cardinality(4), "[45] of 4"), (PerTensor({"w": 3, "v": 1}), "[34]")):
+        with pytest.raises(OptimalityError, match=rf"the selection kept {keep}.*; of λ = "):
+            pins.decide(importance, constraint)
+
+
+def test_a_tie_that_is_hidden_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    importance = {"w": torch.tensor([3.0, 2.0, 2.0, 1.0])}
+    assert not pins.decide(importance, 2).proof.unique
+
+    def hidden(*arguments: Any) -> KthLargest:
+        return with_scores(kth_largest(*arguments), pruned_max=1.0)
+
+    monkeypatch.setattr(selection, "kth_largest", hidden)
+    with pytest.raises(OptimalityError, match="0 pruned ones above and 1 equal to it"):
+        pins.decide(importance, 2)

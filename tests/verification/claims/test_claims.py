@@ -1,0 +1,58 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from verification.claims import ALL_CLAIMS, Claim, Finding, Setting, laws
+from verification.claims.ledger import Outcome, document, run
+from verification.experiments.model_snapshot import RealModel
+from verification.experiments.smooth_loss import SmoothLoss
+
+
+@pytest.mark.parametrize("claim", ALL_CLAIMS, ids=lambda claim: claim.id)
+def test_the_claim_holds_and_its_control_fails(
+    claim: Claim, small_real: RealModel, small_loss: SmoothLoss
+) -> None:
+    (entry,) = run([claim], Setting(seed=3, real=small_real, loss=small_loss))
+    assert entry.check.holds, entry.check.evidence
+    assert not entry.control.holds, entry.control.evidence
+
+
+@pytest.mark.parametrize("claim", laws.CLAIMS, ids=lambda claim: claim.id)
+def test_the_laws_hold_in_the_full_profile(claim: Claim) -> None:
+    (entry,) = run([claim], Setting("full", seed=0))
+    assert entry.outcome is Outcome.HOLDS, (entry.check.evidence, entry.control.evidence)
+
+
+def test_ids_are_unique_and_everything_is_said() -> None:
+    assert len({claim.id for claim in ALL_CLAIMS}) == len(ALL_CLAIMS)
+    for claim in ALL_CLAIMS:
+        assert claim.statement.endswith(".")
+        assert claim.scope
+        assert claim.source
+        assert claim.control_statement
+
+
+@pytest.mark.parametrize(
+    ("check", "control", "outcome"),
+    [
+        (True, False, Outcome.HOLDS),
+        (False, False, Outcome.REFUTED),
+        (False, True, Outcome.REFUTED),
+        (True, True, Outcome.UNSOUND),
+    ],
+)
+def test_a_claim_stands_only_if_its_control_falls(
+    check: bool, control: bool, outcome: Outcome
+) -> None:
+    claim = replace(
+        ALL_CLAIMS[0],
+        check=lambda _: Finding(check, "looked"),
+        control=lambda _: Finding(control, "looked wrong"),
+    )
+    setting = Setting()
+    entries = list(run([claim], setting))
+    assert entries[0].outcome is outcome
+    ledger = document(entries, setting)
+    assert ledger["all_hold"] == (outcome is Outcome.HOLDS)
+    assert json.loads(json.dumps(ledger)) == ledger

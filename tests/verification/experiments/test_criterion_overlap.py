@@ -1,0 +1,95 @@
+"""Criteria on sampled weights: regret and its bound, overlap, and what can be ranked at all."""
+
+import numpy as np
+import pytest
+import torch
+
+from pins.importance.criteria import CRITERIA
+from pins.runs.weight_sample import WeightSample, take
+from pins.selection.constraints import keep_count
+from pins.selection.select import select
+from verification.experiments.criterion_overlap import (
+    RELAXED,
+    criteria_of,
+    masks_of,
+    overlaps,
+    regrets,
+    spread_weights,
+)
+
+SPARSITIES = (0.0, 0.1, 0.5, 0.9, 1.0)
+
+
+def sample(*, curvature: bool = True, size: int = 40) -> WeightSample:
+    generator = torch.Generator().manual_seed(1)
+    weights, gradient = torch.randn(2, 3, size, generator=generator)
+    return take(
+        {"a": weights},
+        {"a": gradient},
+        {"a": gradient.square()} if curvature else None,
+        learning_rate=0.1,
+        sparsity=0.8,
+        description="",
+    )
+
+
+def test_what_is_read_must_be_there() -> None:
+    every = {name for name, criterion in CRITERIA.items() if not criterion.fits}
+    assert set(criteria_of(sample())) == every
+    assert set(criteria_of(sample(curvature=False))) == every - {"obd"}
+    assert set(criteria_of(sample(), loss=1.0)) == set(CRITERIA)
+    assert set(criteria_of(sample(curvature=False), loss=1.0)) == every - {"obd"}
+
+
+def test_the_regret_of_pins_is_none_and_no_other_mask_has_less() -> None:
+    points = regrets(sample(), criteria_of(sample(), loss=1.0), SPARSITIES)
+    assert {point.criterion for point in points} == set(CRITERIA)
+    for point in points:
+        assert (point.regret == 0) if point.criterion == "pins" else (point.regret >= 0)
+        if point.sparsity in (0.0, 1.0):  # there is one mask alone
+            assert point.regret == 0
+    assert all(p.regret > 0.01 for p in points if p.criterion == "magnitude" and p.sparsity == 0.5)
+
+
+def test_the_bound_of_the_relaxation_is_the_regret_up_to_the_solvers_tolerance() -> None:
+    points = regrets(sample(), criteria_of(sample()), SPARSITIES)
+    for point in points:
+        assert point.regret <= point.bound <= point.regret + 1e-6
+
+
+def test_the_regret_is_that_of_the_definition() -> None:
+    few = sample(size=10)
+    (point,) = (p for p in regrets(few, criteria_of(few), (0.5,)) if p.criterion == "magnitude")
+    scores = few.importance("pins")["a"]
+    keep = keep_count(0.5, 30)
+    best = scores[select(scores, keep)].sum()
+    own = scores[select(few.importance("magnitude")["a"], keep)].sum()
+    assert point.regret == pytest.approx(float((best - own) / scores.abs().sum()), rel=1e-12)
+
+
+def test_no_more_weights_are_relaxed_than_a_solver_takes() -> None:
+    many = sample(size=RELAXED)
+    assert many.total > RELAXED
+    assert len(regrets(many, criteria_of(many), (0.5,))) == len(criteria_of(many))
+
+
+def test_overlaps_are_symmetric_and_whole_with_oneself() -> None:
+    shares = overlaps(sample(), criteria_of(sample()), 0.5)
+    for first, row in shares.items():
+        assert row[first] == 1
+        for second, share in row.items():
+            assert share == shares[second][first]
+            assert 0 <= share <= 1
+    masks = masks_of(sample(), criteria_of(sample()), 0.5)
+    a, b = (~masks[name]["a"] for name in ("pins", "magnitude"))
+    assert shares["pins"]["magnitude"] == int((a & b).sum()) / int((a | b).sum())
+
+
+def test_weights_that_a_figure_can_tell_apart_are_of_the_sample() -> None:
+    scores = sample().importance("pins")["a"].tolist()
+    chosen = spread_weights(sample(), 12)
+    assert len(set(chosen)) == 12
+    assert set(chosen) <= set(scores)
+    sizes = np.abs(chosen)
+    assert list(sizes) == sorted(sizes)
+    assert sizes.min() >= np.median(np.abs(scores)) * 0.9

@@ -1,0 +1,99 @@
+"""`pins plot`, as somebody types it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Command
+
+figures = pytest.importorskip(
+    "verification.plots.registry", reason="the figures are drawn by matplotlib"
+)
+
+SIGNATURES = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
+
+
+@pytest.mark.parametrize("suffix", SIGNATURES)
+def test_a_figure_is_written_in_each_format_and_again(
+    suffix: str, pins: Command, demo_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / f"dual{suffix}"
+    code, said, err = pins("plot", "dual-function", "--from", demo_folder, "--out", out)
+    assert (code, err) == (0, "")
+    assert figures.FIGURES["dual-function"].title in said
+    assert "so each λ of the interval is a proof" in " ".join(said.split())
+    first = out.read_bytes()
+    assert first.startswith(SIGNATURES[suffix])
+    assert pins("plot", "dual-function", "--from", demo_folder, "--out", out)[0] == 0
+    assert out.read_bytes() == first  # the same run, the same bytes
+
+
+def test_without_a_name_it_says_which_there_are(pins: Command) -> None:
+    code, said, _ = pins("plot")
+    assert code == 0
+    for name, entry in figures.FIGURES.items():
+        assert name in said
+        assert entry.title in said
+
+
+def test_all_are_written_that_the_run_has_data_for(
+    pins: Command, prune_folder: Path, tmp_path: Path
+) -> None:
+    code, said, _ = pins("plot", "all", "--from", prune_folder, "--out", tmp_path / "figures")
+    assert code == 0
+    written = {file.stem for file in (tmp_path / "figures").iterdir()}
+    assert written == {n for n, entry in figures.FIGURES.items() if "pins prune" in entry.source}
+    for name in figures.FIGURES.keys() - written:
+        assert f"left out: {name}: " in said
+
+
+def test_of_a_folder_without_a_run_nothing_is_drawn(pins: Command, tmp_path: Path) -> None:
+    code, said, _ = pins("plot", "all", "--from", tmp_path, "--out", tmp_path / "figures")
+    assert code == 1
+    assert said.count("left out: ") == len(figures.FIGURES)
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pie", "--out", "x.svg"), "there is no figure 'pie': choose one of polytope"),
+        (("polytope",), "there is no file for the figure: give --out FILE"),
+        (("polytope", "--out", "x.gif"), "x.gif is no name for a figure: let it end in .svg, .png"),
+        (("polytope", "--out", "x.svg", "--from", "nowhere"), "nowhere is no folder: give that of"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...],
+    message: str,
+    pins: Command,
+    demo_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = arguments if "--from" in arguments else (*arguments, "--from", str(demo_folder))
+    code, said, err = pins("plot", *given)
+    assert (code, said) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_figure_is_not_written_over(
+    pins: Command, demo_folder: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "mine.svg"
+    precious.write_text("<svg>precious</svg>")
+    code, _, err = pins("plot", "polytope", "--from", demo_folder, "--out", precious)
+    assert code == 2
+    assert "mine.svg exists and is no figure of PINS: give another path" in err
+    assert precious.read_text() == "<svg>precious</svg>"
+    code, said, _ = pins("plot", "all", "--from", demo_folder, "--out", precious)
+    assert code == 2
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "plane.svg").write_text("precious")
+    code, said, _ = pins("plot", "all", "--from", demo_folder, "--out", tmp_path / "figures")
+    assert code == 0
+    assert "left out: plane: " in said
+    assert (tmp_path / "figures" / "plane.svg").read_text() == "precious"

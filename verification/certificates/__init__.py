@@ -1,0 +1,1 @@
+"""Certificates of decisions: write, read, check; regret and gap."""

@@ -1,0 +1,177 @@
+"""What certificates of every version say in the same way: scope, rows, numbers, files.
+
+`CERTIFICATE.md` specifies the format.
+"""
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import pins
+from pins import masks as masks_module
+from pins.errors import CertificateError
+from pins.masks import count, count_each, require_same_tensors
+from pins.selection.allocation import Scope
+from pins.selection.constraints import Cardinality, Constraint, PerTensor, cardinality
+from pins.utils.io import sha256, write_json
+
+FORMAT = "pins-certificate"
+DTYPES = {
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+}
+
+
+def write_document(
+    version: int,
+    claim: Mapping[str, Any],
+    evidence: Mapping[str, Any],
+    provenance: Mapping[str, Any] | None,
+    certificate: Path,
+) -> dict[str, Any]:
+    """Write the certificate, and return it."""
+    document = {
+        "format": FORMAT,
+        "version": version,
+        "claim": claim,
+        "evidence": evidence,
+        "provenance": {"made_by": f"pins {pins.__version__}", **(provenance or {})},
+    }
+    write_json(document, certificate)
+    return document
+
+
+def stated_scope(importance: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """The tensors in flat order, with shape and dtype."""
+    return [
+        {"name": name, "shape": list(scores.shape), "dtype": DTYPES[scores.dtype]}
+        for name, scores in importance.items()
+    ]
+
+
+def stated_counts(masks: Mapping[str, Tensor], importance: Mapping[str, Tensor]) -> list[int]:
+    """How many weights each tensor keeps, in flat order."""
+    return [each.kept for each in count_each({name: masks[name] for name in importance}).values()]
+
+
+def stated_constraint(constraint: Constraint, importance: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The constraint as the format states it, one number for each tensor in flat order."""
+    numbers = [constraint.minimums.get(name, 0) for name in importance]
+    if isinstance(constraint, PerTensor):
+        return {"kind": "per-tensor", "keep": numbers}
+    return {"kind": "minimum-per-tensor", "minimum": numbers}
+
+
+def stated_fraction(number: Fraction) -> dict[str, str]:
+    """Numerator and denominator in decimal digits."""
+    return {"numerator": str(number.numerator), "denominator": str(number.denominator)}
+
+
+def stated_file(file: Path, certificate: Path) -> dict[str, str]:
+    """Name relative to the certificate's folder, and digest."""
+    return {"file": name_beside(file, certificate), "sha256": sha256(file)}
+
+
+def name_beside(file: Path, certificate: Path) -> str:
+    """The name of a file relative to the certificate's folder, as the format allows it.
+
+    Raises:
+        CertificateError: the file lies elsewhere, or its name means different things to systems.
+    """
+    try:
+        # a link is a file of the folder it stands in, so only the folders are resolved
+        inside = (file.parent.resolve() / file.name).relative_to(certificate.parent.resolve())
+    except ValueError:
+        raise CertificateError(
+            f"{file} is not beside or below {certificate}: a certificate names its files relative "
+            "to its own folder; write it there"
+        ) from None
+    name = inside.as_posix()
+    if ":" in name or "\\" in name:
+        raise CertificateError(
+            f"{name} has a colon or a backslash, which mean different things on different "
+            "systems: rename it"
+        )
+    return name
+
+
+def mask_beside(certificate: Path, mask: Path | None, *files: Path) -> Path:
+    """The mask's file: the one given, or the one that is to be written beside the certificate.
+
+    Raises:
+        CertificateError: something would be overwritten, or one of the `files` lies elsewhere.
+    """
+    if certificate.is_dir() or not certificate.name:
+        raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
+    mask_file = mask or certificate.with_name(f"{certificate.stem}.mask.safetensors")
+    for file in (certificate, *([] if mask else [mask_file])):
+        if file.exists():
+            raise CertificateError(f"{file} exists: remove it, or write to another file")
+    for file in (*files, mask_file):
+        name_beside(file, certificate)
+    return mask_file
+
+
+def load_masks(
+    mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint
+) -> dict[str, Tensor]:
+    """The masks of a file, of these tensors and with this number of ones.
+
+    Raises:
+        CertificateError: they keep another number.
+        FileError, MaskError: no whole mask file, or one of other tensors.
+    """
+    masks = masks_module.load(mask)
+    require_same_tensors(importance, masks)
+    kept, said = count(masks), keep.keep if isinstance(keep, Constraint) else keep
+    if kept.kept != said:
+        raise CertificateError(
+            f"{mask} keeps {kept.kept} of {kept.total}, --keep says {said}: no certificate "
+            "can be made of a mask with another number of ones"
+        )
+    return masks
+
+
+def constraint_of(
+    keep: int | Constraint,
+    scope: Scope | None,
+    importance: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor] | None,
+) -> Constraint:
+    """What a number of ones and a scope mean for these tensors; a constraint is its own meaning.
+
+    By tensor, masks that are given compete with those that keep as many of each tensor as they do.
+
+    Raises:
+        CardinalityError: no mask of these tensors keeps so many.
+    """
+    if isinstance(keep, Constraint):
+        return keep
+    sizes = {name: scores.numel() for name, scores in importance.items()}
+    total = sum(sizes.values())
+    keep = cardinality(keep, total)
+    if scope is None or total == 0:
+        return Cardinality(keep)
+    if scope.by_tensor and masks is not None:
+        return PerTensor({name: each.kept for name, each in count_each(masks).items()})
+    return scope.constraint(1 - Fraction(keep, total), sizes)
+
+
+def require_own(constraint: Constraint, masks: Mapping[str, Tensor]) -> None:
+    """Check that the masks keep the number of ones of their constraint.
+
+    Raises:
+        CertificateError: they keep another.
+    """
+    kept = count(masks)
+    if constraint.keep != kept.kept:
+        raise CertificateError(
+            f"the mask keeps {kept.kept} of {kept.total} weights, its constraint asks for "
+            f"{constraint.keep}: certify it under its own"
+        )

@@ -1,0 +1,173 @@
+"""How far a mask is from the optimum of a trust region at most, in rational arithmetic.
+
+Theorem 5 (`pins.importance.trust_region.program`): for any μ > 0 and λ, each mask m′ with as many
+ones as m and c·(1−m′) ≤ ρ has
+
+    s·m′  ≤  s·m + (V + ρ − c·(1−m)) / μ,      V = Σ_{mᵢ=0} max(0, rᵢ−λ) + Σ_{mᵢ=1} max(0, λ−rᵢ)
+
+with r = c + μs. Here r is exact: c, s, μ and λ are floats, hence rational, and nothing is rounded.
+V is a sum over the *misplaced* weights alone, and linear in r: sums of c and of s over them are all
+it takes. Which ones they are is decided in float64, but for the few that its rounding leaves open.
+
+With a threshold λ_t for each tensor t (minimums, `pins.selection.constraints`) the same holds for
+each m′ that keeps at least as many weights as m in the tensors whose λ_t is below the largest, λ.
+For
+
+    r·m′ − r·m  =  Σᵢ (rᵢ−λ_t)(m′ᵢ−mᵢ) − Σ_t (λ−λ_t) Σ_{i∈t} (m′ᵢ−mᵢ)  ≤  V,
+
+the first sum being V at most and the second 0 at least.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pins.errors import CriterionError, ImportanceError
+from pins.importance.trust_region.program import RegionDecision, Terms
+from pins.masks import require_same_tensors
+from pins.selection.optimality import ConstrainedOptimality
+from solvers.exact import BoolArray, FloatArray, exact_sum
+
+BLOCK = 1 << 20  # weights looked at together: bounds the memory beside terms and masks
+ROUNDING = 2.0**-51  # of c + μ|s|: twice what the two roundings of float64 can make of r
+SMALLEST = 2.0**-1070  # and, where the product is subnormal, sixteen times the spacing there
+
+
+@dataclass(frozen=True)
+class RegionGap:
+    """The numbers of Theorem 5, exactly.
+
+    Attributes:
+        violation: V ≥ 0, what is misplaced; 0 iff m keeps r above λ and prunes r below it only.
+        slack: ρ − c·(1−m), what is left of the radius; negative where m exceeds it.
+        gap: (V + slack)/μ: no mask within the radius is better than m by more.
+    """
+
+    violation: Fraction
+    slack: Fraction
+    gap: Fraction
+
+
+def region_gap(
+    terms: Mapping[str, Terms],
+    masks: Mapping[str, Tensor],
+    multiplier: float,
+    threshold: float | Mapping[str, float],
+    radius: float | Fraction | None = None,
+) -> RegionGap:
+    """V, slack and gap of a mask at (μ, λ) for the radius ρ.
+
+    Args:
+        terms: s and c by tensor name, finite; asked for tensor by tensor, once each.
+        masks: bool masks of the same names and shapes, True = keep.
+        multiplier: μ, finite and > 0.
+        threshold: λ, or λ_t by tensor name.
+        radius: ρ; None for c·(1−m), the mask's own, which leaves no slack.
+
+    Raises:
+        CriterionError: μ is not > 0, a number is not finite, or a tensor has no threshold.
+        ImportanceError: a term is not finite.
+        MaskError: names or shapes differ.
+    """
+    if not 0 < multiplier < float("inf"):
+        raise CriterionError(
+            f"region_gap: the multiplier is {multiplier}: a gap needs one > 0, and finite"
+        )
+    price, violation, spent = Fraction(multiplier), Fraction(0), Fraction(0)
+    require_same_tensors({}, {name: mask for name, mask in masks.items() if name not in terms})
+    for name, (importance, cost) in terms.items():
+        require_same_tensors({name: cost}, {n: masks[n] for n in masks if n == name})
+        limit = _threshold(threshold, name)
+        for s, c, kept in _blocks(name, importance, cost, masks[name]):
+            spent += exact_sum(c[~kept])
+            above, below = _sides(s, c, multiplier, limit)
+            for wrong, sign in ((above & ~kept, 1), (below & kept, -1)):
+                if wrong.any():
+                    lost = exact_sum(c[wrong]) + price * exact_sum(s[wrong])
+                    violation += sign * (lost - int(wrong.sum()) * Fraction(limit))
+    slack = Fraction(0) if radius is None else _rational(radius) - spent
+    return RegionGap(violation, slack, (violation + slack) / price)
+
+
+def decision_gap(
+    terms: Mapping[str, Terms], decision: RegionDecision, radius: float | Fraction | None = None
+) -> RegionGap:
+    """The gap of a decision with μ > 0, at its own thresholds.
+
+    Raises:
+        CriterionError: its μ is 0: it is optimal brain damage, and has no gap.
+    """
+    proof = decision.proof
+    return region_gap(
+        terms,
+        decision.masks,
+        decision.multiplier,
+        proof.thresholds if isinstance(proof, ConstrainedOptimality) else proof.dual_multiplier,
+        radius,
+    )
+
+
+def _sides(
+    s: FloatArray, c: FloatArray, multiplier: float, limit: float
+) -> tuple[BoolArray, BoolArray]:
+    """Where r = c + μs is above λ and where it is below, exactly."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        product = multiplier * s
+        difference = (c + product) - limit
+        error = ROUNDING * (np.abs(c) + np.abs(product)) + SMALLEST
+        sure = np.abs(difference) > error  # false for what is not finite
+    above, below = sure & (difference > 0), sure & (difference < 0)
+    open_ones = np.flatnonzero(~sure)
+    if open_ones.size:
+        # equal terms fall together: zeros are many in a model that is pruned already
+        pairs, which = np.unique(c[open_ones] + 1j * s[open_ones], return_inverse=True)
+        price, level = Fraction(multiplier), Fraction(limit)
+        signs = np.array(
+            [_sign(Fraction(p.real) + price * Fraction(p.imag) - level) for p in pairs.tolist()]
+        )[which]
+        above[open_ones], below[open_ones] = signs > 0, signs < 0
+    return above, below
+
+
+def _sign(number: Fraction) -> int:
+    return (number > 0) - (number < 0)
+
+
+def _blocks(
+    name: str, importance: Tensor, cost: Tensor, mask: Tensor
+) -> Iterator[tuple[FloatArray, FloatArray, BoolArray]]:
+    """s, c and m of one tensor, block by block, as float64, which holds every float exactly."""
+    if importance.shape != cost.shape:
+        raise ImportanceError(
+            f"region_gap: {name!r} has s of shape {tuple(importance.shape)} and c of shape "
+            f"{tuple(cost.shape)}: both have the shape of the tensor"
+        )
+    flat = (torch.split(each.detach().reshape(-1), BLOCK) for each in (importance, cost, mask))
+    for s, c, kept in zip(*flat, strict=True):
+        numbers = [part.cpu().to(torch.float64).numpy() for part in (s, c)]
+        if not all(np.isfinite(part).all() for part in numbers):
+            raise ImportanceError(f"region_gap: {name!r} has a term that is not finite")
+        yield numbers[0], numbers[1], kept.cpu().numpy()
+
+
+def _threshold(threshold: float | Mapping[str, float], name: str) -> float:
+    """λ of one tensor."""
+    if isinstance(threshold, Mapping):
+        if name not in threshold:
+            raise CriterionError(
+                f"region_gap: there is no threshold for {name!r}: give one for each tensor"
+            )
+        threshold = threshold[name]
+    if not np.isfinite(threshold):
+        raise CriterionError(f"region_gap: the threshold of {name!r} is {threshold}")
+    return float(threshold)
+
+
+def _rational(radius: float | Fraction) -> Fraction:
+    if isinstance(radius, float) and not np.isfinite(radius):
+        raise CriterionError(f"region_gap: the radius is {radius}: pass a finite one, or None")
+    return Fraction(radius)

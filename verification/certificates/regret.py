@@ -1,0 +1,105 @@
+"""Regret: what a mask loses against the optimum, R(m′) = s·m* − s·m′ ≥ 0, exactly.
+
+With λ of the dual interval and Σm′ = k,
+
+    R(m′) = Σ_{m′ᵢ=0, sᵢ>λ} (sᵢ − λ) + Σ_{m′ᵢ=1, sᵢ<λ} (λ − sᵢ)
+
+so only the misplaced weights are summed, and the LP dual value kλ + Σ max(0, sᵢ−λ) never is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from pins.masks import Overlap, compare, count, require_same_tensors
+from pins.selection.select import decide
+from solvers.exact import FloatArray, exact_sum
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A weight on the wrong side: tensor, flat index in it, score."""
+
+    tensor: str
+    index: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Regret:
+    """How far a mask falls short of the optimum with as many ones.
+
+    Attributes:
+        exact: R, a rational number; 0 iff the mask is optimal.
+        scale: Σ|sᵢ| over all weights, against which R may be read; a float64 sum.
+        multiplier: λ, an optimal dual multiplier.
+        overlap: of the optimal mask (first) with the given one (second).
+        kept: a kept weight of least score, the lowest flat index among equals; None if none is.
+        pruned: a pruned weight of largest score, likewise. They are the pair with the largest gap.
+    """
+
+    exact: Fraction
+    scale: float
+    multiplier: float
+    overlap: Overlap
+    kept: Violation | None
+    pruned: Violation | None
+
+    @property
+    def relative(self) -> float:
+        """R / Σ|sᵢ|."""
+        return float(self.exact) / self.scale if self.scale else 0.0
+
+
+def regret(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Regret:
+    """The exact regret of `masks` among all masks with as many ones.
+
+    Args:
+        importance: finite scores by tensor name, larger = keep.
+        masks: bool masks of the same names and shapes, True = keep.
+
+    Raises:
+        ImportanceError: a score cannot be ranked.
+        MaskError: names or shapes differ.
+    """
+    require_same_tensors(importance, masks)
+    keep = count(masks).kept
+    best = decide(importance, keep)
+    multiplier = best.proof.dual_multiplier
+    exact, scale = Fraction(0), 0.0
+    kept: Violation | None = None
+    pruned: Violation | None = None
+    for name, scores in importance.items():
+        # float64 holds every score exactly; in its own dtype λ, another tensor's, might be rounded
+        flat = scores.detach().cpu().double().reshape(-1)
+        mask = masks[name].cpu().reshape(-1)
+        lost = flat[~mask & (flat > multiplier)]
+        gained = flat[mask & (flat < multiplier)]
+        exact += _exact(lost) - _exact(gained)
+        exact += (gained.numel() - lost.numel()) * Fraction(multiplier)
+        scale += float(flat.abs().sum())
+        kept = _extreme(name, flat, mask, kept, sign=1)
+        pruned = _extreme(name, flat, ~mask, pruned, sign=-1)
+    return Regret(exact, scale, multiplier, compare(best.masks, masks), kept, pruned)
+
+
+def _exact(scores: Tensor) -> Fraction:
+    values: FloatArray = scores.numpy()
+    return exact_sum(values)
+
+
+def _extreme(
+    name: str, flat: Tensor, where: Tensor, best: Violation | None, *, sign: int
+) -> Violation | None:
+    """The least of sign·score where `where` holds, first among equals, or `best` if not beaten."""
+    if not where.any():
+        return best
+    candidates = torch.where(where, sign * flat, torch.inf)
+    index = int((candidates == candidates.min()).nonzero()[0])
+    score = flat[index].item()
+    if best is not None and sign * best.score <= sign * score:
+        return best
+    return Violation(name, index, score)

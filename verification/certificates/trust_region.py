@@ -1,0 +1,293 @@
+"""The proof of a decision within a trust region as a file: version 3 of the certificate.
+
+It claims how far the mask is at most from the best that costs no more than ρ (Theorem 5,
+`pins.importance.trust_region.program`): the masks m′ that the constraint allows and of which
+c·(1−m′) ≤ ρ have
+
+    s·m′  ≤  s·m + gap,      gap = (V + ρ − c·(1−m)) / μ
+
+with μ and thresholds as the proof. At the mask's own cost, ρ = c·(1−m), the gap is V/μ: 0, but for
+what was misplaced because the scores it was chosen by, c + μs, had been rounded.
+"""
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pins import masks as masks_module
+from pins.errors import CertificateError, PinsError
+from pins.importance.trust_region.multiplier import within
+from pins.importance.trust_region.program import RegionDecision, RegionProgram, Terms
+from pins.masks import count, count_each, require_same_tensors
+from pins.selection.allocation import Scope
+from pins.selection.constraints import Cardinality, Constraint
+from pins.selection.optimality import ConstrainedOptimality
+from pins.selection.select import decide
+from pins.utils.io import load_tensors
+from verification.certificates.document import (
+    DTYPES,
+    constraint_of,
+    load_masks,
+    mask_beside,
+    require_own,
+    stated_constraint,
+    stated_counts,
+    stated_file,
+    stated_fraction,
+    stated_scope,
+    write_document,
+)
+from verification.certificates.gap import region_gap
+
+VERSION = 3
+DIGITS = 1000  # of numerator and denominator of a radius, as the format allows
+
+
+def certify_region(
+    terms: Mapping[str, Terms],
+    masks: Mapping[str, Tensor],
+    multiplier: float,
+    *,
+    certificate: Path,
+    scores_file: Path,
+    cost_file: Path,
+    mask_file: Path,
+    radius: Fraction | None = None,
+    constraint: Constraint | None = None,
+    criterion: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the certificate of a decision whose scores, costs and masks are on disk already.
+
+    Args:
+        terms: s and c by tensor name, those in the files, in the flat order claimed.
+        masks: the masks in `mask_file`, True = keep.
+        multiplier: μ, by which the masks were chosen; any μ > 0 proves a gap.
+        certificate: where to write; the three files must lie beside or below it.
+        scores_file: safetensors file of s.
+        cost_file: safetensors file of c.
+        mask_file: safetensors file of the masks.
+        radius: ρ; default: c·(1−m), what the mask itself costs.
+        constraint: the masks that compete; default: all with as many ones.
+        criterion: how s and c were made; stated, not provable.
+        provenance: anything else worth telling; stated, not provable.
+
+    Returns:
+        The certificate, as written.
+
+    Raises:
+        CertificateError: a file lies elsewhere, μ is not > 0, a cost is < 0, or the mask breaks its
+            constraint or its radius.
+        CardinalityError: no mask of these tensors meets the constraint.
+        ImportanceError, MaskError: terms that cannot be ranked, masks that do not fit.
+    """
+    importance = {name: term.importance for name, term in terms.items()}
+    require_same_tensors(importance, masks)
+    _require(multiplier, radius)
+    _require_terms(terms)
+    constraint = Cardinality(count(masks).kept) if constraint is None else constraint
+    constraint.validate({name: scores.shape for name, scores in importance.items()})
+    require_own(constraint, masks)
+    spare = _spare(constraint, masks)
+    proof = decide(RegionProgram(_double(terms), constraint).scores(multiplier), constraint).proof
+    threshold = _between(proof.pruned_max, proof.dual_multiplier)
+    thresholds = dict.fromkeys(terms, threshold)
+    if isinstance(proof, ConstrainedOptimality):
+        tensors = {name: proof.tensors[name] for name in proof.binding}
+        thresholds |= {n: _between(each.pruned_max, each.kept_min) for n, each in tensors.items()}
+
+    found = region_gap(terms, masks, multiplier, thresholds, radius=0)
+    cost = -found.slack
+    radius = cost if radius is None else radius
+    if cost > radius:
+        raise CertificateError(
+            f"the mask removes a cost of {float(cost):g}, {float(cost - radius):g} more than the "
+            f"radius {float(radius):g}: allow more, or certify another mask"
+        )
+    violation = found.violation
+    for name, number in spare.items():
+        violation += number * (Fraction(threshold) - Fraction(thresholds[name]))
+    claim = {
+        "statement": "region",
+        "total": proof.total,
+        "keep": constraint.keep,
+        "scope": stated_scope(importance),
+        "criterion": criterion,
+        "constraint": stated_constraint(constraint, importance),
+        "radius": stated_fraction(radius),
+        "gap": stated_fraction((violation + radius - cost) / Fraction(multiplier)),
+    }
+    evidence = {
+        "lambda": threshold.hex(),
+        "thresholds": [thresholds[name].hex() for name in importance],
+        "multiplier": float(multiplier).hex(),
+        "counts": stated_counts(masks, importance),
+        "scores": stated_file(scores_file, certificate),
+        "cost": stated_file(cost_file, certificate),
+        "mask": stated_file(mask_file, certificate),
+    }
+    return write_document(VERSION, claim, evidence, provenance, certificate)
+
+
+def certify_region_files(
+    scores: Path,
+    cost: Path,
+    certificate: Path,
+    *,
+    keep: int | Constraint,
+    multiplier: float | None = None,
+    radius: float | None = None,
+    scope: Scope | None = None,
+    mask: Path | None = None,
+    criterion: str | None = None,
+) -> dict[str, Any]:
+    """Certify scores and costs on disk: the mask given, or without one an optimum, written beside.
+
+    Args:
+        scores: safetensors file of s.
+        cost: safetensors file of c, of the same tensors.
+        certificate: where to write the certificate.
+        keep: number of ones claimed, or the constraint.
+        multiplier: μ; without it and without a mask, the radius finds it.
+        radius: ρ, the decimal that was written; default: what the mask costs.
+        scope: with a number: which masks with as many ones compete, as `certify_files`.
+        mask: safetensors file of masks; default: the optimum for μ is made and written as
+            `<certificate's stem>.mask.safetensors`.
+        criterion: how s and c were made; stated, not provable.
+
+    Raises:
+        CertificateError: μ or ρ is missing or makes no sense, the files are not of the same
+            tensors, the mask keeps another number, or something would be overwritten.
+        FileError, ImportanceError, CardinalityError, MaskError: as the parts raise them.
+    """
+    if multiplier is None and (radius is None or mask is not None):
+        what = "of a mask that is given" if mask else "without a radius"
+        raise CertificateError(f"a certificate {what} needs the multiplier: give the μ of c + μs")
+    _require(multiplier, radius)
+    mask_file = mask_beside(certificate, mask, scores, cost)
+    terms = _load_terms(scores, cost)
+    importance = {name: term.importance for name, term in terms.items()}
+    masks: Mapping[str, Tensor] | None
+    masks = None if mask is None else load_masks(mask, importance, keep)
+    constraint = constraint_of(keep, scope, importance, masks)
+    if masks is None:
+        decision = _decide(RegionProgram(_double(terms), constraint), multiplier, radius, cost)
+        masks, multiplier = decision.masks, decision.multiplier
+        masks_module.save(masks, mask_file)
+    assert multiplier is not None, "a mask that is given comes with it"
+    try:
+        return certify_region(
+            terms,
+            masks,
+            multiplier,
+            certificate=certificate,
+            scores_file=scores,
+            cost_file=cost,
+            mask_file=mask_file,
+            radius=None if radius is None else Fraction(repr(radius)),
+            constraint=constraint,
+            criterion=criterion,
+        )
+    except PinsError:
+        if mask is None:
+            mask_file.unlink()
+        raise
+
+
+def _decide(
+    program: RegionProgram, multiplier: float | None, radius: float | None, cost: Path
+) -> RegionDecision:
+    """The optimum for μ; without a μ, for the largest that was found to respect the radius."""
+    if multiplier is not None:
+        return program.solve(multiplier)
+    assert radius is not None, "one of the two is given"
+    decision = within(program, radius)
+    if not decision.multiplier:
+        raise CertificateError(
+            f"the radius {radius} leaves the choice to the costs alone, multiplier 0: give another "
+            f"radius or a multiplier, or certify {cost} by itself, as scores"
+        )
+    return decision
+
+
+def _require(multiplier: float | None, radius: float | Fraction | None) -> None:
+    """0 < μ < ∞ and 0 ≤ ρ < ∞, and ρ as short as the format asks."""
+    if multiplier is not None and not 0 < multiplier < math.inf:
+        raise CertificateError(
+            f"the multiplier is {multiplier}: it is above 0, and finite; at 0 the costs decide "
+            "alone, and are certified as scores"
+        )
+    if radius is not None and not 0 <= radius < math.inf:
+        raise CertificateError(f"the radius is {radius}: it is at least 0, and finite")
+    if isinstance(radius, Fraction) and max(radius.as_integer_ratio()) >= 10**DIGITS:
+        raise CertificateError(f"the radius is a fraction of more than {DIGITS} digits: round it")
+
+
+def _require_terms(terms: Mapping[str, Terms]) -> None:
+    """Each c is in shape and dtype of its s, and nowhere negative or not a number."""
+    for name, (importance, cost) in terms.items():
+        if importance.dtype not in DTYPES:
+            raise CertificateError(
+                f"{name!r} has scores of {importance.dtype}: give float16, bfloat16, float32 or "
+                "float64"
+            )
+        if importance.shape != cost.shape or importance.dtype != cost.dtype:
+            raise CertificateError(
+                f"{name!r} has scores of {importance.dtype} in shape {tuple(importance.shape)} and "
+                f"costs of {cost.dtype} in shape {tuple(cost.shape)}: give both in one"
+            )
+        if not bool((cost >= 0).all()):
+            worst = cost[~(cost >= 0)].reshape(-1)[0].item()
+            raise CertificateError(f"{name!r} has the cost {worst}: a cost is at least 0")
+
+
+def _between(pruned_max: float | None, kept_min: float | None) -> float:
+    """A λ amid the dual interval: exact, no r need lie on the side where rounding put it.
+
+    At its ends some would not.
+    """
+    low, high = (
+        other if end is None else end
+        for end, other in ((pruned_max, kept_min), (kept_min, pruned_max))
+    )
+    assert low is not None
+    assert high is not None, "there is a weight"
+    return min(max(low, low / 2 + high / 2), high)
+
+
+def _spare(constraint: Constraint, masks: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many ones more than its minimum each tensor keeps."""
+    spare = {}
+    for name, each in count_each(masks).items():
+        spare[name] = each.kept - (least := constraint.minimums.get(name, 0))
+        if spare[name] < 0:
+            raise CertificateError(
+                f"{name!r} keeps {each.kept} weights, its constraint asks for {least}: certify the "
+                "mask under its own"
+            )
+    return spare
+
+
+def _double(terms: Mapping[str, Terms]) -> dict[str, Terms]:
+    """The terms in float64, in which c + μs is rounded least."""
+    return {
+        name: Terms(*(part.detach().cpu().to(torch.float64) for part in term))
+        for name, term in terms.items()
+    }
+
+
+def _load_terms(scores: Path, cost: Path) -> dict[str, Terms]:
+    """s and c of two files of the same tensors, in the order of the first."""
+    importance, costs = load_tensors(scores)[0], load_tensors(cost)[0]
+    for name in [*importance, *costs]:
+        if name not in importance or name not in costs:
+            absent = scores if name in costs else cost
+            raise CertificateError(f"{absent} has no tensor {name!r}: both files have the same")
+    terms = {name: Terms(importance[name], costs[name]) for name in importance}
+    _require_terms(terms)
+    return terms

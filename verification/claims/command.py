@@ -1,0 +1,114 @@
+"""`pins verify`: the ledger as tables, and its exit code."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pins.errors import ClaimError
+from pins.models.pretrained import DEMO_MODEL
+from pins.utils.io import require_replaceable, write_json
+from pins.utils.progress import Progress
+from verification.claims import ALL_CLAIMS, Setting
+from verification.claims.claim import Profile
+from verification.claims.ledger import FORMAT, Entry, Outcome, document, run
+from verification.empirical import Verdict
+from verification.empirical.ledger import (
+    EmpiricalEntry,
+    choose_folder,
+    counts,
+    rule_folder,
+    rules,
+)
+
+COLOURS = {Verdict.HOLDS: "green", Verdict.FAILS: "yellow", Verdict.UNTESTED: "dim"}
+
+
+def run_ledger(
+    console: Console,
+    *,
+    profile: str,
+    file: Path | None,
+    model: str | None,
+    seed: int,
+    results: Path | None = None,
+) -> int:
+    """Run every claim and print the ledger; 0 iff each claim and each control ends as it should.
+
+    The empirical claims are ruled on from the results files in the folder `results` (default: the
+    checkout's own). They change nothing in what is returned.
+
+    Raises:
+        PinsError: what was asked for makes no sense, or a file is damaged.
+    """
+    profiles: tuple[Profile, ...] = get_args(Profile)
+    if profile not in profiles:
+        raise ClaimError(f"there is no profile {profile!r}: choose one of {', '.join(profiles)}")
+    if file is not None:
+        require_replaceable(file, FORMAT)
+    folder = choose_folder(results)
+    empirical = rule_folder(folder)
+    setting = Setting(profile, seed=seed, model=model or DEMO_MODEL)
+    entries: list[Entry] = []
+    shown = Progress(console, transient=True)
+    with shown as progress, progress.phase("claims", len(ALL_CLAIMS)) as advance:
+        for entry in run(ALL_CLAIMS, setting):
+            entries.append(entry)
+            advance()
+    console.print(ledger_table(entries))
+    held = sum(entry.outcome is Outcome.HOLDS for entry in entries)
+    seconds = sum(entry.seconds for entry in entries)
+    console.print(f"{held} of {len(entries)} claims hold; {seconds:.0f} s", highlight=False)
+    print_empirical(console, empirical, folder)
+    if file is not None:
+        write_json(document(entries, setting, empirical), file)
+    return 0 if held == len(entries) else 1
+
+
+def ledger_table(entries: list[Entry]) -> Table:
+    """One line a claim: outcome, statement, evidence, control."""
+    table = Table(show_lines=True)
+    for heading in ("outcome", "claim", "evidence"):
+        table.add_column(heading)
+    for entry in entries:
+        colour = "green" if entry.outcome is Outcome.HOLDS else "red"
+        evidence = entry.check.evidence
+        if entry.outcome is Outcome.UNSOUND:
+            evidence += f"\ncontrol: {entry.control.evidence}"
+        table.add_row(
+            f"[{colour}]{entry.outcome.name.lower()}[/]",
+            f"{entry.claim.statement}\n[dim]{entry.claim.id}[/]",
+            evidence,
+        )
+    return table
+
+
+def print_empirical(
+    console: Console, entries: Sequence[EmpiricalEntry], folder: Path | None
+) -> None:
+    """The rulings, how many of each verdict, and the rules that they were made by."""
+    where = "no results files" if folder is None else str(folder)
+    console.print(Text(f"\nEmpirical claims, ruled on from {where}"))
+    console.print(empirical_table(entries))
+    console.print(
+        "; ".join(f"{number} {verdict.value}" for verdict, number in counts(entries).items()),
+        highlight=False,
+    )
+    for rule, ids in rules(entries).items():
+        console.print(Text(f"{', '.join(ids)}: {rule}", style="dim"))
+
+
+def empirical_table(entries: Sequence[EmpiricalEntry]) -> Table:
+    """One line a claim: verdict, with the scope found; statement, and where it was looked at."""
+    table = Table(show_lines=True)
+    for heading in ("verdict", "claim", "evidence"):
+        table.add_column(heading)
+    for entry in entries:
+        claim, ruling = entry.claim, entry.ruling
+        said = Text(str(ruling), style=COLOURS[ruling.verdict])
+        about = Text(f"\n{claim.scope}\n{claim.id}, {claim.source}", style="dim")
+        table.add_row(said, Text(claim.statement).append(about), Text(ruling.evidence))
+    return table

@@ -1,0 +1,1 @@
+"""`pins demo`: fine-tune, prune, certify and report on a real model."""

@@ -1,0 +1,262 @@
+"""Predicted against measured: what one pruning decision does to the loss.
+
+From the weights θ one SGD step u = −ηg is taken and the mask of a criterion applied. The change
+L(m⊙(θ+u)) − L(θ) is predicted by the first-order and the diagonal second-order model, and measured
+on the rows that the gradient was taken on and on rows it has never seen. The models are only good
+near θ; how near, this table shows. A trust region is led by its loss on rows of a rehearsal
+(`pins.pruning.acceptance`): training rows that the gradient was not taken on, as a promise on rows
+that it was made from is easily kept. Unseen rows lead nothing.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pins.importance.criteria import find_criterion
+from pins.importance.criterion import Criterion
+from pins.importance.curvature.fisher import empirical_fisher
+from pins.importance.taylor_models import DiagonalSecondOrderModel, FirstOrderModel
+from pins.importance.trust_region.criterion import OF_FEW_ROWS, TrustRegion
+from pins.masks import apply, count
+from pins.models.batches import Encoded
+from pins.pruning.acceptance import Rehearse, choose
+from pins.selection.constraints import Cardinality, keep_count
+from pins.selection.select import Decision, decide, select
+from verification.experiments.model_snapshot import LEARNING_RATE, RealModel
+from verification.experiments.training import evaluate, loss_gradient, per_example_losses
+
+STEP_ALONE = "step alone"  # the row without a mask
+EVALUATION_BATCH = 32
+
+
+def two_samples(encoded: Encoded, rows: int, generator: torch.Generator) -> tuple[Encoded, Encoded]:
+    """Two samples of `rows` rows that have none in common; of less than 2·rows the second less."""
+    both = encoded.sample(2 * rows, generator)
+    return both.take(range(min(rows, len(both)))), both.take(range(rows, len(both)))
+
+
+@dataclass(frozen=True)
+class LossChange:
+    """One criterion at one pruned fraction; losses are means over rows, changes are to L(θ).
+
+    Attributes:
+        criterion: its name, or "step alone" for the row without pruning.
+        fraction: of the prunable weights to prune, in this one decision.
+        pruned: their exact number.
+        predicted: by the first-order model on the gradient's rows.
+        predicted_second_order: by the diagonal second-order model.
+        measured: on the gradient's rows.
+        measured_unseen: on rows that took no part.
+    """
+
+    criterion: str
+    fraction: float
+    pruned: int
+    predicted: float
+    predicted_second_order: float
+    measured: float
+    measured_unseen: float
+
+
+Measure = Callable[[str, float, Mapping[str, Tensor]], LossChange]
+"""(criterion, fraction, masks) ↦ what these masks do."""
+
+
+class Losses(NamedTuple):
+    """Mean losses of a model as it stands: on the gradient's rows, and on unseen ones."""
+
+    rows: float
+    unseen: float
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model at θ, and the rows on which its loss is looked at.
+
+    Attributes:
+        model: at θ.
+        parameters: the prunable ones by name.
+        rows: those of the gradient.
+        unseen: those that take no part.
+        rehearsal: those on which a trust region sees whether its promises are kept.
+        learning_rate: of the step that is taken with the mask.
+    """
+
+    model: nn.Module
+    parameters: Mapping[str, nn.Parameter]
+    rows: Encoded
+    unseen: Encoded
+    rehearsal: Encoded
+    learning_rate: float = LEARNING_RATE
+
+    def observe(self, description: str, *, fisher_rows: int, seed: int) -> RealModel:
+        """θ, g on all rows and the empirical Fisher of `fisher_rows` of them."""
+        batches = self.rows.batches(EVALUATION_BATCH)
+        some = self.rows.sample(fisher_rows, torch.Generator().manual_seed(seed))
+        losses = per_example_losses(self.model, some.batches(EVALUATION_BATCH))
+        return RealModel(
+            description=description,
+            before={name: p.detach().clone() for name, p in self.parameters.items()},
+            gradient=loss_gradient(self.model, batches, self.parameters),
+            learning_rate=self.learning_rate,
+            curvature=empirical_fisher(self.parameters, losses),
+        )
+
+    def losses(self) -> Losses:
+        """The loss on the gradient's rows and on unseen ones, as the model stands."""
+        return Losses(self._loss(self.rows), self._loss(self.unseen))
+
+    def rehearsed(self) -> float:
+        """The loss on the rows of a rehearsal, as the model stands."""
+        return self._loss(self.rehearsal)
+
+    def _loss(self, rows: Encoded) -> float:
+        return evaluate(self.model, rows.batches(EVALUATION_BATCH)).loss
+
+
+@contextmanager
+def measuring(experiment: Experiment, observed: RealModel, start: Losses) -> Iterator[Measure]:
+    """Measure what masks do to the loss, each from θ+u; the weights come back after the block.
+
+    Args:
+        experiment: the model at θ.
+        observed: what `experiment.observe` saw there.
+        start: `experiment.losses()` at θ.
+    """
+    first, second = _models(observed)
+
+    def measure(criterion: str, fraction: float, masks: Mapping[str, Tensor]) -> LossChange:
+        _set(experiment.parameters, observed.after)
+        apply(masks, experiment.parameters)
+        now, kept = experiment.losses(), count(masks)
+        return LossChange(
+            criterion=criterion,
+            fraction=fraction,
+            pruned=kept.total - kept.kept,
+            predicted=first.predicted_change(masks),
+            predicted_second_order=second.predicted_change(masks),
+            measured=now.rows - start.rows,
+            measured_unseen=now.unseen - start.unseen,
+        )
+
+    with _restored(experiment.parameters):
+        yield measure
+
+
+def loss_changes(
+    experiment: Experiment,
+    observed: RealModel,
+    criteria: Sequence[str],
+    fractions: Sequence[float],
+    start: Losses,
+) -> Iterator[LossChange]:
+    """One row for the step alone, then one per criterion and fraction; the weights come back.
+
+    Args:
+        experiment: the model at θ.
+        observed: what `experiment.observe` saw there.
+        criteria: names of criteria.
+        fractions: of the prunable weights to prune in one decision, each from θ.
+        start: `experiment.losses()` at θ.
+    """
+    total = sum(weight.numel() for weight in observed.before.values())
+    everything = {name: torch.ones_like(w, dtype=torch.bool) for name, w in observed.before.items()}
+    with measuring(experiment, observed, start) as measure:
+
+        def rehearse(masks: Mapping[str, Tensor]) -> float:
+            _set(experiment.parameters, observed.after)
+            apply(masks, experiment.parameters)
+            return experiment.rehearsed()
+
+        yield measure(STEP_ALONE, 0.0, everything)
+        for name in criteria:
+            criterion = find_criterion(name)
+            if isinstance(criterion, TrustRegion):
+                criterion = replace(criterion, damping=OF_FEW_ROWS)
+            scores = None if criterion.fits else observed.importance(criterion)
+            for fraction in fractions:
+                keep = keep_count(fraction, total)
+                if scores is None:
+                    masks = _rehearsed(observed, criterion, keep, start.rows, rehearse)
+                else:
+                    masks = select(scores, keep)
+                yield measure(name, fraction, masks)
+
+
+def _rehearsed(
+    observed: RealModel, criterion: Criterion, keep: int, loss: float, rehearse: Rehearse
+) -> dict[str, Tensor]:
+    """The mask of a criterion that is fitted to each decision, led by the loss on its own rows."""
+
+    def solve(fitted: Criterion) -> tuple[dict[str, Tensor], Decision]:
+        importance = observed.importance(fitted)
+        return importance, decide(importance, keep)
+
+    choice = choose(
+        criterion,
+        observed.observations,
+        Cardinality(keep),
+        allowance=loss,
+        factor=1.0,
+        solve=solve,
+        rehearse=rehearse,
+    )
+    return dict(choice.decision.masks)
+
+
+Row = Mapping[str, Any]  # a LossChange as JSON values, as results files hold it
+
+
+def by_fraction(rows: Sequence[Row]) -> dict[float, dict[str, Row]]:
+    """Fraction, ascending → criterion → its row; the step alone, which prunes nothing, left out."""
+    pruned = sorted((row for row in rows if row["fraction"] > 0), key=lambda row: row["fraction"])
+    table: dict[float, dict[str, Row]] = {}
+    for row in pruned:
+        table.setdefault(row["fraction"], {})[row["criterion"]] = row
+    return table
+
+
+def step_alone(rows: Sequence[Row]) -> Row:
+    """The row of the step without a mask."""
+    return next(row for row in rows if row["criterion"] == STEP_ALONE)
+
+
+def pins_lowers_most(cells: Mapping[str, Row], field: str) -> bool:
+    """The paper's claim at one fraction: pins lowers the loss more than magnitude, sensitivity."""
+    return bool(cells["pins"][field] < min(cells[n][field] for n in ("magnitude", "sensitivity")))
+
+
+def lowest_of_all(cells: Mapping[str, Row], criterion: str, field: str) -> bool:
+    """Whether a criterion's value is strictly the lowest of its fraction."""
+    return all(
+        cells[criterion][field] < row[field] for name, row in cells.items() if name != criterion
+    )
+
+
+def _models(observed: RealModel) -> tuple[FirstOrderModel, DiagonalSecondOrderModel]:
+    # in float64, in which they predict, once for all masks
+    terms = [
+        {name: tensor.double() for name, tensor in each.items()}
+        for each in (observed.gradient, observed.before, observed.after, observed.curvature or {})
+    ]
+    return FirstOrderModel(*terms[:3]), DiagonalSecondOrderModel(*terms)
+
+
+@torch.no_grad()
+def _set(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(values[name])
+
+
+@contextmanager
+def _restored(parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    """The weights after the block are those before it."""
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        yield
+    finally:
+        _set(parameters, before)

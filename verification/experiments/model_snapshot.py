@@ -1,0 +1,123 @@
+"""Weights and gradients of a real model on real text: what the claims are checked on."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from pins.errors import ObservationError
+from pins.importance.criteria import find_criterion
+from pins.importance.criterion import Criterion, Observation, Reads
+from pins.models.parameters import prunable_parameters
+from pins.models.pretrained import load_model
+from pins.tasks import Task, load_task
+from verification.experiments.training import loss_gradient
+
+MAX_LENGTH = 64  # tokens of a row
+LEARNING_RATE = 0.01  # of the SGD step u = −ηg that the scores of "pins" take into account
+
+
+@dataclass(frozen=True)
+class RealModel:
+    """θ, g and the SGD step of one model, by parameter name.
+
+    Attributes:
+        description: which model, which gradient.
+        before: θ.
+        gradient: g at θ.
+        learning_rate: η of the step u = −ηg.
+        curvature: h at θ, where it was estimated.
+    """
+
+    description: str
+    before: Mapping[str, Tensor] = field(repr=False)
+    gradient: Mapping[str, Tensor] = field(repr=False)
+    learning_rate: float = LEARNING_RATE
+    curvature: Mapping[str, Tensor] | None = field(default=None, repr=False)
+
+    @cached_property
+    def after(self) -> dict[str, Tensor]:
+        """θ+u = θ − ηg."""
+        return {
+            name: weight - self.learning_rate * self.gradient[name]
+            for name, weight in self.before.items()
+        }
+
+    @cached_property
+    def observations(self) -> dict[str, Observation]:
+        """What a criterion sees of the step, by parameter name."""
+        after = self.after
+        return {
+            name: Observation(
+                after=after[name],
+                gradient=gradient,
+                before=self.before[name],
+                curvature=self.curvature[name] if self.curvature else None,
+            )
+            for name, gradient in self.gradient.items()
+        }
+
+    def importance(self, criterion: str | Criterion) -> dict[str, Tensor]:
+        """The scores of a criterion on every prunable weight; by its name, before it is fitted.
+
+        Raises:
+            ObservationError: it reads a curvature and none was estimated.
+        """
+        chosen = find_criterion(criterion) if isinstance(criterion, str) else criterion
+        if Reads.CURVATURE in chosen.reads and self.curvature is None:
+            raise ObservationError(f"no curvature was estimated for {self.description}")
+        return {name: chosen.importance(each) for name, each in self.observations.items()}
+
+    def layer_types(self) -> dict[str, str]:
+        """Kind of layer → one tensor of that kind, the one in the middle of the model."""
+        kinds: dict[str, list[str]] = {}
+        for name in self.before:
+            kinds.setdefault(layer_type(name), []).append(name)
+        return {kind: names[len(names) // 2] for kind, names in kinds.items()}
+
+
+def layer_type(name: str) -> str:
+    """A parameter's name with the layer's number and the model's prefix left out: its kind.
+
+    >>> layer_type("bert.encoder.layer.3.attention.self.query.weight")
+    'attention.self.query'
+    """
+    return re.sub(r"^.*?\.\d+\.", "", name).removesuffix(".weight")
+
+
+def observe(model: str, *, task: str = "stdlib-docs", rows: int = 32, seed: int = 0) -> RealModel:
+    """The pre-trained model with a fresh head, and its gradient on one batch of the task.
+
+    Raises:
+        ModelError, TaskError: the model or the task is not there.
+    """
+    loaded_task = remembered_task(task)
+    classifier = load_model(model, loaded_task.heads, loaded_task.labels, seed=seed)
+    examples = loaded_task.encode(
+        loaded_task.train, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True
+    )
+    drawn = examples.sample(rows, torch.Generator().manual_seed(seed))
+    parameters = prunable_parameters(classifier.model).parameters
+    gradient = loss_gradient(classifier.model, drawn.batches(rows), parameters)
+    return RealModel(
+        description=f"{model}, pre-trained, gradient on {rows} rows of {task}",
+        before={name: parameter.detach() for name, parameter in parameters.items()},
+        gradient=gradient,
+    )
+
+
+@lru_cache(maxsize=1)
+def remembered_task(name: str) -> Task:
+    """The task of that name, loaded once: that takes longer than what is observed on it."""
+    return load_task(name)
+
+
+def spread(tensor: Tensor, size: int) -> Tensor:
+    """`size` entries spread evenly over a tensor (all of them, where there are fewer)."""
+    flat = tensor.detach().reshape(-1)
+    if flat.numel() <= size:
+        return flat
+    return flat[torch.arange(size) * flat.numel() // size]

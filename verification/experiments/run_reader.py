@@ -1,0 +1,189 @@
+"""What a run left in its folder, read for figures: of `pins demo`, of `pins prune`, of a benchmark.
+
+Each says what is missing, and which command would have written it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pins import masks
+from pins.errors import FileError
+from pins.importance.trust_region.program import Terms
+from pins.pruning.schedules import CubicSchedule, Schedule
+from pins.runs import weight_sample
+from pins.runs.folder import COSTS, MASKS, RUN, SAMPLE, SCORES
+from pins.runs.settings import Settings
+from pins.runs.weight_sample import WeightSample
+from pins.selection.optimality import optimality
+from pins.utils.io import load_tensors
+from verification.experiments.model_snapshot import layer_type
+from verification.experiments.score_curve import score_curve
+
+REPORT, REPORT_FORMAT = "results.json", "pins-report"  # of `pins demo`
+KINDS: Mapping[str, str] = {REPORT: REPORT_FORMAT, RUN: "pins-run"}
+
+Row = Mapping[str, Any]
+
+
+class RunData:
+    """The folder of a run, each part of which is read when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look whether there is such a folder.
+
+        Raises:
+            FileError: there is none.
+        """
+        if not folder.is_dir():
+            raise FileError(f"{folder} is no folder: give that of a run, as `pins demo` makes it")
+        self.folder = folder
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """results.json of a demo, or run.json of `pins prune`.
+
+        Raises:
+            FileError: there is neither, or the run is not at its end.
+        """
+        for name, kind in KINDS.items():
+            file = self.folder / name
+            if not file.is_file():
+                continue
+            document = _json(file)
+            if document.get("format") != kind:
+                raise FileError(f"{file} is no {kind}: give the folder of a run")
+            if not document.get("finished", True):
+                raise FileError(f"{self.folder} holds a run that is not at its end: finish it")
+            return document
+        raise FileError(
+            f"{self.folder} holds no {' and no '.join(KINDS)}: give the folder of a run that is "
+            "done, of `pins demo` or `pins prune`"
+        )
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether it is a demo's, with the fields of its report."""
+        return bool(self.document["format"] == REPORT_FORMAT)
+
+    def field(self, name: str, command: str) -> Any:
+        """A part of the document.
+
+        Raises:
+            FileError: it is not there; `command` would have written it.
+        """
+        found = self.document.get(name)
+        if not found:
+            raise FileError(
+                f"{self.folder} holds no {name.replace('_', ' ')}: give --from the folder of "
+                f"`{command}`"
+            )
+        return found
+
+    @cached_property
+    def sample(self) -> WeightSample:
+        """Some weights as a decision saw them.
+
+        Raises:
+            FileError: there are none.
+        """
+        file = self.folder / SAMPLE
+        if not file.is_file():
+            raise FileError(
+                f"{self.folder} holds no {SAMPLE}: give the folder of a run of `pins demo` or "
+                "`pins prune`"
+            )
+        return weight_sample.load(file)
+
+    @property
+    def decisions(self) -> Sequence[Row]:
+        """All decisions, in order."""
+        found: Sequence[Row] = self.field("decisions", "pins prune")
+        return found
+
+    @property
+    def counted(self) -> Sequence[Row]:
+        """All decisions, with what each changed.
+
+        Raises:
+            FileError: an earlier version, which did not count that, made the run.
+        """
+        if "each" not in self.decisions[0]:
+            raise FileError(f"{self.folder} holds a run that did not count what its decisions did")
+        return self.decisions
+
+    @property
+    def tensors(self) -> Mapping[str, int]:
+        """Name and number of weights of each pruned tensor, in order."""
+        layers = (
+            self.document["layers"] if self.is_demo else self.document["costs"]["weights"]["layers"]
+        )
+        return {layer["name"]: layer["total"] for layer in layers}
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The kind of layer of each pruned tensor, in order."""
+        return [layer_type(name) for name in self.tensors]
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """Of the run."""
+        asked = self.document["settings"]
+        if self.is_demo:
+            return CubicSchedule(
+                steps=asked["sparse_steps"],
+                final_sparsity=asked["sparsity"],
+                cooldown=asked["cooldown"],
+                interval=asked["interval"],
+            )
+        known = {name: value for name, value in asked.items() if name != "device"}
+        known["without_quirks"] = tuple(known["without_quirks"])
+        return Settings(**known).pruning_schedule()
+
+    @property
+    def steps(self) -> int:
+        """Of training with a pruner."""
+        asked = self.document["settings"]
+        return int(asked["sparse_steps" if self.is_demo else "steps"])
+
+    @cached_property
+    def curve(self) -> Row:
+        """The sorted scores of the last decision, with its threshold."""
+        if self.is_demo:
+            found: Row = self.field("last_decision", "pins demo")
+            return found
+        scores, _ = load_tensors(self.folder / SCORES)
+        if (self.folder / COSTS).is_file():
+            costs, _ = load_tensors(self.folder / COSTS)
+            multiplier = self.decisions[-1]["multiplier"]
+            scores = {n: Terms(s, costs[n]).scores(multiplier) for n, s in scores.items()}
+        return score_curve(scores, optimality(scores, masks.load(self.folder / MASKS)))
+
+    def rows(self, pattern: str, command: str) -> dict[str, Any]:
+        """A results file of a benchmark in the folder: the first of that name.
+
+        Raises:
+            FileError: there is none; `command` writes one.
+        """
+        files = sorted(self.folder.glob(pattern))
+        if not files:
+            raise FileError(
+                f"{self.folder} holds no {pattern}: give --from the folder of results that "
+                f"`{command}` writes"
+            )
+        document = _json(files[0])
+        if not document.get("rows"):
+            raise FileError(f"{files[0]} holds no rows: let `{command}` come to its end")
+        return document
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FileError(f"{file} is no JSON file: {error}") from error
+    if not isinstance(document, dict):
+        raise FileError(f"{file} holds no JSON object: give the folder of a run")
+    return document

@@ -1,0 +1,45 @@
+"""The scores of one decision in descending order: all of the curve, and those at the threshold."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pins.selection.optimality import ConstrainedOptimality, Optimality
+from verification.laws import flat
+
+POINTS = 400  # of the whole curve, at evenly spaced ranks
+AROUND = 20  # ranks shown on each side of the threshold
+
+
+def score_curve(
+    importance: Mapping[str, Tensor], proof: Optimality | ConstrainedOptimality
+) -> dict[str, Any]:
+    """What there is to draw of a decision, as JSON values.
+
+    Args:
+        importance: s by tensor name, larger = keep.
+        proof: of the mask that was decided.
+
+    Returns:
+        `ranks` (from 0) and `scores` of the whole curve; `near`, the scores of the ranks from
+        `first` on, k among them; `tied`, how many scores equal λ; `zeros`, how many are 0.
+    """
+    together = flat({name: s.detach().cpu() for name, s in importance.items()}).double()
+    scores = together.sort(descending=True).values
+    total, keep = scores.numel(), proof.keep
+    ranks = torch.arange(min(POINTS, total)) * (total - 1) // max(min(POINTS, total) - 1, 1)
+    first = max(keep - AROUND, 0)
+    threshold = proof.dual_multiplier
+    return {
+        "ranks": ranks.tolist(),
+        "scores": scores[ranks].tolist(),
+        "first": first,
+        "near": scores[first : keep + AROUND].tolist(),
+        "tied": int((scores == threshold).sum()),
+        "zeros": int((scores == 0).sum()),
+        "lambda": threshold,
+        "keep": keep,
+        "total": total,
+    }

@@ -1,0 +1,243 @@
+"""The Taylor test: derivatives of a loss are right if what they do not explain falls fast enough.
+
+On the line θ+εd let φ(ε) = L(θ+εd), so that φ′(0) = g·d and φ″(0) = d·Hd. The remainder of order k,
+
+    Rₖ(ε) = |φ(ε) − Σ φ⁽ʲ⁾(0) εʲ/j!|,  j = 0 … k,
+
+is O(εᵏ⁺¹) when all k derivatives are right, and only O(εʲ) when the j-th is the first wrong one: on
+a log-log plot a line of slope k+1, or of slope j.
+
+Sources: Farrell, Ham, Funke & Rognes 2013, "Automated derivation of the adjoint of high-level
+transient finite element programs" (SIAM J. Sci. Comput. 35), for the test of first and second
+order; Griewank & Walther 2008, "Evaluating Derivatives" (SIAM), for Hd as the derivative of g·d.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from pins.errors import ObservationError, SettingError
+from pins.masks import require_same_tensors
+
+Loss = Callable[[Mapping[str, Tensor]], Tensor]  # the weights by name → L, a scalar with its graph
+
+# powers of two, by which a float is multiplied exactly: θ+εd is off the line by one rounding alone
+EPSILONS = tuple(2.0**-power for power in range(4, 20))
+ASYMPTOTIC = 4  # remainders that tell a slope: enough for a median, all near ε = 0
+LEAST = 3
+# Successive slopes that differ by more are still on their way to a slope, as where a remainder of
+# slope k+2 cancels one of k+1. Of such a pair, those that differ by less are within 0.1 of k+1.
+AGREEMENT = 0.15
+# What rounding can do to a remainder, relative to φ. A forward pass in float64 errs by a few units
+# in the last place; 2⁷ of them leave two digits to each remainder that counts. A heuristic.
+ROUNDING = 2.0**7 * torch.finfo(torch.float64).eps
+
+
+@dataclass(frozen=True)
+class TaylorTest:
+    """Remainders of the expansion of φ at 0, and how fast they fall.
+
+    Attributes:
+        epsilons: ε, falling geometrically.
+        remainders: by order k = 0 …, the remainder Rₖ(ε) of each ε.
+        rounding: at or below this a remainder says nothing.
+        slopes: by order, d log Rₖ / d log ε near 0: the median of the successive slopes of the four
+            smallest ε whose remainders are above rounding, since larger ε are not asymptotic yet
+            and smaller ones drown. None, no slope can be told, where fewer than three are above
+            rounding (Rₖ vanishes) or the successive slopes disagree (none is asymptotic).
+    """
+
+    epsilons: tuple[float, ...]
+    remainders: tuple[tuple[float, ...], ...]
+    rounding: float
+    slopes: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """φ(ε) = L(θ+εd), sampled.
+
+    Attributes:
+        epsilons: ε, falling geometrically.
+        start: φ(0) = L(θ).
+        values: φ(ε) of each ε.
+    """
+
+    epsilons: tuple[float, ...]
+    start: float
+    values: tuple[float, ...]
+
+    def test(self, derivatives: Sequence[float]) -> TaylorTest:
+        """The Taylor test of the supposed derivatives φ′(0), φ″(0), …: one order for each, and 0.
+
+        With none, the remainder of order 0 is |φ(ε) − φ(0)| itself, which must be of slope 1 for
+        the others to say anything.
+        """
+        terms = (self.start, *derivatives)
+        rounding = ROUNDING * max(abs(value) for value in (self.start, *self.values))
+        remainders = tuple(
+            tuple(
+                abs(math.fsum((value, *(-t for t in _powers(terms[: order + 1], epsilon)))))
+                for epsilon, value in zip(self.epsilons, self.values, strict=True)
+            )
+            for order in range(len(terms))
+        )
+        slopes = tuple(_slope(self.epsilons, row, rounding) for row in remainders)
+        return TaylorTest(self.epsilons, remainders, rounding, slopes)
+
+
+def sample(
+    loss: Loss,
+    at: Mapping[str, Tensor],
+    direction: Mapping[str, Tensor],
+    epsilons: Sequence[float] = EPSILONS,
+) -> Line:
+    """φ(ε) = L(θ+εd) at 0 and at each ε: one evaluation of the loss each, without graph.
+
+    Args:
+        loss: L; the same weights must give the same loss, so no dropout.
+        at: θ by tensor name, float64.
+        direction: d, of the same names and shapes.
+        epsilons: a falling geometric sequence, three or more.
+
+    Raises:
+        SettingError: the ε are no such sequence.
+        ObservationError: names or shapes differ, weights or losses are not in float64, or a loss
+            is not finite.
+    """
+    _require_geometric(epsilons)
+    _require_comparable(at, direction)
+    with torch.no_grad():
+        start = _value(loss(at), 0.0)
+        values = [_value(loss(_moved(at, direction, epsilon)), epsilon) for epsilon in epsilons]
+    return Line(tuple(epsilons), start, tuple(values))
+
+
+def hessian_product(
+    loss: Loss, at: Mapping[str, Tensor], direction: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Hd = ∇(g·d), H = ∇²L at θ, by tensor name: exact, no difference is taken.
+
+    Reverse mode twice: forward mode over forward mode, which would do with scalars, has a wrong
+    second derivative of `layer_norm` in torch 2.13.
+
+    Raises:
+        ObservationError: names or shapes differ, weights or loss are not in float64, or the loss
+            is not finite.
+    """
+    _require_comparable(at, direction)
+    weights = {name: w.detach().clone().requires_grad_() for name, w in at.items()}
+    with torch.enable_grad():
+        value = loss(weights)
+        _value(value, 0.0)
+        inputs = list(weights.values())
+        gradient = torch.autograd.grad(value, inputs, create_graph=True, materialize_grads=True)
+        slope = dot(dict(zip(at, gradient, strict=True)), direction)
+        if not slope.requires_grad:  # L is linear: its gradient does not depend on the weights
+            return {name: torch.zeros_like(w) for name, w in at.items()}
+        product = torch.autograd.grad(slope, inputs, materialize_grads=True)
+    return dict(zip(at, product, strict=True))
+
+
+def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
+    """Σ aᵢbᵢ over all tensors, a scalar."""
+    return torch.stack([(tensor * second[name]).sum() for name, tensor in first.items()]).sum()
+
+
+def gaussian(at: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+    """A random direction as long as θ: d ~ N(0, I), scaled to ‖d‖ = ‖θ‖."""
+    drawn = {
+        name: torch.randn(w.shape, generator=generator, dtype=w.dtype) for name, w in at.items()
+    }
+    scale = (dot(at, at) / dot(drawn, drawn)).sqrt()
+    return {name: scale * d for name, d in drawn.items()}
+
+
+def displacement(
+    before: Mapping[str, Tensor], after: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """δ = m⊙(θ+u) − θ, the direction of a pruning decision: at ε = 1 it has been carried out.
+
+    Args:
+        before: θ.
+        after: θ+u, the weights after the step; equal to `before` when none is taken.
+        masks: bool masks, True = keep.
+
+    Raises:
+        MaskError: names or shapes differ.
+    """
+    require_same_tensors(before, masks)
+    return {name: torch.where(masks[name], after[name], 0.0) - w for name, w in before.items()}
+
+
+def _moved(
+    at: Mapping[str, Tensor], direction: Mapping[str, Tensor], epsilon: float
+) -> dict[str, Tensor]:
+    """θ+εd, in one pass over the weights."""
+    return {name: torch.add(w, direction[name], alpha=epsilon) for name, w in at.items()}
+
+
+def _powers(terms: Sequence[float], epsilon: float) -> list[float]:
+    """φ⁽ʲ⁾(0) εʲ/j! of each j."""
+    return [term * epsilon**j / math.factorial(j) for j, term in enumerate(terms)]
+
+
+def _slope(epsilons: Sequence[float], remainders: Sequence[float], rounding: float) -> float | None:
+    points = [(e, r) for e, r in zip(epsilons, remainders, strict=True) if r > rounding]
+    if len(points) < LEAST:
+        return None
+    slopes = [
+        math.log(r / r_next) / math.log(e / e_next)
+        for (e, r), (e_next, r_next) in pairwise(points[-ASYMPTOTIC:])
+    ]
+    return median(slopes) if max(slopes) - min(slopes) <= AGREEMENT else None
+
+
+def _value(loss: Tensor, epsilon: float) -> float:
+    if loss.dtype is not torch.float64:
+        raise ObservationError(
+            f"the loss came in {loss.dtype}, in which remainders drown: convert the model with "
+            "double()"
+        )
+    value = loss.item()
+    if not math.isfinite(value):
+        raise ObservationError(f"the loss at ε = {epsilon} is {value}: give smaller ε")
+    return value
+
+
+def _require_comparable(at: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> None:
+    if set(at) != set(direction):
+        (name, *_) = sorted(set(at) ^ set(direction))
+        raise ObservationError(
+            f"{name!r} is in one of weights and direction alone: give it in both"
+        )
+    for name, weight in at.items():
+        if direction[name].shape != weight.shape:
+            raise ObservationError(
+                f"the direction of {name!r} has shape {tuple(direction[name].shape)}, "
+                f"the weights have {tuple(weight.shape)}: they must be equal"
+            )
+        for what, tensor in (("weights", weight), ("direction", direction[name])):
+            if tensor.dtype is not torch.float64:
+                raise ObservationError(
+                    f"the {what} of {name!r} came in {tensor.dtype}: the Taylor test takes float64"
+                )
+
+
+def _require_geometric(epsilons: Sequence[float]) -> None:
+    ratios = [after / before for before, after in pairwise(epsilons) if before > 0]
+    if (
+        len(epsilons) < LEAST
+        or len(ratios) < len(epsilons) - 1
+        or not 0 < ratios[0] < 1
+        or not all(math.isclose(ratio, ratios[0]) for ratio in ratios)
+    ):
+        raise SettingError(
+            f"ε was given as {list(epsilons)}: give {LEAST} or more, positive and falling by the "
+            "same factor"
+        )

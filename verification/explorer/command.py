@@ -1,0 +1,24 @@
+"""`pins explore`: the explorer of a run's weights, written into its folder."""
+
+from pathlib import Path
+
+from pins.errors import FileError
+from verification import explorer
+from verification.experiments.run_reader import RunData
+
+
+def run_explore(folder: Path, out: Path | None) -> Path:
+    """Write the page of a run; where it is.
+
+    Args:
+        folder: of a run of `pins demo` or `pins prune`.
+        out: the page; default: explorer.html in the folder.
+
+    Raises:
+        FileError: the run left no sample of its weights, or `out` holds something else.
+    """
+    file = out or folder / explorer.FILE
+    sample = RunData(folder).sample
+    if file.is_file() and explorer.MARK not in file.read_text(encoding="utf-8", errors="replace"):
+        raise FileError(f"{file} exists and is no explorer: give another --out")
+    return explorer.write(sample, file)

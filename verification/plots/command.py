@@ -1,0 +1,71 @@
+"""`pins plot`: one figure of a run into a file, all of them into a folder, or what there is."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pins.errors import FileError, SettingError
+from verification import plots
+from verification.experiments.run_reader import RunData
+from verification.plots.registry import FIGURES, find_figure
+
+ALL = "all"
+
+
+def run_plot(console: Console, name: str | None, folder: Path, out: Path | None) -> int:
+    """Draw the figure of that name, or each for which the run has what it takes.
+
+    Args:
+        console: to print on.
+        name: of a figure; "all"; None: say which there are.
+        folder: of the run.
+        out: the file, or for "all" the folder.
+
+    Returns:
+        0: it is written; 1: for "all", nothing was.
+
+    Raises:
+        PinsError: there is no such figure, the run lacks what it is drawn from, or `out` is taken.
+    """
+    if name is None:
+        console.print(contents())
+        return 0
+    if out is None:
+        raise SettingError("there is no file for the figure: give --out FILE")
+    run = RunData(folder)
+    if name == ALL:
+        return _draw_all(console, run, out)
+    entry = find_figure(name)
+    plots.require_figure(out)
+    plots.save(entry.draw(run), out, name)
+    console.print(f"{out}: {entry.title}\n\n{entry.caption}", highlight=False, markup=False)
+    return 0
+
+
+def _draw_all(console: Console, run: RunData, out: Path) -> int:
+    if out.exists() and not out.is_dir():
+        raise FileError(f"{out} is a file: give a folder for the figures")
+    drawn = 0
+    for name, entry in FIGURES.items():
+        file = out / f"{name}.svg"
+        try:
+            plots.require_figure(file)
+            figure = entry.draw(run)
+        except FileError as error:
+            console.print(f"left out: {name}: {error}", highlight=False, markup=False)
+            continue
+        plots.save(figure, file, name)
+        console.print(f"{file}: {entry.title}", highlight=False, markup=False)
+        drawn += 1
+    return 0 if drawn else 1
+
+
+def contents() -> Table:
+    """The figures there are, and whose folder they are drawn from."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("figure", "what it shows", "--from a folder of"):
+        table.add_column(heading)
+    for name, entry in FIGURES.items():
+        table.add_row(name, entry.title, entry.source)
+    return table

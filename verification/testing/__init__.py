@@ -1,0 +1,1 @@
+"""Inputs for property tests: synthetic scores, ranks as threads."""
