@@ -1,8 +1,8 @@
 """s₍ₖ₎, the k-th largest score of each segment, and the mask that follows: exact, at memory speed.
 
-All is done on integer keys (`float_keys`). An interval of keys that holds s₍ₖ₎ is made smaller until
-what is inside can be gathered and the k-th be found among it. A random sample says where to cut,
-counts of all scores say what is true:
+All is done on integer keys (`float_keys`). An interval of keys that holds s₍ₖ₎ is made smaller
+until the scores inside can be gathered and the k-th is found among them. A random sample says where
+to cut, counts of all scores say what is true:
 
 1. Sample. Its order statistics k·m/n ± 3σ make an interval in which s₍ₖ₎ lies but for one time in
    four hundred, and which holds a few times 1/√m of all scores.
