@@ -13,7 +13,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from sphinx.domains.python import PyObject
+from sphinx.domains.python._object import PyObject
 
 import pins
 import solvers

@@ -18,8 +18,8 @@ from tests.commands import Command
 
 SHARED_MACHINE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-settings.register_profile("dev", SHARED_MACHINE, max_examples=50)
-settings.register_profile("ci", SHARED_MACHINE, max_examples=50, derandomize=True)
+settings.register_profile("dev", SHARED_MACHINE, max_examples=25)
+settings.register_profile("ci", SHARED_MACHINE, max_examples=25, derandomize=True)
 settings.register_profile("thorough", SHARED_MACHINE, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
 
