@@ -1,6 +1,7 @@
 """The repository is what its documents say: imports, public names, examples, wheel."""
 
 import ast
+import importlib
 import os
 import re
 import shlex
@@ -112,6 +113,24 @@ def test_public_names_are_sorted_and_exist() -> None:
         assert list(package.__all__) == sorted(package.__all__, key=_capitals_first)
         for name in package.__all__:
             assert name.isupper() or getattr(package, name).__doc__, name
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    {
+        "pins.errors": ("PinsError", "ImportanceError", "CardinalityError"),
+        "pins.masks": ("apply", "count", "count_each", "compare", "save", "load"),
+        "pins.trainer": ("PruningCallback", "PruningTrainer"),
+        "pins.tasks": ("TASKS", "Task", "TextClassification", "load_task"),
+        "verification.laws": ("LAWS", "exact_count", "theorem_1"),
+        "verification.strategies": ("scores", "instances", "counterexample", "programs"),
+        "verification.checker": ("check", "main"),
+    }.items(),
+)
+def test_import_paths_that_people_use_stay(path: str, names: tuple[str, ...]) -> None:
+    module = importlib.import_module(path)
+    for name in names:
+        assert hasattr(module, name), f"{path}.{name}"
 
 
 def _capitals_first(name: str) -> tuple[int, str]:
