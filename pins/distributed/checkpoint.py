@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pins.distributed.sharding import beside, local
+from pins.distributed.sharding import like_sharding, local
 from pins.errors import CheckpointError, FileError
 from pins.utils.io import flush, write_json
 
@@ -211,7 +211,7 @@ def _empty(name: str, found: "TensorStorageMetadata", like: Tensor | None) -> Te
             f"{name!r} has shape {tuple(found.size)} in the checkpoint and {tuple(like.shape)} "
             "here: it is of another model"
         )
-    return beside(torch.empty_like(local(like), dtype=found.properties.dtype), like)
+    return like_sharding(torch.empty_like(local(like), dtype=found.properties.dtype), like)
 
 
 def _reasons(error: Any) -> str:

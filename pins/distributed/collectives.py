@@ -12,7 +12,7 @@ from pins.distributed.process_group import Group
 Value = TypeVar("Value")
 
 
-def on_first(group: Group, work: Callable[[], Value]) -> Value:
+def on_rank_zero(group: Group, work: Callable[[], Value]) -> Value:
     """What `work()` returns on rank 0, on every rank: nothing is done by the others but to wait.
 
     Args:

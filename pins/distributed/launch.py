@@ -1,6 +1,6 @@
 """The processes that torchrun or `accelerate launch` starts: they join, and one of them speaks.
 
-with one_voice():
+with only_rank_zero_prints():
     work()      # in every process, one rank each
 
 Rank 0 alone prints. Of an error that several ranks meet one says it, once, and all of them end.
@@ -49,7 +49,7 @@ def local_rank(group: Group) -> int | None:
 
 
 @contextmanager
-def one_voice() -> Iterator[None]:
+def only_rank_zero_prints() -> Iterator[None]:
     """Join the processes started together, if any, and let one of them speak, inside the block.
 
     A rank other than 0 prints nothing. An error ends the process: one rank says it, as one line

@@ -34,7 +34,7 @@ class Group(ABC):
         """The values of every rank in the order of the ranks; of one dtype, 1-D, of any lengths."""
 
 
-class Alone(Group):
+class SingleProcess(Group):
     """One process."""
 
     rank, size = 0, 1
@@ -48,7 +48,7 @@ class Alone(Group):
         return [values]
 
 
-class Ranks(Group):
+class ProcessGroup(Group):
     """The processes of `torch.distributed`: gloo between CPUs, NCCL between GPUs."""
 
     def __init__(self, group: Any = None) -> None:
@@ -62,8 +62,8 @@ class Ranks(Group):
         """
         if not dist.is_available() or not dist.is_initialized():
             raise DeviceError(
-                "Ranks() found no group of processes: call torch.distributed.init_process_group() "
-                "first, or start with torchrun"
+                "ProcessGroup() found no group of processes: call "
+                "torch.distributed.init_process_group() first, or start with torchrun"
             )
         self._group = group
         nccl = dist.get_backend(group) == "nccl"
@@ -97,10 +97,10 @@ class Ranks(Group):
         ]
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
 def world() -> Group:
     """All processes where there are several, else this one alone."""
     together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    return Ranks() if together else ALONE
+    return ProcessGroup() if together else SINGLE_PROCESS

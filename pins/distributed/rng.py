@@ -11,12 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pins.distributed.process_group import ALONE, Group
+from pins.distributed.process_group import SINGLE_PROCESS, Group
 
 KINDS = ("cpu", "cuda", "mps")
 
 
-def start(seed: int, group: Group = ALONE) -> None:
+def start(seed: int, group: Group = SINGLE_PROCESS) -> None:
     """The seed itself in one process, else one for each rank."""
     torch.manual_seed(seed if group.size == 1 else derived_seed(seed, 0, group.rank))
 
@@ -27,7 +27,7 @@ def derived_seed(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def random_states(device: torch.device, group: Group = ALONE) -> dict[str, Tensor]:
+def random_states(device: torch.device, group: Group = SINGLE_PROCESS) -> dict[str, Tensor]:
     """The states of all ranks: those of rank 0 by kind ("cpu", "cuda"), of rank r as "r/kind"."""
     states = {}
     for kind, own in random_state(device).items():
@@ -39,7 +39,7 @@ def random_states(device: torch.device, group: Group = ALONE) -> dict[str, Tenso
 def go_on(
     states: Mapping[str, Tensor],
     device: torch.device,
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
     *,
     seed: int = 0,
     step: int = 0,

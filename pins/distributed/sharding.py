@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pins.distributed.process_group import ALONE, Group, Ranks
+from pins.distributed.process_group import SINGLE_PROCESS, Group, ProcessGroup
 from pins.errors import MaskError, ParameterError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def extent(tensor: Tensor, name: str = "the tensor") -> Extent:
 
 
 def group_of(tensors: Mapping[str, Tensor]) -> Group:
-    """The ranks whose parts make the whole; `ALONE` where each rank holds the whole.
+    """The ranks whose parts make the whole; `SINGLE_PROCESS` where each rank holds the whole.
 
     Of replicas that are sharded alike (hybrid sharding), it is the ranks of this rank's replica.
 
@@ -93,10 +93,10 @@ def group_of(tensors: Mapping[str, Tensor]) -> Group:
                 "some out"
             )
     if first is None or ranks is None or len(ranks) == 1:
-        return ALONE
+        return SINGLE_PROCESS
     name, tensor = first
     assert is_sharded(tensor)
-    return Ranks(tensor.device_mesh.get_group(_row_dimension(tensor, name)))
+    return ProcessGroup(tensor.device_mesh.get_group(_row_dimension(tensor, name)))
 
 
 def mean(value: float, tensors: Mapping[str, Tensor]) -> float:
@@ -109,7 +109,7 @@ def mean(value: float, tensors: Mapping[str, Tensor]) -> float:
         return value
     mesh = tensor.device_mesh
     for dimension in range(mesh.ndim):
-        ranks = Ranks(mesh.get_group(dimension))
+        ranks = ProcessGroup(mesh.get_group(dimension))
         if ranks.size > 1:
             own = torch.tensor([value], dtype=torch.float64)
             value = math.fsum(float(each) for each in ranks.gathered(own)) / ranks.size
@@ -146,7 +146,7 @@ def total(value: float, group: Group) -> float:
     return math.fsum(float(each) for each in group.gathered(own))
 
 
-def beside(values: Tensor, like: Tensor) -> Tensor:
+def like_sharding(values: Tensor, like: Tensor) -> Tensor:
     """A tensor whose part on this rank is `values`, cut as `like`; `values` where that is whole.
 
     Raises:
@@ -204,7 +204,9 @@ def whole(tensor: Tensor) -> Tensor:
     if not is_sharded(tensor) or (dimension := _row_dimension(tensor, "the tensor")) is None:
         return local(tensor)
     # as Ranks send it: parts that lie on the CPU can be of a mesh of GPUs
-    parts = Ranks(tensor.device_mesh.get_group(dimension)).gathered(local(tensor).reshape(-1))
+    parts = ProcessGroup(tensor.device_mesh.get_group(dimension)).gathered(
+        local(tensor).reshape(-1)
+    )
     return torch.cat(parts).view(tensor.shape)
 
 

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from pins.errors import ModelError, SettingError
 from pins.models.heads import Distributions, Values
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 DIVERGENCES = ("kl", "cross-entropy")
 NUMBERS_WEIGHT = 0.5  # a, where α adapts
@@ -114,7 +114,7 @@ def adaptive_weight(logits: Tensor) -> Tensor:
 
     0 for a uniform distribution, 1 for a sure one; C is the number of logits that are not −∞.
     """
-    wide = widened(logits.detach())
+    wide = upcast_half(logits.detach())
     return _adaptive(wide.softmax(-1), wide != -torch.inf)
 
 
@@ -131,7 +131,7 @@ def _adaptive(probabilities: Tensor, possible: Tensor) -> Tensor:
 
 
 def _losses_of_values(student: Values, teacher: Tensor | None, mixture: Mixture) -> Tensor:
-    values = widened(student.values)
+    values = upcast_half(student.values)
     to_target = (values - student.targets.to(values.dtype)).square()
     if teacher is None:
         return to_target

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pins.distributed.sharding import beside, is_sharded, local, part, reshard
+from pins.distributed.sharding import is_sharded, like_sharding, local, part, reshard
 from pins.errors import ModelError
 from pins.models.batches import Batch
 from pins.models.heads import Head
@@ -113,7 +113,7 @@ class ShardedTeacher(Teacher):
 def _own(value: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
     """A copy of what this rank holds of a value, cut as `like`."""
     held = part(value.detach(), like).to(local(like).device, dtype, copy=True)
-    return beside(held, like)
+    return like_sharding(held, like)
 
 
 def teacher_of(

@@ -20,7 +20,7 @@ from pins.models.distillation_loss import mixed_loss
 from pins.models.heads import Distributions, Head, Regression, find_head
 from pins.models.inference import device_of, evaluation_mode, to_device
 from pins.models.parameters import unwrapped
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 
 def prediction_losses(output: Any, batch: Batch, head: Head) -> tuple[Tensor, Tensor]:
@@ -31,11 +31,11 @@ def prediction_losses(output: Any, batch: Batch, head: Head) -> tuple[Tensor, Te
     """
     if isinstance(head, Regression):
         rows = head.rows(output, batch)
-        losses = (widened(rows.values) - rows.targets).square()
+        losses = (upcast_half(rows.values) - rows.targets).square()
         return losses, torch.ones_like(losses, dtype=torch.bool)
     targets = head.targets(batch)
     known = targets != IGNORED
-    log_p = widened(head.logits(output, batch)).log_softmax(-1)
+    log_p = upcast_half(head.logits(output, batch)).log_softmax(-1)
     right = targets.masked_fill(~known, 0).unsqueeze(-1)
     losses = -log_p.gather(-1, right).squeeze(-1)
     return losses.masked_fill(~known, 0.0), known

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pins.distributed.sharding import beside, group_of, local, loss_of_ranks, part
+from pins.distributed.sharding import group_of, like_sharding, local, loss_of_ranks, part
 from pins.errors import MaskError, OptimalityError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Reads
@@ -114,7 +114,7 @@ class Pruner:
         self.radius_factor = 1.0  # on a trust region's radius, from the promises so far
         self._sparsity: float | None = None
         self.masks = {
-            name: beside(torch.ones_like(local(p), dtype=torch.bool), p)
+            name: like_sharding(torch.ones_like(local(p), dtype=torch.bool), p)
             for name, p in self.parameters.items()
         }
         self._optimizer = optimizer
@@ -150,7 +150,9 @@ class Pruner:
     @property
     def masks(self) -> dict[str, Tensor]:
         """The masks in force by name, True = keep: made anew from the bits that are held."""
-        return {name: beside(mask, self.parameters[name]) for name, mask in self._masks.items()}
+        return {
+            name: like_sharding(mask, self.parameters[name]) for name, mask in self._masks.items()
+        }
 
     @masks.setter
     def masks(self, masks: Mapping[str, Tensor]) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from pins.distributed.sharding import beside, part
+from pins.distributed.sharding import like_sharding, part
 from pins.errors import CheckpointError, MaskError
 
 
 def spread(parts: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Averages whose parts this rank holds, cut as their parameters."""
     return {
-        key: value if (like := _like(key, parameters)) is None else beside(value, like)
+        key: value if (like := _like(key, parameters)) is None else like_sharding(value, like)
         for key, value in parts.items()
     }
 

@@ -18,7 +18,7 @@ from pins.distributed import rng
 from pins.distributed.collectives import summed
 from pins.distributed.consistency import require_same_masks
 from pins.distributed.gradient_reduction import GradientSum
-from pins.distributed.process_group import ALONE, Group
+from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CheckpointError, ModelError
 from pins.importance.criterion import Reads
 from pins.importance.curvature.distributed import diagonal_of_all
@@ -37,7 +37,7 @@ from pins.models.task_loss import step_loss
 from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import OnDecision, OnRegion, Pruner
 from pins.runs.microbatches import share
-from pins.runs.optimizer import compute_activations_twice, make_optimizer, set_learning_rate
+from pins.runs.optimizer import enable_gradient_checkpointing, make_optimizer, set_learning_rate
 from pins.runs.settings import AUTHORS, Settings
 from pins.utils.devices import Device
 
@@ -54,7 +54,7 @@ class FineTuning:
         settings: Settings,
         device: Device,
         *,
-        group: Group = ALONE,
+        group: Group = SINGLE_PROCESS,
         higher_is_better: bool = True,
         teacher: nn.Module | None = None,
         on_decision: OnDecision | None = None,
@@ -80,7 +80,7 @@ class FineTuning:
         self.group = group
         self.model = model.to(device.device)
         if settings.gradient_checkpointing:
-            compute_activations_twice(self.model)
+            enable_gradient_checkpointing(self.model)
         self._forward: Any = torch.compile(model) if settings.compile else model
         self.optimizer = make_optimizer(self.model, settings)
         self._scaler = device.scaler()

@@ -18,7 +18,7 @@ from pins.errors import FileError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Observation
 from pins.utils.io import load_tensors, save_tensors
-from pins.utils.tensors import spread
+from pins.utils.tensors import sample_indices
 
 FORMAT = "pins-weight-sample"
 VERSION = "1"
@@ -91,7 +91,7 @@ class WeightSample:
 
 def places(size: int, count: int) -> Tensor:
     """The flat indices of `count` weights of a tensor of `size`: spread over it, ascending."""
-    return spread(size, count).sort().values
+    return sample_indices(size, count).sort().values
 
 
 def some(tensors: Mapping[str, Tensor], most: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from pins.distributed.process_group import ALONE, Group
+from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import ImportanceError, OptimalityError
 from pins.selection.constraints import Cardinality, Constraint, PerTensor, cardinality
 from pins.selection.kth_largest import Cut, cut, survey
@@ -57,15 +57,19 @@ class Decision:
 
 
 @overload
-def select(importance: Tensor, keep: int, group: Group = ALONE) -> Tensor: ...
+def select(importance: Tensor, keep: int, group: Group = SINGLE_PROCESS) -> Tensor: ...
 @overload
 def select(
-    importance: Mapping[str, Tensor], keep: int, group: Group = ALONE
+    importance: Mapping[str, Tensor], keep: int, group: Group = SINGLE_PROCESS
 ) -> dict[str, Tensor]: ...
 @overload
-def select(importance: Sequence[Tensor], keep: int, group: Group = ALONE) -> Sequence[Tensor]: ...
 def select(
-    importance: Tensor | Mapping[str, Tensor] | Sequence[Tensor], keep: int, group: Group = ALONE
+    importance: Sequence[Tensor], keep: int, group: Group = SINGLE_PROCESS
+) -> Sequence[Tensor]: ...
+def select(
+    importance: Tensor | Mapping[str, Tensor] | Sequence[Tensor],
+    keep: int,
+    group: Group = SINGLE_PROCESS,
 ) -> Tensor | dict[str, Tensor] | Sequence[Tensor]:
     """argmax s·m subject to 1·m = keep, m ∈ {0,1}ⁿ; the lower flat index is kept among equals.
 
@@ -92,7 +96,7 @@ def select(
 
 
 def decide(
-    importance: Mapping[str, Tensor], keep: int | Constraint, group: Group = ALONE
+    importance: Mapping[str, Tensor], keep: int | Constraint, group: Group = SINGLE_PROCESS
 ) -> Decision:
     """Solve the program and prove the solution: select, then Theorem 1 or 4 on what came of it.
 

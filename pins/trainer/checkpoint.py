@@ -28,7 +28,7 @@ Teacher = tuple[Mapping[str, Tensor], Mapping[str, Any]]  # as a SelfRegularizer
 
 
 @dataclass(frozen=True)
-class Standing:
+class PruningCheckpoint:
     """Where a pruning stands after a step.
 
     Attributes:
@@ -124,7 +124,7 @@ class Standing:
             )
 
 
-def load(folder: Path, model: nn.Module | None = None) -> Standing:
+def load(folder: Path, model: nn.Module | None = None) -> PruningCheckpoint:
     """Read where a pruning stood at a checkpoint.
 
     Args:
@@ -159,14 +159,14 @@ def require(folder: Path, parameters: Mapping[str, nn.Parameter] | None = None) 
             for name, shape in shapes.items()
             if name.startswith("masks/")
         }
-        standing = Standing(0, masks, folder=folder)
+        standing = PruningCheckpoint(0, masks, folder=folder)
     else:
         standing = _load_file(folder)
     if parameters is not None:
         standing.require_model(parameters)
 
 
-def _load_file(folder: Path) -> Standing:
+def _load_file(folder: Path) -> PruningCheckpoint:
     file = folder / FILE
     if not file.is_file():
         raise CheckpointError(
@@ -187,9 +187,11 @@ def _load_file(folder: Path) -> Standing:
         ) from error
 
 
-def _standing(tensors: dict[str, Tensor], scalars: Mapping[str, Any], folder: Path) -> Standing:
+def _standing(
+    tensors: dict[str, Tensor], scalars: Mapping[str, Any], folder: Path
+) -> PruningCheckpoint:
     teacher = scalars.get("teacher")
-    return Standing(
+    return PruningCheckpoint(
         steps=int(scalars["steps"]),
         masks=nested(tensors, "masks"),
         due=bool(scalars["due"]),

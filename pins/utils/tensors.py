@@ -9,7 +9,7 @@ from torch import Tensor
 GOLDEN = 0x9E3779B1  # Knuth's multiplicative hash; a prime, so that no index comes twice
 
 
-def widened(tensor: Tensor) -> Tensor:
+def upcast_half(tensor: Tensor) -> Tensor:
     """16-bit floats as float32, which has room for every bit of a product of two of them."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
@@ -20,7 +20,7 @@ def total(values: Tensor) -> float:
     return float(values.sum(dtype=dtype))
 
 
-def spread(size: int, count: int) -> Tensor:
+def sample_indices(size: int, count: int) -> Tensor:
     """`count` of the indices 0 … size−1, all different, in no order: (i·GOLDEN) mod size, int64.
 
     Every k-th index would be every k-th column of a matrix whose rows k divides.

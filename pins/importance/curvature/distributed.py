@@ -20,7 +20,7 @@ from pins.importance.curvature.sources import (
 from pins.models.heads import find_head
 from pins.models.inference import device_of
 from pins.models.task_loss import number_of_rows, step_losses
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 
 def diagonal_of_all(
@@ -67,4 +67,4 @@ def _examples(step: TrainedStep) -> int:
 
 
 def _zeros(step: TrainedStep) -> dict[str, Tensor]:
-    return {name: torch.zeros_like(widened(p.detach())) for name, p in step.parameters.items()}
+    return {name: torch.zeros_like(upcast_half(p.detach())) for name, p in step.parameters.items()}

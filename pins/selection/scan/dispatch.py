@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pins.distributed.process_group import ALONE, Group
+from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import ImportanceError
 from pins.selection.scan import float_keys
 from pins.selection.scan.numpy_backend import ArrayScan
@@ -20,7 +20,9 @@ from pins.utils.lazy_tensors import Scores
 
 
 def scan_of(
-    importance: Mapping[Any, Tensor], names: Collection[Any] | None = None, group: Group = ALONE
+    importance: Mapping[Any, Tensor],
+    names: Collection[Any] | None = None,
+    group: Group = SINGLE_PROCESS,
 ) -> Scan:
     """The scores of this process, to be read pass by pass.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.harness.process import fresh, peak_resident, reset_peak, resident
 from pins import select
-from pins.distributed.process_group import ALONE
+from pins.distributed.process_group import SINGLE_PROCESS
 from pins.selection import kth_largest
 from pins.selection.kth_largest import Cut, cut, survey
 from pins.selection.scan import float_keys
@@ -41,8 +41,8 @@ def found(importance: Mapping[str, Tensor], keep: int) -> Cut:
     """The cut, in no more passes than are promised."""
     scores = Ending(importance)
     total = sum(scores.sizes.values())
-    sample = survey(scores, total, ALONE)
-    result = cut(scores, sample, keep, total, ALONE)
+    sample = survey(scores, total, SINGLE_PROCESS)
+    result = cut(scores, sample, keep, total, SINGLE_PROCESS)
     assert result.passes <= kth_largest.SAMPLED + BITS[scores.dtype] + 2
     return result
 
