@@ -93,3 +93,8 @@ class SettingError(PinsError, ValueError):
 
 class CheckpointError(PinsError, RuntimeError):
     """A checkpoint that is torn, or of another run."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its class if the message is empty."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from pins.errors import ModelError
+from pins.errors import ModelError, first_line
 from pins.models.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
 from pins.utils.io import sha256
 from pins.utils.repository import install_command
@@ -113,7 +113,9 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"model {model!r} in {folder} does not load: {_line(error)}") from error
+        raise ModelError(
+            f"model {model!r} in {folder} does not load: {first_line(error)}"
+        ) from error
     drawn = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
     return Pretrained(network, tokenizer, folder, head, tuple(sorted(drawn)))
 
@@ -213,7 +215,3 @@ def _quiet(transformers: Any) -> Iterator[None]:
         transformers.logging.set_verbosity(verbosity)
         if bars:
             transformers.logging.enable_progress_bar()
-
-
-def _line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -29,7 +29,7 @@ from pins.pruning.loss_change import Measurement, first_order_change
 from pins.pruning.observations import CurvatureSource, Loss, StepObservations, require_sources
 from pins.pruning.optimizer_hooks import StepWatch
 from pins.pruning.schedules import Schedule
-from pins.pruning.sharded_state import held, spread
+from pins.pruning.sharded_state import local_parts, sharded
 from pins.selection.allocation import Scope
 from pins.selection.constraints import Constraint
 from pins.selection.select import Decision, decide
@@ -196,7 +196,7 @@ class Pruner:
             "steps": self.steps,
             "due": self._due,
             "masks": self.masks,
-            "smoothing": spread(self.smoothing.state_dict(), self.parameters),
+            "smoothing": sharded(self.smoothing.state_dict(), self.parameters),
             "radius_factor": self.radius_factor,
         }
 
@@ -212,7 +212,7 @@ class Pruner:
                 "state_dict() returned"
             )
         require_same_tensors(self.parameters, state["masks"])
-        self.smoothing.load_state_dict(held(state["smoothing"], self.parameters))
+        self.smoothing.load_state_dict(local_parts(state["smoothing"], self.parameters))
         apply(state["masks"], self.parameters)
         self.steps, self._due = int(state["steps"]), bool(state["due"])
         self.radius_factor = float(state["radius_factor"])

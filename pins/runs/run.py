@@ -102,7 +102,7 @@ class Run:
         )
         self._require_loaded()
         self.fingerprint = self._fingerprint(None if teacher is None else teacher.folder)
-        rng.start(settings.seed, self.group)  # dropout; a checkpoint brings its own
+        rng.seed_rank(settings.seed, self.group)  # dropout; a checkpoint brings its own
         self._go_on(out / CHECKPOINTS, resume)
         require_same_run(self.fingerprint, self.step, self.group)
         on_rank_zero(self.group, lambda: require_writable(out))

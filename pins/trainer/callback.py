@@ -160,7 +160,7 @@ class PruningCallback(TrainerCallback):
         # not before: until now the model may have been moved, cast, loaded or made anew
         self.regularizer = None if self.teach is None else self.teach(model)
         if self.keep_zeros:
-            masks = None if standing is None else standing.masks_beside(parameters.parameters)
+            masks = None if standing is None else standing.masks_on_devices(parameters.parameters)
             self._kept = keep_zeros_of(model, optimizer, parameters=parameters, masks=masks)
             self._kept_sparsity = count(self._kept).sparsity
         else:

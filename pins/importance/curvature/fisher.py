@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pins.errors import ModelError, ObservationError, ParameterError, SettingError
+from pins.errors import ModelError, ObservationError, ParameterError, SettingError, first_line
 from pins.models.batches import Batch
 from pins.models.heads import Head, find_head
 from pins.models.inference import device_of, evaluation_mode, to_device
@@ -117,10 +117,9 @@ def vectorized_fisher(
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, ValueError, TypeError) as error:
-                line = str(error).strip().partition("\n")[0]
                 raise ModelError(
                     f"{type(model).__name__} cannot be differentiated for several examples at once "
-                    f"({line}): use pins.empirical_fisher, one example after the other"
+                    f"({first_line(error)}): use pins.empirical_fisher, one example after the other"
                 ) from error
             for place in weights:
                 fisher[place] += upcast_half(gradients.pop(place)).square_().sum(0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pins.errors import ModelError, ObservationError, SettingError
+from pins.errors import ModelError, ObservationError, SettingError, first_line
 from pins.utils.tensors import upcast_half
 
 # the code of the wrapper that makes a hand-written gradient one alone
@@ -131,8 +131,8 @@ def _hessian_products(
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        line = str(error).strip().partition("\n")[0]
         raise ModelError(
-            f"hutchinson_diagonal was given a loss without a second derivative ({line}): compute "
-            "it in operations that have one, and where it comes from a model, in a generator"
+            "hutchinson_diagonal was given a loss without a second derivative "
+            f"({first_line(error)}): compute it in operations that have one, and where it comes "
+            "from a model, in a generator"
         ) from error

@@ -31,8 +31,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pins.distributed.collectives import sum_over_ranks
 from pins.distributed.process_group import SINGLE_PROCESS, Group
-from pins.distributed.sharding import total as total_of_ranks
 from pins.errors import CriterionError
 from pins.selection.constraints import Constraint
 from pins.selection.select import Decision, decide
@@ -128,4 +128,4 @@ class RegionProgram:
             pruned = ~masks[name]  # a product is a quarter of the time of torch.where
             importance += total(terms.importance * pruned)
             cost += total(terms.cost * pruned)
-        return -total_of_ranks(importance, self.group), total_of_ranks(cost, self.group)
+        return -sum_over_ranks(importance, self.group), sum_over_ranks(cost, self.group)

@@ -31,7 +31,7 @@ def keys(scores: Tensor) -> Tensor:
     return bits ^ ((bits >> (torch.iinfo(integer).bits - 1)) & magnitude)
 
 
-def upcast_half(scores: Tensor, dtype: torch.dtype) -> Tensor:
+def widened(scores: Tensor, dtype: torch.dtype) -> Tensor:
     """The scores in a type that has them all."""
     wide = scores.to(dtype)
     if dtype != torch.float64 or scores.dtype == torch.float64:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pins.distributed import rng
-from pins.distributed.collectives import on_rank_zero, summed
+from pins.distributed.collectives import on_rank_zero, sum_over_ranks
 from pins.distributed.consistency import digest, require_same_masks, require_same_run
 from pins.distributed.gradient_reduction import GradientSum
 from pins.distributed.launch import launched, local_rank, only_rank_zero_prints
@@ -78,8 +78,8 @@ def one_answer(rank: int, _: int, __: Path) -> None:
 
 def one_sum(rank: int, size: int, _: Path) -> None:
     numbers = [0.1 * 3**each for each in range(size)]
-    found = summed(ProcessGroup(), numbers[rank], CPU)
-    assert found == pytest.approx(sum(numbers), rel=1e-15)
+    found = sum_over_ranks(numbers[rank], ProcessGroup())
+    assert found == math.fsum(numbers)
     everywhere = ProcessGroup().gathered(torch.tensor([found], dtype=torch.float64))
     assert all(torch.equal(each, everywhere[0]) for each in everywhere)
 
@@ -114,7 +114,7 @@ def runs_that_differ_are_caught(rank: int, size: int, _: Path) -> None:
     )
     raises(
         CheckpointError,
-        f"rank {last} goes on after step 0, rank 0 after step 4: give a folder that all",
+        f"rank {last} resumes after step 0, rank 0 after step 4: give a folder that all",
         lambda: require_same_run(settings, 0 if rank == last else 4, group),
     )
 
@@ -196,15 +196,15 @@ def a_gradient_that_comes_twice_is_refused(rank: int, _: int, __: Path) -> None:
 def random_numbers_go_on(rank: int, size: int, _: Path) -> None:
     """Other ones on each rank; the same after going on; and other ones with another number."""
     group = ProcessGroup()
-    rng.start(5, group)
+    rng.seed_rank(5, group)
     states = rng.random_states(CPU, group)
     drawn = torch.rand(3)
     everywhere = group.gathered(drawn)
     assert sum(torch.equal(drawn, each) for each in everywhere) == 1
-    rng.go_on(states, CPU, group, seed=5, step=7)
+    rng.restore_random_states(states, CPU, group, seed=5, step=7)
     assert torch.equal(torch.rand(3), drawn)
     fewer = {name: state for name, state in states.items() if name != f"{size - 1}/cpu"}
-    rng.go_on(fewer, CPU, group, seed=5, step=7)
+    rng.restore_random_states(fewer, CPU, group, seed=5, step=7)
     anew = torch.rand(3)
     assert not torch.equal(anew, drawn)
     torch.manual_seed(rng.derived_seed(5, 7, rank))
@@ -289,7 +289,7 @@ def test_ranks_together(size: int, tmp_path: Path) -> None:
 
 def test_one_alone_does_what_it_does_without_others() -> None:
     assert on_rank_zero(SINGLE_PROCESS, lambda: 3) == 3
-    assert summed(SINGLE_PROCESS, 0.1, CPU) == 0.1
+    assert sum_over_ranks(0.1, SINGLE_PROCESS) == 0.1
     require_same_masks({}, 1, SINGLE_PROCESS)
     require_same_run({}, 1, SINGLE_PROCESS)
     model, plain = network(), network()

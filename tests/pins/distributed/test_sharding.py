@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
+from pins.distributed.collectives import sum_over_ranks
 from pins.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from pins.distributed.sharding import (
     extent,
@@ -22,7 +23,6 @@ from pins.distributed.sharding import (
     part,
     require_fsdp2,
     reshard,
-    total,
     whole,
 )
 from pins.errors import MaskError, ParameterError
@@ -127,7 +127,7 @@ def numbers_are_the_same_everywhere(rank: int, size: int, _folder: Path) -> None
     own = 0.1 * (rank + 1)
     expected = math.fsum(0.1 * (each + 1) for each in range(size))
     assert mean(own, tensors) == expected / size
-    assert total(own, group_of(tensors)) == expected
+    assert sum_over_ranks(own, group_of(tensors)) == expected
     assert mean(own, {"plain": numbered(4)}) == own
 
 
@@ -236,6 +236,5 @@ def test_without_ranks_a_tensor_is_its_own_part() -> None:
     assert like_sharding(tensor, tensor) is tensor
     assert whole(tensor) is tensor
     assert mean(0.1, {"tensor": tensor}) == 0.1
-    assert total(0.1, SINGLE_PROCESS) == 0.1
     reshard(perceptron())
     require_fsdp2(perceptron())

@@ -308,7 +308,7 @@ def test_names_missing_from_the_metadata_are_missed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("metadata", [{"format": "pt"}, {**FORMAT, "version": "2"}])
 def test_other_files_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
     save_file({"w": torch.ones(1)}, tmp_path / PACKED, metadata=metadata)
-    with pytest.raises(FileError, match="is not a packed file: its metadata says"):
+    with pytest.raises(FileError, match="is not a pins-packed file: its metadata says"):
         load(tmp_path / PACKED)
 
 

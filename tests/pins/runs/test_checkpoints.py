@@ -16,6 +16,7 @@ from pins.distributed import rng
 from pins.errors import CheckpointError, FileError
 from pins.models import state_dicts
 from pins.runs import checkpoints
+from pins.utils.io import unflatten
 from tests.pins.networks import perceptron
 
 FILES = (checkpoints.TENSORS, checkpoints.STATE)
@@ -114,8 +115,8 @@ def damage(state: dict[str, Any], name: str) -> str:
     ("how", "message"),
     [
         ("not JSON", "is torn"),
-        ("other", "is no checkpoint of PINS"),
-        ("a list", "is no checkpoint of PINS"),
+        ("other", "is no pins-checkpoint: give"),
+        ("a list", "is no pins-checkpoint: give"),
         ("version", "has version 9 of the format"),
         ("scalars", "is torn: step or scalars of another type"),
     ],
@@ -243,10 +244,10 @@ def test_optimizer_and_random_numbers_go_on_bit_for_bit(tmp_path: Path) -> None:
     take(model, optimizer, 2)
     other, others = trained(0)
     found = checkpoints.load(place, {}).tensors
-    other.load_state_dict(state_dicts.nested(found, "model"))
+    other.load_state_dict(unflatten(found, "model"))
     state_dicts.load_optimizer(
-        others, state_dicts.nested(found, "optimizer"), dict(other.named_parameters())
+        others, unflatten(found, "optimizer"), dict(other.named_parameters())
     )
-    rng.load_random_state(state_dicts.nested(found, "random"))
+    rng.load_random_state(unflatten(found, "random"))
     take(other, others, 2)
     assert all(torch.equal(p, other.get_parameter(n)) for n, p in model.named_parameters())
