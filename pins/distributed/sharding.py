@@ -43,9 +43,7 @@ class Extent:
 
 def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
     """Whether a tensor is a DTensor: distributed over ranks, in parts or in copies."""
-    # the import takes half a second; if nobody has done it, no tensor is a DTensor
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(tensor, module.DTensor)
+    return isinstance(tensor, _loaded("torch.distributed.tensor", "DTensor"))
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -208,11 +206,9 @@ def reshard(model: nn.Module) -> None:
     After a forward pass without a backward pass FSDP2 keeps the gathered parameters: the model then
     ignores what is written to the local parts.
     """
-    module = sys.modules.get("torch.distributed.fsdp")
-    if module is None or not hasattr(module, "FSDPModule"):
-        return
-    for each in model.modules():
-        if isinstance(each, module.FSDPModule):
+    sharded = _loaded("torch.distributed.fsdp", "FSDPModule")
+    for each in model.modules() if sharded else ():
+        if isinstance(each, sharded):
             each.reshard()
 
 
@@ -222,13 +218,17 @@ def require_fsdp2(model: nn.Module) -> None:
     Raises:
         ParameterError: it is wrapped.
     """
-    module = sys.modules.get("torch.distributed.fsdp")
-    old = None if module is None else module.FullyShardedDataParallel
-    if old is not None and any(isinstance(each, old) for each in model.modules()):
+    fsdp1 = _loaded("torch.distributed.fsdp", "FullyShardedDataParallel")
+    if any(isinstance(each, fsdp1) for each in model.modules()):
         raise ParameterError(
             f"{type(model).__name__} is wrapped in FullyShardedDataParallel (FSDP1), which has no "
             "parameters of their own: shard it with torch.distributed.fsdp.fully_shard (FSDP2)"
         )
+
+
+def _loaded(module: str, name: str) -> Any:
+    """A class of a module, or (), no class, if nobody has imported it: that takes half a second."""
+    return getattr(sys.modules.get(module), name, ())
 
 
 def _rows(count: int, ranks: int, rank: int) -> range:

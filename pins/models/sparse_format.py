@@ -203,7 +203,7 @@ def _unpack(packed: Tensors, masked: Any) -> tuple[Tensors, Tensors]:
     if missing := parts.keys() - packed.keys():
         raise ValueError(f"{parts[min(missing)]!r} is masked and {min(missing)!r} is missing")
     if twice := (packed.keys() - parts.keys()) & set(masked):
-        raise ValueError(f"{min(twice)!r} stands in it twice, packed and dense")
+        raise ValueError(f"{min(twice)!r} is stored twice, packed and dense")
     tensors: Tensors = {}
     masks: Tensors = dict.fromkeys(masked, torch.empty(0))  # in the order of `save`
     for entry, value in packed.items():

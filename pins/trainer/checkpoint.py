@@ -56,11 +56,8 @@ class PruningCheckpoint:
 
     def save(self, folder: Path) -> None:
         """Write the state into the folder of a checkpoint; if sharded, every rank calls this."""
-        scalars: dict[str, Any] = {
-            "steps": self.steps,
-            "due": self.due,
-            "radius_factor": self.radius_factor,
-        }
+        names = ("steps", "due", "radius_factor")
+        scalars: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.teacher is not None:
             _, scalars["teacher"] = self.teacher
         if self.sharded:
@@ -79,13 +76,9 @@ class PruningCheckpoint:
 
     def pruner_state(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
         """The argument of `Pruner.load_state_dict`."""
-        return {
-            "steps": self.steps,
-            "due": self.due,
-            "masks": self.masks_on_devices(parameters),
-            "smoothing": self.smoothing,
-            "radius_factor": self.radius_factor,
-        }
+        names = ("steps", "due", "smoothing", "radius_factor")
+        state = {name: getattr(self, name) for name in names}
+        return {**state, "masks": self.masks_on_devices(parameters)}
 
     def require_model(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Check that the masks have the names and shapes of these weights.
@@ -117,7 +110,7 @@ class PruningCheckpoint:
         if self.steps != steps or alive:
             raise CheckpointError(
                 f"the masks in {self.folder} are of step {self.steps} and prune {alive:,} weights "
-                f"that are not zero; the Trainer goes on after step {steps}: they come from "
+                f"that are not zero; the Trainer resumes after step {steps}: they come from "
                 "another checkpoint than its weights"
             )
 

@@ -190,7 +190,7 @@ def a_gradient_that_comes_twice_is_refused(rank: int, _: int, __: Path) -> None:
             torch.autograd.backward(loss(model, rows_of(rank)))
             torch.autograd.backward(loss(model, rows_of(rank)))
 
-    raises(ModelError, "came twice in one backward pass", twice)
+    raises(ModelError, "arrived twice in one backward pass", twice)
 
 
 def random_numbers_go_on(rank: int, size: int, _: Path) -> None:

@@ -19,6 +19,7 @@ from pins.runs import checkpoints
 from pins.utils.io import unflatten
 from tests.pins.networks import perceptron
 
+CPU = torch.device("cpu")
 FILES = (checkpoints.TENSORS, checkpoints.STATE)
 FINGERPRINT = {"sparsity": 0.8, "quirks": ("a", "b"), "model": {"model.safetensors": "12ab"}}
 
@@ -238,7 +239,7 @@ def test_optimizer_and_random_numbers_go_on_bit_for_bit(tmp_path: Path) -> None:
             f"optimizer/{name}": t
             for name, t in state_dicts.optimizer_tensors(optimizer, names).items()
         },
-        **{f"random/{name}": t for name, t in rng.random_state().items()},
+        **{f"random/{name}": t for name, t in rng.random_state(CPU).items()},
     }
     place = checkpoints.save(tmp_path, 3, saved, {}, {})
     take(model, optimizer, 2)
@@ -248,6 +249,6 @@ def test_optimizer_and_random_numbers_go_on_bit_for_bit(tmp_path: Path) -> None:
     state_dicts.load_optimizer(
         others, unflatten(found, "optimizer"), dict(other.named_parameters())
     )
-    rng.load_random_state(unflatten(found, "random"))
+    rng.load_random_state(unflatten(found, "random"), CPU)
     take(other, others, 2)
     assert all(torch.equal(p, other.get_parameter(n)) for n, p in model.named_parameters())

@@ -825,7 +825,7 @@ DAMAGES = [
     ("no radius", "does not hold the state of a pruning: 'radius_factor'"),
     ("no steps", "does not hold the state of a pruning: 'steps'"),
     ("not JSON", "does not hold the state of a pruning: Expecting property name"),
-    ("other step", r"are of step 3 and prune 0 weights .* goes on after step 4: they come"),
+    ("other step", r"are of step 3 and prune 0 weights .* resumes after step 4: they come"),
     ("other masks", r"are of step 4 and prune \d+ weights that are not zero; the Trainer goes"),
     ("other smoothing", "does not fit this training: the state has 'window/x', which smooth"),
 ]
