@@ -81,14 +81,14 @@ class ProcessGroup(Group):
         own = values.to(self._device).contiguous().view(torch.uint8)
         length = torch.tensor([len(own)], device=self._device)
         found = length.new_empty(self.size)
-        dist.all_gather_into_tensor(found, length, group=self._group)
+        dist.all_gather(list(found.view(-1, 1).unbind()), length, group=self._group)
         lengths = found.tolist()
         if not max(lengths):
             return [values for _ in lengths]
         padded = nn.functional.pad(own, (0, max(lengths) - len(own)))
-        parts = padded.new_empty(self.size * len(padded))
-        dist.all_gather_into_tensor(parts, padded, group=self._group)
-        rows = parts.view(self.size, -1).to(values.device)
+        parts = padded.new_empty(self.size, len(padded))
+        dist.all_gather(list(parts.unbind()), padded, group=self._group)
+        rows = parts.to(values.device)
         # copies, because a row may begin at an address that is not aligned for the dtype
         return [
             row[:each].clone().view(values.dtype) for row, each in zip(rows, lengths, strict=True)
