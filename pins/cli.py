@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pins.distributed.launch import one_voice
+from pins.distributed.launch import only_rank_zero_prints
 from pins.errors import CertificateError, PinsError
 from pins.runs.cli_options import prune_signature
 from pins.runs.settings import LARGEST_SEED
@@ -36,7 +36,7 @@ app = typer.Typer(
 def main() -> None:
     """Run a command; an error PINS raises on purpose becomes one line and exit code 2."""
     try:
-        with one_voice():
+        with only_rank_zero_prints():
             app()
     except ModuleNotFoundError as error:
         if error.name not in DEMO_EXTRA:

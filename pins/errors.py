@@ -1,30 +1,30 @@
-"""What can go wrong, one class each.
+"""The exceptions of PINS: one class for each kind of error.
 
 PinsError
 ├── ImportanceError    scores that cannot be ranked: NaN, infinite, empty, not floating point
-├── CardinalityError   a number of kept weights that no mask can have
+├── CardinalityError   a number of kept weights that is impossible for any mask
 ├── ScheduleError      a schedule that cannot fit its steps
 ├── ParameterError     parameters that cannot be pruned
 ├── CriterionError     a criterion that does not exist
-├── ObservationError   a criterion misses what it reads: a gradient, a curvature
+├── ObservationError   a criterion lacks an input: a gradient, a curvature
 ├── MaskError          masks that do not fit their tensors
 ├── OptimalityError    a decision that is not the optimum of its program: a defect of PINS
-├── ProgramError       an explicit program that is malformed, or not of the kind a solver takes
+├── ProgramError       an explicit program that is malformed, or that the solver does not accept
 ├── CertificateError   a certificate that cannot be made
-├── ClaimError         a ledger that cannot be run as asked
+├── ClaimError         a ledger that cannot be run with these arguments
 ├── FileError          a file that cannot be read or may not be written
 ├── ModelError         a model that is missing or is not the one asked for
 ├── TaskError          task data that is missing or malformed
-├── DeviceError        a device or a precision that is not there
-├── SettingError       a setting of a run that makes no sense
-└── CheckpointError    a checkpoint that is torn, or of another run
+├── DeviceError        a device or a precision that this machine does not have
+├── SettingError       an invalid setting of a run
+└── CheckpointError    a checkpoint that is torn, or belongs to another run
 
-A message says what was called, what came, and what to do.
+A message says what was called, what was given, and what to do.
 """
 
 
 class PinsError(Exception):
-    """Everything PINS raises on purpose."""
+    """Base class of all errors that PINS raises on purpose."""
 
 
 class ImportanceError(PinsError, ValueError):
@@ -32,7 +32,7 @@ class ImportanceError(PinsError, ValueError):
 
 
 class CardinalityError(PinsError, ValueError):
-    """A number of kept weights that no mask can have."""
+    """A number of kept weights that is impossible for any mask."""
 
 
 class ScheduleError(PinsError, ValueError):
@@ -48,7 +48,7 @@ class CriterionError(PinsError, ValueError):
 
 
 class ObservationError(PinsError, RuntimeError):
-    """A criterion misses what it reads: a gradient, a curvature."""
+    """A criterion lacks an input: a gradient, a curvature."""
 
 
 class MaskError(PinsError, ValueError):
@@ -60,7 +60,7 @@ class OptimalityError(PinsError, RuntimeError):
 
 
 class ProgramError(PinsError, ValueError):
-    """An explicit program that is malformed, or not of the kind a solver takes."""
+    """An explicit program that is malformed, or that the solver does not accept."""
 
 
 class CertificateError(PinsError, ValueError):
@@ -68,7 +68,7 @@ class CertificateError(PinsError, ValueError):
 
 
 class ClaimError(PinsError, ValueError):
-    """A ledger that cannot be run as asked."""
+    """A ledger that cannot be run with these arguments."""
 
 
 class FileError(PinsError, OSError):
@@ -84,12 +84,17 @@ class TaskError(PinsError, ValueError):
 
 
 class DeviceError(PinsError, ValueError):
-    """A device or a precision that is not there."""
+    """A device or a precision that this machine does not have."""
 
 
 class SettingError(PinsError, ValueError):
-    """A setting of a run that makes no sense."""
+    """An invalid setting of a run."""
 
 
 class CheckpointError(PinsError, RuntimeError):
-    """A checkpoint that is torn, or of another run."""
+    """A checkpoint that is torn, or belongs to another run."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its class if the message is empty."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

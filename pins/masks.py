@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 from pins.distributed.sharding import group_of, is_sharded, local, part, whole
 from pins.errors import FileError, MaskError
 from pins.utils import bit_packing
-from pins.utils.io import load_tensors, save_tensors
+from pins.utils.io import load_tensors, require_format, save_tensors
 from pins.utils.lazy_tensors import shapes_of
 
 FORMAT = {"format": "pins-mask", "version": "1"}
@@ -22,7 +21,7 @@ FORMAT = {"format": "pins-mask", "version": "1"}
 
 @dataclass(frozen=True)
 class Count:
-    """How many weights a mask keeps: `kept` of `total`."""
+    """A mask keeps `kept` of `total` weights."""
 
     kept: int
     total: int
@@ -35,7 +34,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How two masks agree: numbers of weights kept by both, by one alone, by none."""
+    """Numbers of weights kept by both of two masks, by one of them, by neither."""
 
     both: int
     first_only: int
@@ -56,7 +55,7 @@ class Overlap:
 
 
 class PackedMasks(Mapping[str, Tensor]):
-    """Masks held as one bit a weight; each is made of its bits whenever it is asked for."""
+    """Masks stored as one bit per weight; each access unpacks one mask."""
 
     def __init__(self, masks: Mapping[str, Tensor]) -> None:
         self._bits = {name: bit_packing.packed(mask) for name, mask in masks.items()}
@@ -64,7 +63,7 @@ class PackedMasks(Mapping[str, Tensor]):
 
     @torch.no_grad()
     def apply(self, tensors: Mapping[str, Tensor]) -> None:
-        """θ ← m ⊙ θ in place, as `apply`, without making the masks."""
+        """θ ← m ⊙ θ in place, like `apply`, without unpacking the masks."""
         for name, tensor in tensors.items():
             bit_packing.clear(tensor, self._bits[name])
 
@@ -80,7 +79,7 @@ class PackedMasks(Mapping[str, Tensor]):
 
 @torch.no_grad()
 def apply(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """θ ← m ⊙ θ in place; pruned weights become +0.0, also where they were NaN or negative.
+    """θ ← m ⊙ θ in place; pruned weights become +0.0, also if they were NaN or negative.
 
     Raises:
         MaskError: names or shapes differ.
@@ -91,17 +90,17 @@ def apply(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
 
 
 def count(masks: Mapping[str, Tensor]) -> Count:
-    """The exact number of ones, over all tensors; of sharded ones over all ranks, together."""
+    """The exact number of ones over all tensors; sharded ones: over all ranks (a collective)."""
     return Count(_ones(masks), sum(mask.numel() for mask in masks.values()))
 
 
 def count_each(masks: Mapping[str, Tensor]) -> dict[str, Count]:
-    """The exact number of ones of each tensor."""
+    """The exact number of ones in each tensor."""
     return {name: count({name: mask}) for name, mask in masks.items()}
 
 
 def compare(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Overlap:
-    """Count where two masks agree and differ.
+    """Count the weights on which two masks agree and differ.
 
     Raises:
         MaskError: names or shapes differ.
@@ -122,10 +121,10 @@ def _ones(masks: Mapping[str, Tensor]) -> int:
 def save(masks: Mapping[str, Tensor], path: Path | str) -> None:
     """Write masks one bit per weight: bit i mod 8 (least significant first) of byte ⌊i/8⌋.
 
-    The shapes and the order of the tensors stand in the file's metadata. Whole or not at all.
+    The file's metadata holds the shapes and the order of the tensors. The write is atomic.
 
-    Sharded masks are saved by all ranks together: one tensor after the other is gathered, and the
-    first rank keeps its bits, on the CPU, and writes them.
+    For sharded masks this is a collective: one tensor after the other is gathered, and rank 0 keeps
+    its bits on the CPU and writes them.
     """
     packed, writes = {}, True
     for name, mask in masks.items():
@@ -142,21 +141,16 @@ def save(masks: Mapping[str, Tensor], path: Path | str) -> None:
 
 
 def load(path: Path | str) -> dict[str, Tensor]:
-    """Read masks, bit-packed by `save` or as plain bool tensors of the weights' shapes.
+    """Read masks, bit-packed by `save`, or plain bool tensors of the weights' shapes.
 
     Raises:
-        FileError: no such file, torn, or not a mask file.
+        FileError: the file is missing, torn, or not a mask file.
     """
     path = Path(path)
     tensors, metadata = load_tensors(path)
     if all(tensor.dtype == torch.bool for tensor in tensors.values()):
         return tensors
-    if {key: metadata.get(key) for key in FORMAT} != FORMAT:
-        raise FileError(
-            f"{path} is not a mask file: its metadata says {metadata.get('format')!r} version "
-            f"{metadata.get('version')!r}, not 'pins-mask' version '1', and its tensors are not "
-            "all bool"
-        )
+    require_format(path, metadata, FORMAT)
     try:
         shapes = json.loads(metadata["shapes"])
         return {name: _unpack(bits, shapes[name]) for name, bits in tensors.items()}
@@ -165,23 +159,17 @@ def load(path: Path | str) -> dict[str, Tensor]:
 
 
 def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
-    """Bits to bools; refuses a byte too many and padding bits that are not zero."""
+    """Bits to bools; ValueError for a wrong number of bytes and for padding bits that are set."""
     if not all(isinstance(length, int) and length >= 0 for length in shape):
         raise ValueError(f"{shape} is not a shape")
-    size = math.prod(shape)
-    if bits.dtype != torch.uint8 or bits.shape != ((size + 7) // 8,):
-        raise ValueError(f"{tuple(bits.shape)} of {bits.dtype} cannot hold {size} bits")
-    flat = np.unpackbits(bits.numpy(), bitorder="little")
-    if flat[size:].any():
-        raise ValueError("a padding bit is set")
-    return torch.from_numpy(flat[:size].astype(np.bool_)).reshape(shape)
+    return bit_packing.unpacked_rows(bits[None], math.prod(shape)).reshape(shape)
 
 
 def require_same_tensors(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
     """Check that `masks` holds one bool mask of the same shape for each of `tensors`.
 
     Raises:
-        MaskError: says which tensor has no mask, or which shapes differ.
+        MaskError: a name is missing or a shape differs.
     """
     for name in [*tensors, *masks]:
         if name in tensors and name in masks:

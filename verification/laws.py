@@ -132,8 +132,8 @@ def strides_do_not_matter(select: Selector, importance: Mapping[str, Tensor], ke
 
 def float64_does_not_matter(select: Selector, importance: Mapping[str, Tensor], keep: int) -> bool:
     """m of the scores in float64 = m of the scores: widening rounds nothing."""
-    widened = {name: scores.double() for name, scores in importance.items()}
-    return torch.equal(select(importance, keep), select(widened, keep))
+    upcast_half = {name: scores.double() for name, scores in importance.items()}
+    return torch.equal(select(importance, keep), select(upcast_half, keep))
 
 
 def the_sign_of_zero_does_not_matter(

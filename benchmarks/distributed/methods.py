@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from benchmarks.distributed.communication_plan import SCORE
-from pins.distributed.process_group import Ranks
+from pins.distributed.process_group import ProcessGroup
 from pins.selection.select import decide
 
 Parts = Mapping[str, Tensor]
@@ -42,7 +42,7 @@ class Method:
 
 def decided(parts: Parts, keep: int) -> list[Tensor]:
     """The optimum and its proof; no rank sees more than samples, counts and candidates."""
-    return list(decide(parts, keep, Ranks()).masks.values())
+    return list(decide(parts, keep, ProcessGroup()).masks.values())
 
 
 def by_topk(parts: Parts, keep: int) -> list[Tensor]:

@@ -24,7 +24,7 @@ from benchmarks.distributed.methods import METHODS, Parts
 from benchmarks.harness.process import peak_resident, reset_peak, resident
 from benchmarks.harness.results import describe
 from benchmarks.harness.score_sets import ScoreSet
-from pins.distributed.process_group import Ranks
+from pins.distributed.process_group import ProcessGroup
 from pins.selection import kth_largest
 from pins.selection.scan import reference
 from pins.selection.select import decide
@@ -103,7 +103,7 @@ def _rank(rank: int, score_set: ScoreSet, ranks: int, rounds: int, folder: str) 
     parts = shards(score_set.make(), _cuts(ranks))[rank]
     parts = {name: part.clone() for name, part in parts.items()}  # the others' are let go
     gc.collect()
-    counted = Counted(Ranks())
+    counted = Counted(ProcessGroup())
     decide(parts, score_set.keep, counted)  # what is loaded or started by the first call of all
     told: dict[str, Any] = {
         "weights": sum(part.numel() for part in parts.values()),

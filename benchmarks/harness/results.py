@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pins.errors import FileError
+from pins.errors import FileError, first_line
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -58,7 +58,7 @@ def without_paths(text: str, paths: Mapping[str, Path | str | None]) -> str:
 
 def describe(error: BaseException) -> str:
     """The error in one line."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def number(value: float) -> str:

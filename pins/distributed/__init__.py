@@ -1,1 +1,1 @@
-"""Ranks and shards: process groups, collectives, sharded tensors and their files."""
+"""Process groups, collectives, sharded tensors and their checkpoints."""

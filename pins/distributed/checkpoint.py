@@ -1,17 +1,14 @@
-"""Named tensors of sharded models on disk: each rank writes its parts, any number reads them.
+"""Checkpoints of sharded tensors: each rank writes its parts, any number of ranks reads them.
 
-A folder of safetensors files of `torch.distributed.checkpoint`, one a rank, and checkpoint.json
-with scalars and what belongs to it. Nothing is gathered, nothing is pickled. It is written beside
-its place and renamed into it when all ranks are done, so a killed process leaves the last whole
-one.
+A folder of safetensors files of `torch.distributed.checkpoint`, one per rank, and checkpoint.json
+with scalars, shapes and the sizes of the files. Nothing is gathered or pickled. The folder is
+renamed into its place when all ranks have written: a killed process leaves the earlier one whole.
 
-All ranks call these functions together, and see the same folder.
+`save` and `load` are collectives; all ranks see the same folder.
 """
 
 import contextlib
-import json
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,9 +18,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pins.distributed.sharding import beside, local
-from pins.errors import CheckpointError, FileError
-from pins.utils.io import flush, write_json
+from pins.distributed.collectives import on_rank_zero
+from pins.distributed.process_group import world
+from pins.distributed.sharding import like_sharding, local
+from pins.errors import CheckpointError, FileError, first_line
+from pins.utils.io import begin_folder, commit_folder, read_state, write_json, writing
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -36,29 +35,27 @@ Like = Callable[[str], Tensor | None]
 
 
 def save(folder: Path | str, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-    """Write named tensors, sharded ones part by part, and JSON values; whole or not at all.
+    """Write named tensors and JSON values, atomically; each rank writes its parts.
 
     Args:
-        folder: of the checkpoint; one that stands there is replaced, anything else is refused.
+        folder: of the checkpoint; an earlier checkpoint is replaced, anything else is refused.
         tensors: by name; those that are not sharded are the same on all ranks.
-        scalars: JSON values, of which those of the first rank are written.
+        scalars: JSON values; those of rank 0 are written.
 
     Raises:
-        FileError: it cannot be written; the earlier checkpoint stands.
+        FileError: it cannot be written; the earlier checkpoint is unchanged.
     """
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
-    from torch.distributed.checkpoint.state_dict_saver import save as save_together
+    from torch.distributed.checkpoint.state_dict_saver import save as save_parts
 
-    folder = Path(folder)
-    temporary = folder.parent / f".unfinished-{folder.name}"
-    together = dist.is_initialized()
-    _first_rank(lambda: _begin(folder, temporary), folder)
+    folder, group = Path(folder), world()
+    temporary = Path(on_rank_zero(group, lambda: _begin(folder)))
     try:
         writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
-        # it is written at once: nothing is changed meanwhile, so no copy is needed
-        with _quiet_alone():
-            save_together(dict(tensors), storage_writer=writer, no_dist=not together)
+        values = {name: tensor.detach() for name, tensor in tensors.items()}
+        with _quiet_in_one_process():
+            save_parts(values, storage_writer=writer, no_dist=not dist.is_initialized())
     except CheckpointException as error:
         raise FileError(f"{folder} cannot be written: {_reasons(error)}") from error
     state = {
@@ -67,26 +64,26 @@ def save(folder: Path | str, tensors: Mapping[str, Tensor], scalars: Mapping[str
         "tensors": {name: list(tensor.shape) for name, tensor in tensors.items()},
         "scalars": scalars,
     }
-    _first_rank(lambda: _finish(folder, temporary, state), folder)
+    on_rank_zero(group, lambda: _finish(folder, temporary, state))
 
 
 def load(folder: Path | str, like: Like) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save` wrote, whatever number of ranks wrote it.
+    """Read a checkpoint that any number of ranks wrote.
 
     Args:
         folder: of the checkpoint.
-        like: of each name a tensor of the same shape; what is read is cut as it is, and lies where
-            it lies. None: every rank reads the whole of it, on the CPU.
+        like: returns for a name a tensor of the same shape, whose sharding and device the result
+            gets; None: every rank reads the whole tensor, on the CPU.
 
     Returns:
-        Tensors by name, in the dtypes that they were written in, and the scalars.
+        Tensors by name, in the dtypes that were written, and the scalars.
 
     Raises:
-        CheckpointError: it is torn, is none, or a shape is another.
+        CheckpointError: there is no whole checkpoint, or a shape differs.
     """
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-    from torch.distributed.checkpoint.state_dict_loader import load as load_together
+    from torch.distributed.checkpoint.state_dict_loader import load as load_parts
 
     folder = Path(folder)
     state = _read_state(folder)
@@ -96,103 +93,66 @@ def load(folder: Path | str, like: Like) -> tuple[dict[str, Tensor], dict[str, A
         if {name: list(each.size) for name, each in found.items()} != state["tensors"]:
             raise ValueError("its files and checkpoint.json do not name the same tensors")
         tensors = {name: _empty(name, found[name], like(name)) for name in state["tensors"]}
-        with _quiet_alone():
-            load_together(tensors, storage_reader=reader, no_dist=not dist.is_initialized())
+        with _quiet_in_one_process():
+            load_parts(tensors, storage_reader=reader, no_dist=not dist.is_initialized())
     except CheckpointException as error:
         raise CheckpointError(f"{folder} cannot be read: {_reasons(error)}") from error
+    except CheckpointError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(f"{folder} is torn: {error}") from error
     return tensors, state["scalars"]
 
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of the tensors by name, without reading them.
+    """The shapes of the tensors by name; no tensor is read.
 
     Raises:
-        CheckpointError: as `load`.
+        CheckpointError: there is no whole checkpoint.
     """
     return {name: tuple(shape) for name, shape in _read_state(folder)["tensors"].items()}
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether such a checkpoint stands there."""
+    """Whether the folder holds a sharded checkpoint."""
     return (folder / STATE).is_file()
 
 
-def _begin(folder: Path, temporary: Path) -> None:
-    if folder.exists() and not is_checkpoint(folder) and any(folder.iterdir()):
+def _begin(folder: Path) -> str:
+    with writing(folder):
+        foreign = folder.exists() and not is_checkpoint(folder) and any(folder.iterdir())
+    if foreign:
         raise FileError(f"{folder} exists and is no {FORMAT}: give another folder")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    return str(begin_folder(folder))
 
 
 def _finish(folder: Path, temporary: Path, state: Mapping[str, Any]) -> None:
-    """All ranks have written: say what belongs to the checkpoint, and put it in its place."""
+    """After all ranks have written: add the state, and move the folder to its place."""
     files = {each.name: each.stat().st_size for each in sorted(temporary.iterdir())}
-    write_json({**state, "files": files}, temporary / STATE)
-    flush(temporary)
-    earlier = folder.parent / f".earlier-{folder.name}"
-    shutil.rmtree(earlier, ignore_errors=True)
-    if folder.exists():
-        folder.rename(earlier)
-    temporary.rename(folder)
-    flush(folder)
-    shutil.rmtree(earlier, ignore_errors=True)
-
-
-def _first_rank(act: Callable[[], None], folder: Path) -> None:
-    """Rank 0 acts, the others wait; what goes wrong there is an error everywhere.
-
-    Raises:
-        FileError: as rank 0 met it.
-    """
-    failure: str | None = None
-    if not dist.is_initialized() or dist.get_rank() == 0:
-        try:
-            act()
-        except FileError as error:
-            failure = str(error)
-        except OSError as error:
-            failure = f"{folder} cannot be written: {error.strerror or error}"
-        except (TypeError, ValueError) as error:
-            failure = f"{folder} cannot be written: its scalars are no JSON values ({error})"
-    if dist.is_initialized():
-        told = [failure]
-        dist.broadcast_object_list(told, src=0)
-        failure = told[0]
-    if failure is not None:
-        raise FileError(failure)
+    try:
+        write_json({**state, "files": files}, temporary / STATE)
+    except (TypeError, ValueError) as error:
+        raise FileError(
+            f"{folder} cannot be written: its scalars are no JSON values ({error})"
+        ) from error
+    commit_folder(temporary, folder)
 
 
 @contextlib.contextmanager
-def _quiet_alone() -> Iterator[None]:
-    """One process that has joined no others need not be told so."""
+def _quiet_in_one_process() -> Iterator[None]:
+    """Without the warning of torch that a single process writes alone."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         yield
 
 
 def _read_state(folder: Path) -> dict[str, Any]:
-    """checkpoint.json, of a checkpoint whose files are all there."""
-    try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{folder / STATE} cannot be read ({error}): it is no checkpoint, or was not finished"
-        ) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{folder / STATE} is no {FORMAT}")
-    if state.get("version") != VERSION:
-        raise CheckpointError(
-            f"{folder} has version {state.get('version')!r} of the format, this PINS reads "
-            f"{VERSION}"
-        )
+    """The state of a checkpoint whose files all have the size that it gives."""
+    state = read_state(folder / STATE, FORMAT, VERSION)
     if not all(isinstance(state.get(key), dict) for key in ("files", "tensors", "scalars")):
-        raise CheckpointError(f"{folder / STATE} is torn: it does not say what belongs to it")
+        raise CheckpointError(f"{folder / STATE} is torn: it lacks files, tensors or scalars")
     for name, size in state["files"].items():
-        file = folder / os.path.basename(name)  # noqa: PTH119 (what a file says is no path)
+        file = folder / os.path.basename(name)  # noqa: PTH119 (a name in a file is no path)
         held = file.stat().st_size if file.is_file() else None
         if held != size:
             raise CheckpointError(
@@ -203,7 +163,7 @@ def _read_state(folder: Path) -> dict[str, Any]:
 
 
 def _empty(name: str, found: "TensorStorageMetadata", like: Tensor | None) -> Tensor:
-    """Room for what this rank reads of a tensor."""
+    """Uninitialised memory for the part of a tensor that this rank reads."""
     if like is None:
         return torch.empty(found.size, dtype=found.properties.dtype)
     if like.shape != found.size:
@@ -211,20 +171,20 @@ def _empty(name: str, found: "TensorStorageMetadata", like: Tensor | None) -> Te
             f"{name!r} has shape {tuple(found.size)} in the checkpoint and {tuple(like.shape)} "
             "here: it is of another model"
         )
-    return beside(torch.empty_like(local(like), dtype=found.properties.dtype), like)
+    return like_sharding(torch.empty_like(local(like), dtype=found.properties.dtype), like)
 
 
 def _reasons(error: Any) -> str:
-    """What went wrong on the first rank that it went wrong on, in a line."""
+    """The error of the first rank that failed, in one line."""
     rank, (cause, _) = min(error.failures.items())
-    return f"rank {rank}: {str(cause).strip().partition(chr(10))[0]}"
+    return f"rank {rank}: {first_line(cause)}"
 
 
 def owner(name: str, weights: Mapping[str, Tensor]) -> Tensor | None:
-    """The weights that a tensor of a checkpoint belongs to; None where it is a number of its own.
+    """The weights that a tensor of a checkpoint belongs to; None for a number.
 
-    `model/W`, `masks/W` and `teacher/W` have the name at the end, `smoothing/KIND/W` has a kind
-    before it, and `optimizer/W/QUANTITY` a quantity behind.
+    W is the name of the weights in `model/W`, `masks/W`, `teacher/W`, `smoothing/KIND/W` and
+    `optimizer/W/QUANTITY`. `smoothing/KIND.count/W` and `optimizer/W/step` are numbers.
     """
     kind, _, rest = name.partition("/")
     if kind == "optimizer":

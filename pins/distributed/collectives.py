@@ -1,6 +1,7 @@
-"""What the ranks of a group do together, so that all of them go on with the same."""
+"""Collectives that give every rank the same result: one rank's answer, a sum of floats."""
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,15 +13,22 @@ from pins.distributed.process_group import Group
 Value = TypeVar("Value")
 
 
-def on_first(group: Group, work: Callable[[], Value]) -> Value:
-    """What `work()` returns on rank 0, on every rank: nothing is done by the others but to wait.
+def gather_json(group: Group, value: Any) -> list[Any]:
+    """The JSON value of every rank, in the order of the ranks; floats keep their bits."""
+    text = bytearray(json.dumps(value).encode())
+    gathered = group.gathered(torch.frombuffer(text, dtype=torch.uint8))
+    return [json.loads(bytes(each.tolist())) for each in gathered]
+
+
+def on_rank_zero(group: Group, work: Callable[[], Value]) -> Value:
+    """Run `work()` on rank 0 alone and return its result on every rank; the others wait.
 
     Args:
         group: every rank of it calls this.
-        work: returns JSON values; floats come as they are.
+        work: returns JSON values.
 
     Raises:
-        PinsError: `work` raised it: on every rank, the same.
+        PinsError: `work` raised it; every rank raises the same.
     """
     if group.size == 1:
         return work()
@@ -29,22 +37,20 @@ def on_first(group: Group, work: Callable[[], Value]) -> Value:
     if group.rank == 0:
         try:
             answer = {"value": work()}
-        except Exception as error:  # whatever it is, the others must not wait for ever
+        except Exception as error:  # of any class: the other ranks must not wait for ever
             failure, answer = error, {"error": type(error).__name__, "message": str(error)}
-    told = json.dumps(answer).encode() if group.rank == 0 else b""
-    sent = torch.frombuffer(bytearray(told), dtype=torch.uint8) if told else torch.empty(0).byte()
-    heard = json.loads(bytes(group.gathered(sent)[0].tolist()))
+    answer = gather_json(group, answer)[0]
     if failure is not None:
         raise failure
-    if "error" in heard:
-        kind = getattr(errors, heard["error"], errors.DeviceError)
-        raise kind(heard["message"])
-    value: Value = heard["value"]
+    if "error" in answer:
+        raise getattr(errors, answer["error"], errors.DeviceError)(answer["message"])
+    value: Value = answer["value"]
     return value
 
 
-def summed(group: Group, value: float, device: torch.device) -> float:
-    """Σ of a number over the ranks, in float64: the same bits on every rank."""
+def sum_over_ranks(value: float, group: Group) -> float:
+    """Σ of a float64 over the ranks, rounded once: the same bits on every rank, in any order."""
     if group.size == 1:
         return value
-    return float(group.total(torch.tensor(value, dtype=torch.float64, device=device)))
+    own = torch.tensor([value], dtype=torch.float64)
+    return math.fsum(float(each) for each in group.gathered(own))

@@ -1,4 +1,4 @@
-"""That all ranks are in the same run, and hold the same mask, bit for bit."""
+"""Checks that all ranks are in the same run and hold the same mask, bit for bit."""
 
 import hashlib
 import json
@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pins.distributed.collectives import gather_json
 from pins.distributed.process_group import Group
 from pins.errors import CheckpointError, OptimalityError, SettingError
 from pins.utils.bit_packing import packed
 
 
 def require_same_masks(masks: Mapping[str, Tensor], step: int, group: Group) -> None:
-    """That the masks of every rank have the digest of those of rank 0: 32 bytes a rank are sent.
+    """Check that the masks of every rank have the digest of rank 0's; each rank sends 32 bytes.
 
     Raises:
-        OptimalityError: on every rank, of a step after which the masks of some differ.
+        OptimalityError: on every rank, if the masks of some rank differ after this step.
     """
     if group.size == 1:
         return
@@ -41,24 +42,22 @@ def digest(masks: Mapping[str, Tensor]) -> bytes:
 
 
 def require_same_run(fingerprint: Mapping[str, Any], step: int, group: Group) -> None:
-    """That every rank was given the same settings, model and data, and goes on after one step.
+    """Check that every rank has the same settings, model and data, and resumes after one step.
 
     Raises:
-        SettingError: on every rank, where the fingerprints of two differ.
-        CheckpointError: likewise, where they found other checkpoints.
+        SettingError: on every rank, if two fingerprints differ.
+        CheckpointError: on every rank, if two ranks found different checkpoints.
     """
     if group.size == 1:
         return
-    text = json.dumps({**fingerprint, "step": step}).encode()
-    found = group.gathered(torch.frombuffer(bytearray(text), dtype=torch.uint8))
-    first, *others = [json.loads(bytes(each.tolist())) for each in found]
+    first, *others = gather_json(group, {**fingerprint, "step": step})
     for rank, other in enumerate(others, start=1):
         for name, value in first.items():
             if other.get(name) == value:
                 continue
             if name == "step":
                 raise CheckpointError(
-                    f"rank {rank} goes on after step {other.get(name)}, rank 0 after step {value}: "
+                    f"rank {rank} resumes after step {other.get(name)}, rank 0 after step {value}: "
                     "give a folder that all of them see"
                 )
             raise SettingError(

@@ -1,14 +1,13 @@
 """Gradients summed over the ranks while they are computed: g ← Σ_r g_r.
 
-Parameters stand in buckets, those of the last layers first, as their gradients come. A bucket that
-is complete is summed by one all-reduce while the backward pass goes on. Buckets and their order
-never change, so that a sum has the same bits in a run that went on from a checkpoint.
+Parameters are divided into buckets, the last layers first, in the order in which their gradients
+arrive. A complete bucket is summed by one all-reduce while the backward pass continues. Buckets and
+their order never change, so a sum has the same bits in a run that was resumed from a checkpoint.
 
-This is the method of DistributedDataParallel, which is not used for three reasons. It puts its
-buckets into another order after its first step, and with three ranks or more that changes the order
-of additions: a run that went on from a checkpoint would not end in the same bits. (Only with
-`find_unused_parameters` it does not, and then it warns on every rank.) It averages, where a sum is
-wanted. And it cannot take a step in which a rank has no row.
+This is the method of DistributedDataParallel, which is not used for three reasons. It reorders its
+buckets after the first step, which changes the order of additions with three ranks or more: a
+resumed run would end with other bits. (With `find_unused_parameters` it does not, but then it warns
+on every rank.) It averages instead of adding. And it cannot take a step in which a rank has no row.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,39 +23,39 @@ from torch import Tensor, nn
 from pins.distributed.process_group import Group
 from pins.errors import ModelError
 
-BUCKET = 25 << 20  # bytes, as DistributedDataParallel has it: a heuristic between overlap and calls
+BUCKET = 25 << 20  # bytes, as in DistributedDataParallel: a heuristic between overlap and calls
 
 
 @dataclass
 class _Bucket:
-    """Gradients that are sent together, of one type and on one device."""
+    """Parameters whose gradients are sent together, of one dtype and on one device."""
 
     parameters: list[nn.Parameter] = field(default_factory=list)
     size: int = 0  # bytes
     arrived: set[int] = field(default_factory=set)
-    sum: Tensor | None = None  # the gradients, one after the other; then for each, who has one
+    sum: Tensor | None = None  # the gradients, then for each the number of ranks that have it
     work: Any = None
 
     def send(self) -> None:
-        """Start the all-reduce; from now on the gradients are views of what it gives."""
+        """Start the all-reduce; the gradients become views of its result."""
         flat = [
             p.grad.reshape(-1) if p.grad is not None else p.new_zeros(p.numel())
             for p in self.parameters
         ]
-        there = [float(p.grad is not None) for p in self.parameters]
-        self.sum = torch.cat([*flat, self.parameters[0].new_tensor(there)])
+        having = [float(p.grad is not None) for p in self.parameters]
+        self.sum = torch.cat([*flat, self.parameters[0].new_tensor(having)])
         for parameter, view in zip(self.parameters, self._views(), strict=True):
             if parameter.grad is not None:
                 parameter.grad = view
         self.work = dist.all_reduce(self.sum, async_op=True)
 
     def receive(self) -> None:
-        """Wait for it; a parameter without a gradient here has one if another rank has."""
+        """Wait for the all-reduce; a parameter gets a gradient if any rank has one."""
         assert self.sum is not None
         self.work.wait()
         if any(parameter.grad is None for parameter in self.parameters):
-            there = self.sum[-len(self.parameters) :].tolist()
-            for parameter, view, ranks in zip(self.parameters, self._views(), there, strict=True):
+            having = self.sum[-len(self.parameters) :].tolist()
+            for parameter, view, ranks in zip(self.parameters, self._views(), having, strict=True):
                 if parameter.grad is None and ranks:
                     parameter.grad = view
         self.arrived, self.sum, self.work = set(), None, None
@@ -76,12 +75,12 @@ class GradientSum:
     def __init__(
         self, parameters: Iterable[nn.Parameter], group: Group, *, bucket: int = BUCKET
     ) -> None:
-        """Hook in.
+        """Register hooks on the parameters that are trained.
 
         Args:
             parameters: in the order in which the model uses them, the same on every rank.
-            group: all processes, or this one alone, of which nothing is summed.
-            bucket: bytes that are sent together, about.
+            group: all processes; with a group of one process nothing is done.
+            bucket: approximate bytes of a bucket.
         """
         self._buckets: list[_Bucket] = []
         self._armed = False
@@ -98,13 +97,13 @@ class GradientSum:
 
     @contextmanager
     def summing(self) -> Iterator[None]:
-        """Around the last backward pass of a step: after the block each `.grad` is the sum.
+        """Put the last backward pass of a step inside: after the block each `.grad` is the sum.
 
-        Every rank enters it once a step, also one that has no backward pass to do. A parameter that
-        no rank has a gradient of keeps None.
+        Every rank enters it once per step, even without a backward pass. The gradient of a
+        parameter stays None if no rank has one.
 
         Raises:
-            ModelError: a gradient came twice in the pass.
+            ModelError: a gradient arrived twice in the pass.
         """
         self._armed, self._sent = True, 0
         try:
@@ -130,11 +129,12 @@ class GradientSum:
                 return
             if id(parameter) in bucket.arrived:
                 raise ModelError(
-                    "the gradient of a weight came twice in one backward pass, and several ranks "
-                    "sum it when it comes: leave gradient_checkpointing out, or use one process"
+                    "the gradient of a weight arrived twice in one backward pass, and several "
+                    "ranks sum it when it arrives: leave out gradient_checkpointing, or use one "
+                    "process"
                 )
             bucket.arrived.add(id(parameter))
-            # in the order of the buckets, which all ranks send in
+            # all ranks send in the order of the buckets
             while self._sent < len(self._buckets):
                 ready = self._buckets[self._sent]
                 if len(ready.arrived) < len(ready.parameters):

@@ -1,9 +1,9 @@
-"""The processes that torchrun or `accelerate launch` starts: they join, and one of them speaks.
+"""Processes started by torchrun or `accelerate launch`: they join, and only rank 0 prints.
 
-with one_voice():
+with only_rank_zero_prints():
     work()      # in every process, one rank each
 
-Rank 0 alone prints. Of an error that several ranks meet one says it, once, and all of them end.
+If several ranks raise the same error, one of them prints it, once, and all of them exit.
 """
 
 import hashlib
@@ -22,42 +22,42 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from pins.distributed.process_group import Group
-from pins.errors import DeviceError, PinsError
+from pins.errors import DeviceError, PinsError, first_line
 
 WANTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-# the end of a process is seen at once, by the connection; this is for one that hangs, and longer
-# than rank 0 takes to judge the model on held-out rows while the others wait (a heuristic)
+# for a rank that hangs (the connection shows at once that a process has ended); longer than rank 0
+# takes to evaluate the model on held-out rows while the others wait (a heuristic)
 TIMEOUT = timedelta(minutes=30)
-PATIENCE = timedelta(seconds=3)  # how long a rank that fails waits for rank 0 to say the same
-# seconds for one rank to say what is wrong, and for others to ask rank 0 what it said: launchers
-# end all as soon as one has ended, and rank 0 may hold the store of their messages
+PATIENCE = timedelta(seconds=3)  # a rank that fails waits so long for rank 0 to report the same
+# seconds between reporting an error and exiting, in which the others read what rank 0 reported:
+# launchers stop all processes when one has ended, and rank 0 may hold the store of messages
 LINGER = 1.0
 FIRST = "pins/said by rank 0"
 LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out waiting")
 
 
 def launched() -> bool:
-    """Whether this process is one of several that were started together."""
+    """Whether this process is one of several that a launcher started."""
     return all(name in os.environ for name in WANTED) and _number("WORLD_SIZE") > 1
 
 
 def local_rank(group: Group) -> int | None:
-    """Which of the processes on this machine this one is; None: it is alone in its group."""
+    """The number of this process among those on its machine; None in a group of one process."""
     if group.size == 1:
         return None
     return _number("LOCAL_RANK") if "LOCAL_RANK" in os.environ else group.rank
 
 
 @contextmanager
-def one_voice() -> Iterator[None]:
-    """Join the processes started together, if any, and let one of them speak, inside the block.
+def only_rank_zero_prints() -> Iterator[None]:
+    """Join the processes of a launcher; inside the block only rank 0 prints.
 
-    A rank other than 0 prints nothing. An error ends the process: one rank says it, as one line
-    where PINS or the system refused something, also that the connection broke because another
-    process ended. In a process that is alone nothing is changed.
+    An error ends the process. One rank reports it: an error of PINS or of the system, or a
+    connection lost because another process ended, in one line, others with their traceback. In a
+    single process nothing changes.
 
     Raises:
-        DeviceError: the processes did not come together.
+        DeviceError: the processes did not find each other.
     """
     if not launched():
         yield
@@ -76,19 +76,19 @@ def one_voice() -> Iterator[None]:
         if not stopped.code:
             leave()
             raise
-        _speaks(store, rank, "options")  # what is wrong with them, rank 0 has said
+        _reports(store, rank, "options")  # rank 0 has printed what is wrong with them
         _end(stopped.code if isinstance(stopped.code, int) else 1)
     except Exception as error:
         failure = _lost(error) or error
         refused = isinstance(failure, PinsError | OSError | UnicodeError)
-        if _speaks(store, rank, f"{type(failure).__name__}: {failure}"):
+        if _reports(store, rank, f"{type(failure).__name__}: {failure}"):
             line = f"pins: {' '.join(str(failure).split())}\n"
             stderr.write(line if refused else "".join(traceback.format_exception(failure)))
         _end(2 if refused else 1)
 
 
 def _end(code: int) -> NoReturn:
-    """End at once: neither wait for ranks that are gone, nor abort because they are."""
+    """Exit at once, without waiting for ranks that have ended and without aborting."""
     for stream in (sys.stdout, sys.stderr, sys.__stderr__):
         if stream is not None:
             stream.flush()
@@ -97,13 +97,13 @@ def _end(code: int) -> NoReturn:
 
 
 def leave() -> None:
-    """Part from the other ranks: what follows, this one does alone."""
+    """Leave the process group: this rank continues alone."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def _join(rank: int) -> Any:
-    """Join all processes; what they can leave messages in for each other."""
+    """Join all processes; return the store in which they exchange messages."""
     gpus = torch.cuda.is_available() and dist.is_nccl_available()
     try:
         store, _, size = next(iter(rendezvous("env://")))
@@ -115,16 +115,16 @@ def _join(rank: int) -> Any:
             timeout=TIMEOUT,
         )
     except (RuntimeError, ValueError) as error:
-        line = str(error).strip().partition("\n")[0]
         raise DeviceError(
-            f"rank {rank} of {os.environ['WORLD_SIZE']} did not find the others ({line}): start "
-            "all of them, with the same MASTER_ADDR and a free MASTER_PORT"
+            f"rank {rank} of {os.environ['WORLD_SIZE']} did not find the others "
+            f"({first_line(error)}): start all of them, with the same MASTER_ADDR and a free "
+            "MASTER_PORT"
         ) from error
     return store
 
 
-def _speaks(store: Any, rank: int, text: str) -> bool:
-    """Whether this rank is the one to say it: rank 0, or the first one where rank 0 is silent."""
+def _reports(store: Any, rank: int, text: str) -> bool:
+    """Whether this rank reports the error: rank 0, or the first rank if rank 0 does not."""
     try:
         if rank == 0:
             store.set(FIRST, text)
@@ -141,15 +141,15 @@ def _speaks(store: Any, rank: int, text: str) -> bool:
 
 
 def _lost(error: Exception) -> DeviceError | None:
-    """The error that says it, where the connection to another rank broke."""
+    """The error to report if the connection to another rank broke; else None."""
     if isinstance(error, PinsError) or not isinstance(error, RuntimeError):
         return None
     text = str(error).lower()
     if not isinstance(error, dist.DistError) and not any(word in text for word in LOST):
         return None
     return DeviceError(
-        "a rank has lost the others, one of which ended or hangs: see what that one said, and give "
-        "the same command with --resume to go on from the last checkpoint"
+        "a rank has lost the others, one of which ended or hangs: read its message, and give the "
+        "same command with --resume to continue from the last checkpoint"
     )
 
 

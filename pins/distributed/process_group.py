@@ -1,7 +1,6 @@
-"""The ranks that decide together: each holds its part of the scores, all come to the same mask.
+"""Process groups: the ranks of a joint decision; each holds its part of the scores.
 
-A decision needs two things of the others, sums of counts and a few values. No scores of a whole
-model are ever sent.
+A decision sends sums of counts and a few values, never the scores of a whole model.
 """
 
 from abc import ABC, abstractmethod
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from pins.errors import DeviceError
 
@@ -19,7 +18,7 @@ class Group(ABC):
 
     Attributes:
         rank: of this process.
-        size: how many there are.
+        size: number of ranks.
     """
 
     rank: int
@@ -27,28 +26,28 @@ class Group(ABC):
 
     @abstractmethod
     def total(self, counts: Tensor) -> Tensor:
-        """Σ over the ranks of integer counts of one shape, on every rank the same."""
+        """Σ over the ranks of integer counts of one shape, the same on every rank."""
 
     @abstractmethod
     def gathered(self, values: Tensor) -> list[Tensor]:
-        """The values of every rank in the order of the ranks; of one dtype, 1-D, of any lengths."""
+        """The 1-D values of every rank, in the order of the ranks; of one dtype, of any lengths."""
 
 
-class Alone(Group):
-    """One process."""
+class SingleProcess(Group):
+    """The group of one process: nothing is sent."""
 
     rank, size = 0, 1
 
     def total(self, counts: Tensor) -> Tensor:
-        """The counts themselves."""
+        """Return the counts."""
         return counts
 
     def gathered(self, values: Tensor) -> list[Tensor]:
-        """The values themselves."""
+        """Return the values alone."""
         return [values]
 
 
-class Ranks(Group):
+class ProcessGroup(Group):
     """The processes of `torch.distributed`: gloo between CPUs, NCCL between GPUs."""
 
     def __init__(self, group: Any = None) -> None:
@@ -58,12 +57,12 @@ class Ranks(Group):
             group: of `torch.distributed`; default: all processes.
 
         Raises:
-            DeviceError: there are no processes to join.
+            DeviceError: `torch.distributed` is not initialised.
         """
         if not dist.is_available() or not dist.is_initialized():
             raise DeviceError(
-                "Ranks() found no group of processes: call torch.distributed.init_process_group() "
-                "first, or start with torchrun"
+                "ProcessGroup() found no group of processes: call "
+                "torch.distributed.init_process_group() first, or start with torchrun"
             )
         self._group = group
         nccl = dist.get_backend(group) == "nccl"
@@ -71,14 +70,14 @@ class Ranks(Group):
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
 
     def total(self, counts: Tensor) -> Tensor:
-        """By one all-reduce."""
+        """One all-reduce."""
         sums = counts.to(self._device, copy=True)
         dist.all_reduce(sums, group=self._group)
         return sums.to(counts.device)
 
     def gathered(self, values: Tensor) -> list[Tensor]:
-        """By one all-gather of the lengths and one of the bytes, padded to the longest."""
-        # bytes: not every dtype can be sent by every backend
+        """One all-gather of the lengths, one of the bytes, padded to the longest."""
+        # as bytes, because no backend sends every dtype
         own = values.to(self._device).contiguous().view(torch.uint8)
         length = torch.tensor([len(own)], device=self._device)
         found = length.new_empty(self.size)
@@ -86,21 +85,20 @@ class Ranks(Group):
         lengths = found.tolist()
         if not max(lengths):
             return [values for _ in lengths]
-        padded = own.new_zeros(max(lengths))
-        padded[: len(own)] = own
+        padded = nn.functional.pad(own, (0, max(lengths) - len(own)))
         parts = padded.new_empty(self.size, len(padded))
         dist.all_gather(list(parts.unbind()), padded, group=self._group)
         rows = parts.to(values.device)
-        # a part of its own each, for a row may begin where no value of the dtype may
+        # copies, because a row may begin at an address that is not aligned for the dtype
         return [
             row[:each].clone().view(values.dtype) for row, each in zip(rows, lengths, strict=True)
         ]
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
 def world() -> Group:
-    """All processes where there are several, else this one alone."""
-    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    return Ranks() if together else ALONE
+    """All processes of `torch.distributed` if there are several, else `SINGLE_PROCESS`."""
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return ProcessGroup() if several else SINGLE_PROCESS

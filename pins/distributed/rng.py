@@ -1,8 +1,8 @@
-"""The random numbers of a run: states of torch's generators, read out and put back, rank by rank.
+"""The states of torch's random generators, saved and restored rank by rank.
 
-Each rank draws its own (dropout). A run that goes on with as many ranks draws what it would have
-drawn. With another number there is nothing to go on with: seeds are made from that of the run, the
-step and the rank.
+Each rank draws its own numbers (dropout). A run resumed with the same number of ranks draws the
+same numbers as an uninterrupted run; with another number of ranks each rank gets a new seed,
+derived from the seed of the run, the step and the rank.
 """
 
 import hashlib
@@ -11,13 +11,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pins.distributed.process_group import ALONE, Group
+from pins.distributed.process_group import Group
+from pins.utils.io import unflatten
 
-KINDS = ("cpu", "cuda", "mps")
 
-
-def start(seed: int, group: Group = ALONE) -> None:
-    """The seed itself in one process, else one for each rank."""
+def seed_rank(seed: int, group: Group) -> None:
+    """Seed torch's generators: with `seed` in one process, else with a derived seed per rank."""
     torch.manual_seed(seed if group.size == 1 else derived_seed(seed, 0, group.rank))
 
 
@@ -27,8 +26,8 @@ def derived_seed(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def random_states(device: torch.device, group: Group = ALONE) -> dict[str, Tensor]:
-    """The states of all ranks: those of rank 0 by kind ("cpu", "cuda"), of rank r as "r/kind"."""
+def random_states(device: torch.device, group: Group) -> dict[str, Tensor]:
+    """The states of all ranks: "cpu", "cuda" or "mps" of rank 0, "r/cpu" … of rank r."""
     states = {}
     for kind, own in random_state(device).items():
         for rank, state in enumerate(group.gathered(own)):
@@ -36,38 +35,31 @@ def random_states(device: torch.device, group: Group = ALONE) -> dict[str, Tenso
     return states
 
 
-def go_on(
-    states: Mapping[str, Tensor],
-    device: torch.device,
-    group: Group = ALONE,
-    *,
-    seed: int = 0,
-    step: int = 0,
+def restore_random_states(
+    states: Mapping[str, Tensor], device: torch.device, group: Group, *, seed: int, step: int
 ) -> None:
-    """Draw on as `random_states` found it; with seeds from `step` at another number of ranks."""
+    """Restore `random_states`; for another number of ranks, seed from `seed` and `step`."""
     ranks = sum(name.endswith("cpu") for name in states)
     if ranks not in (0, group.size):
         torch.manual_seed(derived_seed(seed, step, group.rank))
         return
-    prefix = f"{group.rank}/" if group.rank else ""
-    own = {kind: states[prefix + kind] for kind in KINDS if prefix + kind in states}
-    load_random_state(own, device)
+    load_random_state(unflatten(states, str(group.rank)) if group.rank else states, device)
 
 
-def random_state(device: torch.device | None = None) -> dict[str, Tensor]:
-    """The state of torch's random generators: the CPU's, and that of the device computed on."""
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The states of torch's random generators on the CPU and on `device`."""
     state = {"cpu": torch.get_rng_state()}
-    if device is not None and device.type == "cuda":
+    if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
-    if device is not None and device.type == "mps":
+    if device.type == "mps":
         state["mps"] = torch.mps.get_rng_state()
     return state
 
 
-def load_random_state(state: Mapping[str, Tensor], device: torch.device | None = None) -> None:
-    """Draw on as `random_state` found it, as far as it was of the same kind of device."""
+def load_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Restore `random_state`, for the CPU and, if saved, for the kind of `device`."""
     torch.set_rng_state(state["cpu"])
-    if device is not None and device.type == "cuda" and "cuda" in state:
+    if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
-    if device is not None and device.type == "mps" and "mps" in state:
+    if device.type == "mps" and "mps" in state:
         torch.mps.set_rng_state(state["mps"])

@@ -1,10 +1,11 @@
-"""Shards: the rows of a parameter that this rank holds, where FSDP2 (`fully_shard`) cuts it.
+"""Shards: the rows of a parameter that this rank holds if FSDP2 (`fully_shard`) shards it.
 
 Of a tensor (n₀, n₁, …) over W ranks, rank r holds the rows [rc, (r+1)c) with c = ⌈n₀/W⌉; the last
-ranks hold fewer, or none. So the parts in the order of the ranks, row-major, are the whole tensor,
-and a flat index is where a part begins plus where in the part.
+ranks hold fewer rows, or none. The local parts in the order of the ranks, row-major, are the whole
+tensor: the flat index of a weight is the offset of its part plus its index in the part.
 
-Every rank calls the functions that say "together" for the same tensors in the same order.
+Collectives here are `mean`, `loss_of_ranks` and `whole`: every rank calls them for the same
+tensors in the same order.
 """
 
 import math
@@ -17,7 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from pins.distributed.process_group import ALONE, Group, Ranks
+from pins.distributed.collectives import sum_over_ranks
+from pins.distributed.process_group import SINGLE_PROCESS, Group, ProcessGroup
 from pins.errors import MaskError, ParameterError
 
 if TYPE_CHECKING:
@@ -26,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Extent:
-    """Where the part of a tensor that this rank holds lies in the whole.
+    """The flat indices [offset, offset + size) of the part of a tensor that this rank holds.
 
     Attributes:
-        shape: of the whole.
+        shape: of the whole tensor.
         offset: the flat index of the part's first weight.
-        size: how many weights the part has, the last flat index being offset + size − 1.
+        size: number of weights in the part.
     """
 
     shape: tuple[int, ...]
@@ -40,22 +42,20 @@ class Extent:
 
 
 def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
-    """Whether a tensor is distributed over ranks, be it in parts or in copies."""
-    # importing them takes half a second; where nobody has, there are none
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(tensor, module.DTensor)
+    """Whether a tensor is a DTensor: distributed over ranks, in parts or in copies."""
+    return isinstance(tensor, _loaded("torch.distributed.tensor", "DTensor"))
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor, sharing its memory, without its graph; else the tensor."""
+    """The part of a DTensor on this rank, sharing its memory, without graph; else the tensor."""
     return tensor.to_local().detach() if is_sharded(tensor) else tensor
 
 
 def extent(tensor: Tensor, name: str = "the tensor") -> Extent:
-    """Where the part of this rank lies.
+    """The flat indices of the part that this rank holds.
 
     Raises:
-        ParameterError: the tensor is cut in another way than by rows.
+        ParameterError: the tensor is not sharded by rows.
     """
     shape = tuple(tensor.shape)
     if not is_sharded(tensor) or (dimension := _row_dimension(tensor, name)) is None:
@@ -72,12 +72,12 @@ def extent(tensor: Tensor, name: str = "the tensor") -> Extent:
 
 
 def group_of(tensors: Mapping[str, Tensor]) -> Group:
-    """The ranks whose parts make the whole; `ALONE` where each rank holds the whole.
+    """The ranks whose parts make the tensors; `SINGLE_PROCESS` if each rank holds all of them.
 
-    Of replicas that are sharded alike (hybrid sharding), it is the ranks of this rank's replica.
+    With hybrid sharding these are the ranks of this rank's replica.
 
     Raises:
-        ParameterError: a tensor is cut in another way than by rows, or two over different ranks.
+        ParameterError: a tensor is not sharded by rows, or two are sharded over different ranks.
     """
     first: tuple[str, Tensor] | None = None
     ranks: list[int] | None = None
@@ -88,69 +88,59 @@ def group_of(tensors: Mapping[str, Tensor]) -> Group:
             first, ranks = (name, tensor), found
         elif found != ranks:
             raise ParameterError(
-                f"{name} is {_spread(found)} and {first[0]} {_spread(ranks)}: a decision ranks "
-                "tensors that are spread over the same ranks; shard all of them together, or leave "
-                "some out"
+                f"{name} is {_placed_on(found)} and {first[0]} {_placed_on(ranks)}: a decision "
+                "ranks tensors that are sharded over the same ranks; shard all of them together, "
+                "or leave some out"
             )
     if first is None or ranks is None or len(ranks) == 1:
-        return ALONE
+        return SINGLE_PROCESS
     name, tensor = first
     assert is_sharded(tensor)
-    return Ranks(tensor.device_mesh.get_group(_row_dimension(tensor, name)))
+    return ProcessGroup(tensor.device_mesh.get_group(_row_dimension(tensor, name)))
 
 
 def mean(value: float, tensors: Mapping[str, Tensor]) -> float:
-    """The mean of a number over all ranks that hold these tensors, together.
+    """The mean of a float over all ranks of the tensors' mesh, the same on each rank.
 
-    It is the same number on each of them, rounded once for each dimension of their mesh.
+    It is rounded twice for each dimension of the mesh.
     """
     tensor = next(iter(tensors.values()))
     if not is_sharded(tensor):
         return value
     mesh = tensor.device_mesh
     for dimension in range(mesh.ndim):
-        ranks = Ranks(mesh.get_group(dimension))
-        if ranks.size > 1:
-            own = torch.tensor([value], dtype=torch.float64)
-            value = math.fsum(float(each) for each in ranks.gathered(own)) / ranks.size
+        ranks = ProcessGroup(mesh.get_group(dimension))
+        value = sum_over_ranks(value, ranks) / ranks.size
     return value
 
 
 def loss_of_ranks(
     loss: Callable[[], float], model: nn.Module, tensors: Mapping[str, Tensor]
 ) -> Callable[[], float]:
-    """The mean of what a function says on all ranks, with the weights as they stand at each call.
+    """Make a function that returns the mean of `loss()` over the ranks, with the current weights.
 
     Args:
-        loss: by a forward of the model, of this rank's rows.
-        model: whose parameters the tensors are.
-        tensors: sharded; otherwise the function is all there is to it.
+        loss: computed by a forward pass of the model, on this rank's rows.
+        model: its parameters are the tensors.
+        tensors: if none of them is sharded, `loss` is returned as it is.
     """
     if not any(map(is_sharded, tensors.values())):
         return loss
 
-    def together() -> float:
+    def mean_loss() -> float:
         reshard(model)
         own = loss()
         reshard(model)
         return mean(own, tensors)
 
-    return together
+    return mean_loss
 
 
-def total(value: float, group: Group) -> float:
-    """Σ of a float64 over the ranks, together; rounded once, so that each has the same."""
-    if group.size == 1:
-        return value
-    own = torch.tensor([value], dtype=torch.float64)
-    return math.fsum(float(each) for each in group.gathered(own))
-
-
-def beside(values: Tensor, like: Tensor) -> Tensor:
-    """A tensor whose part on this rank is `values`, cut as `like`; `values` where that is whole.
+def like_sharding(values: Tensor, like: Tensor) -> Tensor:
+    """A DTensor with the local part `values` and the sharding of `like`; else `values`.
 
     Raises:
-        MaskError: `values` has not the shape of the part.
+        MaskError: `values` does not have the shape of the local part of `like`.
     """
     if not is_sharded(like):
         return values
@@ -172,10 +162,10 @@ def beside(values: Tensor, like: Tensor) -> Tensor:
 
 
 def part(tensor: Tensor, like: Tensor) -> Tensor:
-    """What this rank holds of `like`, taken from a tensor that is whole or cut as `like`.
+    """The part that this rank holds of `like`, taken from a tensor that is whole or sharded alike.
 
     Raises:
-        MaskError: the shapes differ, or it is cut in another way.
+        MaskError: the shapes or the shardings differ.
     """
     if tensor.shape != like.shape:
         raise MaskError(
@@ -200,54 +190,58 @@ def part(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor on every rank, together; one tensor, not a model, is what fits."""
+    """Gather a sharded tensor on every rank; use it for one tensor at a time, not for a model."""
     if not is_sharded(tensor) or (dimension := _row_dimension(tensor, "the tensor")) is None:
         return local(tensor)
-    # as Ranks send it: parts that lie on the CPU can be of a mesh of GPUs
-    parts = Ranks(tensor.device_mesh.get_group(dimension)).gathered(local(tensor).reshape(-1))
+    # not full_tensor(): a part on the CPU can belong to a mesh of GPUs, ProcessGroup moves it
+    parts = ProcessGroup(tensor.device_mesh.get_group(dimension)).gathered(
+        local(tensor).reshape(-1)
+    )
     return torch.cat(parts).view(tensor.shape)
 
 
 def reshard(model: nn.Module) -> None:
-    """Let the model's parameters be the sharded ones, and the next forward gather them anew.
+    """Make the model's parameters the sharded ones; the next forward pass gathers them again.
 
-    After a forward without a backward FSDP2 keeps what it gathered last: the parameters of the
-    model are whole tensors then, and what is written to the parts is not seen.
+    After a forward pass without a backward pass FSDP2 keeps the gathered parameters: the model then
+    ignores what is written to the local parts.
     """
-    module = sys.modules.get("torch.distributed.fsdp")
-    if module is None or not hasattr(module, "FSDPModule"):
-        return
-    for each in model.modules():
-        if isinstance(each, module.FSDPModule):
+    sharded = _loaded("torch.distributed.fsdp", "FSDPModule")
+    for each in model.modules() if sharded else ():
+        if isinstance(each, sharded):
             each.reshard()
 
 
 def require_fsdp2(model: nn.Module) -> None:
-    """The model is not wrapped by the older FSDP, which flattens parameters into one.
+    """Check that the model is not wrapped by FSDP1, which flattens several parameters into one.
 
     Raises:
-        ParameterError: it is.
+        ParameterError: it is wrapped.
     """
-    module = sys.modules.get("torch.distributed.fsdp")
-    old = None if module is None else module.FullyShardedDataParallel
-    if old is not None and any(isinstance(each, old) for each in model.modules()):
+    fsdp1 = _loaded("torch.distributed.fsdp", "FullyShardedDataParallel")
+    if any(isinstance(each, fsdp1) for each in model.modules()):
         raise ParameterError(
             f"{type(model).__name__} is wrapped in FullyShardedDataParallel (FSDP1), which has no "
             "parameters of their own: shard it with torch.distributed.fsdp.fully_shard (FSDP2)"
         )
 
 
+def _loaded(module: str, name: str) -> Any:
+    """A class of a module, or (), no class, if nobody has imported it: that takes half a second."""
+    return getattr(sys.modules.get(module), name, ())
+
+
 def _rows(count: int, ranks: int, rank: int) -> range:
-    """The rows of a rank, as `torch.chunk` gives them out."""
+    """The rows of a rank, divided as by `torch.chunk`."""
     each = -(-count // ranks)
     return range(min(rank * each, count), min((rank + 1) * each, count))
 
 
 def _row_dimension(tensor: "DTensor", name: str) -> int | None:
-    """The dimension of the mesh along which the rows are cut; None where each rank has them all."""
+    """The dimension of the mesh that shards the rows; None if each rank has all rows."""
     from torch.distributed.tensor import Replicate, Shard
 
-    # not isinstance: a strided shard is a kind of shard to some versions of torch
+    # not isinstance: in some versions of torch a strided shard is a subclass of Shard
     by_rows = [type(each) is Shard and each.dim == 0 for each in tensor.placements]
     copies = [type(each) is Replicate for each in tensor.placements]
     known = all(a or b for a, b in zip(by_rows, copies, strict=True))
@@ -261,13 +255,13 @@ def _row_dimension(tensor: "DTensor", name: str) -> int | None:
 
 
 def _ranks(tensor: Tensor, name: str) -> list[int] | None:
-    """The global ranks whose parts make the whole; None where each rank has it."""
+    """The global ranks whose parts make the tensor; None if each rank holds all of it."""
     if not is_sharded(tensor) or (dimension := _row_dimension(tensor, name)) is None:
         return None
     return list(dist.get_process_group_ranks(tensor.device_mesh.get_group(dimension)))
 
 
-def _spread(ranks: list[int] | None) -> str:
+def _placed_on(ranks: list[int] | None) -> str:
     return "whole on each rank" if ranks is None else f"cut over ranks {ranks}"
 
 

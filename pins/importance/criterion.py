@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pins.errors import ObservationError
 from pins.selection.constraints import Constraint
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 
 class Reads(Enum):
@@ -46,7 +46,7 @@ class Observation:
             momentum: ĝ, an average of the gradients of the last steps; None where the gradient is
                 as good as there is.
         """
-        self.after = widened(after.detach())
+        self.after = upcast_half(after.detach())
         self._known = {
             Reads.GRADIENT: gradient,
             Reads.BEFORE: after if before is None else before,
@@ -78,7 +78,7 @@ class Observation:
         value = self._known[what]
         if value is None:
             raise ObservationError(f"the criterion reads {what.value}, and there is none")
-        return widened(value.detach())
+        return upcast_half(value.detach())
 
 
 class Criterion(ABC):

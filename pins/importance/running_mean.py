@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pins.errors import ObservationError
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 
 class RunningMean:
@@ -46,12 +46,12 @@ class RunningMean:
             self.values[name] = self.values[name].to(change.device).add_(change)
             self.counts[name] += 1
         else:
-            self.values[name], self.counts[name] = widened(scores.detach()).clone(), 1
+            self.values[name], self.counts[name] = upcast_half(scores.detach()).clone(), 1
 
     def after(self, name: str, scores: Tensor) -> Tensor:
         """What `add` would make of the mean, as a tensor of its own."""
         if name not in self.values:
-            return widened(scores.detach()).clone()
+            return upcast_half(scores.detach()).clone()
         change = self._change(name, scores)
         return change.add_(self.values[name].to(change.device))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from pins.errors import CheckpointError, CriterionError, ObservationError
 from pins.importance.criterion import Criterion
 from pins.importance.running_mean import RunningMean
+from pins.utils.io import unflatten
 
 
 class Smoothing(ABC):
@@ -66,7 +67,7 @@ class Smoothing(ABC):
         """
         found = {}
         for kind in self._means:
-            values, counts = _under(state, f"{kind}/"), _under(state, f"{kind}.count/")
+            values, counts = unflatten(state, kind), unflatten(state, f"{kind}.count")
             found[kind] = (values, counts)
             if values.keys() != counts.keys():
                 name = min(values.keys() ^ counts.keys())
@@ -288,7 +289,3 @@ def _decay(name: str, beta: float) -> float:
             f"{name} is {beta}: it is the weight of the past, from 0 to less than 1"
         )
     return beta
-
-
-def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}

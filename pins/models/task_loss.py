@@ -1,11 +1,11 @@
-"""The task's loss, of one example or of a whole step, in operations that torch can take further.
+"""The loss of the task, for an example or for a step; torch can differentiate it twice.
 
-    ℓ = −log softmax(z)_y   of a prediction with logits z, the right outcome y
-    ℓ = (v − y)²            of a predicted number v, the right one y
+    ℓ = −log softmax(z)_y   for a prediction with logits z and target y
+    ℓ = (v − y)²            for a predicted number v with target y
 
-`pins.models.distillation_loss` is the same with a teacher and with less memory; its gradient is
-written by hand, and torch can neither differentiate that again nor form it for several examples at
-once. The model itself is called here, not what compiles or wraps it.
+`pins.models.distillation_loss` computes the same with a teacher and with less memory; torch can
+neither differentiate its hand-written gradient again nor vectorise it over examples. The functions
+here call the unwrapped model.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,22 +20,21 @@ from pins.models.distillation_loss import mixed_loss
 from pins.models.heads import Distributions, Head, Regression, find_head
 from pins.models.inference import device_of, evaluation_mode, to_device
 from pins.models.parameters import unwrapped
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 
 def prediction_losses(output: Any, batch: Batch, head: Head) -> tuple[Tensor, Tensor]:
-    """ℓ of every prediction, 0 where the batch has no target, and whether it has one.
+    """ℓ of every prediction (0 without target), and whether the batch has a target for it.
 
-    Shapes do not depend on the targets: both are as `head.targets(batch)`, which `head.rows` leaves
-    the unknown ones out of.
+    Both have the shape of `head.targets(batch)`, which does not depend on the targets' values.
     """
     if isinstance(head, Regression):
         rows = head.rows(output, batch)
-        losses = (widened(rows.values) - rows.targets).square()
+        losses = (upcast_half(rows.values) - rows.targets).square()
         return losses, torch.ones_like(losses, dtype=torch.bool)
     targets = head.targets(batch)
     known = targets != IGNORED
-    log_p = widened(head.logits(output, batch)).log_softmax(-1)
+    log_p = upcast_half(head.logits(output, batch)).log_softmax(-1)
     right = targets.masked_fill(~known, 0).unsqueeze(-1)
     losses = -log_p.gather(-1, right).squeeze(-1)
     return losses.masked_fill(~known, 0.0), known
@@ -44,9 +43,9 @@ def prediction_losses(output: Any, batch: Batch, head: Head) -> tuple[Tensor, Te
 def example_losses(
     model: nn.Module, batches: Sequence[Batch], head: Head | None = None
 ) -> Iterator[Tensor]:
-    """Of each row of the batches alone: the mean of ℓ over its predictions, with its graph.
+    """Yield for each row of the batches the mean of ℓ over its predictions, with its graph.
 
-    Without dropout. A row without predictions makes no loss.
+    Without dropout. A row without predictions is skipped.
     """
     model, head = unwrapped(model), head or find_head(model)
     for batch, inputs in _on_device(model, batches, head):
@@ -64,9 +63,9 @@ def step_losses(
     *,
     count: int | None = None,
 ) -> Iterator[Tensor]:
-    """One loss for each batch, with its graph; their sum is the mean of ℓ over all predictions.
+    """Yield a loss for each batch, with its graph; their sum is the mean of ℓ over all predictions.
 
-    Without dropout. `count` divides the sum of ℓ in place of the number of predictions.
+    Without dropout. `count` divides the sum of ℓ instead of the number of predictions.
     """
     model, head = unwrapped(model), head or find_head(model)
     count = _number(batches, head) if count is None else max(count, 1)
@@ -82,9 +81,9 @@ def step_loss(
     *,
     count: int | None = None,
 ) -> float:
-    """The mean of ℓ over all predictions of the batches, as the weights stand, without dropout.
+    """The mean of ℓ over all predictions of the batches, with the current weights, without dropout.
 
-    `count` divides the sum of ℓ in place of the number of predictions.
+    `count` divides the sum of ℓ instead of the number of predictions.
     """
     model, head = unwrapped(model), head or find_head(model)
     count = _number(batches, head) if count is None else max(count, 1)
@@ -97,7 +96,7 @@ def step_loss(
 
 
 def number_of_rows(batch: Batch) -> int:
-    """How many examples a batch has."""
+    """The number of examples in a batch."""
     return len(next(iter(batch.values())))
 
 
@@ -106,7 +105,7 @@ def _number(batches: Sequence[Batch], head: Head) -> int:
 
 
 def _sum(model: nn.Module, inputs: Batch, batch: Batch, head: Head) -> Tensor:
-    with evaluation_mode(model):  # not around a yield, after which anything may happen
+    with evaluation_mode(model):  # not around a yield: the caller may change modes there
         output = model(**inputs)
     return prediction_losses(output, batch, head)[0].sum()
 
@@ -114,14 +113,14 @@ def _sum(model: nn.Module, inputs: Batch, batch: Batch, head: Head) -> Tensor:
 def _on_device(
     model: nn.Module, batches: Sequence[Batch], head: Head
 ) -> Iterator[tuple[Batch, Batch]]:
-    """Each batch where the model is, and what of it the model is called with."""
+    """Yield each batch on the model's device, and the inputs of the model in it."""
     for batch in batches:
         moved = to_device(batch, device_of(model))
         yield moved, head.inputs(model, moved)
 
 
 def summed_loss(head: Head, output: Any, batch: Batch) -> tuple[float, int]:
-    """Σ −log p(target) over the predictions that `batch` has a target for, and their number.
+    """Σ −log p(target) over the predictions with a target, and their number.
 
     Args:
         head: other than regression.

@@ -1,4 +1,4 @@
-"""Teacher: a second set of a model's weights, frozen, that takes as little memory as it can."""
+"""Teacher: a second, frozen set of a model's weights that takes little memory."""
 
 import copy
 from collections.abc import Collection, Mapping
@@ -9,23 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pins.distributed.sharding import like_sharding, local, part, reshard
 from pins.errors import CheckpointError, ModelError, SettingError
 from pins.models.batches import Batch
 from pins.models.heads import Head
 from pins.models.inference import device_of
 from pins.models.parameters import unwrapped
+from pins.models.state_dicts import model_tensors
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-BFLOAT16_CPUS = ("avx512_bf16", "amx_bf16")  # instructions, without which it is slower than float32
+BFLOAT16_CPUS = ("avx512_bf16", "amx_bf16")  # without them it is slower than float32
 
 
 class Teacher:
-    """θ' = θ as it was at the last `copy_student`; the same network, without dropout.
+    """θ' = θ at the last `copy_student`; the same network, without dropout.
 
-    What the student does not train is shared with it: frozen parameters, and the buffers that no
-    state dict holds (position numbers and the like). The others have memory of their own; matrices
-    of float32 take `dtype`, while vectors (biases, norms), a thousandth of a model, stay as they
-    are: CPUs normalise float32 with float32 weights alone. Tied tensors stay tied.
+    Frozen parameters and non-persistent buffers (position numbers, for example) are shared with the
+    student. The others are copies; float32 matrices are stored in `dtype`. Vectors (biases, norms),
+    a thousandth of a model, keep their dtype, because CPUs normalise float32 with float32 weights
+    alone. Tied tensors stay tied.
 
     Attributes:
         model: the network with the teacher's weights, in evaluation mode, without gradients.
@@ -37,13 +39,13 @@ class Teacher:
         """Copy the weights of `source`.
 
         Args:
-            student: the model to be taught, where it is to be trained.
-            source: the model of the first weights; the student by default. Nothing of it is kept.
-            dtype: of `DTYPES`; default `fast_dtype` of the student's device.
+            student: the model to be taught, on its device.
+            source: the model with the first weights, default: the student. No reference is kept.
+            dtype: one of `DTYPES`; default: `fast_dtype` of the student's device.
 
         Raises:
-            ModelError: the source is another network, or the student is none that can be copied.
-            SettingError: the dtype is none of these.
+            ModelError: the source is another network, or the student cannot be copied.
+            SettingError: the dtype is not in `DTYPES`.
         """
         if dtype is not None and dtype not in DTYPES:
             raise SettingError(
@@ -51,8 +53,8 @@ class Teacher:
             )
         self._student = unwrapped(student)
         self._dtype = dtype or fast_dtype(device_of(self._student))
-        tensors = named_tensors(self._student)
-        values = tensors if source is None else named_tensors(unwrapped(source))
+        tensors = model_tensors(self._student)
+        values = tensors if source is None else model_tensors(unwrapped(source))
         if difference := _difference(values, tensors):
             raise ModelError(
                 f"the teacher {difference}: give a fine-tuned copy of the model, with the same head"
@@ -62,15 +64,17 @@ class Teacher:
         self.model = self._copy(tensors, values)
 
     def _copy(self, tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> nn.Module:
-        """The student's structure around tensors of our own, or the same ones."""
-        memo: dict[int, Any] = {}  # what deepcopy() takes for copied already
+        """Copy the student's modules around the teacher's own tensors and the shared ones."""
+        memo: dict[int, Any] = {}  # deepcopy() does not copy what is in it
         for name, tensor in tensors.items():
             value = values[name]
             if frozen(tensor) and (value is tensor or torch.equal(value.to(tensor), tensor)):
                 self._shared[name] = nn.Parameter(tensor.detach(), requires_grad=False)
                 memo[id(tensor)] = self._shared[name]
             else:
-                self._own[name] = self._stored(value, tensor)
+                stored = self._stored(value, tensor)
+                parameter = isinstance(tensor, nn.Parameter)
+                self._own[name] = nn.Parameter(stored, requires_grad=False) if parameter else stored
                 memo[id(tensor)] = self._own[name]
         memo |= {id(buffer): buffer for buffer in self._student.buffers() if id(buffer) not in memo}
         try:
@@ -87,35 +91,40 @@ class Teacher:
                 )
             config: Any = getattr(module, "config", None)
             if getattr(config, "use_cache", False):
-                config.use_cache = False  # nobody generates with the teacher
+                config.use_cache = False  # the teacher does not generate
         return model.eval()
 
     def _stored(self, value: Tensor, like: Tensor) -> Tensor:
-        """A copy in the dtype and on the device that the teacher has this tensor in."""
+        """A copy of `value` in the teacher's dtype, with the device and the sharding of `like`."""
         narrow = like.dtype == torch.float32 and like.dim() > 1 and isinstance(like, nn.Parameter)
-        dtype = self._dtype if narrow else like.dtype
-        stored = value.detach().to(like.device, dtype, copy=True)
-        return (
-            nn.Parameter(stored, requires_grad=False) if isinstance(like, nn.Parameter) else stored
-        )
+        return _copied(value, like, self._dtype if narrow else like.dtype)
 
     @torch.no_grad()
     def __call__(self, head: Head, batch: Batch) -> Any:
         """The output for a batch; draws no random number."""
-        self._own_what_is_thawed()
-        with self._precision():
+        self._own_thawed()
+        with self._weights(), self._precision():
             return self.model(**head.inputs(self.model, batch))
 
-    def _own_what_is_thawed(self) -> None:
-        """What was frozen and is no more is about to be trained."""
+    def _own_thawed(self) -> None:
+        """Copy shared parameters that are no longer frozen: they are about to be trained."""
         if self._shared:
             parameters = dict(self._student.named_parameters())
             for name in [name for name in self._shared if parameters[name].requires_grad]:
-                self._own[name] = self._shared.pop(name)
-                self._own[name].data = self._stored(parameters[name], parameters[name])
+                self._hold(self._own, name, self._stored(parameters[name], parameters[name]))
+
+    def _hold(self, kind: dict[str, Tensor], name: str, value: Tensor) -> None:
+        """Let the tensor of a name be `value`, in `kind`: the own tensors or the shared ones."""
+        tensor = self._own.pop(name) if name in self._own else self._shared.pop(name)
+        tensor.data = value
+        kind[name] = tensor
+
+    def _weights(self) -> AbstractContextManager[None]:
+        """Inside the block `model` has the teacher's weights: here it always has them."""
+        return nullcontext()
 
     def _precision(self) -> AbstractContextManager[None]:
-        """Matrices of 16 bits want matrix products of 16 bits; else it is as the caller has it."""
+        """Autocast to the 16-bit dtype of the teacher's matrices, if the student has none of it."""
         own = {tensor.dtype for tensor in self._own.values()}
         trained = {parameter.dtype for parameter in self._student.parameters()}
         for dtype in (torch.bfloat16, torch.float16):
@@ -126,79 +135,69 @@ class Teacher:
     @torch.no_grad()
     def copy_student(self) -> None:
         """θ' ← θ, in place."""
-        tensors = named_tensors(self._student)
+        reshard(self._student)
+        tensors = model_tensors(self._student)
         for name, tensor in self._own.items():
             tensor.copy_(tensors[name])
 
     def state_dict(self) -> tuple[dict[str, Tensor], list[str]]:
-        """Tensors of the teacher's own by name, not copied; names of those shared."""
+        """The teacher's own tensors by name, not copied, and the names of the shared ones."""
         return {name: tensor.detach() for name, tensor in self._own.items()}, list(self._shared)
 
     @torch.no_grad()
     def load_state_dict(self, own: Mapping[str, Tensor], shared: Collection[str]) -> None:
-        """Be the teacher that `state_dict` was taken of, bit for bit, each tensor in its dtype.
+        """Restore the teacher of `state_dict`, bit for bit, each tensor in its dtype.
 
-        What it shared is the student's, which is to be restored first.
+        Args:
+            own: whole tensors, or tensors with the sharding of the student's.
+            shared: names of tensors that are the student's; restore the student first.
 
         Raises:
             CheckpointError: it is the state for another model; nothing has changed then.
         """
-        tensors = named_tensors(self._student)
-        require_fitting(own, shared, tensors)
+        reshard(self._student)
+        tensors = model_tensors(self._student)
+        nothing = torch.empty(0)
+        found = {**{name: tensors.get(name, nothing) for name in shared}, **own}
+        if difference := _difference(found, tensors):
+            raise CheckpointError(f"the teacher's state {difference}: it is of another model")
         for name, tensor in tensors.items():
-            mine = self._own.pop(name) if name in self._own else self._shared.pop(name)
-            if name not in own and frozen(tensor):
-                mine.data = tensor.detach()
-                self._shared[name] = mine
+            if name in own:
+                self._hold(self._own, name, _copied(own[name], tensor, own[name].dtype))
+            elif frozen(tensor):
+                self._hold(self._shared, name, tensor.detach())
             else:
-                value = own[name].to(tensor.device, copy=True) if name in own else None
-                mine.data = self._stored(tensor, tensor) if value is None else value
-                self._own[name] = mine
+                self._hold(self._own, name, self._stored(tensor, tensor))
 
 
-def require_fitting(
-    own: Mapping[str, Tensor], shared: Collection[str], tensors: Mapping[str, Tensor]
-) -> None:
-    """A teacher's state is that of one for a model of these tensors.
-
-    Raises:
-        CheckpointError: it is not.
-    """
-    nothing = torch.empty(0)
-    found = {**{name: tensors.get(name, nothing) for name in shared}, **own}
-    if difference := _difference(found, tensors):
-        raise CheckpointError(f"the teacher's state {difference}: it is of another model")
+def _copied(value: Tensor, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy of `value` in a dtype, with the device and the sharding of `like`."""
+    held = part(value.detach(), like).to(local(like).device, dtype, copy=True)
+    return like_sharding(held, like)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes with it faster than with float32, else float32.
+    """bfloat16 if the device computes faster with it than with float32, else float32.
 
     Measured on a CPU with AVX512-BF16 (BERT of 6 layers of 384, 16 rows of 128, 1 thread): 0.14 s
-    a batch for 0.44 s in float32.
+    per batch, 0.44 s in float32.
     """
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        # older versions of torch cannot tell
+        # older versions of torch have no such function
         has: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         fast = device.type == "cpu" and any(has.get(name) for name in BFLOAT16_CPUS)
     return torch.bfloat16 if fast else torch.float32
 
 
-def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters, and the buffers that a state dict holds: each tensor once."""
-    stored = model.state_dict().keys()
-    buffers = {name: buffer for name, buffer in model.named_buffers() if name in stored}
-    return {**dict(model.named_parameters()), **buffers}
-
-
 def frozen(tensor: Tensor) -> bool:
-    """Whether it is a parameter that is not trained."""
+    """Whether a tensor is a parameter that is not trained."""
     return isinstance(tensor, nn.Parameter) and not tensor.requires_grad
 
 
 def _difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
-    """What is different first, in words; None where names and shapes are the same."""
+    """The first difference, in words; None if names and shapes are equal."""
     for name, tensor in wanted.items():
         if name not in found:
             return f"has no {name!r}, which the model has"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pins.distributed.process_group import ALONE, Group
+from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import (
     CardinalityError,
     ParameterError,
@@ -203,7 +203,7 @@ def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def loose_decision(
-    importance: Mapping[str, Tensor], kept_ratio: float, group: Group = ALONE
+    importance: Mapping[str, Tensor], kept_ratio: float, group: Group = SINGLE_PROCESS
 ) -> Decision:
     """Keep all scores s ≥ τ, the j-th smallest of n, j = ⌊n(1−r)⌋: n−j+1 of them, and ties with τ.
 

@@ -1,9 +1,9 @@
-"""Checkpoints of a sharded training in a plain loop, that any number of ranks goes on from.
+"""Checkpoints of a sharded training in a plain loop; any number of ranks can resume from them.
 
-save_training(folder, model, optimizer, pruner)      # all ranks together
-load_training(folder, model, optimizer, pruner)      # as many as there are now
+save_training(folder, model, optimizer, pruner)      # collectives: every rank calls them
+load_training(folder, model, optimizer, pruner)
 
-The rows that come next, a scheduler and the random generators are the caller's own to keep.
+The caller saves the position in the data, a scheduler and the random generators.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ from pins.models.state_dicts import (
     load_model,
     load_optimizer,
     model_tensors,
-    nested,
     optimizer_tensors,
 )
 from pins.pruning.pruner import Pruner
+from pins.utils.io import flatten, unflatten
 
 
 def save_training(
@@ -37,15 +37,15 @@ def save_training(
     *,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all that the training needs to go on, at this or another number of ranks.
+    """Write everything that the training needs to resume, with any number of ranks.
 
     Args:
-        folder: of the checkpoint; what stands there is replaced.
+        folder: of the checkpoint; an earlier checkpoint is replaced.
         model: sharded with `fully_shard`, or not.
-        optimizer: its optimiser, whose state is made of tensors.
+        optimizer: its optimiser, whose state consists of tensors.
         pruner: of the model.
-        regularizer: of the model, where there is one.
-        extra: JSON values of the caller's own, as a scheduler's state.
+        regularizer: of the model, if it has one.
+        extra: JSON values of the caller, such as a scheduler's state.
 
     Raises:
         FileError: it cannot be written.
@@ -54,11 +54,11 @@ def save_training(
     reshard(model)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     state = pruner.state_dict()
-    tensors = {
-        **_under("model", model_tensors(model)),
-        **_under("optimizer", optimizer_tensors(optimizer, names)),
-        **_under("masks", state.pop("masks")),
-        **_under("smoothing", state.pop("smoothing")),
+    groups = {
+        "model": model_tensors(model),
+        "optimizer": optimizer_tensors(optimizer, names),
+        "masks": state.pop("masks"),
+        "smoothing": state.pop("smoothing"),
     }
     scalars: dict[str, Any] = {
         "pruner": state,
@@ -69,9 +69,8 @@ def save_training(
         "extra": dict(extra or {}),
     }
     if regularizer is not None:
-        own, scalars["teacher"] = regularizer.state_dict()
-        tensors |= _under("teacher", own)
-    save(folder, tensors, scalars)
+        groups["teacher"], scalars["teacher"] = regularizer.state_dict()
+    save(folder, flatten(groups), scalars)
 
 
 def load_training(
@@ -81,20 +80,20 @@ def load_training(
     pruner: Pruner,
     regularizer: SelfRegularizer | None = None,
 ) -> dict[str, Any]:
-    """Go on where `save_training` stood.
+    """Restore the state that `save_training` wrote.
 
     Args:
         folder: of the checkpoint.
-        model: of the same weights, sharded over any ranks, or not.
-        optimizer: of the same kind, in place of whose state that of the checkpoint comes.
+        model: with the same weights, sharded over any ranks, or not.
+        optimizer: of the same class; its state is replaced.
         pruner: of the model, with the same criterion, schedule and smoothing.
-        regularizer: of the model, where there was one.
+        regularizer: of the model, if the training had one.
 
     Returns:
-        The caller's own values, `extra`.
+        The values of the caller, `extra`.
 
     Raises:
-        CheckpointError: it is torn, or of another training.
+        CheckpointError: the checkpoint is torn, or belongs to another training.
     """
     model = unwrapped(model)
     reshard(model)
@@ -112,23 +111,22 @@ def load_training(
                 f"{folder} was written with{'' if 'teacher' in scalars else 'out'} a regularizer: "
                 "load it in the same way"
             )
-        load_model(model, nested(tensors, "model"))
-        load_optimizer(optimizer, nested(tensors, "optimizer"), dict(model.named_parameters()))
+        load_model(model, unflatten(tensors, "model"))
+        load_optimizer(optimizer, unflatten(tensors, "optimizer"), dict(model.named_parameters()))
         for group, options in zip(optimizer.param_groups, groups, strict=True):
             _set_options(group, options)
             _place_steps(optimizer, group)
-        pruner.load_state_dict(
-            {**state, "masks": nested(tensors, "masks"), "smoothing": nested(tensors, "smoothing")}
-        )
+        masks, averages = (unflatten(tensors, group) for group in ("masks", "smoothing"))
+        pruner.load_state_dict({**state, "masks": masks, "smoothing": averages})
         if regularizer is not None:
-            regularizer.load_state_dict(nested(tensors, "teacher"), scalars["teacher"])
+            regularizer.load_state_dict(unflatten(tensors, "teacher"), scalars["teacher"])
         return dict(scalars["extra"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder} is not of this training: {error}") from error
 
 
 def _set_options(group: dict[str, Any], options: Mapping[str, Any]) -> None:
-    """Numbers that are tensors stay tensors, on their device; pairs stay pairs."""
+    """Set options of a group; a tensor stays a tensor on its device, a tuple stays a tuple."""
     for name, value in options.items():
         own = group.get(name)
         if isinstance(own, Tensor):
@@ -138,7 +136,7 @@ def _set_options(group: dict[str, Any], options: Mapping[str, Any]) -> None:
 
 
 def _place_steps(optimizer: Optimizer, group: Mapping[str, Any]) -> None:
-    """Optimisers that run on the device alone count their steps there."""
+    """Move step counts to the device, for optimisers that run there alone (fused, capturable)."""
     if group.get("fused") or group.get("capturable"):
         for parameter in group["params"]:
             state = optimizer.state[parameter]
@@ -148,7 +146,3 @@ def _place_steps(optimizer: Optimizer, group: Mapping[str, Any]) -> None:
 
 def _number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
-
-
-def _under(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{kind}/{name}": tensor for name, tensor in tensors.items()}

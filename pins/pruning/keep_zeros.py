@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pins.distributed.sharding import beside, local, part
+from pins.distributed.sharding import like_sharding, local, part
 from pins.errors import ParameterError
 from pins.masks import apply, count, require_same_tensors
 from pins.models.parameters import PrunableParameters, prunable_parameters
@@ -13,7 +13,9 @@ from pins.models.parameters import PrunableParameters, prunable_parameters
 
 def nonzero_masks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """mᵢ = 1 where θᵢ ≠ 0, by name; of sharded tensors sharded alike."""
-    return {name: beside(local(tensor.detach()) != 0, tensor) for name, tensor in tensors.items()}
+    return {
+        name: like_sharding(local(tensor.detach()) != 0, tensor) for name, tensor in tensors.items()
+    }
 
 
 def keep_zeros(
@@ -63,4 +65,4 @@ def keep_zeros(
 
 def _beside(mask: Tensor, weight: Tensor) -> Tensor:
     """Where the weight is, and cut as it is: files hold whole masks, on the CPU."""
-    return beside(part(mask, weight).to(local(weight).device), weight)
+    return like_sharding(part(mask, weight).to(local(weight).device), weight)

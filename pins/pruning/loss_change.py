@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pins.distributed.collectives import sum_over_ranks
 from pins.distributed.sharding import group_of, local
-from pins.distributed.sharding import total as total_of_ranks
 from pins.pruning.acceptance import Promise
-from pins.utils.tensors import total, widened
+from pins.utils.tensors import total, upcast_half
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,6 @@ def first_order_change(parameters: Mapping[str, Tensor], masks: Mapping[str, Ten
     change = 0.0
     for name, parameter in parameters.items():
         if parameter.grad is not None:
-            product = widened(local(parameter.grad)) * widened(local(parameter))
+            product = upcast_half(local(parameter.grad)) * upcast_half(local(parameter))
             change -= total(torch.where(local(masks[name]), 0, product))
-    return total_of_ranks(change, group_of(parameters))
+    return sum_over_ranks(change, group_of(parameters))

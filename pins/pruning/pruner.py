@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pins.distributed.sharding import beside, group_of, local, loss_of_ranks, part
+from pins.distributed.sharding import group_of, like_sharding, local, loss_of_ranks, part
 from pins.errors import MaskError, OptimalityError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Reads
@@ -29,7 +29,7 @@ from pins.pruning.loss_change import Measurement, first_order_change
 from pins.pruning.observations import CurvatureSource, Loss, StepObservations, require_sources
 from pins.pruning.optimizer_hooks import StepWatch
 from pins.pruning.schedules import Schedule
-from pins.pruning.sharded_state import held, spread
+from pins.pruning.sharded_state import local_parts, sharded
 from pins.selection.allocation import Scope
 from pins.selection.constraints import Constraint
 from pins.selection.select import Decision, decide
@@ -114,7 +114,7 @@ class Pruner:
         self.radius_factor = 1.0  # on a trust region's radius, from the promises so far
         self._sparsity: float | None = None
         self.masks = {
-            name: beside(torch.ones_like(local(p), dtype=torch.bool), p)
+            name: like_sharding(torch.ones_like(local(p), dtype=torch.bool), p)
             for name, p in self.parameters.items()
         }
         self._optimizer = optimizer
@@ -150,7 +150,9 @@ class Pruner:
     @property
     def masks(self) -> dict[str, Tensor]:
         """The masks in force by name, True = keep: made anew from the bits that are held."""
-        return {name: beside(mask, self.parameters[name]) for name, mask in self._masks.items()}
+        return {
+            name: like_sharding(mask, self.parameters[name]) for name, mask in self._masks.items()
+        }
 
     @masks.setter
     def masks(self, masks: Mapping[str, Tensor]) -> None:
@@ -194,7 +196,7 @@ class Pruner:
             "steps": self.steps,
             "due": self._due,
             "masks": self.masks,
-            "smoothing": spread(self.smoothing.state_dict(), self.parameters),
+            "smoothing": sharded(self.smoothing.state_dict(), self.parameters),
             "radius_factor": self.radius_factor,
         }
 
@@ -210,7 +212,7 @@ class Pruner:
                 "state_dict() returned"
             )
         require_same_tensors(self.parameters, state["masks"])
-        self.smoothing.load_state_dict(held(state["smoothing"], self.parameters))
+        self.smoothing.load_state_dict(local_parts(state["smoothing"], self.parameters))
         apply(state["masks"], self.parameters)
         self.steps, self._due = int(state["steps"]), bool(state["due"])
         self.radius_factor = float(state["radius_factor"])

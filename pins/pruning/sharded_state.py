@@ -1,33 +1,34 @@
-"""The state of a pruner over ranks: what is held in parts goes out sharded and comes in as parts.
+"""The state of smoothing over ranks: local parts are saved as sharded tensors and loaded as parts.
 
-Averages of scores are by kind and tensor, `KIND/NAME`, their counts `KIND.count/NAME` are numbers.
+Averages of scores have keys `KIND/NAME`; their counts `KIND.count/NAME` are numbers.
 """
 
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from pins.distributed.sharding import beside, part
+from pins.distributed.checkpoint import owner
+from pins.distributed.sharding import like_sharding, part
 from pins.errors import CheckpointError, MaskError
 
 
-def spread(parts: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Averages whose parts this rank holds, cut as their parameters."""
+def sharded(parts: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Averages with the sharding of their parameters, from the local parts."""
     return {
-        key: value if (like := _like(key, parameters)) is None else beside(value, like)
+        key: value if (like := _owner(key, parameters)) is None else like_sharding(value, like)
         for key, value in parts.items()
     }
 
 
-def held(state: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What this rank holds of averages that are whole, or cut as their parameters.
+def local_parts(state: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The local parts of averages that are whole, or sharded like their parameters.
 
     Raises:
-        CheckpointError: they are of other shapes, or cut in another way.
+        CheckpointError: their shapes or their sharding differ.
     """
     found = {}
     for key, value in state.items():
-        like = _like(key, parameters)
+        like = _owner(key, parameters)
         try:
             found[key] = value if like is None else part(value, like)
         except MaskError as error:
@@ -35,7 +36,5 @@ def held(state: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> dict[
     return found
 
 
-def _like(key: str, parameters: Mapping[str, Tensor]) -> Tensor | None:
-    """The parameter of an average; None for a number, and where there is no such parameter."""
-    kind, _, name = key.partition("/")
-    return None if kind.endswith(".count") else parameters.get(name)
+def _owner(key: str, parameters: Mapping[str, Tensor]) -> Tensor | None:
+    return owner(f"smoothing/{key}", parameters)

@@ -1,16 +1,16 @@
-"""Checkpoints: everything a run needs to go on bit for bit; whole or not at all, without pickle.
+"""Checkpoints of a run: everything it needs to resume bit for bit; atomic, without pickle.
 
 A checkpoint is a folder `step-NNNNNN` of two files: tensors.safetensors, and state.json with the
-scalars, the fingerprint of the run and the SHA-256 of the tensors. It is written beside its place
-and renamed into it when both files are complete, so a killed process leaves the last whole one.
-The earlier one goes when the new one is on the disk itself, so a loss of power leaves one, too.
+scalars, the fingerprint of the run and the SHA-256 of the tensors. The folder is renamed into its
+place when both files are on the disk, and the earlier checkpoint is removed after that: a killed
+process and a loss of power leave a whole one. `torch.distributed.checkpoint` is not used, because
+it has no digests and, with one process, no atomic replacement.
 """
 
 import contextlib
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,15 @@ from typing import Any
 from torch import Tensor
 
 from pins.errors import CheckpointError, FileError
-from pins.utils.io import flush, load_tensors, save_tensors, sha256, write_json
+from pins.utils.io import (
+    begin_folder,
+    commit_folder,
+    load_tensors,
+    read_state,
+    save_tensors,
+    sha256,
+    write_json,
+)
 
 FORMAT = "pins-checkpoint"
 VERSION = 1
@@ -29,7 +37,7 @@ NAME = re.compile(r"step-(\d{6,})")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What stood in a checkpoint.
+    """The content of a checkpoint.
 
     Attributes:
         step: optimiser steps taken.
@@ -55,17 +63,15 @@ def save(
         folder: of this run's checkpoints.
         step: optimiser steps taken.
         tensors: by name.
-        scalars: JSON values; floats come back as they are.
-        fingerprint: JSON values that another run must share to go on from here.
+        scalars: JSON values; floats keep their bits.
+        fingerprint: JSON values that a run must share to resume from here.
 
     Raises:
-        FileError: it cannot be written; the earlier checkpoint stands.
+        FileError: it cannot be written; the earlier checkpoint is unchanged.
     """
     place = folder / f"step-{step:06}"
-    temporary = None
+    temporary = begin_folder(place)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".unfinished-"))
         save_tensors(tensors, temporary / TENSORS, {"format": FORMAT})
         state = {
             "format": FORMAT,
@@ -76,37 +82,27 @@ def save(
             "scalars": scalars,
         }
         write_json(state, temporary / STATE)
-        flush(temporary)
-        temporary.chmod(folder.stat().st_mode)  # mkdtemp makes folders for the owner alone
-        if place.exists():
-            place.rename(folder / f".unfinished-{step}")
-        temporary.rename(place)
-        flush(folder)
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"{place} cannot be written: {error.strerror or error}") from error
+        commit_folder(temporary, place)
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     remove(folder, keep=place)
     return place
 
 
 def remove(folder: Path, keep: Path | None = None) -> None:
-    """Remove the checkpoints of a run (but one), whole and unfinished; nothing else."""
+    """Remove the checkpoints of a run (except `keep`), whole and unfinished; nothing else."""
     if not folder.is_dir():
         return
     for each in folder.iterdir():
-        ours = NAME.fullmatch(each.name) or each.name.startswith(".unfinished-")
+        ours = NAME.fullmatch(each.name) or each.name.startswith((".unfinished-", ".earlier-step-"))
         if ours and each != keep:
             shutil.rmtree(each, ignore_errors=True)
-    with contextlib.suppress(OSError):  # somebody keeps a file of his own there
+    with contextlib.suppress(OSError):  # the folder holds other files
         folder.rmdir()
 
 
 def latest(folder: Path) -> Path | None:
-    """The checkpoint of the most steps; None where there is none."""
+    """The checkpoint with the most steps; None if there is none."""
     if not folder.is_dir():
         return None
     found = {int(m[1]): each for each in folder.iterdir() if (m := NAME.fullmatch(each.name))}
@@ -117,18 +113,9 @@ def load(place: Path, fingerprint: Mapping[str, Any]) -> Checkpoint:
     """Read a checkpoint of a run with this fingerprint.
 
     Raises:
-        CheckpointError: it is torn, was changed, or is of another run.
+        CheckpointError: it is torn, was changed, or belongs to another run.
     """
-    try:
-        state = json.loads((place / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{place / STATE} is torn: {error}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise CheckpointError(f"{place / STATE} is no checkpoint of PINS")
-    if state.get("version") != VERSION:
-        raise CheckpointError(
-            f"{place} has version {state.get('version')!r} of the format, this PINS reads {VERSION}"
-        )
+    state = read_state(place / STATE, FORMAT, VERSION)
     _require_same_run(place, state.get("fingerprint"), fingerprint)
     try:
         step, scalars, digest = state["step"], state["scalars"], state["tensors_sha256"]

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pins.distributed.collectives import on_first
+from pins.distributed.collectives import on_rank_zero
 from pins.distributed.launch import leave
 from pins.distributed.process_group import world
 from pins.errors import FileError, SettingError
@@ -56,7 +56,7 @@ def run_prune(
         raise SettingError("there is no folder for the results: give --out DIR")
     settings = Settings(**values)
     group = world()
-    if on_first(group, lambda: resume and (out / RUN).is_file()):
+    if on_rank_zero(group, lambda: resume and (out / RUN).is_file()):
         if group.rank:
             return 0
         facts = _facts(out / RUN)

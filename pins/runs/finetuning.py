@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from pins.distributed import rng
-from pins.distributed.collectives import summed
+from pins.distributed.collectives import sum_over_ranks
 from pins.distributed.consistency import require_same_masks
 from pins.distributed.gradient_reduction import GradientSum
-from pins.distributed.process_group import ALONE, Group
-from pins.errors import CheckpointError, ModelError
+from pins.distributed.process_group import SINGLE_PROCESS, Group
+from pins.errors import CheckpointError, ModelError, first_line
 from pins.importance.criterion import Reads
 from pins.importance.curvature.distributed import diagonal_of_all
 from pins.importance.curvature.sources import TrainedStep, default_curvature, find_curvature
@@ -32,14 +32,14 @@ from pins.models.heads import Head
 from pins.models.inference import evaluation_mode, to_device
 from pins.models.parameters import prunable_parameters
 from pins.models.self_distillation import SelfRegularizer
-from pins.models.state_dicts import nested
 from pins.models.task_loss import step_loss
 from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import OnDecision, OnRegion, Pruner
 from pins.runs.microbatches import share
-from pins.runs.optimizer import compute_activations_twice, make_optimizer, set_learning_rate
+from pins.runs.optimizer import enable_gradient_checkpointing, make_optimizer, set_learning_rate
 from pins.runs.settings import AUTHORS, Settings
 from pins.utils.devices import Device
+from pins.utils.io import flatten, unflatten
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -54,7 +54,7 @@ class FineTuning:
         settings: Settings,
         device: Device,
         *,
-        group: Group = ALONE,
+        group: Group = SINGLE_PROCESS,
         higher_is_better: bool = True,
         teacher: nn.Module | None = None,
         on_decision: OnDecision | None = None,
@@ -80,7 +80,7 @@ class FineTuning:
         self.group = group
         self.model = model.to(device.device)
         if settings.gradient_checkpointing:
-            compute_activations_twice(self.model)
+            enable_gradient_checkpointing(self.model)
         self._forward: Any = torch.compile(model) if settings.compile else model
         self.optimizer = make_optimizer(self.model, settings)
         self._scaler = device.scaler()
@@ -155,7 +155,7 @@ class FineTuning:
                 f"{self.device.device}: give a larger accumulation, a smaller batch_size, or "
                 "gradient_checkpointing"
             ) from error
-        return summed(self.group, value, self.device.device)
+        return sum_over_ranks(value, self.group)
 
     def _backward(self, part: Batch) -> float:
         loss = self._loss(to_device(part, self.device.device), self._count)
@@ -174,7 +174,7 @@ class FineTuning:
         """The task's loss on the rows of this step, as the weights stand."""
         with self.device.autocast():
             own = step_loss(self.model, self._parts, self.head, count=self._count)
-        return summed(self.group, own, self.device.device)
+        return sum_over_ranks(own, self.group)
 
     @torch.no_grad()
     def divergence(self) -> float | None:
@@ -191,7 +191,7 @@ class FineTuning:
                 batch = to_device(part, self.device.device)
                 output = self.model(**self.head.inputs(self.model, batch))
                 own += self.regularizer.divergence(output, batch, num_items=self._count).item()
-        return summed(self.group, own, self.device.device)
+        return sum_over_ranks(own, self.group)
 
     def _diagonal(self) -> dict[str, Tensor]:
         """The curvature of this step by name, from the source that the settings name."""
@@ -254,12 +254,7 @@ class FineTuning:
             scalars["scaler"] = self._scaler.state_dict()
         if self.regularizer is not None:
             groups["teacher"], scalars["teacher"] = self.regularizer.state_dict()
-        tensors = {
-            f"{group}/{name}": tensor
-            for group, named in groups.items()
-            for name, tensor in named.items()
-        }
-        return tensors, scalars
+        return flatten(groups), scalars
 
     def load_state(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
         """Put back what `state` read out.
@@ -269,12 +264,12 @@ class FineTuning:
         """
         device = self.device.device
         try:
-            state_dicts.load_model(self.model, nested(tensors, "model"))
+            state_dicts.load_model(self.model, unflatten(tensors, "model"))
             state_dicts.load_optimizer(
-                self.optimizer, nested(tensors, "optimizer"), dict(self.model.named_parameters())
+                self.optimizer, unflatten(tensors, "optimizer"), dict(self.model.named_parameters())
             )
-            masks = {k: v.to(device) for k, v in nested(tensors, "masks").items()}
-            averages = {k: v.to(device) for k, v in nested(tensors, "smoothing").items()}
+            masks = {k: v.to(device) for k, v in unflatten(tensors, "masks").items()}
+            averages = {k: v.to(device) for k, v in unflatten(tensors, "smoothing").items()}
             self.pruner.load_state_dict(
                 {**scalars["pruner"], "masks": masks, "smoothing": averages}
             )
@@ -282,9 +277,9 @@ class FineTuning:
             if self._scaler is not None:
                 self._scaler.load_state_dict(scalars["scaler"])
             if self.regularizer is not None:
-                self.regularizer.load_state_dict(nested(tensors, "teacher"), scalars["teacher"])
-            rng.go_on(
-                nested(tensors, "random"),
+                self.regularizer.load_state_dict(unflatten(tensors, "teacher"), scalars["teacher"])
+            rng.restore_random_states(
+                unflatten(tensors, "random"),
                 device,
                 self.group,
                 seed=self.settings.seed,
@@ -292,8 +287,9 @@ class FineTuning:
             )
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             # PINS' own errors, too: each is a value or a runtime error that says what differs
-            line = str(error).strip().partition("\n")[0]
-            raise CheckpointError(f"the checkpoint does not fit this model: {line}") from error
+            raise CheckpointError(
+                f"the checkpoint does not fit this model: {first_line(error)}"
+            ) from error
 
     def _names(self) -> dict[int, str]:
         return {id(parameter): name for name, parameter in self.model.named_parameters()}

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pins.errors import SettingError
+from pins.errors import SettingError, first_line
 from pins.masks import require_same_tensors
 from pins.models.batches import Batch
 from pins.models.inference import device_of, evaluation_mode, to_device
@@ -130,7 +130,7 @@ def latency(
                     model(**batch)
             except RuntimeError as error:
                 networks.pop("csr", None)
-                no_csr = str(error).strip().partition("\n")[0]
+                no_csr = first_line(error)
         for run in range(-warmup, runs):
             for name, network in networks.items():
                 with network():

@@ -41,7 +41,7 @@ def learning_rate(settings: Settings, step: int) -> float:
     return settings.learning_rate * (left / max(settings.steps - settings.warmup, 1))
 
 
-def compute_activations_twice(model: nn.Module) -> None:
+def enable_gradient_checkpointing(model: nn.Module) -> None:
     """Keep few activations for the backward pass, and compute the others again in it.
 
     Raises:

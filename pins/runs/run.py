@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pins.distributed import rng
-from pins.distributed.collectives import on_first
+from pins.distributed.collectives import on_rank_zero
 from pins.distributed.consistency import require_same_run
 from pins.distributed.launch import local_rank
 from pins.distributed.process_group import Group, world
@@ -65,7 +65,7 @@ class Run:
             PinsError: a setting, the task, the model or the checkpoint does not fit.
         """
         self.group: Group = world()
-        on_first(self.group, lambda: require_free(out, resume))
+        on_rank_zero(self.group, lambda: require_free(out, resume))
         self.out = out
         self.task: Task = load_task(settings.task, settings.data)
         rows = self.task.train
@@ -102,10 +102,10 @@ class Run:
         )
         self._require_loaded()
         self.fingerprint = self._fingerprint(None if teacher is None else teacher.folder)
-        rng.start(settings.seed, self.group)  # dropout; a checkpoint brings its own
+        rng.seed_rank(settings.seed, self.group)  # dropout; a checkpoint brings its own
         self._go_on(out / CHECKPOINTS, resume)
         require_same_run(self.fingerprint, self.step, self.group)
-        on_first(self.group, lambda: require_writable(out))
+        on_rank_zero(self.group, lambda: require_writable(out))
 
     @property
     def step(self) -> int:
@@ -154,7 +154,7 @@ class Run:
             )
             return str(place)
 
-        return Path(on_first(self.group, save))
+        return Path(on_rank_zero(self.group, save))
 
     def load(self, model: str) -> Pretrained:
         """A model with the head of this run's task."""
@@ -215,7 +215,7 @@ class Run:
 
     def _evaluate(self) -> None:
         """Judge the model on the held-out rows, and offer it as teacher."""
-        score = on_first(
+        score = on_rank_zero(
             self.group, lambda: self._scores(self.held_out, self.pretrained)[self.task.metric]
         )
         pruner, regularizer = self.training.pruner, self.training.regularizer
@@ -238,7 +238,7 @@ class Run:
         """The decision's numbers; of the first one some weights, of the final one the scores."""
         if not self.record.decisions:
             sample = self._sample(step)
-            on_first(self.group, lambda: weight_sample.save(sample, self.out / SAMPLE))
+            on_rank_zero(self.group, lambda: weight_sample.save(sample, self.out / SAMPLE))
         row = decision_row(step, self.training.pruner.masks, decision.masks)
         self.record.decisions.append({**row, "binding": list(decision.binding)})
         if self.training.pruner.finished and not isinstance(decision, RegionDecision):
@@ -288,7 +288,7 @@ class Run:
 
     def _save(self, scores: Mapping[str, Tensor], file: str) -> None:
         header = {"format": "pins-scores", "version": "1"}
-        on_first(self.group, lambda: save_tensors(dict(scores), self.out / file, header))
+        on_rank_zero(self.group, lambda: save_tensors(dict(scores), self.out / file, header))
 
     def _fingerprint(self, teacher: Path | None) -> dict[str, Any]:
         settings = self.settings.as_json()

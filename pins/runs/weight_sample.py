@@ -17,8 +17,8 @@ from torch import Tensor
 from pins.errors import FileError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Observation
-from pins.utils.io import load_tensors, save_tensors
-from pins.utils.tensors import spread
+from pins.utils.io import flatten, load_tensors, save_tensors
+from pins.utils.tensors import sample_indices
 
 FORMAT = "pins-weight-sample"
 VERSION = "1"
@@ -91,7 +91,7 @@ class WeightSample:
 
 def places(size: int, count: int) -> Tensor:
     """The flat indices of `count` weights of a tensor of `size`: spread over it, ascending."""
-    return spread(size, count).sort().values
+    return sample_indices(size, count).sort().values
 
 
 def some(tensors: Mapping[str, Tensor], most: int) -> Tensor:
@@ -156,11 +156,6 @@ def save(sample: WeightSample, path: Path) -> None:
     groups = {"weights": sample.weights, "gradient": sample.gradient}
     if sample.curvature is not None:
         groups["curvature"] = sample.curvature
-    tensors = {
-        f"{group}/{name}": tensor
-        for group, named in groups.items()
-        for name, tensor in named.items()
-    }
     about = {
         "learning_rate": sample.learning_rate,
         "sparsity": sample.sparsity,
@@ -168,7 +163,7 @@ def save(sample: WeightSample, path: Path) -> None:
         "shapes": {name: list(shape) for name, shape in sample.shapes.items()},
     }
     header = {"format": FORMAT, "version": VERSION, "about": json.dumps(about, ensure_ascii=False)}
-    save_tensors(tensors, path, header)
+    save_tensors(flatten(groups), path, header)
 
 
 def load(path: Path) -> WeightSample:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pins.distributed.process_group import ALONE, Group
+from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import OptimalityError
 from pins.masks import require_same_tensors
 
@@ -55,7 +55,7 @@ class Optimality:
 
 
 def optimality(
-    importance: Mapping[str, Tensor], masks: Mapping[str, Tensor], group: Group = ALONE
+    importance: Mapping[str, Tensor], masks: Mapping[str, Tensor], group: Group = SINGLE_PROCESS
 ) -> Optimality:
     """Read the least kept and the largest pruned score: O(n), comparisons only, hence exact.
 
@@ -184,7 +184,7 @@ def constrained_optimality(
     importance: Mapping[str, Tensor],
     masks: Mapping[str, Tensor],
     minimums: Mapping[str, int],
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
 ) -> ConstrainedOptimality:
     """Read the least kept and the largest pruned score of each tensor: O(n), comparisons only.
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pins.distributed.process_group import ALONE, Group
+from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import ImportanceError, OptimalityError
 from pins.selection.constraints import Cardinality, Constraint, PerTensor
 from pins.selection.kth_largest import KthLargest, Ranked, count, kth_largest, validate_and_sample
@@ -56,15 +56,19 @@ class Decision:
 
 
 @overload
-def select(importance: Tensor, keep: int, group: Group = ALONE) -> Tensor: ...
+def select(importance: Tensor, keep: int, group: Group = SINGLE_PROCESS) -> Tensor: ...
 @overload
 def select(
-    importance: Mapping[str, Tensor], keep: int, group: Group = ALONE
+    importance: Mapping[str, Tensor], keep: int, group: Group = SINGLE_PROCESS
 ) -> dict[str, Tensor]: ...
 @overload
-def select(importance: Sequence[Tensor], keep: int, group: Group = ALONE) -> Sequence[Tensor]: ...
 def select(
-    importance: Tensor | Mapping[str, Tensor] | Sequence[Tensor], keep: int, group: Group = ALONE
+    importance: Sequence[Tensor], keep: int, group: Group = SINGLE_PROCESS
+) -> Sequence[Tensor]: ...
+def select(
+    importance: Tensor | Mapping[str, Tensor] | Sequence[Tensor],
+    keep: int,
+    group: Group = SINGLE_PROCESS,
 ) -> Tensor | dict[str, Tensor] | Sequence[Tensor]:
     """argmax s·m subject to 1·m = keep, m ∈ {0,1}ⁿ; the lower flat index is kept among equals.
 
@@ -95,7 +99,7 @@ def largest(
     importance: Mapping[Any, Tensor],
     keeps: Sequence[int] | Integers,
     pattern: Pattern,
-    group: Group = ALONE,
+    group: Group = SINGLE_PROCESS,
     names: Collection[Any] | None = None,
 ) -> Mapping[Any, Tensor]:
     """The masks of the k largest scores of each segment; the lower flat index among equals.
@@ -115,7 +119,7 @@ def largest(
 
 
 def decide(
-    importance: Mapping[str, Tensor], keep: int | Constraint, group: Group = ALONE
+    importance: Mapping[str, Tensor], keep: int | Constraint, group: Group = SINGLE_PROCESS
 ) -> Decision:
     """Solve the program and prove the solution: select, then Theorem 1 or 4 on what came of it.
 
@@ -173,7 +177,9 @@ def _proofs(ranked: Ranked, found: KthLargest) -> list[Optimality]:
     tied = (keeps < sizes) & (found.pruned_max == against)
     wrong = np.flatnonzero((kept != keeps) | (below + above > 0) | ((ties > 0) != tied))
     least, largest = (
-        float_keys.widened(float_keys.scores(torch.from_numpy(each), dtype), torch.float64).tolist()
+        float_keys.upcast_half(
+            float_keys.scores(torch.from_numpy(each), dtype), torch.float64
+        ).tolist()
         for each in (found.kept_min, found.pruned_max)
     )
     for i in wrong:

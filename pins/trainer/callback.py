@@ -24,7 +24,7 @@ from pins.pruning.schedules import Schedule, find_schedule, paper_phases, schedu
 from pins.selection.allocation import Scope
 from pins.selection.constraints import exact_ratio
 from pins.trainer import checkpoint
-from pins.trainer.checkpoint import Standing
+from pins.trainer.checkpoint import PruningCheckpoint
 from pins.trainer.optimizer import torch_optimizer
 
 
@@ -160,7 +160,7 @@ class PruningCallback(TrainerCallback):
         # not before: until now the model may have been moved, cast, loaded or made anew
         self.regularizer = None if self.teach is None else self.teach(model)
         if self.keep_zeros:
-            masks = None if standing is None else standing.masks_beside(parameters.parameters)
+            masks = None if standing is None else standing.masks_on_devices(parameters.parameters)
             self._kept = keep_zeros_of(model, optimizer, parameters=parameters, masks=masks)
             self._kept_sparsity = count(self._kept).sparsity
         else:
@@ -210,9 +210,9 @@ class PruningCallback(TrainerCallback):
             return  # a search for hyperparameters has folders of its own and never resumes
         teacher = None if self.regularizer is None else self.regularizer.state_dict()
         if self.pruner is None:
-            standing = Standing(state.global_step, self.masks, teacher=teacher)
+            standing = PruningCheckpoint(state.global_step, self.masks, teacher=teacher)
         else:
-            standing = Standing(**self.pruner.state_dict(), teacher=teacher)
+            standing = PruningCheckpoint(**self.pruner.state_dict(), teacher=teacher)
         if standing.sharded or state.is_world_process_zero:
             standing.save(folder)
 
@@ -264,14 +264,14 @@ class PruningCallback(TrainerCallback):
 
     def _found(
         self, args: TrainingArguments, state: TrainerState, model: nn.Module
-    ) -> Standing | None:
+    ) -> PruningCheckpoint | None:
         """Where the pruning stood at the checkpoint that the Trainer has loaded, if it has."""
         folder, self._resumed = self._resumed, None
         if not state.global_step:
             return None
         return checkpoint.load(folder or _checkpoint(args, state), model)
 
-    def _go_on(self, standing: Standing) -> None:
+    def _go_on(self, standing: PruningCheckpoint) -> None:
         """Let pruner and teacher stand there; the model does already."""
         try:
             if self.pruner is not None:

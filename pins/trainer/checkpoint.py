@@ -1,6 +1,6 @@
-"""Where a pruning with the Trainer stands: beside the Trainer's own files in a checkpoint.
+"""The state of a pruning with the Trainer, saved in the Trainer's own checkpoint folder.
 
-One file; of a model that is sharded over ranks, a folder to which every rank writes its parts.
+One safetensors file; for a sharded model, a folder to which every rank writes its parts.
 """
 
 import json
@@ -16,29 +16,29 @@ from pins.distributed import checkpoint
 from pins.distributed.sharding import group_of, is_sharded, local, part, reshard
 from pins.errors import CheckpointError, PinsError
 from pins.masks import require_same_tensors
-from pins.models.state_dicts import model_tensors, nested
-from pins.utils.io import load_tensors, save_tensors
+from pins.models.state_dicts import model_tensors
+from pins.utils.io import flatten, load_tensors, save_tensors, unflatten
 
 FILE = "pins.safetensors"
 FOLDER = "pins"  # of a sharded checkpoint
 FORMAT = "pins-trainer-state"
 VERSION = "2"
 
-Teacher = tuple[Mapping[str, Tensor], Mapping[str, Any]]  # as a SelfRegularizer says its state
+Teacher = tuple[Mapping[str, Tensor], Mapping[str, Any]]  # SelfRegularizer.state_dict()
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a pruning stands after a step.
+class PruningCheckpoint:
+    """The state of a pruning after a step.
 
     Attributes:
         steps: optimiser steps taken.
         masks: in force, True = keep.
-        due: whether a decision waits for a step that the optimiser takes.
-        smoothing: the averages, as `Smoothing.state_dict` says them.
-        radius_factor: on the radius of a trust region.
+        due: whether a decision waits for a step that the optimiser does not skip.
+        smoothing: the averages, from `Smoothing.state_dict`.
+        radius_factor: factor of the radius of a trust region.
         teacher: tensors and JSON values of the self-regularisation; None without one.
-        folder: of the checkpoint it was read from.
+        folder: of the checkpoint that was read.
     """
 
     steps: int
@@ -51,16 +51,13 @@ class Standing:
 
     @property
     def sharded(self) -> bool:
-        """Whether each rank holds parts of it alone."""
+        """Whether any tensor is sharded over ranks."""
         return any(is_sharded(tensor) for tensor in self._tensors().values())
 
     def save(self, folder: Path) -> None:
-        """Write it into the folder of a checkpoint; of sharded masks, all ranks together."""
-        scalars: dict[str, Any] = {
-            "steps": self.steps,
-            "due": self.due,
-            "radius_factor": self.radius_factor,
-        }
+        """Write the state into the folder of a checkpoint; if sharded, every rank calls this."""
+        names = ("steps", "due", "radius_factor")
+        scalars: dict[str, Any] = {name: getattr(self, name) for name in names}
         if self.teacher is not None:
             _, scalars["teacher"] = self.teacher
         if self.sharded:
@@ -70,27 +67,21 @@ class Standing:
             save_tensors(self._tensors(), folder / FILE, metadata)
 
     def _tensors(self) -> dict[str, Tensor]:
-        groups = {"masks": self.masks, "smoothing": self.smoothing}
-        if self.teacher is not None:
-            groups["teacher"], _ = self.teacher
-        return {f"{g}/{name}": t for g, named in groups.items() for name, t in named.items()}
+        teacher = {} if self.teacher is None else self.teacher[0]
+        return flatten({"masks": self.masks, "smoothing": self.smoothing, "teacher": teacher})
 
-    def masks_beside(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-        """The masks, each where its weights are."""
+    def masks_on_devices(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+        """The masks, each on the device of its weights."""
         return {name: mask.to(parameters[name].device) for name, mask in self.masks.items()}
 
     def pruner_state(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
-        """What `Pruner.load_state_dict` takes."""
-        return {
-            "steps": self.steps,
-            "due": self.due,
-            "masks": self.masks_beside(parameters),
-            "smoothing": self.smoothing,
-            "radius_factor": self.radius_factor,
-        }
+        """The argument of `Pruner.load_state_dict`."""
+        names = ("steps", "due", "smoothing", "radius_factor")
+        state = {name: getattr(self, name) for name in names}
+        return {**state, "masks": self.masks_on_devices(parameters)}
 
     def require_model(self, parameters: Mapping[str, nn.Parameter]) -> None:
-        """The masks are of these weights.
+        """Check that the masks have the names and shapes of these weights.
 
         Raises:
             CheckpointError: names or shapes differ.
@@ -104,10 +95,10 @@ class Standing:
 
     @torch.no_grad()
     def require_weights(self, parameters: Mapping[str, nn.Parameter], steps: int) -> None:
-        """The masks are of these very weights: what they prune is zero.
+        """Check that the masks belong to these weights: every pruned weight is zero.
 
         Raises:
-            CheckpointError: they come from another checkpoint than the weights.
+            CheckpointError: the masks come from another checkpoint than the weights.
         """
         self.require_model(parameters)
         pruned = [
@@ -119,21 +110,21 @@ class Standing:
         if self.steps != steps or alive:
             raise CheckpointError(
                 f"the masks in {self.folder} are of step {self.steps} and prune {alive:,} weights "
-                f"that are not zero; the Trainer goes on after step {steps}: they come from "
+                f"that are not zero; the Trainer resumes after step {steps}: they come from "
                 "another checkpoint than its weights"
             )
 
 
-def load(folder: Path, model: nn.Module | None = None) -> Standing:
-    """Read where a pruning stood at a checkpoint.
+def load(folder: Path, model: nn.Module | None = None) -> PruningCheckpoint:
+    """Read the state of a pruning from a checkpoint.
 
     Args:
         folder: of the checkpoint.
-        model: sharded as it is to be trained; of a sharded checkpoint each rank reads its parts,
-            without a model the whole.
+        model: sharded as in training; from a sharded checkpoint each rank reads its parts. None:
+            each rank reads the whole tensors.
 
     Raises:
-        CheckpointError: the file is missing, torn, or none.
+        CheckpointError: the file is missing, torn, or of another format.
     """
     place = folder / FOLDER
     if not checkpoint.is_checkpoint(place):
@@ -143,30 +134,26 @@ def load(folder: Path, model: nn.Module | None = None) -> Standing:
         reshard(model)
         weights = model_tensors(model)
     tensors, scalars = checkpoint.load(place, lambda name: checkpoint.owner(name, weights))
-    return _standing(tensors, scalars, folder)
+    return _from_tensors(tensors, scalars, folder)
 
 
 def require(folder: Path, parameters: Mapping[str, nn.Parameter] | None = None) -> None:
-    """A pruning stood there, of parameters of these shapes; of what is sharded no part is read.
+    """Check that a checkpoint holds a pruning of parameters of these shapes; no part is read.
 
     Raises:
-        CheckpointError: the file is missing, torn, or none, or it is of another model.
+        CheckpointError: the file is missing, torn, of another format, or of another model.
     """
     if checkpoint.is_checkpoint(folder / FOLDER):
-        shapes = checkpoint.shapes(folder / FOLDER)
-        masks = {
-            name.removeprefix("masks/"): torch.empty(shape, dtype=torch.bool, device="meta")
-            for name, shape in shapes.items()
-            if name.startswith("masks/")
-        }
-        standing = Standing(0, masks, folder=folder)
+        shapes = unflatten(checkpoint.shapes(folder / FOLDER), "masks")
+        masks = {n: torch.empty(s, dtype=torch.bool, device="meta") for n, s in shapes.items()}
+        state = PruningCheckpoint(0, masks, folder=folder)
     else:
-        standing = _load_file(folder)
+        state = _load_file(folder)
     if parameters is not None:
-        standing.require_model(parameters)
+        state.require_model(parameters)
 
 
-def _load_file(folder: Path) -> Standing:
+def _load_file(folder: Path) -> PruningCheckpoint:
     file = folder / FILE
     if not file.is_file():
         raise CheckpointError(
@@ -180,21 +167,23 @@ def _load_file(folder: Path) -> Standing:
             raise ValueError("its metadata names another format")
         if (version := metadata.get("version")) != VERSION:
             raise ValueError(f"it has version {version} of the format, this PINS reads {VERSION}")
-        return _standing(tensors, json.loads(metadata["scalars"]), folder)
+        return _from_tensors(tensors, json.loads(metadata["scalars"]), folder)
     except (PinsError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{file} is not where a pruning stood: {error}; resume from another checkpoint"
+            f"{file} does not hold the state of a pruning: {error}; resume from another checkpoint"
         ) from error
 
 
-def _standing(tensors: dict[str, Tensor], scalars: Mapping[str, Any], folder: Path) -> Standing:
+def _from_tensors(
+    tensors: dict[str, Tensor], scalars: Mapping[str, Any], folder: Path
+) -> PruningCheckpoint:
     teacher = scalars.get("teacher")
-    return Standing(
+    return PruningCheckpoint(
         steps=int(scalars["steps"]),
-        masks=nested(tensors, "masks"),
+        masks=unflatten(tensors, "masks"),
         due=bool(scalars["due"]),
-        smoothing=nested(tensors, "smoothing"),
+        smoothing=unflatten(tensors, "smoothing"),
         radius_factor=float(scalars["radius_factor"]),
-        teacher=None if teacher is None else (nested(tensors, "teacher"), dict(teacher)),
+        teacher=None if teacher is None else (unflatten(tensors, "teacher"), dict(teacher)),
         folder=folder,
     )

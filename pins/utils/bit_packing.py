@@ -1,7 +1,7 @@
-"""Bools, 0 or 1 in a byte each, eight at a time as one 64-bit word: count, find, pack, apply.
+"""Bools (a byte each) as 64-bit words of eight: count, find, pack to bits, unpack, apply.
 
-Where a tensor has 8·w bools, w words do. Only the order of the bytes within a word depends on the
-machine; all that PyTorch supports put the first one lowest.
+8·w bools are w words. The order of the bytes within a word depends on the machine; every machine
+that PyTorch supports is little-endian.
 """
 
 import functools
@@ -10,24 +10,24 @@ import torch
 from torch import Tensor
 
 WORD = 8  # bools in a word
-_LANES = 255  # words that can be added without a byte running over
-# multiplied with a word of eight 0-1 bytes, its highest byte has the bits b0 (lowest) … b7
+_LANES = 255  # words whose sum has no carry from byte to byte
+# the highest byte of (this · a word of eight 0-1 bytes) has the bits b0 (lowest) … b7
 _GATHER_BITS = 0x0102040810204080
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-_CLEARED = 1 << 20  # numbers at a time: bounds the memory that their ones and zeros take
+_CLEARED = 1 << 20  # numbers at a time: bounds the memory for their bit masks
 _PACKED = 1 << 17  # words at a time: the same
 
 
 def padded(size: int) -> int:
-    """The next multiple of a word."""
+    """The least multiple of `WORD` that is ≥ size."""
     return -(-size // WORD) * WORD
 
 
 def ones(bits: Tensor) -> Tensor:
-    """Number of ones, as a 0-d int64 tensor; quick where there are 8·w bools.
+    """Number of ones, as a 0-d int64 tensor; fast for 8·w bools on a CPU.
 
-    Words are added as they are, 255 at most so that no byte runs over into the next, and the bytes
-    of these sums after that: an eighth of the additions, exact.
+    Sums of at most 255 words have no carry between bytes; the bytes of these sums are added after
+    that. This takes an eighth of the additions and is exact.
     """
     if bits.device.type != "cpu" or bits.numel() % WORD:
         return bits.count_nonzero()
@@ -38,7 +38,7 @@ def ones(bits: Tensor) -> Tensor:
 
 
 def positions(bits: Tensor) -> Tensor:
-    """Where the ones are among 8·w bools, ascending, int64; quick where they are few."""
+    """The indices of the ones among 8·w bools, ascending, int64; fast if they are few."""
     all_words = bits.view(torch.int64)
     words = all_words.nonzero().view(-1)
     if len(words) > len(all_words) // 2:
@@ -51,7 +51,7 @@ def positions(bits: Tensor) -> Tensor:
 
 
 def packed(mask: Tensor) -> Tensor:
-    """One bit a bool, uint8: bit i mod 8 (lowest first) of byte ⌊i/8⌋; the last byte ends in 0."""
+    """Bool i as bit i mod 8 (lowest first) of byte ⌊i/8⌋, uint8; padding bits are 0."""
     flat = mask.detach().reshape(-1)
     if flat.numel() % WORD:
         flat = torch.nn.functional.pad(flat, (0, padded(flat.numel()) - flat.numel()))
@@ -65,18 +65,39 @@ def packed(mask: Tensor) -> Tensor:
 
 
 def unpacked(bits: Tensor, shape: torch.Size) -> Tensor:
-    """The bools that `packed` made bits of."""
+    """The bools of `packed` bits."""
     words = _words(bits.device)[bits.int()]
     size = shape.numel()
     flat = words.view(torch.bool)
     return (flat if flat.numel() == size else flat[:size].clone()).view(shape)
 
 
-def clear(tensor: Tensor, bits: Tensor) -> None:
-    """tensor ← m ⊙ tensor in place, m packed: +0.0 where m is 0, whatever stood there.
+def packed_rows(mask: Tensor) -> Tensor:
+    """The bits (rows, ⌈columns/8⌉) of bools (rows, columns), each row `packed` by itself."""
+    rows, columns = mask.shape
+    wide = torch.nn.functional.pad(mask, (0, padded(columns) - columns))
+    return packed(wide).view(rows, padded(columns) // WORD)
 
-    A bitwise AND of each number with ones or zeros: kept ones keep every bit, and it takes a
-    quarter of the time of `masked_fill_`.
+
+def unpacked_rows(bits: Tensor, columns: int) -> Tensor:
+    """The bools (rows, columns) of `packed_rows` bits.
+
+    Raises:
+        ValueError: the bits have another dtype or shape, or a padding bit is set.
+    """
+    if bits.dtype != torch.uint8 or bits.shape[1:] != (padded(columns) // WORD,):
+        raise ValueError(f"{tuple(bits.shape[1:])} of {bits.dtype} cannot hold {columns} bits")
+    wide = unpacked(bits.reshape(-1), torch.Size([len(bits), padded(columns)]))
+    if wide[:, columns:].any():
+        raise ValueError("a padding bit is set")
+    return wide[:, :columns].contiguous()
+
+
+def clear(tensor: Tensor, bits: Tensor) -> None:
+    """tensor ← m ⊙ tensor in place, m packed: +0.0 if m is 0, also for NaN and negative numbers.
+
+    A bitwise AND of each number with all ones or all zeros: kept numbers keep every bit, and it
+    takes a quarter of the time of `masked_fill_`.
     """
     integer = _INTEGERS.get(tensor.element_size())
     if integer is None or not tensor.is_contiguous():
@@ -91,7 +112,7 @@ def clear(tensor: Tensor, bits: Tensor) -> None:
 
 
 def _as_words(bits: Tensor) -> Tensor:
-    """8·w bools as w words; a copy where they do not begin at one, or do not lie side by side."""
+    """8·w bools as w words; a copy if they are not aligned to a word or not contiguous."""
     flat = bits.reshape(-1)
     if flat.storage_offset() % WORD or flat.stride(0) != 1:
         flat = flat.clone(memory_format=torch.contiguous_format)
@@ -100,13 +121,13 @@ def _as_words(bits: Tensor) -> Tensor:
 
 @functools.cache
 def _all_bits(integer: torch.dtype, device: torch.device) -> Tensor:
-    """Of each of the 256 bytes eight integers, all bits one or all zero."""
+    """For each of the 256 bytes eight integers, all bits one or all bits zero."""
     byte = torch.arange(256, device=device)
     return -((byte[:, None] >> torch.arange(WORD, device=device)) & 1).to(integer)
 
 
 @functools.cache
 def _words(device: torch.device) -> Tensor:
-    """The word of eight bools of each of the 256 bytes."""
+    """For each of the 256 bytes the word of its eight bools."""
     byte = torch.arange(256, device=device)
     return ((byte[:, None] >> torch.arange(WORD, device=device)) & 1).bool().view(torch.int64)[:, 0]

@@ -1,7 +1,6 @@
-"""Where and how precisely a run computes: device and precision, chosen or automatic."""
+"""Device and precision of a run, given or automatic."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -16,25 +15,21 @@ class Device:
     """A device, and the precision of matrix products on it; weights stay float32.
 
     Attributes:
-        device: where model and batches are.
-        precision: of `PRECISIONS`; the 16-bit ones by autocast.
+        device: of model and batches.
+        precision: one of `PRECISIONS`; autocast for 16 bits.
     """
 
     device: torch.device
     precision: str
 
-    @contextmanager
-    def autocast(self) -> Iterator[None]:
-        """Matrix products in the precision asked for, inside the block."""
+    def autocast(self) -> AbstractContextManager[None]:
+        """Inside the block, matrix products have the precision `precision`."""
         if self.precision == "float32":
-            yield
-        else:
-            dtype = getattr(torch, self.precision)
-            with torch.autocast(self.device.type, dtype=dtype):
-                yield
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
 
     def scaler(self) -> torch.amp.GradScaler | None:
-        """float16 gradients need a scaled loss, or they underflow; the others need none."""
+        """A scaler of the loss for float16, whose gradients would underflow; else None."""
         if self.precision != "float16":
             return None
         return torch.amp.GradScaler(self.device.type)
@@ -43,18 +38,18 @@ class Device:
 def choose_device(
     device: str | None = None, precision: str | None = None, *, local_rank: int | None = None
 ) -> Device:
-    """The device asked for, or the first there is of CUDA, MPS and the CPU.
+    """The given device, or the first available of CUDA, MPS and the CPU.
 
-    Of several processes each has a CUDA device of its own, or all of them the CPU.
+    Several processes use one CUDA device each, or all of them the CPU.
 
     Args:
         device: "cuda", "cuda:1", "mps", "cpu"; default: automatic.
-        precision: of `PRECISIONS`; default: bfloat16 where CUDA has it, else float32, so that a CPU
-            run repeats bit for bit.
-        local_rank: which of several processes on this machine this one is; None: the only one.
+        precision: one of `PRECISIONS`; default: bfloat16 if CUDA supports it, else float32, so that
+            a run on a CPU repeats bit for bit.
+        local_rank: number of this process among those on this machine; None: the only one.
 
     Raises:
-        DeviceError: there is no such device here, or no such precision on it.
+        DeviceError: this machine does not have the device, or there is no such precision.
     """
     if local_rank is not None:
         device = _device_of_rank(device, local_rank)
@@ -87,21 +82,12 @@ def _device_of_rank(name: str | None, local_rank: int) -> str:
 
 
 def _device(name: str | None) -> torch.device:
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name is None:
-        return torch.device(next(kind for kind, there in available.items() if there))
+    kinds = [kind for kind in ("cuda", "mps") if getattr(torch, kind).is_available()] + ["cpu"]
     try:
-        device = torch.device(name)
+        device = torch.device(kinds[0] if name is None else name)
     except RuntimeError as error:
         raise DeviceError(f"{name!r} is no device: give cuda, mps or cpu") from error
-    there = available.get(device.type, False)
-    if device.type == "cuda" and there and (device.index or 0) >= torch.cuda.device_count():
-        there = False
-    if not there:
-        kinds = ", ".join(kind for kind, there in available.items() if there)
-        raise DeviceError(f"there is no device {name!r} here: there is {kinds}")
+    beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if device.type not in kinds or beyond:
+        raise DeviceError(f"there is no device {name!r} here: there is {', '.join(kinds)}")
     return device

@@ -1,70 +1,109 @@
-"""Files: whole or not at all, named tensors without pickle, digests."""
+"""Files: atomic writes, named tensors without pickle, digests."""
 
 import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pins.errors import FileError
+from pins.errors import CheckpointError, FileError
 
 ORDER = "order"  # metadata key: names in flat order; the file itself sorts its tensors
 
+Value = TypeVar("Value")
+
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without an error.
-
-    A killed process or a full disk leaves what stood at `path` before, whole.
-
-    Raises:
-        FileError: the folder cannot be written.
-    """
+def writing(path: Path) -> Iterator[None]:
+    """Turn any OSError of the block into a FileError that names `path`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
-    os.close(handle)
-    temporary = Path(name)
-    # mkstemp makes files for the owner alone; a result is for whoever the umask allows.
-    umask = os.umask(0)
-    os.umask(umask)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        yield
     except FileError:
         raise
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` if the block ends without an error.
+
+    After a killed process or on a full disk the earlier file is still at `path`, whole.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        # mkstemp makes files for the owner alone; a result is for whoever the umask allows
+        umask = os.umask(0)
+        os.umask(umask)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def begin_folder(place: Path) -> Path:
+    """Make an empty temporary folder beside `place`, for `commit_folder`.
+
+    Raises:
+        FileError: it cannot be made.
+    """
+    temporary = place.parent / f".unfinished-{place.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    with writing(place):
+        temporary.mkdir(parents=True)
+    return temporary
+
+
+def commit_folder(temporary: Path, place: Path) -> None:
+    """Replace the folder at `place` by `temporary`, once its files are on the disk.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    earlier = place.parent / f".earlier-{place.name}"
+    with writing(place):
+        flush(temporary)
+        shutil.rmtree(earlier, ignore_errors=True)
+        if place.exists():
+            place.rename(earlier)
+        temporary.rename(place)
+        _wait_for_disk(place.parent)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write `text` to `path`, whole or not at all."""
+    """Write `text` to `path`, atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(value: object, path: Path) -> None:
-    """Write `value` as indented JSON to `path`, whole or not at all."""
+    """Write `value` as indented JSON to `path`, atomically."""
     write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", path)
 
 
 def require_replaceable(path: Path, format_: str) -> None:
-    """Refuse to write over anything but an earlier JSON file of the same format.
+    """Check that `path` does not exist, or is a JSON file of the same format.
 
     Raises:
-        FileError: something else stands at `path`.
+        FileError: `path` is another file.
     """
     if not path.exists():
         return
@@ -76,50 +115,71 @@ def require_replaceable(path: Path, format_: str) -> None:
         raise FileError(f"{path} exists and is no {format_}: give another path")
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write named tensors to a safetensors file, whole or not at all.
+def read_state(file: Path, format_: str, version: int) -> dict[str, Any]:
+    """Read the JSON object that describes a checkpoint of this format and version.
 
-    The order of `tensors` is kept in the metadata, because the format sorts what it stores. What is
-    the same gives the same bytes.
+    Raises:
+        CheckpointError: it is missing, torn, or of another format or version.
+    """
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{file} cannot be read ({error}): the checkpoint is torn, or was not finished"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != format_:
+        raise CheckpointError(f"{file} is no {format_}: give the folder of a checkpoint")
+    if state.get("version") != version:
+        raise CheckpointError(
+            f"{file} has version {state.get('version')!r} of the format, this PINS reads {version}"
+        )
+    return state
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write named tensors to a safetensors file, atomically.
+
+    The metadata holds the order of `tensors`, because the format sorts them by name. Equal
+    arguments give equal bytes.
     """
     order = json.dumps(list(tensors))
     with atomic(path) as temporary:
         try:
-            save_file(_apart(tensors), temporary, metadata={**metadata, ORDER: order})
+            save_file(_unshared(tensors), temporary, metadata={**metadata, ORDER: order})
             _sort_metadata(temporary)
         except SafetensorError as error:
             raise FileError(f"{path} cannot be written: {error}") from error
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU; copied where they share memory, which the format cannot say."""
-    apart: dict[str, Tensor] = {}
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU; copied if they share memory, which the format cannot express."""
+    unshared: dict[str, Tensor] = {}
     taken: set[int] = set()
     for name, tensor in tensors.items():
         own = tensor.detach().cpu().contiguous()
         if own.untyped_storage().nbytes() != own.nbytes or own.data_ptr() in taken:
             own = own.clone()
         taken.add(own.data_ptr())
-        apart[name] = own
-    return apart
+        unshared[name] = own
+    return unshared
 
 
 def _sort_metadata(path: Path) -> None:
-    """The library writes metadata in an order that differs from process to process."""
+    """Sort the metadata: the library writes them in an order that differs between processes."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(text) <= size:  # it is the same text in another order, filled up with blanks
+        if len(text) <= size:  # the same text in another order, padded with blanks
             file.seek(8)
             file.write(text.ljust(size))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The named tensors of a safetensors file and its metadata.
+    """Read the named tensors and the metadata of a safetensors file.
 
-    They come in the order written in the metadata; without one, sorted by name.
+    The tensors are in the order that the metadata give; without one, sorted by name.
 
     Raises:
         FileError: no such file, or not a whole safetensors file.
@@ -140,8 +200,33 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileError(f"{path} is not a whole safetensors file: {error}") from error
 
 
+def require_format(path: Path, metadata: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    """Check the format and the version in the metadata of a safetensors file.
+
+    Raises:
+        FileError: the file has another format or version.
+    """
+    if {key: metadata.get(key) for key in wanted} != wanted:
+        raise FileError(
+            f"{path} is not a {wanted['format']} file: its metadata says "
+            f"{metadata.get('format')!r} version {metadata.get('version')!r}, not "
+            f"{wanted['format']!r} version {wanted['version']!r}"
+        )
+
+
+def flatten(groups: Mapping[str, Mapping[str, Value]]) -> dict[str, Value]:
+    """Values by "group/name"."""
+    return {f"{group}/{name}": v for group, named in groups.items() for name, v in named.items()}
+
+
+def unflatten(flat: Mapping[str, Value], group: str) -> dict[str, Value]:
+    """The values of one group of `flatten`, by name."""
+    start = f"{group}/"
+    return {key.removeprefix(start): v for key, v in flat.items() if key.startswith(start)}
+
+
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
+    """The SHA-256 of a file, in hexadecimal."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -151,16 +236,15 @@ def sha256(path: Path) -> str:
 
 def flush(folder: Path) -> None:
     """Wait until the files of a folder, and their names, are on the disk itself."""
-    for file in folder.iterdir():
-        if file.is_file():
-            _wait_for_disk(file)
-    with contextlib.suppress(OSError):  # not every system and not every disk can with a folder
-        _wait_for_disk(folder)
+    for path in (*folder.iterdir(), folder):
+        _wait_for_disk(path)
 
 
 def _wait_for_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    # not every system and not every disk can do so for a folder
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

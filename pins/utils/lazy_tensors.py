@@ -1,7 +1,7 @@
-"""Scores of a whole model that are computed tensor by tensor whenever they are asked for.
+"""Lazy scores of a model: each access computes the scores of one tensor.
 
-A selection reads scores three or four times, tensor by tensor. Held, they would take as much room
-as the weights; computed again, they take that of one tensor.
+A selection reads scores three or four times, tensor by tensor. Stored scores would take as much
+memory as the weights; computed scores take the memory of one tensor.
 """
 
 from abc import abstractmethod
@@ -13,10 +13,10 @@ from torch import Tensor
 
 
 class Scores(Mapping[str, Tensor]):
-    """Scores by tensor name, as long as what they are computed from stays what it is.
+    """Scores by tensor name, valid until the tensors that they are computed from change.
 
     Attributes:
-        shapes: of all tensors by name, known without computing.
+        shapes: by tensor name, known without computing.
     """
 
     shapes: Mapping[str, torch.Size]
@@ -31,11 +31,11 @@ class Scores(Mapping[str, Tensor]):
         return len(self.shapes)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.shapes  # a Mapping would compute the tensor to see
+        return name in self.shapes  # Mapping would compute the tensor
 
 
 class Computed(Scores):
-    """Scores that a function computes of a name."""
+    """Scores computed by a function of the tensor name."""
 
     def __init__(self, shapes: Mapping[str, torch.Size], compute: Callable[[str], Tensor]) -> None:
         self.shapes, self._compute = shapes, compute
@@ -47,7 +47,7 @@ class Computed(Scores):
 
 
 def shapes_of(importance: Mapping[Any, Any]) -> Mapping[Any, torch.Size]:
-    """The shape of each tensor; of what is none, that of nothing."""
+    """The shape of each tensor; (0,) for a non-tensor."""
     if isinstance(importance, Scores):
         return importance.shapes
     return {

@@ -1,4 +1,4 @@
-"""What is needed to repeat a run: command, versions, machine, time."""
+"""Provenance of a result: command, date, versions, machine."""
 
 import importlib.metadata
 import os
@@ -18,7 +18,7 @@ PACKAGES = (
 
 
 def provenance() -> dict[str, Any]:
-    """JSON values that stand beside every result; nothing in them names a person or a host."""
+    """JSON values to be stored with every result; they name no person and no host."""
     versions = {"pins": importlib.metadata.version("pins-pruning")}
     for package in PACKAGES:
         try:
@@ -41,14 +41,14 @@ def provenance() -> dict[str, Any]:
 
 def command() -> str:
     """The command line as it was typed, without the interpreter's and the script's folders."""
-    words = [word for word in sys.orig_argv[1:] if word != "-u"]  # torchrun's own
+    words = [word for word in sys.orig_argv[1:] if word != "-u"]  # torchrun adds -u
     if words[:1] == ["-m"]:
         return shlex.join(["python", *words])
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _processor() -> str:
-    """The processor's name where the system tells it, else its architecture."""
+    """The architecture, and the processor's name if the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

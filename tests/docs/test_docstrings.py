@@ -167,7 +167,7 @@ def test_public_names_are_those_to_import_by() -> None:
         ("function", "(c: FloatArray)", "(c: FloatArray)"),
         ("function", "(c: list[TypeAliasForwardRef('FloatArray')])", "(c: list[FloatArray])"),
         ("class", "(n: ~typing.Any = <factory>)", "(n: ~typing.Any = ...)"),
-        ("class", "(group: ~p.Group = <p.Alone object>)", "(group: ~p.Group = ...)"),
+        ("class", "(group: ~p.Group = <p.SingleProcess object>)", "(group: ~p.Group = ...)"),
         ("class", "(*args, **kwargs)", ""),
         ("function", "(*args, **kwargs)", "(*args, **kwargs)"),
         ("module", None, None),

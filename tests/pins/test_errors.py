@@ -3,9 +3,11 @@
 import inspect
 import re
 
+import pytest
+
 import pins
 from pins import errors
-from pins.errors import PinsError
+from pins.errors import PinsError, first_line
 
 
 def classes() -> dict[str, type[Exception]]:
@@ -40,3 +42,12 @@ def test_every_error_hangs_directly_under_pins_error() -> None:
 def test_the_package_exports_the_root_and_the_module() -> None:
     assert pins.PinsError is PinsError
     assert pins.errors is errors
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("one\ntwo", "one"), ("\n one \n", "one"), ("", "KeyError"), (" \n", "ValueError")],
+)
+def test_the_first_line_of_an_error(text: str, line: str) -> None:
+    error = ValueError(text) if line != "KeyError" else KeyError()
+    assert first_line(error) == line

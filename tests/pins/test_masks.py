@@ -176,7 +176,8 @@ def test_plain_bool_tensors_are_masks_too(tmp_path: Path) -> None:
 
 def test_plain_tensors_of_another_dtype_are_not(tmp_path: Path) -> None:
     save_file({"w": torch.ones(1)}, tmp_path / "mask")
-    with pytest.raises(FileError, match="is not a mask file: its metadata says None version None"):
+    message = "is not a pins-mask file: its metadata says None version None"
+    with pytest.raises(FileError, match=message):
         masks.load(tmp_path / "mask")
 
 

@@ -13,7 +13,7 @@ from pins.errors import ModelError
 from pins.models.batches import Batch
 from pins.models.inference import evaluation_mode
 from pins.pruning.pruner import Pruner
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def loss_gradient(
     The `.grad` fields of the model are left as they are.
     """
     rows = sum(len(batch["labels"]) for batch in batches)
-    total = {name: torch.zeros_like(widened(p.detach())) for name, p in parameters.items()}
+    total = {name: torch.zeros_like(upcast_half(p.detach())) for name, p in parameters.items()}
     with evaluation_mode(model):
         for batch in batches:
             loss = model(**batch).loss * (len(batch["labels"]) / rows)

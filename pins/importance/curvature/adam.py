@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from pins.distributed.sharding import local
 from pins.errors import ObservationError
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 
 def has_second_moment(optimizer: Optimizer) -> bool:
@@ -88,7 +88,7 @@ def _unbiased(
                 f"Adam or AdamW first, or {instead}"
             )
         decay = float(groups[id(parameter)]["betas"][beta])  # also where it is a tensor
-        moments[name] = widened(local(state[moment])) / (1 - decay**steps)
+        moments[name] = upcast_half(local(state[moment])) / (1 - decay**steps)
     return moments
 
 

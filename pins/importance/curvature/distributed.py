@@ -7,7 +7,7 @@ hutchinson   h = |Σ_r z_r ⊙ (∇²L_r z_r)|  L = Σ_r L_r, with signs of its 
 import torch
 from torch import Tensor
 
-from pins.distributed.collectives import summed
+from pins.distributed.collectives import sum_over_ranks
 from pins.distributed.process_group import Group
 from pins.errors import CriterionError
 from pins.importance.curvature.hutchinson import hutchinson_diagonal
@@ -18,9 +18,8 @@ from pins.importance.curvature.sources import (
     TrainedStep,
 )
 from pins.models.heads import find_head
-from pins.models.inference import device_of
 from pins.models.task_loss import number_of_rows, step_losses
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 
 def diagonal_of_all(
@@ -41,7 +40,7 @@ def diagonal_of_all(
         return curvature.diagonal(step)
     if isinstance(curvature, FisherCurvature):
         own = _examples(step)
-        share = own / max(summed(group, own, device_of(step.model)), 1)
+        share = own / max(sum_over_ranks(own, group), 1)
         diagonal = curvature.diagonal(step) if own else _zeros(step)
         return {name: group.total(h * share) for name, h in diagonal.items()}
     if not isinstance(curvature, HutchinsonCurvature):
@@ -67,4 +66,4 @@ def _examples(step: TrainedStep) -> int:
 
 
 def _zeros(step: TrainedStep) -> dict[str, Tensor]:
-    return {name: torch.zeros_like(widened(p.detach())) for name, p in step.parameters.items()}
+    return {name: torch.zeros_like(upcast_half(p.detach())) for name, p in step.parameters.items()}

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pins.errors import ModelError, ObservationError, ParameterError, SettingError
+from pins.errors import ModelError, ObservationError, ParameterError, SettingError, first_line
 from pins.models.batches import Batch
 from pins.models.heads import Head, find_head
 from pins.models.inference import device_of, evaluation_mode, to_device
 from pins.models.parameters import unwrapped
 from pins.models.task_loss import number_of_rows, prediction_losses
-from pins.utils.tensors import widened
+from pins.utils.tensors import upcast_half
 
 CHUNK = 1 << 28  # numbers in the gradients of examples taken at once: a heuristic, 1 GiB in float32
 MASKS = ("attention_mask", "decoder_attention_mask")  # models ask whether they are all ones
@@ -39,12 +39,12 @@ def empirical_fisher(
         ObservationError: no loss came.
     """
     # a sum of small squares needs more digits and range than 16-bit weights have
-    fisher = {name: torch.zeros_like(widened(p.detach())) for name, p in parameters.items()}
+    fisher = {name: torch.zeros_like(upcast_half(p.detach())) for name, p in parameters.items()}
     examples = 0
     for loss in losses:
         gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
         for total, gradient in zip(fisher.values(), gradients, strict=True):
-            total += widened(gradient).square()
+            total += upcast_half(gradient).square()
         examples += 1
     if not examples:
         raise ObservationError("empirical_fisher was given no loss: give one per example")
@@ -105,7 +105,7 @@ def vectorized_fisher(
         count = known.sum()
         return losses.sum() / count.clamp(min=1), count
 
-    fisher = {place: torch.zeros_like(widened(weight)) for place, weight in weights.items()}
+    fisher = {place: torch.zeros_like(upcast_half(weight)) for place, weight in weights.items()}
     examples = 0
     # its kernels have no rule for many examples at once on some devices, its formula has
     with evaluation_mode(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
@@ -117,13 +117,12 @@ def vectorized_fisher(
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, ValueError, TypeError) as error:
-                line = str(error).strip().partition("\n")[0]
                 raise ModelError(
                     f"{type(model).__name__} cannot be differentiated for several examples at once "
-                    f"({line}): use pins.empirical_fisher, one example after the other"
+                    f"({first_line(error)}): use pins.empirical_fisher, one example after the other"
                 ) from error
             for place in weights:
-                fisher[place] += widened(gradients.pop(place)).square_().sum(0)
+                fisher[place] += upcast_half(gradients.pop(place)).square_().sum(0)
             examples += int(counts.count_nonzero())
     if not examples:
         raise ObservationError(

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pins.errors import ModelError, ObservationError, SettingError
-from pins.utils.tensors import widened
+from pins.errors import ModelError, ObservationError, SettingError, first_line
+from pins.utils.tensors import upcast_half
 
 # the code of the wrapper that makes a hand-written gradient one alone
 ONCE = once_differentiable(lambda *_: None).__code__
@@ -60,7 +60,7 @@ def hutchinson_diagonal(
     if samples < 1:
         raise SettingError(f"samples is {samples}: it is a number of sign vectors, at least 1")
     tensors = list(parameters.values())
-    diagonal = [torch.zeros_like(widened(tensor.detach())) for tensor in tensors]
+    diagonal = [torch.zeros_like(upcast_half(tensor.detach())) for tensor in tensors]
     given = False
     with sdpa_kernel(SDPBackend.MATH):
         for loss in losses:
@@ -73,7 +73,7 @@ def hutchinson_diagonal(
                 signs = [_signs(tensor, generator) for tensor in tensors]
                 products = _hessian_products(gradients, tensors, signs)
                 for total, sign, product in zip(diagonal, signs, products, strict=True):
-                    total += widened(sign * product)
+                    total += upcast_half(sign * product)
             # or the graph would stand beside that of the next loss
             del loss, gradients
     if not given:
@@ -131,8 +131,8 @@ def _hessian_products(
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        line = str(error).strip().partition("\n")[0]
         raise ModelError(
-            f"hutchinson_diagonal was given a loss without a second derivative ({line}): compute "
-            "it in operations that have one, and where it comes from a model, in a generator"
+            "hutchinson_diagonal was given a loss without a second derivative "
+            f"({first_line(error)}): compute it in operations that have one, and where it comes "
+            "from a model, in a generator"
         ) from error

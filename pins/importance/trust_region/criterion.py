@@ -19,7 +19,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from pins.distributed.process_group import ALONE, Group
+from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CriterionError, ObservationError
 from pins.importance.criterion import Criterion, Observation, Reads
 from pins.importance.trust_region.multiplier import promise
@@ -126,7 +126,7 @@ class _LazyTerms(Mapping[str, Terms]):
 
 def group_of(observations: Mapping[str, Observation]) -> Group:
     """The ranks that hold the parts of what is observed, where the observations know them."""
-    group: Group = getattr(observations, "group", ALONE)
+    group: Group = getattr(observations, "group", SINGLE_PROCESS)
     return group
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pins.errors import CardinalityError, CriterionError
 from pins.importance.trust_region.program import RegionDecision, RegionProgram, Terms
-from pins.utils.tensors import spread, widened
+from pins.utils.tensors import sample_indices, upcast_half
 
 SAMPLE = 1 << 17  # weights; a model with fewer is its own sample, and the search is exact
 OCTAVES = 96  # between the least and the greatest μ tried: below and above, limits are reached
@@ -120,7 +120,7 @@ class _Place:
         """
         if not self.size:
             return torch.arange(0)
-        index = spread(self.size, max(1, round(share * self.size)))
+        index = sample_indices(self.size, max(1, round(share * self.size)))
         return index[(index >= self.offset) & (index < self.offset + self.own)] - self.offset
 
 
@@ -163,7 +163,7 @@ def _sample(parts: list[tuple[Tensor, Tensor, float]], keep: int) -> Sample:
 
 
 def _flat(terms: Terms) -> tuple[Tensor, Tensor]:
-    s, c = (widened(part.detach()).reshape(-1) for part in terms)
+    s, c = (upcast_half(part.detach()).reshape(-1) for part in terms)
     return s, c
 
 

@@ -31,13 +31,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pins.distributed.process_group import ALONE, Group
-from pins.distributed.sharding import total as total_of_ranks
+from pins.distributed.collectives import sum_over_ranks
+from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CriterionError
 from pins.selection.constraints import Constraint
 from pins.selection.select import Decision, decide
 from pins.utils.lazy_tensors import Computed, Scores
-from pins.utils.tensors import total, widened
+from pins.utils.tensors import total, upcast_half
 
 
 class Terms(NamedTuple):
@@ -50,7 +50,7 @@ class Terms(NamedTuple):
         """r = c + μs, rounded to their dtype, 16-bit floats to float32; c itself for μ = 0."""
         if multiplier == 0:
             return self.cost
-        return torch.add(widened(self.cost), widened(self.importance), alpha=multiplier)
+        return torch.add(upcast_half(self.cost), upcast_half(self.importance), alpha=multiplier)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class RegionProgram:
 
     terms: Mapping[str, Terms]
     constraint: Constraint
-    group: Group = ALONE
+    group: Group = SINGLE_PROCESS
 
     @property
     def shapes(self) -> Mapping[str, torch.Size]:
@@ -128,4 +128,4 @@ class RegionProgram:
             pruned = ~masks[name]  # a product is a quarter of the time of torch.where
             importance += total(terms.importance * pruned)
             cost += total(terms.cost * pruned)
-        return -total_of_ranks(importance, self.group), total_of_ranks(cost, self.group)
+        return -sum_over_ranks(importance, self.group), sum_over_ranks(cost, self.group)

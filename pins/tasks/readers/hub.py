@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pins.errors import TaskError
+from pins.errors import TaskError, first_line
 
 INSTEAD = "give --data with the folder of the original files"
 
@@ -47,7 +47,8 @@ def hub_rows(
             }
     except Exception as error:  # the hub's client raises its HTTP library's errors as they come
         raise TaskError(
-            f"the hub did not give {described} ({type(error).__name__}: {_line(error)}): {INSTEAD}"
+            f"the hub did not give {described} ({type(error).__name__}: {first_line(error)}): "
+            f"{INSTEAD}"
         ) from error
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -77,7 +78,3 @@ def _quiet(datasets: Any) -> Iterator[None]:
             logger.setLevel(level)
         if bars:
             datasets.enable_progress_bars()
-
-
-def _line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

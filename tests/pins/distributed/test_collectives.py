@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pins.distributed import rng
-from pins.distributed.collectives import on_first, summed
+from pins.distributed.collectives import on_rank_zero, sum_over_ranks
 from pins.distributed.consistency import digest, require_same_masks, require_same_run
 from pins.distributed.gradient_reduction import GradientSum
-from pins.distributed.launch import launched, local_rank, one_voice
-from pins.distributed.process_group import ALONE, Group, Ranks
+from pins.distributed.launch import launched, local_rank, only_rank_zero_prints
+from pins.distributed.process_group import SINGLE_PROCESS, Group, ProcessGroup
 from pins.errors import (
     CheckpointError,
     CriterionError,
@@ -52,38 +52,40 @@ class Somebody(Group):
 
 
 def one_answer(rank: int, _: int, __: Path) -> None:
-    group, asked = Ranks(), []
+    group, asked = ProcessGroup(), []
 
     def work() -> dict[str, object]:
         asked.append(rank)
         return {"score": 0.1 + 0.2, "none": None, "infinite": math.inf}
 
-    assert on_first(group, work) == {"score": 0.1 + 0.2, "none": None, "infinite": math.inf}
+    assert on_rank_zero(group, work) == {"score": 0.1 + 0.2, "none": None, "infinite": math.inf}
     assert asked == ([0] if rank == 0 else [])
 
     def refuse() -> None:
         raise FileError("there is no room")
 
-    raises(FileError, "there is no room", lambda: on_first(group, refuse))
+    raises(FileError, "there is no room", lambda: on_rank_zero(group, refuse))
 
     def fail() -> None:
         raise ZeroDivisionError("by nothing")
 
     raises(
-        ZeroDivisionError if rank == 0 else DeviceError, "nothing", lambda: on_first(group, fail)
+        ZeroDivisionError if rank == 0 else DeviceError,
+        "nothing",
+        lambda: on_rank_zero(group, fail),
     )
 
 
 def one_sum(rank: int, size: int, _: Path) -> None:
     numbers = [0.1 * 3**each for each in range(size)]
-    found = summed(Ranks(), numbers[rank], CPU)
-    assert found == pytest.approx(sum(numbers), rel=1e-15)
-    everywhere = Ranks().gathered(torch.tensor([found], dtype=torch.float64))
+    found = sum_over_ranks(numbers[rank], ProcessGroup())
+    assert found == math.fsum(numbers)
+    everywhere = ProcessGroup().gathered(torch.tensor([found], dtype=torch.float64))
     assert all(torch.equal(each, everywhere[0]) for each in everywhere)
 
 
 def masks_that_differ_are_caught(rank: int, size: int, _: Path) -> None:
-    group = Ranks()
+    group = ProcessGroup()
 
     def some() -> dict[str, Tensor]:
         torch.manual_seed(0)
@@ -101,7 +103,7 @@ def masks_that_differ_are_caught(rank: int, size: int, _: Path) -> None:
 
 
 def runs_that_differ_are_caught(rank: int, size: int, _: Path) -> None:
-    group, last = Ranks(), size - 1
+    group, last = ProcessGroup(), size - 1
     settings = {"seed": 0, "model": "a1", "steps": 12}
     require_same_run(settings, 4, group)
     other = {**settings, "model": "b2" if rank == last else "a1"}
@@ -112,7 +114,7 @@ def runs_that_differ_are_caught(rank: int, size: int, _: Path) -> None:
     )
     raises(
         CheckpointError,
-        f"rank {last} goes on after step 0, rank 0 after step 4: give a folder that all",
+        f"rank {last} resumes after step 0, rank 0 after step 4: give a folder that all",
         lambda: require_same_run(settings, 0 if rank == last else 4, group),
     )
 
@@ -137,7 +139,9 @@ def gradients_are_summed(rank: int, size: int, _: Path) -> None:
     for bucket in (1, 200, 1 << 20):
         model, whole = network(), network()
         unused, seldom = (nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2))
-        gradients = GradientSum([*model.parameters(), unused, seldom], Ranks(), bucket=bucket)
+        gradients = GradientSum(
+            [*model.parameters(), unused, seldom], ProcessGroup(), bucket=bucket
+        )
         for step in range(3):
             model.zero_grad()
             seldom.grad = None
@@ -157,7 +161,7 @@ def gradients_are_summed(rank: int, size: int, _: Path) -> None:
                 assert parameter.grad is not None
                 assert wanted.grad is not None
                 assert torch.allclose(parameter.grad, wanted.grad, rtol=1e-12)
-                everywhere = Ranks().gathered(parameter.grad.reshape(-1))
+                everywhere = ProcessGroup().gathered(parameter.grad.reshape(-1))
                 assert all(torch.equal(each, everywhere[0]) for each in everywhere)
             assert unused.grad is None
             assert seldom.grad is not None
@@ -167,7 +171,7 @@ def gradients_are_summed(rank: int, size: int, _: Path) -> None:
 def sums_of_gradients_do_not_depend_on_the_step(rank: int, _: int, __: Path) -> None:
     """The order of additions stays: what a run that went on from a checkpoint needs."""
     model = network().float()
-    gradients = GradientSum(model.parameters(), Ranks(), bucket=300)
+    gradients = GradientSum(model.parameters(), ProcessGroup(), bucket=300)
     found = []
     for _step in range(3):
         model.zero_grad()
@@ -179,28 +183,28 @@ def sums_of_gradients_do_not_depend_on_the_step(rank: int, _: int, __: Path) -> 
 
 def a_gradient_that_comes_twice_is_refused(rank: int, _: int, __: Path) -> None:
     model = network()
-    gradients = GradientSum(model.parameters(), Ranks())
+    gradients = GradientSum(model.parameters(), ProcessGroup())
 
     def twice() -> None:
         with gradients.summing():
             torch.autograd.backward(loss(model, rows_of(rank)))
             torch.autograd.backward(loss(model, rows_of(rank)))
 
-    raises(ModelError, "came twice in one backward pass", twice)
+    raises(ModelError, "arrived twice in one backward pass", twice)
 
 
 def random_numbers_go_on(rank: int, size: int, _: Path) -> None:
     """Other ones on each rank; the same after going on; and other ones with another number."""
-    group = Ranks()
-    rng.start(5, group)
+    group = ProcessGroup()
+    rng.seed_rank(5, group)
     states = rng.random_states(CPU, group)
     drawn = torch.rand(3)
     everywhere = group.gathered(drawn)
     assert sum(torch.equal(drawn, each) for each in everywhere) == 1
-    rng.go_on(states, CPU, group, seed=5, step=7)
+    rng.restore_random_states(states, CPU, group, seed=5, step=7)
     assert torch.equal(torch.rand(3), drawn)
     fewer = {name: state for name, state in states.items() if name != f"{size - 1}/cpu"}
-    rng.go_on(fewer, CPU, group, seed=5, step=7)
+    rng.restore_random_states(fewer, CPU, group, seed=5, step=7)
     anew = torch.rand(3)
     assert not torch.equal(anew, drawn)
     torch.manual_seed(rng.derived_seed(5, 7, rank))
@@ -215,7 +219,7 @@ def curvature_is_of_all_rows(rank: int, _: int, __: Path) -> None:
         parameters = {n: p for n, p in model.named_parameters() if p.dim() == 2}
         count = head_of(head).count(batch)
         first_alone = [batch] if rank == 0 else []
-        for cut in (share([batch], Ranks()), first_alone):
+        for cut in (share([batch], ProcessGroup()), first_alone):
             step = partial(
                 TrainedStep,
                 parameters=parameters,
@@ -223,14 +227,16 @@ def curvature_is_of_all_rows(rank: int, _: int, __: Path) -> None:
                 model=model,
                 head=head_of(head),
             )
-            fisher = diagonal_of_all(CURVATURES["fisher"], step(batches=cut), count, Ranks())
+            fisher = diagonal_of_all(CURVATURES["fisher"], step(batches=cut), count, ProcessGroup())
             wanted = CURVATURES["fisher"].diagonal(step(batches=[batch]))
             for name, h in fisher.items():
                 assert torch.allclose(h, wanted[name], rtol=1e-3, atol=1e-9), name
             torch.manual_seed(1)
-            estimate = diagonal_of_all(CURVATURES["hutchinson"], step(batches=cut), count, Ranks())
+            estimate = diagonal_of_all(
+                CURVATURES["hutchinson"], step(batches=cut), count, ProcessGroup()
+            )
             for name, h in estimate.items():
-                everywhere = Ranks().gathered(h.reshape(-1))
+                everywhere = ProcessGroup().gathered(h.reshape(-1))
                 assert all(torch.equal(each, everywhere[0]) for each in everywhere), name
                 assert bool((h >= 0).all())
             if cut is first_alone:
@@ -248,7 +254,9 @@ def training_that_parts_is_caught(rank: int, size: int, _: Path) -> None:
             torch.nn.init.normal_(model.get_parameter("bert.encoder.layer.0.output.dense.weight"))
         settings = Settings(**PLAIN).resolved(RECIPE, 4)
         device = Device(CPU, "float32")
-        training = FineTuning(model, head_of("classification"), settings, device, group=Ranks())
+        training = FineTuning(
+            model, head_of("classification"), settings, device, group=ProcessGroup()
+        )
         step = partial(training.step, [HEADED["classification"].batch()])
         if spoilt:
             raises(OptimalityError, f"after the decision of step 1 rank {size - 1} of {size}", step)
@@ -280,12 +288,12 @@ def test_ranks_together(size: int, tmp_path: Path) -> None:
 
 
 def test_one_alone_does_what_it_does_without_others() -> None:
-    assert on_first(ALONE, lambda: 3) == 3
-    assert summed(ALONE, 0.1, CPU) == 0.1
-    require_same_masks({}, 1, ALONE)
-    require_same_run({}, 1, ALONE)
+    assert on_rank_zero(SINGLE_PROCESS, lambda: 3) == 3
+    assert sum_over_ranks(0.1, SINGLE_PROCESS) == 0.1
+    require_same_masks({}, 1, SINGLE_PROCESS)
+    require_same_run({}, 1, SINGLE_PROCESS)
     model, plain = network(), network()
-    gradients = GradientSum(model.parameters(), ALONE)
+    gradients = GradientSum(model.parameters(), SINGLE_PROCESS)
     with gradients.summing():
         torch.autograd.backward(loss(model, rows_of(0)))
     torch.autograd.backward(loss(plain, rows_of(0)))
@@ -353,8 +361,8 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_a_process_that_is_alone_is_left_as_it_is(no_launcher: pytest.MonkeyPatch) -> None:
     assert not launched()
-    assert local_rank(ALONE) is None
-    with pytest.raises(FileError, match="mine"), one_voice():
+    assert local_rank(SINGLE_PROCESS) is None
+    with pytest.raises(FileError, match="mine"), only_rank_zero_prints():
         raise FileError("mine")
     for name, value in (("RANK", "0"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):
         no_launcher.setenv(name, value)

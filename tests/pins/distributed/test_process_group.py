@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import pins
-from pins.distributed.process_group import ALONE, Ranks, world
+from pins.distributed.process_group import SINGLE_PROCESS, ProcessGroup, world
 from pins.errors import DeviceError, ImportanceError
 from tests.pins.ranks import Check, raises, run_together
 from verification.strategies import DTYPES
@@ -16,7 +16,7 @@ TYPES = (*DTYPES, torch.int64, torch.int32, torch.int16, torch.uint8, torch.bool
 
 
 def totals_are_the_same_on_every_rank(rank: int, size: int, _folder: Path) -> None:
-    ranks = Ranks()
+    ranks = ProcessGroup()
     assert (ranks.rank, ranks.size) == (rank, size)
     for dtype in (torch.int64, torch.int32):
         own = torch.tensor([[rank, 1], [2**20, 0]], dtype=dtype)
@@ -32,12 +32,12 @@ def gathered_keep_every_bit_of_every_type(rank: int, size: int, _folder: Path) -
     for dtype in TYPES:
         memory = torch.arange(64, dtype=torch.uint8).add(rank)
         own = (memory % 2).bool() if dtype == torch.bool else memory.view(dtype)
-        for parts in (Ranks().gathered(own), Ranks().gathered(own[::2])):
+        for parts in (ProcessGroup().gathered(own), ProcessGroup().gathered(own[::2])):
             assert len(parts) == size
             assert all(part.dtype == dtype for part in parts)
         assert torch.equal(parts[rank].view(torch.uint8), own[::2].contiguous().view(torch.uint8))
         # beginning where a rank before it was
-        shifted = Ranks().gathered(own)[0].view(torch.uint8)
+        shifted = ProcessGroup().gathered(own)[0].view(torch.uint8)
         first = torch.arange(64, dtype=torch.uint8)
         assert torch.equal(shifted, first % 2 if dtype == torch.bool else first)
 
@@ -45,7 +45,7 @@ def gathered_keep_every_bit_of_every_type(rank: int, size: int, _folder: Path) -
 def gathered_may_be_of_any_lengths(rank: int, size: int, _folder: Path) -> None:
     for lengths in ([3, 1, 2], [0, 5, 0], [0, 0, 0], [1, 0, 0]):
         own = torch.full((lengths[rank],), float(rank), dtype=torch.bfloat16)
-        parts = Ranks().gathered(own)
+        parts = ProcessGroup().gathered(own)
         assert [len(part) for part in parts] == lengths[:size]
         assert all(bool((part == number).all()) for number, part in enumerate(parts))
         assert all(part.dtype == torch.bfloat16 for part in parts)
@@ -53,7 +53,7 @@ def gathered_may_be_of_any_lengths(rank: int, size: int, _folder: Path) -> None:
 
 def several_processes_are_the_world(_rank: int, size: int, _folder: Path) -> None:
     found = world()
-    assert isinstance(found, Ranks)
+    assert isinstance(found, ProcessGroup)
     assert found.size == size
 
 
@@ -65,19 +65,19 @@ def not_a_number_on_one_rank_is_an_error_on_all(rank: int, size: int, _folder: P
             if rank == bad
             else f"importance cannot be ranked on 1 of {size} ranks, of which this is none"
         )
-        raises(ImportanceError, message, partial(pins.select, scores, 2, Ranks()))
+        raises(ImportanceError, message, partial(pins.select, scores, 2, ProcessGroup()))
         raises(
             ImportanceError,
             message.replace("importance at", "importance['w'] at"),
-            partial(pins.decide, {"w": scores}, 2, Ranks()),
+            partial(pins.decide, {"w": scores}, 2, ProcessGroup()),
         )
     nothing: dict[str, torch.Tensor] = {"w": torch.zeros(0)}
-    raises(ImportanceError, "importance is empty", lambda: pins.select(nothing, 0, Ranks()))
+    raises(ImportanceError, "importance is empty", lambda: pins.select(nothing, 0, ProcessGroup()))
 
 
 def a_rank_without_scores_takes_part(rank: int, size: int, _folder: Path) -> None:
     own = torch.arange(4.0) if rank == size - 1 else torch.zeros(0)
-    mask = pins.select(own, 3, Ranks())
+    mask = pins.select(own, 3, ProcessGroup())
     assert mask.tolist() == ([False, True, True, True] if rank == size - 1 else [])
 
 
@@ -110,13 +110,15 @@ def test_a_check_that_fails_on_one_rank_is_seen(tmp_path: Path) -> None:
 
 
 def test_one_process_is_alone() -> None:
-    assert world() is ALONE
-    assert (ALONE.rank, ALONE.size) == (0, 1)
+    assert world() is SINGLE_PROCESS
+    assert (SINGLE_PROCESS.rank, SINGLE_PROCESS.size) == (0, 1)
     counts = torch.tensor([3, 4])
-    assert ALONE.total(counts) is counts
-    assert ALONE.gathered(counts) == [counts]
+    assert SINGLE_PROCESS.total(counts) is counts
+    assert SINGLE_PROCESS.gathered(counts) == [counts]
 
 
 def test_ranks_need_processes_to_join() -> None:
-    with pytest.raises(DeviceError, match=r"^Ranks\(\) found no group of processes: call torch"):
-        Ranks()
+    with pytest.raises(
+        DeviceError, match=r"^ProcessGroup\(\) found no group of processes: call torch"
+    ):
+        ProcessGroup()

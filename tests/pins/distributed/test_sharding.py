@@ -11,18 +11,18 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 
-from pins.distributed.process_group import ALONE, Ranks
+from pins.distributed.collectives import sum_over_ranks
+from pins.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from pins.distributed.sharding import (
-    beside,
     extent,
     group_of,
     is_sharded,
+    like_sharding,
     local,
     mean,
     part,
     require_fsdp2,
     reshard,
-    total,
     whole,
 )
 from pins.errors import MaskError, ParameterError
@@ -51,13 +51,13 @@ def parts_are_contiguous(rank: int, size: int, _folder: Path) -> None:
         assert local(sharded).numel() == own.size
         flat = tensor.view(-1)[own.offset : own.offset + own.size]
         assert torch.equal(local(sharded).reshape(-1), flat)
-        parts = Ranks().gathered(torch.tensor([own.offset, own.size]))
+        parts = ProcessGroup().gathered(torch.tensor([own.offset, own.size]))
         ends = [0]
         for offset, length in (each.tolist() for each in parts):
             assert offset == ends[-1]
             ends.append(offset + length)
         assert ends[-1] == rows * 3
-        assert torch.equal(Ranks().gathered(local(sharded).reshape(-1))[rank], flat)
+        assert torch.equal(ProcessGroup().gathered(local(sharded).reshape(-1))[rank], flat)
 
 
 def parts_come_from_wholes(_rank: int, size: int, _folder: Path) -> None:
@@ -68,7 +68,7 @@ def parts_come_from_wholes(_rank: int, size: int, _folder: Path) -> None:
             sharded = cut(tensor, size)
             assert torch.equal(part(tensor, sharded), local(sharded))
             assert torch.equal(part(sharded, sharded), local(sharded))
-            again = beside(part(tensor, sharded), sharded)
+            again = like_sharding(part(tensor, sharded), sharded)
             assert isinstance(again, DTensor)
             assert isinstance(sharded, DTensor)
             assert again.shape == tensor.shape
@@ -80,7 +80,7 @@ def parts_come_from_wholes(_rank: int, size: int, _folder: Path) -> None:
     held.zero_()
     assert not whole(sharded).any(), "the part shares its memory"
     raises(MaskError, "they must be the same", lambda: part(numbered(4), sharded))
-    raises(MaskError, "give what it holds", lambda: beside(torch.zeros(9, 3), sharded))
+    raises(MaskError, "give what it holds", lambda: like_sharding(torch.zeros(9, 3), sharded))
     copies = distribute_tensor(numbered(5), mesh_of(size), [Replicate()])
     raises(MaskError, "cut it alike", lambda: part(copies, sharded))
     assert torch.equal(part(numbered(5), copies), numbered(5))
@@ -98,7 +98,7 @@ def fully_shard_cuts_by_rows(rank: int, size: int, _folder: Path) -> None:
         assert not local(parameter).requires_grad
     ranks = group_of(dict(model.named_parameters()))
     assert (ranks.rank, ranks.size) == (rank, size)
-    assert (ranks is ALONE) == (size == 1)
+    assert (ranks is SINGLE_PROCESS) == (size == 1)
 
 
 def ranks_of_tensors(_rank: int, size: int, _folder: Path) -> None:
@@ -106,9 +106,9 @@ def ranks_of_tensors(_rank: int, size: int, _folder: Path) -> None:
     plain = numbered(4)
     sharded = cut(plain, size)
     copies = distribute_tensor(plain, mesh_of(size), [Replicate()])
-    assert group_of({}) is ALONE
-    assert group_of({"plain": plain}) is ALONE
-    assert group_of({"copies": copies, "plain": plain}) is ALONE
+    assert group_of({}) is SINGLE_PROCESS
+    assert group_of({"plain": plain}) is SINGLE_PROCESS
+    assert group_of({"copies": copies, "plain": plain}) is SINGLE_PROCESS
     columns = distribute_tensor(plain, mesh_of(size), [Shard(1)])
     raises(ParameterError, "columns is cut [Shard(dim=1)]", lambda: group_of({"columns": columns}))
     sums = DTensor.from_local(plain, mesh_of(size), [Partial()])
@@ -127,7 +127,7 @@ def numbers_are_the_same_everywhere(rank: int, size: int, _folder: Path) -> None
     own = 0.1 * (rank + 1)
     expected = math.fsum(0.1 * (each + 1) for each in range(size))
     assert mean(own, tensors) == expected / size
-    assert total(own, group_of(tensors)) == expected
+    assert sum_over_ranks(own, group_of(tensors)) == expected
     assert mean(own, {"plain": numbered(4)}) == own
 
 
@@ -219,7 +219,7 @@ def test_a_failure_is_told_and_no_rank_waits_for_one_that_died(tmp_path: Path) -
 
 
 def works(_rank: int, size: int, _folder: Path) -> None:
-    assert Ranks().total(torch.tensor(1)) == size
+    assert ProcessGroup().total(torch.tensor(1)) == size
 
 
 def dies(rank: int, _size: int, _folder: Path) -> None:
@@ -233,9 +233,8 @@ def test_without_ranks_a_tensor_is_its_own_part() -> None:
     assert local(tensor) is tensor
     assert extent(tensor).size == 12
     assert part(tensor, tensor) is tensor
-    assert beside(tensor, tensor) is tensor
+    assert like_sharding(tensor, tensor) is tensor
     assert whole(tensor) is tensor
     assert mean(0.1, {"tensor": tensor}) == 0.1
-    assert total(0.1, ALONE) == 0.1
     reshard(perceptron())
     require_fsdp2(perceptron())

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pins.errors import ModelError, SettingError
 from pins.models import distillation_loss as module
-from pins.models.distillation_loss import Mixture, adaptive_weight, mixed_loss
+from pins.models.distillation_loss import Mixture, mixed_loss
 from pins.models.heads import Distributions, Values
 
 IMPOSSIBLE = -math.inf
@@ -157,23 +157,14 @@ def test_a_divergence_is_not_negative(
     assert loss.item() >= -1e-6
 
 
-def test_alpha_is_1_less_the_entropy_over_that_of_as_many_outcomes() -> None:
-    half = [0.0, 0.0, IMPOSSIBLE, IMPOSSIBLE]
-    logits = torch.tensor(
-        [[7.0] * 4, [0.0, 99.0, 0.0, 0.0], half, [IMPOSSIBLE, 2.0, IMPOSSIBLE, IMPOSSIBLE]]
-    )
-    assert adaptive_weight(logits).tolist() == pytest.approx([0, 1, 0, 0], abs=1e-6)
-    some = torch.tensor([[0.0, math.log(3), IMPOSSIBLE]])  # p = ¼, ¾
-    entropy = math.log(4) - 0.75 * math.log(3)
-    assert adaptive_weight(some).item() == pytest.approx(1 - entropy / math.log(2))
-    assert not adaptive_weight(some.clone().requires_grad_()).requires_grad
-    assert adaptive_weight(some.bfloat16()).dtype == torch.float32
-
-
 @given(st.lists(st.floats(-200, 200, width=32), min_size=1, max_size=9))
 def test_alpha_is_a_ratio_whatever_the_rounding(logits: list[float]) -> None:
-    row = torch.tensor([logits, [logits[0]] * len(logits)])
-    assert bool(((adaptive_weight(row) >= 0) & (adaptive_weight(row) <= 1)).all())
+    """ℓ = (1 − α)·CE for a student that is its own teacher."""
+    for row in (logits, [logits[0]] * len(logits)):
+        student, target = torch.tensor([row]), torch.tensor([0])
+        loss, _ = loss_and_gradient(student, student, target)
+        cross_entropy, _ = loss_and_gradient(student, student, target, Mixture(weight=0.0))
+        assert 0 <= loss <= cross_entropy
 
 
 @given(problems(), st.integers(1, 3))

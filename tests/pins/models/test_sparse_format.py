@@ -295,7 +295,7 @@ def test_names_that_are_not_those_of_its_parts_are_refused(
 
 def test_a_tensor_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     packed = pack(*worked_example()) | {"query.weight": torch.zeros(3, 9)}
-    with pytest.raises(FileError, match=r"'query\.weight' stands in it twice, packed and dense"):
+    with pytest.raises(FileError, match=r"'query\.weight' is stored twice, packed and dense"):
         load(written(tmp_path / PACKED, packed))
 
 
@@ -308,7 +308,7 @@ def test_names_missing_from_the_metadata_are_missed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("metadata", [{"format": "pt"}, {**FORMAT, "version": "2"}])
 def test_other_files_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
     save_file({"w": torch.ones(1)}, tmp_path / PACKED, metadata=metadata)
-    with pytest.raises(FileError, match="is not a packed file: its metadata says"):
+    with pytest.raises(FileError, match="is not a pins-packed file: its metadata says"):
         load(tmp_path / PACKED)
 
 

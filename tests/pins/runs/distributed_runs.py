@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pins import masks
-from pins.distributed.launch import one_voice
+from pins.distributed.launch import only_rank_zero_prints
 from pins.runs.run import Run
 from tests.pins.runs.tiny_runs import save_classifier, save_data, save_model, settings, take
 
@@ -76,5 +76,5 @@ def main(folder: Path, names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with one_voice():
+    with only_rank_zero_prints():
         main(Path(sys.argv[1]), sys.argv[2:])

@@ -16,8 +16,10 @@ from pins.distributed import rng
 from pins.errors import CheckpointError, FileError
 from pins.models import state_dicts
 from pins.runs import checkpoints
+from pins.utils.io import unflatten
 from tests.pins.networks import perceptron
 
+CPU = torch.device("cpu")
 FILES = (checkpoints.TENSORS, checkpoints.STATE)
 FINGERPRINT = {"sparsity": 0.8, "quirks": ("a", "b"), "model": {"model.safetensors": "12ab"}}
 
@@ -114,8 +116,8 @@ def damage(state: dict[str, Any], name: str) -> str:
     ("how", "message"),
     [
         ("not JSON", "is torn"),
-        ("other", "is no checkpoint of PINS"),
-        ("a list", "is no checkpoint of PINS"),
+        ("other", "is no pins-checkpoint: give"),
+        ("a list", "is no pins-checkpoint: give"),
         ("version", "has version 9 of the format"),
         ("scalars", "is torn: step or scalars of another type"),
     ],
@@ -237,16 +239,16 @@ def test_optimizer_and_random_numbers_go_on_bit_for_bit(tmp_path: Path) -> None:
             f"optimizer/{name}": t
             for name, t in state_dicts.optimizer_tensors(optimizer, names).items()
         },
-        **{f"random/{name}": t for name, t in rng.random_state().items()},
+        **{f"random/{name}": t for name, t in rng.random_state(CPU).items()},
     }
     place = checkpoints.save(tmp_path, 3, saved, {}, {})
     take(model, optimizer, 2)
     other, others = trained(0)
     found = checkpoints.load(place, {}).tensors
-    other.load_state_dict(state_dicts.nested(found, "model"))
+    other.load_state_dict(unflatten(found, "model"))
     state_dicts.load_optimizer(
-        others, state_dicts.nested(found, "optimizer"), dict(other.named_parameters())
+        others, unflatten(found, "optimizer"), dict(other.named_parameters())
     )
-    rng.load_random_state(state_dicts.nested(found, "random"))
+    rng.load_random_state(unflatten(found, "random"), CPU)
     take(other, others, 2)
     assert all(torch.equal(p, other.get_parameter(n)) for n, p in model.named_parameters())

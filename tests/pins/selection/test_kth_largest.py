@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks.harness.process import fresh, peak_resident, reset_peak, resident
 from pins import select
-from pins.distributed.process_group import ALONE
+from pins.distributed.process_group import SINGLE_PROCESS
 from pins.selection import kth_largest as threshold
 from pins.selection.kth_largest import kth_largest, sample_size, validate_and_sample
 from pins.selection.scan import float_keys, numpy_backend
@@ -55,7 +55,7 @@ class Found(NamedTuple):
 def found(importance: Mapping[str, Tensor], keep: int, way: type[Scan] = EndingArrays) -> Found:
     """The k largest scores, in no more passes than are promised."""
     scores = way(importance)
-    ranked = validate_and_sample(scores, whole_model(scores.sizes, ALONE), ALONE)
+    ranked = validate_and_sample(scores, whole_model(scores.sizes, SINGLE_PROCESS), SINGLE_PROCESS)
     result = kth_largest(ranked, np.array([keep]))
     assert result.passes <= 2 * (threshold.SAMPLED + BITS[scores.dtype] + 1)
     both = torch.from_numpy(np.concatenate([result.kept_min, result.pruned_max]))
@@ -270,7 +270,9 @@ def test_the_sample_misleads_where_it_is_made_to() -> None:
     """The negative control of the family: nearly all drawn are small, nearly all scores large."""
     scores = misleading(1 << 20, torch.Generator().manual_seed(7))
     found = Scan({"w": scores})
-    (sample,) = validate_and_sample(found, whole_model(found.sizes, ALONE), ALONE).sample
+    (sample,) = validate_and_sample(
+        found, whole_model(found.sizes, SINGLE_PROCESS), SINGLE_PROCESS
+    ).sample
     assert (
         float((float_keys.scores(torch.from_numpy(sample), torch.float32) < 5).double().mean()) == 1
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pins
-from pins.distributed.process_group import ALONE
+from pins.distributed.process_group import SINGLE_PROCESS
 from pins.errors import CardinalityError
 from pins.selection import kth_largest as threshold
 from pins.selection import rows, segments, ties
@@ -108,7 +108,9 @@ def test_the_keys_beside_the_cut_are_those_of_the_ranked_scores(
     parts = parts_of(importance, length)
     keeps = [data.draw(st.integers(0, len(part))) for part in parts]
     scan = scan_of(importance)
-    ranked = validate_and_sample(scan, pattern_of(length)(scan.sizes, ALONE), ALONE)
+    ranked = validate_and_sample(
+        scan, pattern_of(length)(scan.sizes, SINGLE_PROCESS), SINGLE_PROCESS
+    )
     found = kth_largest(ranked, keeps)
     least, most = (
         float_keys.scores(torch.from_numpy(each), scan.dtype).double().tolist()
@@ -154,7 +156,7 @@ def test_ties_by_another_rule_are_found_out(monkeypatch: pytest.MonkeyPatch) -> 
 def test_there_is_no_object_for_each_row() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "LONGEST_ROW", 1 << 16)
-        found = runs(4, {"a": 4_000_000, "b": 10}, ALONE)
+        found = runs(4, {"a": 4_000_000, "b": 10}, SINGLE_PROCESS)
     assert len(found.sizes) == 1_000_003
     assert not found.pieces
     assert len(found.rows) == 2

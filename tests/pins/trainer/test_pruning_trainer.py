@@ -819,13 +819,13 @@ def damaged(how: str, file: Path) -> None:
 
 
 DAMAGES = [
-    ("torn", r"is not where a pruning stood: .*is not a whole safetensors file"),
-    ("other format", "is not where a pruning stood: its metadata names another format"),
+    ("torn", r"does not hold the state of a pruning: .*is not a whole safetensors file"),
+    ("other format", "does not hold the state of a pruning: its metadata names another format"),
     ("earlier version", "has version 1 of the format, this PINS reads 2; resume from another"),
-    ("no radius", "is not where a pruning stood: 'radius_factor'"),
-    ("no steps", "is not where a pruning stood: 'steps'"),
-    ("not JSON", "is not where a pruning stood: Expecting property name"),
-    ("other step", r"are of step 3 and prune 0 weights .* goes on after step 4: they come"),
+    ("no radius", "does not hold the state of a pruning: 'radius_factor'"),
+    ("no steps", "does not hold the state of a pruning: 'steps'"),
+    ("not JSON", "does not hold the state of a pruning: Expecting property name"),
+    ("other step", r"are of step 3 and prune 0 weights .* resumes after step 4: they come"),
     ("other masks", r"are of step 4 and prune \d+ weights that are not zero; the Trainer goes"),
     ("other smoothing", "does not fit this training: the state has 'window/x', which smooth"),
 ]

@@ -74,6 +74,30 @@ def test_bits_are_those_of_numpy_and_come_back(mask: Tensor) -> None:
     assert torch.equal(bit_packing.unpacked(packed, mask.shape), mask)
 
 
+@pytest.mark.parametrize("shape", [(3, 5), (2, 8), (4, 17), (3, 0), (0, 3)])
+def test_rows_are_packed_one_by_one(shape: tuple[int, int]) -> None:
+    mask = bools(shape[0] * shape[1]).reshape(shape)
+    packed = bit_packing.packed_rows(mask)
+    expected = np.packbits(mask.numpy(), axis=1, bitorder="little")
+    assert packed.dtype == torch.uint8
+    assert packed.numpy().tolist() == expected.tolist()
+    assert packed.shape == expected.shape
+    assert torch.equal(bit_packing.unpacked_rows(packed, shape[1]), mask)
+
+
+@pytest.mark.parametrize(
+    ("bits", "message"),
+    [
+        (torch.tensor([[7], [8]], dtype=torch.uint8), "a padding bit is set"),
+        (torch.tensor([[7, 0]], dtype=torch.uint8), r"\(2,\) of torch\.uint8 cannot hold 3 bits"),
+        (torch.tensor([[7]]), r"\(1,\) of torch\.int64 cannot hold 3 bits"),
+    ],
+)
+def test_bits_of_other_rows_are_refused(bits: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        bit_packing.unpacked_rows(bits, 3)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_bits_are_made_block_by_block(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     mask = bools(size)

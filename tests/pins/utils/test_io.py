@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from pins.errors import FileError
-from pins.utils.io import atomic, load_tensors, save_tensors, sha256, write_json, write_text
+from pins.utils.io import (
+    atomic,
+    begin_folder,
+    commit_folder,
+    flatten,
+    load_tensors,
+    save_tensors,
+    sha256,
+    unflatten,
+    write_json,
+    write_text,
+)
 from verification.strategies import score_mappings
 
 
@@ -254,3 +265,26 @@ def test_tensors_that_share_memory_are_each_saved_whole(tmp_path: Path) -> None:
     assert list(found) == list(tensors)
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
     assert torch.equal(whole, torch.arange(12.0))
+
+
+def test_a_folder_replaces_the_earlier_one_when_it_is_whole(tmp_path: Path) -> None:
+    place = tmp_path / "folder"
+    for text in ("first", "second"):
+        temporary = begin_folder(place)
+        (temporary / "half").write_text("half")
+        assert list(begin_folder(place).iterdir()) == []  # what an earlier attempt left is gone
+        (temporary / "file").write_text(text)
+        assert not place.exists() or (place / "file").read_text() == "first"
+        commit_folder(temporary, place)
+        assert (place / "file").read_text() == text
+        assert list(tmp_path.iterdir()) == [place]
+    (tmp_path / "a file").write_text("")
+    with pytest.raises(FileError, match="folder cannot be written"):
+        begin_folder(tmp_path / "a file" / "folder")
+
+
+def test_groups_of_names_come_back() -> None:
+    groups = {"a": {"x": 1, "y/z": 2}, "a.b": {"x": 3}, "none": {}}
+    flat = flatten(groups)
+    assert flat == {"a/x": 1, "a/y/z": 2, "a.b/x": 3}
+    assert {group: unflatten(flat, group) for group in groups} == groups

@@ -23,7 +23,7 @@ from verification.experiments.seed_comparison import (
 )
 
 FIELD = "measured_unseen"
-ALONE = -0.02  # what the step does without a mask
+SINGLE_PROCESS = -0.02  # what the step does without a mask
 
 Changes = Mapping[str, Mapping[float, Sequence[float]]]
 
@@ -31,7 +31,7 @@ Changes = Mapping[str, Mapping[float, Sequence[float]]]
 def rows_of(measured: Changes, alone: Sequence[float] | None = None) -> list[dict[str, Any]]:
     """Rows of criterion → fraction → the change of each seed; on the gradient's rows minus that."""
     seeds = len(next(iter(next(iter(measured.values())).values())))
-    everything: Changes = {STEP_ALONE: {0.0: alone or [ALONE] * seeds}, **measured}
+    everything: Changes = {STEP_ALONE: {0.0: alone or [SINGLE_PROCESS] * seeds}, **measured}
     return [
         {
             "criterion": name,

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pins.distributed.process_group import ALONE, Group
+from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.importance.trust_region import multiplier
 from pins.importance.trust_region.multiplier import promise, sample, within
 from pins.importance.trust_region.program import RegionProgram, Terms
@@ -92,5 +92,5 @@ def test_a_rank_that_asks_nobody_has_another_sample() -> None:
     """The control: its own part alone."""
     program = RegionProgram(drawn(0, 40, 30), Cardinality(20))
     part = parts_of(program, [0.5])[0]
-    group: Group = ALONE
+    group: Group = SINGLE_PROCESS
     assert len(sample(replace(part, group=group)).weights) < len(sample(program).weights)

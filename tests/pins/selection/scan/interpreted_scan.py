@@ -99,7 +99,8 @@ def test_a_pass_finds_what_a_scan_finds(
         way.validate_and_sample([], [])
     assert fast.dtype == plain.dtype
     flat = [
-        float_keys.keys(float_keys.widened(s.reshape(-1), plain.dtype)) for s in importance.values()
+        float_keys.keys(float_keys.upcast_half(s.reshape(-1), plain.dtype))
+        for s in importance.values()
     ]
     values = st.sampled_from([0, *torch.cat(flat).tolist()])
     low, high = np.array([sorted(data.draw(st.tuples(values, values))) for _ in pieces]).T
@@ -170,7 +171,7 @@ def test_segments_are_those_of_a_scan(importance: dict[str, Tensor], length: int
     sizes = {name: scores.numel() for name, scores in importance.items()}
     number = sum(-(-size // length) for size in sizes.values())
     keeps = np.zeros(number, dtype=np.int64) + (length > 1)
-    keeps = np.minimum(keeps, runs(length, sizes, process_group.ALONE).sizes)
+    keeps = np.minimum(keeps, runs(length, sizes, process_group.SINGLE_PROCESS).sizes)
     expected = selection.largest(importance, keeps, partial(runs, length))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "scan_of", interpreted)
