@@ -28,10 +28,10 @@ from pins.importance.taylor_models import FirstOrderModel
 from pins.importance.trust_region.criterion import TrustRegion
 from pins.importance.trust_region.program import RegionDecision, RegionProgram
 from pins.models.parameters import prunable_parameters
-from pins.pruning.loss_change import Measurement
+from pins.pruning.loss_change import LossChange
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule, OneShotSchedule
-from pins.selection.allocation import Scope
+from pins.selection.allocation import Allocation
 from pins.selection.constraints import keep_count
 from pins.selection.select import Decision, select
 from tests.pins.networks import loss_on_rows, losses, perceptron, tiny, tiny_batch
@@ -308,9 +308,9 @@ def test_weights_before_the_step_are_copied_only_where_a_decision_reads_them(
         backward(loss)
         optimizer.step()
         reads = Reads.BEFORE in CRITERIA[criterion].reads
-        assert bool(pruner._watch.before) == (reads and number == 3)
+        assert bool(pruner._hooks.before) == (reads and number == 3)
         pruner.step()
-        assert not pruner._watch.before
+        assert not pruner._hooks.before
         optimizer.zero_grad()
 
 
@@ -489,7 +489,7 @@ def test_training_goes_on_from_a_saved_state_as_if_nothing_had_happened(
     for name, mask in pruner.masks.items():
         assert torch.equal(mask, other.masks[name])
     assert other.radius_factor == pruner.radius_factor
-    assert other.measurement == pruner.measurement
+    assert other.loss_change == pruner.loss_change
 
 
 def test_a_loaded_state_is_applied_at_once() -> None:
@@ -661,7 +661,7 @@ def test_every_decision_is_measured(criterion: str) -> None:
     schedule = CubicSchedule(steps=6, final_sparsity=0.6, interval=2)
     loss = loss_on_rows(model, dtype=torch.float64)
     pruner = Pruner(model, optimizer, criterion, schedule, loss=loss)
-    found: list[Measurement] = []
+    found: list[LossChange] = []
     for step_loss in losses(model, 6, dtype=torch.float64):
         backward(step_loss)
         optimizer.step()
@@ -675,7 +675,7 @@ def test_every_decision_is_measured(criterion: str) -> None:
             assert parameter.grad is not None
             assert torch.equal(parameter.grad, gradients[name])
         if decision is not None:
-            measurement = pruner.measurement
+            measurement = pruner.loss_change
             assert measurement is not None
             assert measurement.measured == loss() - before
             first_order = FirstOrderModel(gradients, after, after)
@@ -701,7 +701,7 @@ def test_without_a_loss_nothing_is_measured_and_nothing_else_changes() -> None:
             optimizer.step()
             pruner.step()
             optimizer.zero_grad()
-        assert (pruner.measurement is not None) == measured
+        assert (pruner.loss_change is not None) == measured
         assert pruner.radius_factor == 1.0
         models.append(model)
     for first, second in zip(models[0].parameters(), models[1].parameters(), strict=True):
@@ -728,10 +728,10 @@ def region_pruner(
 
 
 @pytest.mark.parametrize(
-    "scope", [Scope(), Scope(by_tensor=True), Scope(minimum_kept=0.45)], ids=str
+    "scope", [Allocation(), Allocation(by_tensor=True), Allocation(minimum_kept=0.45)], ids=str
 )
-def test_a_trust_region_keeps_exactly_k_under_every_scope(scope: Scope) -> None:
-    _, _, pruner = region_pruner(scope=scope)
+def test_a_trust_region_keeps_exactly_k_under_every_scope(scope: Allocation) -> None:
+    _, _, pruner = region_pruner(allocation=scope)
     decision = pruner.step()
     assert isinstance(decision, RegionDecision)
     assert decision.multiplier > 0
@@ -769,7 +769,7 @@ def test_the_program_of_a_trust_region_is_told_before_the_weights_change() -> No
     assert pruner.decision is not None
     assert pruner.decision.proof is told[0][2].proof
     assert len(told) == 1
-    measurement = pruner.measurement
+    measurement = pruner.loss_change
     assert measurement is not None
     assert measurement.multiplier == told[0][2].multiplier
     assert pruner.finished
@@ -788,11 +788,11 @@ def test_the_radius_is_shared_out_over_the_steps_to_come() -> None:
         schedule = CubicSchedule(steps=1 + left, final_sparsity=0.5, cooldown=left)
         model, _, pruner = region_pruner(criterion=TrustRegion(radius=radius), schedule=schedule)
         limit = radius * loss_on_rows(model)() / (1 + left)
-        decision, measurement = pruner.step(), pruner.measurement
+        decision, measurement = pruner.step(), pruner.loss_change
         assert isinstance(decision, RegionDecision)
         assert measurement is not None
-        assert measurement.promise is not None
-        promised.append(measurement.promise.promised)
+        assert measurement.reduction is not None
+        promised.append(measurement.reduction.predicted)
         multipliers.append(decision.multiplier)
         assert promised[-1] <= limit
     assert promised[0] == promised[1] > 0
@@ -818,7 +818,7 @@ def test_a_trust_region_is_not_averaged() -> None:
         smoothing = kind()
         with pytest.raises(
             CriterionError,
-            match=f"'trust-region' was given smoothing '{smoothing.name}': what it reads are aver",
+            match=f"'trust-region' was given smoothing '{smoothing.name}': its inputs are aver",
         ):
             Pruner(
                 model,
@@ -842,10 +842,10 @@ def test_a_broken_promise_is_remembered_by_the_decisions_to_come() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_loss_that_is_no_number_promises_nothing(bad: float) -> None:
     _, _, pruner = region_pruner(loss=lambda: bad)
-    decision, measurement = pruner.step(), pruner.measurement
+    decision, measurement = pruner.step(), pruner.loss_change
     assert isinstance(decision, RegionDecision)
     assert measurement is not None
-    assert (decision.multiplier, measurement.promise) == (0.0, None)
+    assert (decision.multiplier, measurement.reduction) == (0.0, None)
     assert decision.proof.keep == 40
 
 
@@ -876,7 +876,7 @@ class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
-@pytest.mark.parametrize("name", [name for name, each in CRITERIA.items() if not each.fits])
+@pytest.mark.parametrize("name", [name for name, each in CRITERIA.items() if not each.adaptive])
 def test_no_device_is_waited_for_between_decisions(name: str, smoothing: str) -> None:
     model = perceptron()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)

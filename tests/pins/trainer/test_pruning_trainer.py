@@ -287,7 +287,7 @@ def test_a_trust_region_is_that_of_a_plain_loop(
     )
     assert pruner.sparsity == pruned.current_sparsity > 0.79
     assert_same(model, by_hand, pruned.masks, pruner.masks)
-    assert pruner.measurement == pruner_of(pruned).measurement
+    assert pruner.loss_change == pruner_of(pruned).loss_change
     assert pruner.radius_factor == pruner_of(pruned).radius_factor != 1.0
 
 
@@ -296,8 +296,8 @@ def test_a_plain_trainer_cannot_say_the_loss_that_a_trust_region_reads(tmp_path:
     trainer = trainer_of("callback", classifier(), pruned, args=arguments(tmp_path))
     with pytest.raises(
         SettingError,
-        match=r"'trust-region' reads the loss of each step's rows, and a plain Trainer tells its "
-        r"callbacks none: use PruningTrainer\(pruning=\.\.\.\)",
+        match=r"'trust-region' reads the loss of each step's rows, which a plain Trainer does not "
+        r"give its callbacks: use PruningTrainer\(pruning=\.\.\.\)",
     ):
         trainer.train()
 
@@ -305,7 +305,7 @@ def test_a_plain_trainer_cannot_say_the_loss_that_a_trust_region_reads(tmp_path:
 def test_the_smoothing_is_that_of_the_criterion() -> None:
     for name, criterion in CRITERIA.items():
         found = PruningCallback(0.5, name).smoothing().name
-        assert found == ("none" if criterion.fits else "uncertainty")
+        assert found == ("none" if criterion.adaptive else "uncertainty")
     assert PruningCallback(0.5, smoothing="window").smoothing().name == "window"
 
 
@@ -662,7 +662,7 @@ def test_a_training_that_stops_early_says_what_is_missing(tmp_path: Path) -> Non
     with pytest.warns(
         UserWarning,
         match=r"training ended after step 2, and the last pruning decision is due after step 9: "
-        r"the model is 0.0 sparse, less than asked for",
+        r"the model is 0.0 sparse, less than requested",
     ):
         trainer.train()
 
@@ -751,7 +751,7 @@ def test_a_trust_region_resumes_with_its_radius(tmp_path: Path) -> None:
     make(kind, tmp_path / "stopped", resumed, going_on).train(resume_from_checkpoint=True)
     assert_same(model, resumed, pruned.masks, going_on.masks)
     assert pruner_of(pruned).radius_factor == pruner_of(going_on).radius_factor
-    assert pruner_of(pruned).measurement == pruner_of(going_on).measurement
+    assert pruner_of(pruned).loss_change == pruner_of(going_on).loss_change
 
 
 @pytest.mark.parametrize("kind", KINDS)
