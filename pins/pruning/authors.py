@@ -89,11 +89,6 @@ class Quirks:
                 raise SettingError(f"there is no quirk {name!r}: choose from {', '.join(known)}")
         return cls(**dict.fromkeys(names, False))
 
-    @classmethod
-    def none(cls) -> "Quirks":
-        """No quirks."""
-        return cls.without(*(field.name for field in fields(cls)))
-
 
 class NominalPins(Criterion):
     """sᵢ = −gᵢθᵢ + ηgᵢ², or its absolute value: PINS with the step of plain SGD."""

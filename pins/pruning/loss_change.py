@@ -30,11 +30,6 @@ class LossChange:
     multiplier: float | None = None
     reduction: Reduction | None = None
 
-    @property
-    def ratio(self) -> float | None:
-        """measured / predicted; None if nothing was predicted."""
-        return self.measured / self.predicted if self.predicted else None
-
     def as_json(self) -> dict[str, Any]:
         """JSON values by name; None for a value that is missing or not finite."""
         values = {

@@ -25,20 +25,16 @@ class Schedule(Protocol):
     @property
     def last(self) -> int:
         """The step of the last decision, at which the final sparsity is reached."""
-        ...
 
     @property
     def end(self) -> int:
         """The last step of training that the schedule knows; at least `last`."""
-        ...
 
     def decides(self, step: int) -> bool:
         """Whether a pruning decision is taken after this step."""
-        ...
 
     def sparsity(self, step: int) -> Fraction:
         """1 − kept ratio after this step, in [0, 1]."""
-        ...
 
 
 def paper_phases(steps: int) -> tuple[int, int]:

@@ -47,17 +47,14 @@ class Constraint(Protocol):
     @property
     def keep(self) -> int:
         """The number k of ones over all tensors together."""
-        ...
 
     @property
     def minimums(self) -> Mapping[str, int]:
         """l_t by tensor name: the smallest number of ones of the tensor; default 0."""
-        ...
 
     @property
     def statement(self) -> str:
         """The program in one line."""
-        ...
 
     def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
         """Check that tensors of these shapes have an allowed mask.
@@ -65,7 +62,6 @@ class Constraint(Protocol):
         Raises:
             CardinalityError: they have none; the message names the tensor and the reason.
         """
-        ...
 
 
 @dataclass(frozen=True)

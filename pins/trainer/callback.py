@@ -140,18 +140,11 @@ class PruningCallback(TrainerCallback):
         self._resumed = Path(folder)
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        *,
-        model: nn.Module | None = None,
-        optimizer: Any = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Create the pruner for this model and optimiser; resume if training does."""
-        assert model is not None, "the Trainer gives its model"
-        optimizer = torch_optimizer(optimizer, model, deepspeed=bool(args.deepspeed))
+        model: nn.Module = given["model"]
+        optimizer = torch_optimizer(given["optimizer"], model, deepspeed=bool(args.deepspeed))
         reshard(model)
         parameters = prunable_parameters(model, self.include)
         standing = self._found(args, state, model)
@@ -187,16 +180,11 @@ class PruningCallback(TrainerCallback):
             state.best_metric = state.best_global_step = state.best_model_checkpoint = None
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        *,
-        logs: dict[str, float] | None = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """Add the exact sparsity to the training logs."""
-        if logs is not None and "loss" in logs and "sparsity" not in logs:
+        logs = given.get("logs") or {}
+        if "loss" in logs and "sparsity" not in logs:
             logs["sparsity"] = self.current_sparsity
             if state.log_history:
                 state.log_history[-1]["sparsity"] = logs["sparsity"]

@@ -52,7 +52,6 @@ class Curvature(ABC):
     """h ≥ 0 of each weight, an approximation of the diagonal of the Hessian of the task's loss."""
 
     name: ClassVar[str]
-    formula: ClassVar[str]
     reads_batches: ClassVar[bool]  # False: no extra forward or backward pass
 
     @abstractmethod
@@ -71,7 +70,6 @@ class AdamCurvature(Curvature):
     """
 
     name = "adam"
-    formula = "Adam's bias-corrected running mean of the squared gradients of steps"
     reads_batches = False
 
     def diagonal(self, step: TrainedStep) -> dict[str, Tensor]:
@@ -83,7 +81,6 @@ class FisherCurvature(Curvature):
     """h = mean over the step's rows b of g_b², without dropout: the empirical Fisher's diagonal."""
 
     name = "fisher"
-    formula = "the mean over the step's rows of the squared gradient of each"
     reads_batches = True
 
     def __init__(self, *, vectorize: bool | None = None) -> None:
@@ -114,7 +111,6 @@ class HutchinsonCurvature(Curvature):
     """
 
     name = "hutchinson"
-    formula = "one random sample of the Hessian's diagonal, without its signs"
     reads_batches = True
 
     def diagonal(self, step: TrainedStep) -> dict[str, Tensor]:
