@@ -19,7 +19,7 @@ from pins.models.self_distillation import SelfRegularizer
 from pins.pruning.keep_zeros import keep_zeros
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule, LinearSchedule, OneShotSchedule, Schedule
-from pins.selection.allocation import Scope
+from pins.selection.allocation import Allocation
 from pins.selection.constraints import (
     Cardinality,
     Constraint,
@@ -42,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CRITERIA",
     "CURVATURES",
+    "Allocation",
     "Cardinality",
     "ConstrainedOptimality",
     "Constraint",
@@ -62,7 +63,6 @@ __all__ = [
     "PrunableParameters",
     "Pruner",
     "Schedule",
-    "Scope",
     "SelfRegularizer",
     "TrainedStep",
     "Uncertainty",

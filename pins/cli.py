@@ -164,13 +164,13 @@ def certify(
 
     With --cost: by how much at most, among masks that prune no more of the cost.
     """
-    from pins.selection.allocation import Scope
+    from pins.selection.allocation import Allocation
     from verification.certificates.certificate import certify_files, summary
     from verification.certificates.trust_region import certify_region_files
 
     asked: dict[str, Any] = {
         "keep": keep,
-        "scope": Scope(by_tensor=scope == "tensor", minimum_kept=minimum_kept),
+        "scope": Allocation(by_tensor=scope == "tensor", minimum_kept=minimum_kept),
         "mask": mask,
         "criterion": criterion,
     }

@@ -153,7 +153,7 @@ def test_a_minimum_that_binds_is_told_and_certified(
         (["--criterion", "obd", "--radius", "0.1"], "only trust-region has one, leave it out"),
         (
             ["--criterion", "trust-region", "--smoothing", "average"],
-            "what it reads are averages already",
+            "its inputs are averages already",
         ),
         (["--criterion", "authors", "--without-quirks", "abs"], "there is no quirk 'abs'"),
         (["--task", "wikitext"], "has no head for this task"),

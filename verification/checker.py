@@ -965,12 +965,7 @@ def _mask_shapes(mask: _TensorFile) -> dict[str, tuple[int, ...]]:
 
 _ROLES = ("scores", "cost", "mask")  # of the files
 _CERTIFICATE_BYTES = 16 * 2**20  # a few lines a tensor: far more than any model needs
-_SCORE_LETTERS = {
-    "F16": "e",
-    "BF16": "f",
-    "F32": "f",
-    "F64": "d",
-}  # struct's; BF16 once upcast_half
+_SCORE_LETTERS = {"F16": "e", "BF16": "f", "F32": "f", "F64": "d"}  # struct's; BF16 once widened
 # A path at or below the certificate's folder on any system: no root, drive, backslash, '.' or '..'.
 _INSIDE = r"(?!\.{1,2}(/|$))[^/\\:\0]+(/(?!\.{1,2}(/|$))[^/\\:\0]+)*"
 

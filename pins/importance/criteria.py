@@ -1,10 +1,11 @@
-"""Importance criteria: each the optimum of a separable program, ranked by its closed form.
+"""Importance criteria: the closed-form scores of separable programs.
 
-A criterion turns what is known of one tensor into scores s; larger = keep. The mask of the k
-largest is then the exact optimum of *its* program (`Criterion.program`), not of the loss itself.
-To add one: a class with its program, what it reads, and the formula, and a row in CRITERIA.
+A criterion maps the observation of one tensor to scores s; larger = keep. The mask of the k largest
+scores is the exact optimum of *its* program (`Criterion.program`), not of the loss itself. To add a
+criterion, write a class with its program, the quantities it reads and its formula, and add it to
+CRITERIA.
 
-Signs, for one weight: when gθ > 0, removing it *lowers* the loss to first order.
+Signs for one weight: if gθ > 0, removing the weight *lowers* the loss to first order.
 
     gθ > 0   pins, movement: s < 0, pruned first     abs-pins, sensitivity: s > 0
     gθ < 0   pins, movement: s > 0, kept first       abs-pins, sensitivity: s > 0
@@ -17,6 +18,7 @@ from torch import Tensor
 from pins.errors import CriterionError
 from pins.importance.criterion import Criterion, Observation, Reads
 from pins.importance.trust_region.criterion import TrustRegion
+from pins.utils.registry import find
 
 
 class Pins(Criterion):
@@ -44,7 +46,7 @@ class AbsPins(Criterion):
 
 
 class Magnitude(Criterion):
-    """sᵢ = |θᵢ+uᵢ|, which ranks as (θᵢ+uᵢ)² does, without the rounding of the square."""
+    """sᵢ = |θᵢ+uᵢ|: the same order as (θᵢ+uᵢ)², without the rounding of the square."""
 
     name = "magnitude"
     program = "the quadratic loss change of the mask after the step, with g = 0 and Hessian c·I"
@@ -67,7 +69,7 @@ class Sensitivity(Criterion):
 
 
 class Movement(Criterion):
-    """sᵢ = −gᵢθᵢ, instant movement pruning: PINS that leaves the step out, u = 0."""
+    """sᵢ = −gᵢθᵢ, instant movement pruning: PINS with u = 0."""
 
     name = "movement"
     program = "the first-order loss change of the mask alone"
@@ -105,14 +107,9 @@ CRITERIA: Mapping[str, Criterion] = {
 
 
 def find_criterion(name: str) -> Criterion:
-    """The criterion of that name.
+    """Return the criterion with this name.
 
     Raises:
-        CriterionError: there is none; says which there are.
+        CriterionError: no criterion has this name; the message lists the names.
     """
-    try:
-        return CRITERIA[name]
-    except KeyError:
-        raise CriterionError(
-            f"there is no criterion {name!r}: choose one of {', '.join(CRITERIA)}"
-        ) from None
+    return find(CRITERIA, name, "criterion", CriterionError)

@@ -1,19 +1,17 @@
-"""What a criterion is: from what is known of a tensor at a decision to scores, larger = keep."""
+"""The interface of a criterion: from the observation of a tensor to its scores, larger = keep."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from enum import Enum
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from torch import Tensor
 
 from pins.errors import ObservationError
-from pins.selection.constraints import Constraint
 from pins.utils.tensors import upcast_half
 
 
 class Reads(Enum):
-    """What a criterion may read beside the weights after the step."""
+    """What a criterion may read in addition to the weights after the step."""
 
     GRADIENT = "the gradient"
     BEFORE = "the weights before the step"
@@ -23,9 +21,9 @@ class Reads(Enum):
 
 
 class Observation:
-    """What is known of one tensor at a pruning decision; all of one shape.
+    """The known quantities of one tensor at a pruning decision; all have the same shape.
 
-    16-bit floats are read as float32, in which a product of two of them has room for every bit.
+    16-bit floats are read as float32, which holds the product of two of them exactly.
     """
 
     def __init__(
@@ -36,15 +34,14 @@ class Observation:
         curvature: Tensor | None = None,
         momentum: Tensor | None = None,
     ) -> None:
-        """Collect what is known.
+        """Collect the known quantities.
 
         Args:
-            after: θ+u, the weights that the mask will be applied to.
+            after: θ+u, the weights to which the mask will be applied.
             gradient: g at θ.
-            before: θ; None when no step was taken, so that θ = θ+u.
+            before: θ; None means that no step was taken, so θ = θ+u.
             curvature: h ≥ 0, a diagonal approximation of the Hessian.
-            momentum: ĝ, an average of the gradients of the last steps; None where the gradient is
-                as good as there is.
+            momentum: ĝ, an average of the gradients of the last steps; default: the gradient.
         """
         self.after = upcast_half(after.detach())
         self._known = {
@@ -71,7 +68,7 @@ class Observation:
 
     @property
     def momentum(self) -> Tensor:
-        """The average ĝ of the gradient; the gradient itself where there is none."""
+        """The average ĝ of the gradient; the gradient itself if no average is known."""
         return self._get(Reads.MOMENTUM)
 
     def _get(self, what: Reads) -> Tensor:
@@ -85,32 +82,15 @@ class Criterion(ABC):
     """s = importance of each weight of a tensor, larger = keep."""
 
     name: ClassVar[str]
-    program: ClassVar[str]  # what the mask of the k largest scores is the exact optimum of
+    program: ClassVar[str]  # the program whose exact optimum is the mask of the k largest scores
     reads: ClassVar[frozenset[Reads]] = frozenset()
-    fits: ClassVar[bool] = False  # whether it has to be `fitted` to each decision
+    # True: parameters are fitted to each decision, so scores of two steps cannot be averaged
+    adaptive: ClassVar[bool] = False
 
     @abstractmethod
     def importance(self, observation: Observation) -> Tensor:
         """Scores in the shape of the weights: float32 for 16-bit weights, else their own dtype.
 
         Raises:
-            ObservationError: something this criterion reads is missing.
+            ObservationError: a quantity that this criterion reads is missing.
         """
-
-    def fitted(
-        self,
-        observations: Mapping[str, Observation],  # noqa: ARG002 (for those that need it)
-        constraint: Constraint,  # noqa: ARG002
-        allowance: float = 0.0,  # noqa: ARG002
-    ) -> Self:
-        """The criterion with what it has to know of all tensors together before it scores any.
-
-        Args:
-            observations: of every tensor, by name; asked for one at a time and not held.
-            constraint: of the decision.
-            allowance: what a radius of 1 lets this decision promise, in units of the loss.
-
-        Returns:
-            Itself, where it needs nothing of the kind.
-        """
-        return self

@@ -1,7 +1,7 @@
-"""Smoothing: importance averaged over training steps, since the gradient of one batch is noisy.
+"""Smoothing: importance averaged over training steps, because the gradient of a batch is noisy.
 
-Window mean, exponential average, exponential average times its uncertainty: running means all, so
-that none of them is biased to its start, and constant scores are smoothed to themselves.
+Window mean, exponential average, and exponential average times its uncertainty are running means:
+none is biased to its start, and constant scores are their own average.
 """
 
 from abc import ABC, abstractmethod
@@ -14,44 +14,45 @@ from torch import Tensor
 from pins.errors import CheckpointError, CriterionError, ObservationError
 from pins.importance.criterion import Criterion
 from pins.importance.running_mean import RunningMean
-from pins.utils.io import unflatten
+from pins.models.state_dicts import nested
+from pins.utils.registry import find
 
 
 class Smoothing(ABC):
-    """What a decision ranks in place of the scores of its own step.
+    """The scores that a decision ranks instead of the scores of its own step.
 
-    After each step `update` takes the scores of every tensor. At a decision `importance` says what
-    to rank, and `decided` that it was.
+    After each step, `update` receives the scores of every tensor. At a decision, `importance`
+    returns the scores to rank; after the decision, `decided` is called.
     """
 
     name: ClassVar[str]
-    every_step: ClassVar[bool] = True  # whether it wants the scores of steps without a decision
+    every_step: ClassVar[bool] = True  # whether it needs the scores of steps without a decision
 
     def __init__(self, **means: RunningMean) -> None:
         self._means = means
 
     @abstractmethod
     def update(self, name: str, scores: Tensor) -> None:
-        """Take the scores of this step, larger = keep, of the tensor of that name.
+        """Add the scores of this step, larger = keep, of the tensor `name`.
 
         Raises:
-            ObservationError: the shape is not that of the scores before.
+            ObservationError: the shape differs from that of the earlier scores.
         """
 
     @abstractmethod
     def importance(self, name: str) -> Tensor:
-        """What to rank, larger = keep, as a tensor of its own; asking changes nothing.
+        """Return the scores to rank, larger = keep, as a new tensor; the state does not change.
 
         Raises:
-            ObservationError: there is nothing of that name to average.
+            ObservationError: no scores of this name were added.
         """
 
     @abstractmethod
     def decided(self) -> None:
-        """A decision was taken on what `importance` said."""
+        """Record that a decision was taken."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Copies of the averages, "KIND/NAME", with their counts, "KIND.count/NAME" (int64)."""
+        """Copies of the averages, "KIND/NAME", and their counts, "KIND.count/NAME" (int64)."""
         state = {}
         for kind, mean in self._means.items():
             for name, value in mean.values.items():
@@ -60,34 +61,30 @@ class Smoothing(ABC):
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on where another smoothing of the same kind stood.
+        """Continue from the state of another smoothing of the same kind.
 
         Raises:
-            CheckpointError: it is the state of something else; nothing has changed then.
+            CheckpointError: the state belongs to something else; then nothing has changed.
         """
-        found = {}
-        for kind in self._means:
-            values, counts = unflatten(state, kind), unflatten(state, f"{kind}.count")
-            found[kind] = (values, counts)
+        found = {k: (nested(state, k), nested(state, f"{k}.count")) for k in self._means}
+        for kind, (values, counts) in found.items():
             if values.keys() != counts.keys():
                 name = min(values.keys() ^ counts.keys())
                 raise CheckpointError(
                     f"the state of smoothing {self.name!r} has no "
-                    f"{'count' if name in values else 'average'} for {kind}/{name}: give what "
-                    "state_dict() returned"
+                    f"{'count' if name in values else 'average'} for {kind}/{name}: give the "
+                    "result of state_dict()"
                 )
-        if len(state) != sum(len(values) + len(counts) for values, counts in found.values()):
-            strange = next(key for key in state if not key.startswith(self._prefixes()))
-            raise CheckpointError(
-                f"the state has {strange!r}, which smoothing {self.name!r} does not keep: it is "
-                "of another smoothing, or none"
-            )
+        known = tuple(f"{kind}{part}/" for kind in self._means for part in ("", ".count"))
+        for key in state:
+            if not key.startswith(known):
+                raise CheckpointError(
+                    f"the state has {key!r}, which smoothing {self.name!r} does not keep: give "
+                    "the state of this smoothing"
+                )
         for kind, (values, counts) in found.items():
             self._means[kind].values = {name: value.clone() for name, value in values.items()}
             self._means[kind].counts = {name: int(count) for name, count in counts.items()}
-
-    def _prefixes(self) -> tuple[str, ...]:
-        return tuple(f"{kind}{part}/" for kind in self._means for part in ("", ".count"))
 
     def _missing(self, name: str) -> ObservationError:
         return ObservationError(
@@ -97,7 +94,7 @@ class Smoothing(ABC):
 
 
 class NoSmoothing(Smoothing):
-    """The scores of the decision's own step. Keeps nothing."""
+    """The scores of the decision's own step. Keeps no tensor between steps."""
 
     name = "none"
     every_step = False
@@ -107,7 +104,7 @@ class NoSmoothing(Smoothing):
         self._latest: dict[str, Tensor] = {}
 
     def update(self, name: str, scores: Tensor) -> None:
-        """Hold on to the scores until the decision."""
+        """Hold the scores until the decision."""
         self._latest[name] = scores
 
     def importance(self, name: str) -> Tensor:
@@ -117,7 +114,7 @@ class NoSmoothing(Smoothing):
         return self._latest[name]
 
     def decided(self) -> None:
-        """Let the scores go."""
+        """Release the scores."""
         self._latest = {}
 
 
@@ -141,15 +138,15 @@ class WindowMean(Smoothing):
         return self._window.values[name].clone()
 
     def decided(self) -> None:
-        """Begin the next window."""
+        """Start the next window."""
         self._window.clear()
 
 
 class ExponentialAverage(Smoothing):
     """Ī_t = Σⱼ βᵗ⁻ʲ Iⱼ / Σⱼ βᵗ⁻ʲ over all steps. Keeps 1 tensor, with windows 2.
 
-    With `window`, the averaged Iⱼ are means of the scores between decisions, as in PLATON: β then
-    counts decisions, not steps. The window that a decision ends is averaged in *before* it ranks.
+    With `window`, each Iⱼ is the mean of the scores between two decisions, as in PLATON: β then
+    counts decisions, not steps. A decision ranks the average that includes its own window.
     """
 
     name = "average"
@@ -166,35 +163,35 @@ class ExponentialAverage(Smoothing):
         super().__init__(average=self._average, **means, **windows)
 
     def update(self, name: str, scores: Tensor) -> None:
-        """Average the scores in, into the window where there is one."""
+        """Add the scores to the average, or to the window if there is one."""
         if self._window is None:
-            self._fold(name, scores)
+            self._add(name, scores)
         else:
             self._window.add(name, scores)
 
     def importance(self, name: str) -> Tensor:
-        """Ī, with the window that ends now."""
+        """Ī, including the current window."""
         if self._window is not None and name in self._window.values:
-            return self._ahead(name, self._window.values[name])
+            return self._after(name, self._window.values[name])
         if name not in self._average.values:
             raise self._missing(name)
-        return self._now(name)
+        return self._current(name)
 
     def decided(self) -> None:
-        """Average the window in and begin the next one."""
+        """Add the window to the average and start the next window."""
         if self._window is not None:
             for name, mean in self._window.values.items():
-                self._fold(name, mean)
+                self._add(name, mean)
             self._window.clear()
 
-    def _fold(self, name: str, scores: Tensor) -> None:
+    def _add(self, name: str, scores: Tensor) -> None:
         self._average.add(name, scores)
 
-    def _now(self, name: str) -> Tensor:
+    def _current(self, name: str) -> Tensor:
         return self._average.values[name].clone()
 
-    def _ahead(self, name: str, scores: Tensor) -> Tensor:
-        """What `_now` would be after `_fold`."""
+    def _after(self, name: str, scores: Tensor) -> Tensor:
+        """The result of `_current` after `_add`; the state does not change."""
         return self._average.after(name, scores)
 
 
@@ -202,13 +199,13 @@ class Uncertainty(ExponentialAverage):
     """Ī_t · Ū_t with Ū the average (β₂) of U_t = |I_t − Ī_{t−1}|. Keeps 2 tensors, with windows 3.
 
     PLATON (Zhang et al., ICML 2022, alg. 1) ranks by Ī·Ū with U_t = |I_t − Ī_t|. Its Ī starts at
-    zero, where I_t − Ī_t = β₁(I_t − Ī_{t−1}): both choices rank alike. Free of its bias, Ī_t holds
-    the share w_t of I_t itself, all of it at t = 1, so |I_t − Ī_t| would be too small, and most so
-    at the start. The average *before* the step predicts I_t without having seen it, and
-    |I_t − Ī_{t−1}| is its error. After t steps there are t − 1 errors, and Ū is corrected for as
-    many; after the first there is none, and Ī alone is ranked.
+    zero, where I_t − Ī_t = β₁(I_t − Ī_{t−1}): both definitions give the same ranking. The unbiased
+    Ī_t contains the share w_t of I_t itself, all of it at t = 1, so |I_t − Ī_t| would be too small,
+    most of all at the start. Ī_{t−1} is a prediction of I_t that has not seen I_t, and
+    |I_t − Ī_{t−1}| is its error. After t steps there are t − 1 errors, and Ū is corrected for this
+    number; after the first step there is no error, and Ī alone is ranked.
 
-    Ū ≥ 0, so the sign of signed scores stays: uncertainty takes them away from zero on both sides.
+    Ū ≥ 0, so signed scores keep their sign: uncertainty moves them away from zero on both sides.
     """
 
     name = "uncertainty"
@@ -222,19 +219,19 @@ class Uncertainty(ExponentialAverage):
         self._deviation = RunningMean(_decay("beta2", beta2))
         super().__init__(_decay("beta1", beta1), window=window, deviation=self._deviation)
 
-    def _fold(self, name: str, scores: Tensor) -> None:
+    def _add(self, name: str, scores: Tensor) -> None:
         if name in self._average.values:
             self._deviation.add(name, self._error(name, scores), overwrite=True)
-        super()._fold(name, scores)
+        super()._add(name, scores)
 
-    def _now(self, name: str) -> Tensor:
-        average = super()._now(name)
+    def _current(self, name: str) -> Tensor:
+        average = super()._current(name)
         if name in self._deviation.values:
             average *= self._deviation.values[name]
         return average
 
-    def _ahead(self, name: str, scores: Tensor) -> Tensor:
-        average = super()._ahead(name, scores)
+    def _after(self, name: str, scores: Tensor) -> Tensor:
+        average = super()._after(name, scores)
         if name in self._average.values:
             average *= self._deviation.after(name, self._error(name, scores))
         return average
@@ -251,35 +248,30 @@ SMOOTHINGS: Mapping[str, Callable[[], Smoothing]] = {
 
 
 def find_smoothing(name: str) -> Callable[[], Smoothing]:
-    """The kind of smoothing of that name: call it for a fresh one.
+    """Return the class of smoothing with this name.
 
     Raises:
-        CriterionError: there is none; says which there are.
+        CriterionError: no smoothing has this name; the message lists the names.
     """
-    try:
-        return SMOOTHINGS[name]
-    except KeyError:
-        raise CriterionError(
-            f"there is no smoothing {name!r}: choose one of {', '.join(SMOOTHINGS)}"
-        ) from None
+    return find(SMOOTHINGS, name, "smoothing", CriterionError)
 
 
 def default_smoothing(criterion: Criterion) -> str:
-    """Where none is chosen: uncertainty, and none of what is fitted to each decision."""
-    return NoSmoothing.name if criterion.fits else Uncertainty.name
+    """The name of the default smoothing: uncertainty, and none for an adaptive criterion."""
+    return NoSmoothing.name if criterion.adaptive else Uncertainty.name
 
 
 def require_averageable(criterion: Criterion, smoothing: Smoothing) -> None:
-    """Scores of one step mean at another what they mean at their own.
+    """Check that scores of different steps are averaged only if they are comparable.
 
     Raises:
-        CriterionError: they do not, and averages of them are asked for.
+        CriterionError: the criterion is adaptive, and the smoothing averages scores.
     """
-    if criterion.fits and smoothing.every_step:
+    if criterion.adaptive and smoothing.every_step:
         raise CriterionError(
-            f"criterion {criterion.name!r} was given smoothing {smoothing.name!r}: what it reads "
-            "are averages already, and its multiplier differs from step to step; leave the "
-            "smoothing out"
+            f"criterion {criterion.name!r} was given smoothing {smoothing.name!r}: its inputs are "
+            "averages already, and its multiplier differs from step to step; leave the smoothing "
+            "out"
         )
 
 

@@ -3,8 +3,8 @@
 First order:           ΔL(m) ≈ Σ gᵢ δᵢ              with δᵢ = mᵢ(θᵢ+uᵢ) − θᵢ
 Diagonal second order: ΔL(m) ≈ Σ gᵢ δᵢ + ½ hᵢ δᵢ²
 
-Both are separable, so each has a closed-form optimal mask: rank by what keeping saves (theory §2).
-A model is trustworthy only near θ: report what it predicts *and* what is measured.
+Both are separable, so each has a closed-form optimal mask: rank weights by the loss that keeping
+them saves (theory §2). A model holds only near θ: report the predicted *and* the measured change.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class FirstOrderModel:
     Attributes:
         gradient: g, the gradient of the loss at θ, by tensor name.
         before: θ.
-        after: θ+u, the weights after the optimiser's step; equal to `before` when none is taken.
+        after: θ+u, the weights after the optimiser's step; equal to `before` without a step.
     """
 
     gradient: Mapping[str, Tensor]
@@ -32,14 +32,14 @@ class FirstOrderModel:
     after: Mapping[str, Tensor]
 
     def importance(self) -> dict[str, Tensor]:
-        """sᵢ = −gᵢ(θᵢ+uᵢ): the model's loss is least where s·m is largest."""
+        """sᵢ = −gᵢ(θᵢ+uᵢ): the mask of largest s·m minimises the model."""
         return {
             name: -upcast_half(g) * upcast_half(self.after[name])
             for name, g in self.gradient.items()
         }
 
     def predicted_change(self, masks: Mapping[str, Tensor]) -> float:
-        """ΔL(m), summed in float64.
+        """ΔL(m), sum_over_ranks in float64.
 
         Args:
             masks: bool masks by tensor name, True = keep.
@@ -51,7 +51,7 @@ class FirstOrderModel:
         return float(sum(self._term(name, mask).sum().item() for name, mask in masks.items()))
 
     def _term(self, name: str, mask: Tensor) -> Tensor:
-        """The summands of one tensor, in float64."""
+        """The terms of the sum for one tensor, in float64."""
         return self.gradient[name].double() * self._displacement(name, mask)
 
     def _displacement(self, name: str, mask: Tensor) -> Tensor:
@@ -71,9 +71,9 @@ class DiagonalSecondOrderModel(FirstOrderModel):
     curvature: Mapping[str, Tensor]
 
     def importance(self) -> dict[str, Tensor]:
-        """sᵢ = −gᵢ(θᵢ+uᵢ) + ½ hᵢ (θᵢ² − uᵢ²): ΔL of pruning weight i less ΔL of keeping it.
+        """sᵢ = −gᵢ(θᵢ+uᵢ) + ½ hᵢ (θᵢ² − uᵢ²): ΔL of pruning weight i minus ΔL of keeping it.
 
-        θ² − u² is taken as (θ−u)(θ+u), which does not cancel.
+        θ² − u² is computed as (θ−u)(θ+u), which avoids cancellation.
         """
         scores = {}
         for name, g in self.gradient.items():

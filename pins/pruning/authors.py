@@ -1,8 +1,8 @@
-"""The released code of Ren & Zhu (2023), quirk by quirk: the effect of each can be measured.
+"""The released code of Ren & Zhu (2023), quirk by quirk, so the effect of each can be measured.
 
-With all quirks the weights come out as that code leaves them; with none this is `Pruner` with the
-criterion "pins". Two things are not reproduced: a rank that its threshold cannot take is a
-CardinalityError here, and scores that are not finite are an ImportanceError.
+With all quirks the weights equal those of the released code; without quirks this is `Pruner` with
+the criterion "pins". Two behaviours are not reproduced: a rank outside the range of the threshold
+is a CardinalityError here, and scores that are not finite are an ImportanceError.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pins.distributed.process_group import SINGLE_PROCESS, Group
-from pins.errors import (
-    CardinalityError,
-    ParameterError,
-    ScheduleError,
-    SettingError,
-)
+from pins.errors import CardinalityError, ParameterError, ScheduleError, SettingError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Observation, Reads
 from pins.importance.smoothing import ExponentialAverage, Smoothing, Uncertainty
@@ -33,39 +28,41 @@ from pins.selection.optimality import optimality
 from pins.selection.select import Decision, decide
 from pins.utils.lazy_tensors import shapes_of
 
-# parts of the names of what is pruned; the third holds the second
+# substrings of the names of pruned parameters; the third contains the second
 NAME_PARTS = ("attention.self", "attention.output.dense", "output.dense", "intermediate.dense")
-NEAR = Fraction(1, 100)  # of the kept ratio: what the released code calls final
+NEAR = Fraction(1, 100)  # distance of kept ratios that the released code calls final
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quirks:
-    """What the released code does otherwise than PINS; True = as released.
+    """The differences between the released code and PINS; True = as released.
 
     Attributes:
-        absolute: ranks |s|. Ours ranks s, whose k largest are the optimum of the program.
-        nominal_step: s = −gθ + ηg² with θ from before the step and the first learning rate as η,
-            although AdamW steps otherwise and the mask falls on θ+u. Ours: s = −g(θ+u).
-        loose_threshold: prunes what lies strictly below the ⌊n(1−r)⌋-th smallest score, r a
-            float: one weight too many is kept, all ties with it too, and with all scores equal
-            nothing is pruned. Ours keeps exactly the integer nearest to rn.
-        calendar: counts steps from 0 and decides where the count is a multiple of ΔT, and after
-            every step of the cool-down. Ours counts from the end of the warm-up, decides at the
-            last step before the cool-down, and not in it.
-        dense_between: zeros what a decision prunes once, not after the steps up to the next, in
-            which the optimiser fills it again. Ours keeps zeros.
-        lagging_averages: averages a window when the next one begins, so that a decision sees
-            nothing of its own window; averages start at zero, biased to it. Ours averages the
-            window that the decision ends, without bias.
-        biases: prunes all whose name holds one of `NAME_PARTS`: biases too, the task head where
-            it is called so, and nothing in models with other names. Ours: `prunable_parameters`.
-        cross_entropy_as_kl: the self-regularisation's divergence is −Σ q log p, greater than 0
-            at q = p; its gradient is the same. Ours: Σ q log(q/p). Read by the training, not here.
-        frozen_teacher: the teacher is the best model ever, mostly an early dense one. Ours: the
-            best of the latest sparsity. Read by the training, not here.
-        near_final: the result reported is the best of all checkpoints whose scheduled kept ratio
-            is within 0.01 of the target. Ours is the last step's, at the target exactly; a run
-            with this quirk says beside it what would have been reported: `reported_as_final`.
+        absolute: ranks |s|. PINS ranks s, whose k largest are the optimum of the program.
+        nominal_step: s = −gθ + ηg² with θ before the step and the first learning rate as η,
+            although AdamW takes another step and the mask is applied to θ+u. PINS: s = −g(θ+u).
+        loose_threshold: prunes scores strictly below the ⌊n(1−r)⌋-th smallest, with r a float: it
+            keeps one weight too many and all ties, and prunes nothing if all scores are equal. PINS
+            keeps exactly the integer nearest to rn.
+        calendar: counts steps from 0 and decides if the count is a multiple of ΔT, and after every
+            step of the cool-down. PINS counts from the end of the warm-up, decides at the last step
+            before the cool-down, and not in it.
+        dense_between: sets pruned weights to zero once, at the decision; the optimiser changes them
+            until the next decision. PINS keeps zeros.
+        lagging_averages: averages a window when the next one begins, so a decision does not see its
+            own window; averages start at zero and are biased to it. PINS averages the window that
+            the decision ends, without bias.
+        biases: prunes all parameters whose name contains one of `NAME_PARTS`, including biases and
+            a task head of such a name, and none in models with other names. PINS:
+            `prunable_parameters`.
+        cross_entropy_as_kl: the divergence of the self-regularisation is −Σ q log p, which is
+            greater than 0 at q = p; its gradient is the same. PINS: Σ q log(q/p). Read by the
+            training, not here.
+        frozen_teacher: the teacher is the best model of the whole run, mostly an early dense one.
+            PINS: the best model of the latest sparsity. Read by the training, not here.
+        near_final: reports the best of all checkpoints whose scheduled kept ratio is within 0.01 of
+            the target. PINS reports the last step, exactly at the target; a run with this quirk
+            adds the result that would have been reported (`reported_as_final`).
     """
 
     absolute: bool = True
@@ -81,10 +78,10 @@ class Quirks:
 
     @classmethod
     def without(cls, *names: str) -> "Quirks":
-        """All quirks but those named.
+        """All quirks except the named ones.
 
         Raises:
-            SettingError: there is no such quirk; says which there are.
+            SettingError: no quirk has this name; the message lists the names.
         """
         known = [field.name for field in fields(cls)]
         for name in names:
@@ -92,14 +89,9 @@ class Quirks:
                 raise SettingError(f"there is no quirk {name!r}: choose from {', '.join(known)}")
         return cls(**dict.fromkeys(names, False))
 
-    @classmethod
-    def none(cls) -> "Quirks":
-        """No quirk at all."""
-        return cls.without(*(field.name for field in fields(cls)))
-
 
 class NominalPins(Criterion):
-    """sᵢ = −gᵢθᵢ + ηgᵢ², or its absolute value: the step that plain SGD would take."""
+    """sᵢ = −gᵢθᵢ + ηgᵢ², or its absolute value: PINS with the step of plain SGD."""
 
     name = "nominal-pins"
     program = "the first-order loss change of mask and step, were the step −ηg"
@@ -119,9 +111,9 @@ class NominalPins(Criterion):
 
 @dataclass(frozen=True)
 class AuthorsSchedule(CubicSchedule):
-    """The cubic schedule at t = step − 1, decided where ΔT | t and throughout the cool-down.
+    """The cubic schedule at t = step − 1, with decisions if ΔT | t and throughout the cool-down.
 
-    The released code writes warm-up and cool-down as multiples of W, the warm-up steps of the
+    The released code gives warm-up and cool-down as multiples of W, the warm-up steps of the
     learning rate; for RTE W = 200, warm-up W, cool-down 6W.
     """
 
@@ -136,11 +128,11 @@ class AuthorsSchedule(CubicSchedule):
 
     @property
     def last(self) -> int:
-        """The last step of all."""
+        """The last training step."""
         return self.steps
 
     def decides(self, step: int) -> bool:
-        """Where t > warm-up is a multiple of the interval or within the cool-down."""
+        """True if t > warm-up is a multiple of the interval or in the cool-down."""
         count = step - 1
         if not self.warmup < count < self.steps:
             return False
@@ -151,7 +143,7 @@ class AuthorsSchedule(CubicSchedule):
         return super().sparsity(step - 1)
 
     def kept_ratio(self, step: int) -> float:
-        """v(step − 1) with the roundings of the released code."""
+        """v(step − 1) with the rounding of the released code."""
         initial = float(1 - exact_ratio(self.initial_sparsity))
         final = float(1 - exact_ratio(self.final_sparsity))
         count = step - 1
@@ -169,12 +161,12 @@ def reported_as_final(
     """The evaluation that the released code reports: the best within 0.01 of the target.
 
     Args:
-        evaluations: of a run, with `step` and `score`.
-        schedule: of the run.
-        higher_is_better: how scores compare.
+        evaluations: the evaluations of a run, with `step` and `score`.
+        schedule: the schedule of the run.
+        higher_is_better: whether a higher score is better.
 
     Returns:
-        One of them, the earliest of equals; None where there is none so near.
+        The evaluation, the earliest among equals; None if none is within 0.01.
     """
     target = schedule.sparsity(schedule.last)
     near = [e for e in evaluations if abs(schedule.sparsity(e["step"]) - target) <= NEAR]
@@ -184,10 +176,10 @@ def reported_as_final(
 
 
 def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """All parameters whose name holds one of `NAME_PARTS`, biases with them.
+    """All parameters whose name contains one of `NAME_PARTS`, including biases.
 
     Raises:
-        ParameterError: there is none.
+        ParameterError: no parameter has such a name.
     """
     found = {
         name: parameter
@@ -205,7 +197,7 @@ def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def loose_decision(
     importance: Mapping[str, Tensor], kept_ratio: float, group: Group = SINGLE_PROCESS
 ) -> Decision:
-    """Keep all scores s ≥ τ, the j-th smallest of n, j = ⌊n(1−r)⌋: n−j+1 of them, and ties with τ.
+    """Keep all scores s ≥ τ, the j-th smallest of n, j = ⌊n(1−r)⌋: n−j+1 scores and ties with τ.
 
     Args:
         importance: scores s by tensor name.
@@ -213,7 +205,7 @@ def loose_decision(
         group: as `decide`.
 
     Returns:
-        The decision: the optimum, yet of another number of kept weights than was asked for.
+        The decision: an optimum, but not for the requested number of kept weights.
 
     Raises:
         CardinalityError: j = 0.
@@ -236,7 +228,7 @@ def loose_decision(
 
 
 class AuthorsPruner(Pruner):
-    """`Pruner` as the released code does it, as far as `quirks` go."""
+    """`Pruner` with quirks of the released code."""
 
     def __init__(
         self,
@@ -255,15 +247,15 @@ class AuthorsPruner(Pruner):
         Args:
             model: the model in training.
             optimizer: its optimiser.
-            schedule: cubic, where the quirk `calendar` is to read it in the authors' way.
+            schedule: must be cubic with the quirk `calendar`.
             quirks: default: all.
-            beta1: of the average of importance.
-            beta2: of the average of its uncertainty; 1 leaves uncertainty out.
-            parameters: the weights to prune by name, whatever `biases` says.
+            beta1: decay of the average of importance.
+            beta2: decay of the average of its uncertainty; 1 disables uncertainty.
+            parameters: the weights to prune by name; overrides `biases`.
             on_decision: as `Pruner`.
 
         Raises:
-            ScheduleError: the calendar is to be the authors' and the schedule is not cubic.
+            ScheduleError: the quirk `calendar` is set and the schedule is not cubic.
             ParameterError, CriterionError: as `Pruner`, `named_parameters`, `LaggingAverages`.
         """
         self.quirks = quirks or Quirks()
@@ -283,27 +275,25 @@ class AuthorsPruner(Pruner):
             on_decision=on_decision,
         )
 
-    def _decide(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
+    def _solve(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
         self._decided_at = self.steps
         if not self.quirks.loose_threshold:
-            return super()._decide(importance, constraint)
+            return super()._solve(importance, constraint)
         if isinstance(self.schedule, AuthorsSchedule):
-            return loose_decision(importance, self.schedule.kept_ratio(self.steps), self.group)
-        kept_ratio = float(1 - self.schedule.sparsity(self.steps))
+            kept_ratio = self.schedule.kept_ratio(self.steps)
+        else:
+            kept_ratio = float(1 - self.schedule.sparsity(self.steps))
         return loose_decision(importance, kept_ratio, self.group)
 
     def _keep_zeros(self) -> None:
-        between = self._decided_at != self.steps and not self.finished
-        if self.quirks.dense_between and between:
-            # no mask is in force until the next decision
-            self.masks = {name: torch.ones_like(mask) for name, mask in self.masks.items()}
-        else:
-            super()._keep_zeros()
+        if self.quirks.dense_between and self._decided_at != self.steps and not self.finished:
+            self._active.set(self._active.ones())  # until the next decision
+        super()._keep_zeros()
 
-    def _assert_exact(self, constraint: Constraint, masks: Mapping[str, Tensor]) -> None:
+    def _expected(self, constraint: Constraint) -> int:
         if self.quirks.loose_threshold and self.decision is not None:
             constraint = self.decision.constraint
-        super()._assert_exact(constraint, masks)
+        return super()._expected(constraint)
 
 
 def _authors_schedule(schedule: Schedule) -> AuthorsSchedule:
@@ -316,7 +306,7 @@ def _authors_schedule(schedule: Schedule) -> AuthorsSchedule:
 
 
 def _smoothing(schedule: Schedule, quirks: Quirks, beta1: float, beta2: float) -> Smoothing:
-    """The lagging averages, or what they are without their lag and bias."""
+    """The lagging averages, or the averages of PINS without lag and bias."""
     if quirks.lagging_averages:
         interval = schedule.interval if isinstance(schedule, GradualSchedule) else INTERVAL
         return LaggingAverages(beta1, beta2, interval)

@@ -1,4 +1,4 @@
-"""Predicted against measured: what a decision does to the loss of the rows that its step was on."""
+"""The predicted and the measured loss change of a decision, on the rows of its step."""
 
 import math
 from collections.abc import Mapping
@@ -8,42 +8,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pins.distributed.collectives import sum_over_ranks
 from pins.distributed.sharding import group_of, local
-from pins.pruning.acceptance import Promise
+from pins.distributed.sharding import total as total_of_ranks
+from pins.pruning.acceptance import Reduction
 from pins.utils.tensors import total, upcast_half
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """The change of the loss by one mask, θ+u → m⊙(θ+u), on the rows of the step.
+class LossChange:
+    """The loss change of one mask, θ+u → m⊙(θ+u), on the rows of the step.
 
     Attributes:
         predicted: Σ_{mᵢ=0} −gᵢ(θᵢ+uᵢ), first order, with the gradient of the step.
         measured: L(m⊙(θ+u)) − L(θ+u), without dropout.
-        multiplier: μ of a trust region; 0 where it fell back on optimal brain damage, None without.
-        promise: of a trust region, and what was kept of it.
+        multiplier: μ of a trust region, 0 for its fallback optimal brain damage; else None.
+        reduction: predicted and actual reduction of a trust region; else None.
     """
 
     predicted: float
     measured: float
     multiplier: float | None = None
-    promise: Promise | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        """measured / predicted; None where nothing was predicted."""
-        return self.measured / self.predicted if self.predicted else None
+    reduction: Reduction | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values by name; None for what there is none of, or is not finite."""
-        promise = self.promise
+        """JSON values by name; None for a value that is missing or not finite."""
         values = {
             "predicted": self.predicted,
             "measured": self.measured,
             "multiplier": self.multiplier,
-            "promised": None if promise is None else promise.promised,
-            "kept": None if promise is None else promise.kept,
+            "promised": None if self.reduction is None else self.reduction.predicted,
+            "kept": None if self.reduction is None else self.reduction.actual,
         }
         return {
             name: value if value is not None and math.isfinite(value) else None
@@ -53,13 +47,10 @@ class Measurement:
 
 @torch.no_grad()
 def first_order_change(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> float:
-    """Σ_{mᵢ=0} −gᵢθᵢ with g = `.grad` and θ as the weights stand, summed in float64.
-
-    Of sharded parameters over all ranks, together.
-    """
+    """Σ_{mᵢ=0} −gᵢθᵢ with g = `.grad` and the current θ, sum_over_ranks in float64 over all ranks."""
     change = 0.0
     for name, parameter in parameters.items():
         if parameter.grad is not None:
             product = upcast_half(local(parameter.grad)) * upcast_half(local(parameter))
             change -= total(torch.where(local(masks[name]), 0, product))
-    return sum_over_ranks(change, group_of(parameters))
+    return total_of_ranks(change, group_of(parameters))

@@ -1,4 +1,4 @@
-"""What a step of training lets a criterion see: an observation of each tensor, when asked for."""
+"""The observations of a training step, computed tensor by tensor."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -22,15 +22,15 @@ def require_sources(
     curvature: CurvatureSource | None,
     loss: Loss | None,
 ) -> None:
-    """What the criterion reads beside gradients and weights is there to be had.
+    """Check that the loss and the curvature that a criterion reads have a source.
 
     Raises:
-        ObservationError: it reads the loss, or a curvature, and there is no source of one.
+        ObservationError: the criterion reads the loss or a curvature, and there is no source.
     """
     if Reads.LOSS in criterion.reads and loss is None:
         raise ObservationError(
             f"criterion {criterion.name!r} reads the loss and was given none: give loss= a "
-            "function that returns the loss of the step's rows as the weights stand"
+            "function that returns the loss of the step's rows with the current weights"
         )
     given = curvature is not None or has_second_moment(optimizer)
     if Reads.CURVATURE in criterion.reads and not given:
@@ -42,10 +42,10 @@ def require_sources(
 
 
 class StepObservations(Mapping[str, Observation]):
-    """θ+u, g, θ, h and ĝ of a step, by tensor name. Nothing is held that the step did not leave.
+    """θ+u, g, θ, h and ĝ of a step, by tensor name; no tensor is copied or held.
 
-    Where the optimiser is of Adam's family, h and ĝ are its moments; else ĝ is g. Of sharded
-    parameters they are what this rank holds.
+    With an optimiser of Adam's family, h and ĝ are its moments; otherwise ĝ is g. For sharded
+    parameters they are the local parts.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class StepObservations(Mapping[str, Observation]):
         before: Mapping[str, Tensor],
         curvature: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Say where to look, after the optimiser's step and before the gradients are cleared.
+        """Collect the sources, after the optimiser's step and before the gradients are cleared.
 
         Args:
-            criterion: only what it reads is looked at.
+            criterion: only the quantities that it reads are observed.
             parameters: by name.
-            optimizer: that took the step.
-            before: θ by name, where it was remembered.
+            optimizer: the optimiser that took the step.
+            before: θ by name, if it was copied.
             curvature: h by name; default: Adam's second moment.
         """
         self._reads = criterion.reads
@@ -79,14 +79,14 @@ class StepObservations(Mapping[str, Observation]):
 
     @property
     def shapes(self) -> Mapping[str, torch.Size]:
-        """Of each tensor by name, as far as this rank holds it."""
+        """The shape of the local part of each tensor by name."""
         return {name: local(parameter).shape for name, parameter in self._parameters.items()}
 
     def __getitem__(self, name: str) -> Observation:
         """The observation of a tensor.
 
         Raises:
-            ObservationError: something that the criterion reads is missing.
+            ObservationError: a quantity that the criterion reads is missing.
         """
         parameter = self._parameters[name]
         if self._reads & {Reads.GRADIENT, Reads.MOMENTUM} and parameter.grad is None:

@@ -1,4 +1,4 @@
-"""Did the optimiser take a step, and what were the weights before it? Two hooks say it."""
+"""Hooks on an optimiser: whether it took a step, and the weights before the step."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,12 +10,11 @@ from pins.distributed.sharding import group_of, local
 from pins.errors import ObservationError
 
 
-class StepWatch:
-    """Watches the steps of an optimiser from one call of `Pruner.step` to the next.
+class OptimizerHooks:
+    """Records the steps of an optimiser between two calls of `Pruner.step`.
 
     Attributes:
-        before: θ by name, copies from before the last step, of what this rank holds; empty where
-            nobody wanted them.
+        before: copies of the local parts of θ before the last step, by name; empty if not wanted.
     """
 
     def __init__(
@@ -24,31 +23,31 @@ class StepWatch:
         parameters: Mapping[str, Tensor],
         wanted: Callable[[], bool] | None = None,
     ) -> None:
-        """Hook in.
+        """Register the hooks.
 
         Args:
-            optimizer: to watch.
+            optimizer: the optimiser.
             parameters: θ by name.
-            wanted: asked before each step, whether to copy them; None: never.
+            wanted: called before each step: whether to copy θ; None: never.
         """
         self.before: dict[str, Tensor] = {}
         self._taken = False
         self._optimizer, self._parameters, self._wanted = optimizer, parameters, wanted
-        optimizer.register_step_post_hook(self._remember_step)
+        optimizer.register_step_post_hook(self._after_step)
         if wanted is not None:
-            optimizer.register_step_pre_hook(self._remember_weights)
+            optimizer.register_step_pre_hook(self._before_step)
 
-    def taken(self) -> bool:
-        """Whether the optimiser took a step since the last time that this was asked."""
+    def step_taken(self) -> bool:
+        """Whether the optimiser took a step since the last call of this method."""
         taken, self._taken = self._taken, False
         return taken
 
-    def forget(self) -> None:
-        """Let go of the weights."""
+    def clear(self) -> None:
+        """Release the copies of the weights."""
         self.before = {}
 
     def require_overflow(self) -> None:
-        """That no step was taken must have a reason: `GradScaler` found an overflow.
+        """Check that the optimiser took no step because a gradient overflowed (`GradScaler`).
 
         Raises:
             ObservationError: all gradients are finite.
@@ -66,11 +65,11 @@ class StepWatch:
                 "since the last time: call it once after each optimizer.step()"
             )
 
-    def _remember_weights(self, *_: object) -> None:
+    def _before_step(self, *_: object) -> None:
         if self._wanted is not None and self._wanted():
             self.before = {name: local(p.detach()).clone() for name, p in self._parameters.items()}
 
-    def _remember_step(self, optimizer: Optimizer, *_: object) -> None:
-        # fused optimisers are called at an overflow, too, and told by `GradScaler` to stay
+    def _after_step(self, optimizer: Optimizer, *_: object) -> None:
+        # at an overflow `GradScaler` calls a fused optimiser and tells it to skip the step
         overflow = getattr(optimizer, "found_inf", None)
         self._taken |= overflow is None or not bool(local(overflow))

@@ -1,4 +1,4 @@
-"""Pruner: gradual pruning in a plain training loop. Observe a step, decide, apply, keep zeros.
+"""Pruner: gradual pruning in a plain training loop.
 
 pruner = Pruner(model, optimizer, "obd", CubicSchedule(steps=1000, final_sparsity=0.8))
 for batch in batches:
@@ -12,47 +12,48 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pins.distributed.sharding import group_of, like_sharding, local, loss_of_ranks, part
-from pins.errors import MaskError, OptimalityError
+from pins.distributed.sharding import loss_of_ranks
+from pins.errors import MaskError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Reads
 from pins.importance.smoothing import NoSmoothing, Smoothing, require_averageable
+from pins.importance.trust_region.criterion import TrustRegion
 from pins.importance.trust_region.program import RegionDecision, RegionProgram
-from pins.masks import PackedMasks, apply, count, require_same_tensors
-from pins.models.parameters import PrunableParameters, prunable_parameters, require_trained
-from pins.pruning.acceptance import Choice, choose, loss_with
-from pins.pruning.loss_change import Measurement, first_order_change
+from pins.masks import require_same_tensors
+from pins.models.parameters import PrunableParameters, require_trained
+from pins.pruning.acceptance import Solution, accepted_solution, loss_with
+from pins.pruning.active_masks import ActiveMasks, resolve_parameters
+from pins.pruning.loss_change import LossChange, first_order_change
 from pins.pruning.observations import CurvatureSource, Loss, StepObservations, require_sources
-from pins.pruning.optimizer_hooks import StepWatch
+from pins.pruning.optimizer_hooks import OptimizerHooks
 from pins.pruning.schedules import Schedule
-from pins.pruning.sharded_state import local_parts, sharded
-from pins.selection.allocation import Scope
+from pins.pruning.sharded_state import held
+from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
 from pins.selection.select import Decision, decide
-from pins.utils.lazy_tensors import Computed, Scores
+from pins.utils.lazy_tensors import Computed
 
 OnDecision = Callable[[int, Mapping[str, Tensor], Decision], None]
 OnRegion = Callable[[Mapping[str, Tensor], RegionProgram, RegionDecision], None]
 
 
 class Pruner:
-    """θ ← m⊙θ after every step, where m is the optimal mask of the latest decision.
+    """θ ← m⊙θ after every step, with the optimal mask m of the latest decision.
 
-    At a step of the schedule it scores all prunable weights as they stand after the optimiser's
-    step, solves the program for exactly k kept weights, proves the solution and applies it. Between
-    decisions pruned weights are set back to zero after each step; what a decision keeps again
-    starts from its value after that step.
+    At a decision step it scores all prunable weights after the optimiser's step, solves the program
+    for exactly k kept weights, proves the solution and applies it. Between decisions, pruned
+    weights are set to zero after each step; a weight that a decision keeps again has its value
+    after that step.
 
-    Gradient accumulation, clipping, autocast and `torch.compile` need nothing special: the scores
-    see the gradient that the optimiser used. A step that the optimiser did not take because a
-    gradient overflowed (`GradScaler`) gives no scores; a decision due at it is taken at the next.
+    Gradient accumulation, clipping, autocast and `torch.compile` work unchanged: the scores use the
+    gradient that the optimiser used. A step that the optimiser skips because a gradient overflowed
+    (`GradScaler`) gives no scores; a decision due at that step is taken at the next.
 
-    Of a model that `fully_shard` spread over ranks, all of them call `step` together and decide as
-    one device would. What they see of a decision is the part of each; `masks` are sharded.
+    If `fully_shard` distributes the model over ranks, all ranks call `step` together and take the
+    same decision as one device. Each rank sees its part of a decision; `masks` are sharded.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Pruner:
         *,
         parameters: Mapping[str, nn.Parameter] | PrunableParameters | None = None,
         smoothing: Smoothing | None = None,
-        scope: Scope | None = None,
+        allocation: Allocation | None = None,
         curvature: CurvatureSource | None = None,
         loss: Loss | None = None,
         on_decision: OnDecision | None = None,
@@ -75,48 +76,39 @@ class Pruner:
         Args:
             model: the model in training.
             optimizer: its optimiser; must hold every prunable parameter.
-            criterion: a name of `pins.CRITERIA`, or a criterion.
-            schedule: when to decide and how many weights to keep.
+            criterion: a name in `pins.CRITERIA`, or a criterion.
+            schedule: the decision steps and their sparsities.
             parameters: the weights to prune by name; default `prunable_parameters(model)`.
-            smoothing: average the scores of the steps between decisions; default: a decision sees
+            smoothing: averages the scores of the steps between decisions; default: a decision uses
                 the scores of its own step.
-            scope: which masks are allowed beside the number of ones; default: any.
-            curvature: called at each decision for h by name; default AdamW's second moment.
-            loss: called at decisions for the mean loss of the step's rows as the weights stand,
-                without dropout. With it each decision is measured, by two evaluations; a trust
-                region needs it, for two more and one for each promise that it breaks.
-            on_decision: called with (step, importance, decision) at each decision, before its mask
-                is applied and in force, so that `masks` are still those of the decision before: the
-                importance of a tensor is computed from the weights when asked for, so
-                `dict(importance)` keeps it.
-            on_region: called before it, of a trust region, with (importance, program, decision);
-                the program computes s and c likewise.
+            allocation: the allowed masks apart from the number of ones; default: any.
+            curvature: called at each decision for h by name; default: AdamW's second moment.
+            loss: called at decisions for the mean loss of the step's rows with the current weights,
+                without dropout. With it the loss change of each decision is measured, by two
+                evaluations; a trust region needs it, for two more and one per rejected trial step.
+            on_decision: called with (step, importance, decision) at each decision, before the mask
+                is applied, so `masks` are still the masks of the previous decision. The importance
+                is computed from the weights at each access; `dict(importance)` keeps it.
+            on_region: called before `on_decision` with (importance, program, decision) if the
+                criterion is a trust region; the program computes s and c at each access.
 
         Raises:
             ParameterError: a prunable parameter is frozen or not in the optimiser.
-            ObservationError: the criterion reads a curvature, or the loss, and there is no source.
-            CriterionError: averages are asked for of a criterion whose scores cannot be averaged.
+            ObservationError: the criterion reads a curvature or the loss, and there is no source.
+            CriterionError: the smoothing averages scores that cannot be averaged.
         """
-        if parameters is None:
-            parameters = prunable_parameters(model)
-        if isinstance(parameters, PrunableParameters):
-            parameters = parameters.parameters
-        require_trained(parameters, optimizer)
-        self.parameters = dict(parameters)
-        self.group = group_of(self.parameters)
+        self.parameters = resolve_parameters(model, parameters)
+        require_trained(self.parameters, optimizer)
         self.criterion = find_criterion(criterion) if isinstance(criterion, str) else criterion
         self.schedule = schedule
         self.smoothing = smoothing or NoSmoothing()
-        self.scope = scope or Scope()
+        self.allocation = allocation or Allocation()
         self.steps = 0
         self.decision: Decision | None = None
-        self.measurement: Measurement | None = None  # of the latest decision
-        self.radius_factor = 1.0  # on a trust region's radius, from the promises so far
-        self._sparsity: float | None = None
-        self.masks = {
-            name: like_sharding(torch.ones_like(local(p), dtype=torch.bool), p)
-            for name, p in self.parameters.items()
-        }
+        self.loss_change: LossChange | None = None  # of the latest decision
+        self.radius_factor = 1.0  # factor on the radius of a trust region
+        self._active = ActiveMasks(self.parameters)
+        self.group = self._active.group
         self._optimizer = optimizer
         self._curvature = curvature
         self._loss = None if loss is None else loss_of_ranks(loss, model, self.parameters)
@@ -125,10 +117,10 @@ class Pruner:
         self._due = False  # whether a decision waits for a step that the optimiser takes
         require_sources(self.criterion, optimizer, curvature, loss)
         require_averageable(self.criterion, self.smoothing)
-        self.constraint(schedule.last)  # a minimum above the final kept ratio is an error now
+        self.constraint(schedule.last)  # raises now if a minimum exceeds the final kept ratio
         reads_before = Reads.BEFORE in self.criterion.reads
         wanted = (lambda: self._observes(self.steps + 1)) if reads_before else None
-        self._watch = StepWatch(optimizer, self.parameters, wanted)
+        self._hooks = OptimizerHooks(optimizer, self.parameters, wanted)
 
     @property
     def total(self) -> int:
@@ -136,190 +128,155 @@ class Pruner:
         return sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
-    def _held(self) -> dict[str, Tensor]:
-        """What this rank holds of θ."""
-        return {name: local(parameter) for name, parameter in self.parameters.items()}
-
-    @property
     def sparsity(self) -> float:
-        """1 − kept ratio of the masks in force, counted."""
-        if self._sparsity is None:
-            self._sparsity = count(self.masks).sparsity  # a pass over all weights: once a mask
-        return self._sparsity
+        """1 − kept ratio of the masks, counted."""
+        return self._active.sparsity
 
     @property
     def masks(self) -> dict[str, Tensor]:
-        """The masks in force by name, True = keep: made anew from the bits that are held."""
-        return {
-            name: like_sharding(mask, self.parameters[name]) for name, mask in self._masks.items()
-        }
-
-    @masks.setter
-    def masks(self, masks: Mapping[str, Tensor]) -> None:
-        """Put others in force, without applying them."""
-        self._put_in_force({name: part(masks[name], p) for name, p in self.parameters.items()})
+        """The masks of the latest decision by name, True = keep: new tensors at each access."""
+        return self._active.get()
 
     @property
     def finished(self) -> bool:
         """Whether the last decision of the schedule was taken."""
         return self.steps >= self.schedule.last and not self._due
 
+    def constraint(self, step: int) -> Constraint:
+        """The allowed masks after a step."""
+        sizes = {name: parameter.numel() for name, parameter in self.parameters.items()}
+        return self.allocation.constraint(self.schedule.sparsity(step), sizes)
+
     def step(self) -> Decision | None:
-        """After `optimizer.step()`, before `zero_grad()`: decide when it is time, keep zeros.
+        """Decide if a decision is due, and keep zeros; after `optimizer.step()`.
 
         Returns:
-            The decision, with its proof, when one was taken.
+            The decision with its proof, or None.
 
         Raises:
             ObservationError: there is no gradient (was `zero_grad()` called first?), or the
                 optimiser took no step.
             ImportanceError: a score is NaN or infinite.
         """
-        # what reads nothing of a step needs none
-        taken = self._watch.taken() or not self.criterion.reads
+        # a criterion that reads only the weights needs no step
+        taken = self._hooks.step_taken() or not self.criterion.reads
         if not taken:
-            self._watch.require_overflow()
+            self._hooks.require_overflow()
         self.steps += 1
         self._due |= self.schedule.decides(self.steps)
-        choice = None
-        if taken and self._due:
-            choice = self._decided()
-        elif taken and self._observes(self.steps):
-            self._average(self._observations())
-        self._watch.forget()
-        self._keep_zeros()
-        return None if choice is None else choice.decision
+        decision = None
+        if taken and self._observes(self.steps):
+            observations = self._observations()
+            if self.smoothing.every_step:
+                for name, observation in observations.items():
+                    self.smoothing.update(name, self.criterion.importance(observation))
+            if self._due:
+                decision = self._decide(observations)
+        self._hooks.clear()
+        if decision is None:
+            self._keep_zeros()
+        return decision
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps, masks, averages, what the radius has become, and whether a decision is due."""
+        """Steps, masks, averages, the factor on the radius, and whether a decision is due."""
         return {
             "steps": self.steps,
             "due": self._due,
             "masks": self.masks,
-            "smoothing": sharded(self.smoothing.state_dict(), self.parameters),
+            "smoothing": sample_indices(self.smoothing.state_dict(), self.parameters),
             "radius_factor": self.radius_factor,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where another pruner of the same model stood.
+        """Continue from the state of another pruner of the same model.
 
         Raises:
-            MaskError: the masks are of other parameters, or it is no state of a pruner.
+            MaskError: the masks belong to other parameters, or keys are missing.
         """
         if missing := {"steps", "masks", "due", "smoothing", "radius_factor"} - state.keys():
             raise MaskError(
-                f"load_state_dict() was given no {' and no '.join(sorted(missing))}: give what "
-                "state_dict() returned"
+                f"load_state_dict() was given no {' and no '.join(sorted(missing))}: give the "
+                "result of state_dict()"
             )
         require_same_tensors(self.parameters, state["masks"])
-        self.smoothing.load_state_dict(local_parts(state["smoothing"], self.parameters))
-        apply(state["masks"], self.parameters)
+        self.smoothing.load_state_dict(held(state["smoothing"], self.parameters))
+        self._active.set(state["masks"])
+        self._active.apply()
         self.steps, self._due = int(state["steps"]), bool(state["due"])
         self.radius_factor = float(state["radius_factor"])
-        self.masks = dict(state["masks"])
 
     def _observes(self, step: int) -> bool:
-        """Whether the scores of that step are needed: for an average, or for a decision."""
+        """Whether the scores of this step are needed, for an average or for a decision."""
         averaged = self.smoothing.every_step and step <= self.schedule.last
         return averaged or self._due or self.schedule.decides(step)
 
-    def _decided(self) -> Choice:
-        """Solve the program of this step; the masks in force are its optimum from now on."""
-        constraint, observations = self.constraint(self.steps), self._observations()
-        if self.smoothing.every_step:
-            self._average(observations)
-
-        def solve(criterion: Criterion) -> tuple[Scores, Decision]:
-            importance = self._importance(criterion, observations)
-            return importance, self._decide(importance, constraint)
-
-        def rehearse(masks: Mapping[str, Tensor]) -> float:
-            assert self._loss is not None
-            return loss_with(masks, self._held, self._loss)
-
-        before = None if self._loss is None else self._loss()
-        steps_left = max(self.schedule.end - self.steps, 0)
-        choice = choose(
-            self.criterion,
-            observations,
-            constraint,
-            allowance=0.0 if before is None else before / (1 + steps_left),
-            factor=self.radius_factor,
-            solve=solve,
-            rehearse=None if self._loss is None else rehearse,
-        )
-        masks = choice.decision.masks
-        self._due = False
-        self.radius_factor = choice.factor
-        predicted = 0.0 if before is None else first_order_change(self.parameters, masks)
-        self._tell(choice)
-        self._put_in_force(masks)
-        self.decision = replace(choice.decision, masks=self._masks)  # without the n bytes of bools
-        self.smoothing.decided()
-        self._keep_zeros()
-        self._assert_exact(constraint, masks)
-        if self._loss is not None and before is not None:
-            after = self._loss() if choice.loss is None else choice.loss
-            self.measurement = Measurement(
-                predicted, after - before, choice.multiplier, choice.promise
-            )
-        return choice
-
-    def _put_in_force(self, masks: Mapping[str, Tensor]) -> None:
-        """Of what this rank holds."""
-        self._masks = PackedMasks(masks)
-        # over several ranks while all of them are here
-        self._sparsity = None if self.group.size == 1 else count(self.masks).sparsity
-
-    def _tell(self, choice: Choice) -> None:
-        """What was decided, while the weights are still those that it was decided from."""
-        if self._on_region is not None and choice.program is not None:
-            assert isinstance(choice.decision, RegionDecision), "its decision knows its multiplier"
-            self._on_region(choice.importance, choice.program, choice.decision)
-        if self._on_decision is not None:
-            self._on_decision(self.steps, choice.importance, choice.decision)
-
-    def constraint(self, step: int) -> Constraint:
-        """Which masks are allowed after a step."""
-        sizes = {name: parameter.numel() for name, parameter in self.parameters.items()}
-        return self.scope.constraint(self.schedule.sparsity(step), sizes)
-
-    def _decide(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
-        return decide(importance, constraint, self.group)
-
-    def _keep_zeros(self) -> None:
-        """Apply the masks in force."""
-        self._masks.apply(self._held)
-
     def _observations(self) -> StepObservations:
-        """What there is to see of this step."""
-        curvature = None
-        if Reads.CURVATURE in self.criterion.reads and self._curvature is not None:
-            curvature = self._curvature()
+        reads = Reads.CURVATURE in self.criterion.reads
+        curvature = self._curvature() if reads and self._curvature is not None else None
         return StepObservations(
             self.criterion,
             self.parameters,
             self._optimizer,
-            before=self._watch.before,
+            before=self._hooks.before,
             curvature=curvature,
         )
 
-    def _average(self, observations: StepObservations) -> None:
-        """Take the scores of this step into the averages, one tensor at a time."""
-        for name, observation in observations.items():
-            self.smoothing.update(name, self.criterion.importance(observation))
-
-    def _importance(self, criterion: Criterion, observations: StepObservations) -> Scores:
-        """What to rank: the averages, or the scores of this step, computed when asked for."""
-        if self.smoothing.every_step:
-            return Computed(observations.shapes, self.smoothing.importance)
-        return Computed(observations.shapes, lambda name: criterion.importance(observations[name]))
-
-    def _assert_exact(self, constraint: Constraint, masks: Mapping[str, Tensor]) -> None:
-        own = [count(masks).kept, sum(int(p.count_nonzero()) for p in self._held.values())]
-        kept, nonzero = self.group.total(torch.tensor(own)).tolist()
-        # a kept weight may happen to be zero, a pruned one may not happen to be anything else
-        if kept != constraint.keep or nonzero > constraint.keep:
-            raise OptimalityError(
-                f"step {self.steps} keeps {kept} ({nonzero} non-zero), not {constraint.keep}"
+    def _decide(self, observations: StepObservations) -> Decision:
+        """Solve the program of this step, report the solution and apply its masks."""
+        constraint = self.constraint(self.steps)
+        before = None if self._loss is None else self._loss()
+        solution = self._solution(observations, constraint, before)
+        decision = solution.decision
+        self._due = False
+        self.radius_factor = solution.factor
+        predicted = 0.0 if before is None else first_order_change(self.parameters, decision.masks)
+        if self._on_region is not None and solution.program is not None:
+            assert isinstance(decision, RegionDecision), "a trust region has a program"
+            self._on_region(solution.importance, solution.program, decision)
+        if self._on_decision is not None:
+            self._on_decision(self.steps, solution.importance, decision)
+        self._active.set_local(decision.masks)
+        # packed: without the n bytes of bools
+        self.decision = replace(decision, masks=self._active.packed)
+        self.smoothing.decided()
+        self._keep_zeros()
+        self._active.require_exactly(self._expected(constraint), self.steps)
+        if self._loss is not None and before is not None:
+            after = self._loss() if solution.loss is None else solution.loss
+            self.loss_change = LossChange(
+                predicted, after - before, solution.multiplier, solution.reduction
             )
+        return decision
+
+    def _solution(
+        self, observations: StepObservations, constraint: Constraint, loss: float | None
+    ) -> Solution:
+        if isinstance(self.criterion, TrustRegion):
+            trial, weights = self._loss, self._active.local_parameters()
+            assert trial is not None, "a trust region reads the loss"
+            assert loss is not None, "a trust region reads the loss"
+            return accepted_solution(
+                self.criterion,
+                observations,
+                constraint,
+                tolerance=loss / (1 + max(self.schedule.end - self.steps, 0)),
+                factor=self.radius_factor,
+                trial_loss=lambda masks: loss_with(masks, weights, trial),
+            )
+        importance = Computed(
+            observations.shapes,
+            self.smoothing.importance
+            if self.smoothing.every_step
+            else lambda name: self.criterion.importance(observations[name]),
+        )
+        return Solution(importance, self._solve(importance, constraint), self.radius_factor)
+
+    def _solve(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
+        return decide(importance, constraint, self.group)
+
+    def _keep_zeros(self) -> None:
+        self._active.apply()
+
+    def _expected(self, constraint: Constraint) -> int:
+        """The number of weights that the masks of a decision keep."""
+        return constraint.keep

@@ -1,6 +1,6 @@
-"""Sparsity over training: which steps decide, and exactly how many weights they keep.
+"""Schedules: the decision steps of a training, and the exact sparsity after each step.
 
-Ratios are exact fractions; 0.8 means 4/5, the decimal that was written, not the float nearest it.
+Ratios are exact fractions; 0.8 means 4/5, the written decimal, not the nearest float.
 """
 
 import operator
@@ -12,42 +12,38 @@ from typing import Protocol, SupportsIndex, runtime_checkable
 
 from pins.errors import ScheduleError
 from pins.selection.constraints import exact_ratio
+from pins.utils.registry import find
 
-# the paper's run on RTE: 20 epochs of 156 steps, of which 200 warm up and 6 · 200 cool down
+# the paper's run on RTE: 20 epochs of 156 steps, with 200 steps of warm-up, 6 · 200 of cool-down
 PAPER_STEPS, PAPER_WARMUP, PAPER_COOLDOWN = 3120, 200, 1200
 
 
 @runtime_checkable
 class Schedule(Protocol):
-    """Which steps decide, and the sparsity they decide on. Steps are counted from 1."""
+    """The decision steps and their sparsities. Steps are counted from 1."""
 
     @property
     def last(self) -> int:
         """The step of the last decision, at which the final sparsity is reached."""
-        ...
 
     @property
     def end(self) -> int:
-        """The last step of training, as far as the schedule knows it; at least `last`."""
-        ...
+        """The last step of training that the schedule knows; at least `last`."""
 
     def decides(self, step: int) -> bool:
-        """Whether a pruning decision is taken after that step."""
-        ...
+        """Whether a pruning decision is taken after this step."""
 
     def sparsity(self, step: int) -> Fraction:
-        """1 − kept ratio after that step, in [0, 1]."""
-        ...
+        """1 − kept ratio after this step, in [0, 1]."""
 
 
 def paper_phases(steps: int) -> tuple[int, int]:
     """Warm-up and cool-down of a run of `steps` in the paper's proportions, rounded down.
 
-    200 and 6 · 200 of 3,120 steps (RTE: 20 epochs of 156 steps), so that 1,720 prune. Of any
-    number of steps at least one is left to prune in.
+    The paper has 200 and 6 · 200 of 3,120 steps, so 1,720 steps prune. At least one step prunes.
 
     Raises:
-        ScheduleError: less than one step.
+        ScheduleError: `steps` is less than 1.
     """
     if steps < 1:
         raise ScheduleError(f"steps is {steps}: a run has at least 1")
@@ -69,36 +65,36 @@ class OneShotSchedule:
 
     @property
     def last(self) -> int:
-        """`at`, the one decision."""
+        """`at`."""
         return self.at
 
     @property
     def end(self) -> int:
-        """`at`, as if nothing came after it."""
+        """`at`."""
         return self.at
 
     def decides(self, step: int) -> bool:
-        """True after step `at` alone."""
+        """True only for step `at`."""
         return step == self.at
 
     def sparsity(self, step: int) -> Fraction:
-        """0 before, `final_sparsity` from step `at` on."""
+        """0 before step `at`, `final_sparsity` from it on."""
         return exact_ratio(self.final_sparsity) if step >= self.at else Fraction(0)
 
 
 @dataclass(frozen=True)
 class GradualSchedule(ABC):
-    """Kept ratio v(t) = v_f + (v_i − v_f)·left(x), x = (t−t_i)/(T−t_i−t_f) cut to [0, 1].
+    """Kept ratio v(t) = v_f + (v_i − v_f)·left(x), x = (t−t_i)/(T−t_i−t_f) clipped to [0, 1].
 
-    left falls from 1 to 0: what is still to do of the way to the final sparsity.
+    left decreases from 1 to 0: the remaining share of the way to the final sparsity.
 
     Attributes:
-        steps: T, the training steps in all.
+        steps: T, the number of training steps.
         final_sparsity: 1 − v_f.
         initial_sparsity: 1 − v_i.
         warmup: t_i, steps at the initial sparsity.
-        cooldown: t_f, steps at the final sparsity, in which nothing is decided any more.
-        interval: ΔT, steps from one decision to the next.
+        cooldown: t_f, steps at the final sparsity without decisions.
+        interval: ΔT, steps between two decisions.
     """
 
     steps: int
@@ -132,7 +128,7 @@ class GradualSchedule(ABC):
 
     @abstractmethod
     def left(self, progress: Fraction) -> Fraction:
-        """What is still to do at a progress of [0, 1]: 1 at 0, 0 at 1, never rising."""
+        """The remaining share at a progress in [0, 1]: 1 at 0, 0 at 1, non-increasing."""
 
     @property
     def last(self) -> int:
@@ -145,9 +141,9 @@ class GradualSchedule(ABC):
         return self.steps
 
     def decides(self, step: int) -> bool:
-        """Every `interval` steps after the warm-up, at the last step before the cool-down.
+        """Every `interval` steps after the warm-up, and at the last step before the cool-down.
 
-        And at the first step, where the initial sparsity is not 0: models start dense.
+        Also at the first step if the initial sparsity is not 0, because models start dense.
         """
         if step == 1 and self.initial_sparsity > 0:
             return True
@@ -164,7 +160,7 @@ class GradualSchedule(ABC):
 
 
 class LinearSchedule(GradualSchedule):
-    """left = 1 − x: each interval prunes as much as any other."""
+    """left = 1 − x: every interval prunes the same number of weights."""
 
     def left(self, progress: Fraction) -> Fraction:
         """1 − x."""
@@ -172,7 +168,7 @@ class LinearSchedule(GradualSchedule):
 
 
 class CubicSchedule(GradualSchedule):
-    """left = (1 − x)³: most is pruned early, while there is time to recover (Zhu & Gupta 2017)."""
+    """left = (1 − x)³: most weights are pruned early, with time to recover (Zhu & Gupta 2017)."""
 
     def left(self, progress: Fraction) -> Fraction:
         """(1 − x)³."""
@@ -187,34 +183,29 @@ SCHEDULES: Mapping[str, Callable[..., Schedule]] = {
 
 
 def find_schedule(name: str) -> Callable[..., Schedule]:
-    """The kind of schedule of that name: its class.
+    """Return the class of schedule with this name.
 
     Raises:
-        ScheduleError: there is none; says which there are.
+        ScheduleError: no schedule has this name; the message lists the names.
     """
-    try:
-        return SCHEDULES[name]
-    except KeyError:
-        raise ScheduleError(
-            f"there is no schedule {name!r}: choose one of {', '.join(SCHEDULES)}"
-        ) from None
+    return find(SCHEDULES, name, "schedule", ScheduleError)
 
 
 def schedule_of_run(
     name: str, *, sparsity: float, steps: int, warmup: int, cooldown: int, interval: int
 ) -> Schedule:
-    """The schedule of that name; one-shot decides at the first step after the warm-up.
+    """The schedule with this name; one-shot decides at the first step after the warm-up.
 
     Args:
-        name: of `SCHEDULES`.
-        sparsity: to reach.
-        steps: of the whole run.
-        warmup: steps at full density.
+        name: a name in `SCHEDULES`.
+        sparsity: final sparsity.
+        steps: number of training steps.
+        warmup: steps before the first decision.
         cooldown: steps at the final sparsity.
-        interval: steps from one decision to the next.
+        interval: steps between two decisions.
 
     Raises:
-        ScheduleError: there is no such schedule, or a gradual one does not fit the steps.
+        ScheduleError: no schedule has this name, or a gradual schedule does not fit the steps.
     """
     kind = find_schedule(name)
     if kind is OneShotSchedule:

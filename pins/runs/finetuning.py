@@ -230,7 +230,7 @@ class FineTuning:
             schedule,
             parameters=parameters,
             smoothing=find_smoothing(settings.pruning_smoothing())(),
-            scope=settings.pruning_scope(),
+            allocation=settings.pruning_scope(),
             curvature=None if kept_by_adam else self._diagonal,
             loss=self._measured if measured else None,
             on_decision=on_decision,

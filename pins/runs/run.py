@@ -282,9 +282,9 @@ class Run:
 
     def _remember_measurement(self) -> None:
         """What the decision of this step, if there was one, did to the loss."""
-        measurement, decisions = self.training.pruner.measurement, self.record.decisions
-        if measurement is not None and decisions and decisions[-1]["step"] == self.step:
-            decisions[-1] |= measurement.as_json()
+        change, decisions = self.training.pruner.loss_change, self.record.decisions
+        if change is not None and decisions and decisions[-1]["step"] == self.step:
+            decisions[-1] |= change.as_json()
 
     def _save(self, scores: Mapping[str, Tensor], file: str) -> None:
         header = {"format": "pins-scores", "version": "1"}

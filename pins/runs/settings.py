@@ -15,7 +15,7 @@ from pins.importance.smoothing import SMOOTHINGS, default_smoothing
 from pins.importance.trust_region.criterion import TrustRegion
 from pins.models.pretrained import DEMO_MODEL
 from pins.pruning.schedules import SCHEDULES, Schedule, paper_phases, schedule_of_run
-from pins.selection.allocation import Scope
+from pins.selection.allocation import Allocation
 
 if TYPE_CHECKING:
     from pins.tasks.task import Recipe  # the command line reads settings without loading tasks
@@ -209,9 +209,9 @@ class Settings:
         """What was asked for, or the default of the criterion."""
         return self.smoothing or default_smoothing(self.pruning_criterion())
 
-    def pruning_scope(self) -> Scope:
+    def pruning_scope(self) -> Allocation:
         """The scope of each decision."""
-        return Scope(by_tensor=self.scope == "tensor", minimum_kept=self.minimum_kept)
+        return Allocation(by_tensor=self.scope == "tensor", minimum_kept=self.minimum_kept)
 
     def pruning_schedule(self) -> Schedule:
         """The schedule, once it is resolved.

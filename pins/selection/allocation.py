@@ -1,4 +1,4 @@
-"""Scope: between which weights a decision chooses; global or tensor by tensor, with a minimum."""
+"""Allocation of the kept weights to tensors: one global ranking, a minimum, or fixed shares."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from pins.selection.constraints import (
 
 
 @dataclass(frozen=True)
-class Scope:
-    """Which masks are allowed beside their number of ones.
+class Allocation:
+    """The allowed masks, apart from their number of ones.
 
     Attributes:
-        by_tensor: each tensor keeps its own share, instead of one ranking of all weights.
-        minimum_kept: the ratio of each tensor that is kept at least, against the collapse of
-            layers; where it binds, the decision is the optimum of another program.
+        by_tensor: each tensor keeps its own share; default: one ranking of all weights.
+        minimum_kept: the smallest kept ratio of each tensor, against the collapse of layers; if it
+            binds, the decision is the optimum of another program.
     """
 
     by_tensor: bool = False
@@ -37,12 +37,12 @@ class Scope:
             ) from error
         if minimum and self.by_tensor:
             raise CardinalityError(
-                f"minimum_kept is {self.minimum_kept} and the scope is by tensor: each tensor "
+                f"minimum_kept is {self.minimum_kept} and the allocation is by tensor: each tensor "
                 "keeps its share then, leave the minimum out"
             )
 
     def constraint(self, sparsity: float | Fraction, sizes: Mapping[str, int]) -> Constraint:
-        """The program's constraint at this sparsity.
+        """The constraint of the program at this sparsity.
 
         Args:
             sparsity: 1 − kept ratio.

@@ -1,31 +1,31 @@
-"""Which masks are allowed: k ones over all tensors, and in each so many at least, or exactly.
+"""Constraints on masks: k ones over all tensors, and a minimum or an exact number in each tensor.
 
-Every constraint here is a case of one program, with numbers l_t by tensor t:
+Every constraint is a case of one program, with a number l_t for each tensor t:
 
     max s·m   s.t.   Σ mᵢ = k,   Σ_{i∈t} mᵢ ≥ l_t for each t,   m ∈ {0,1}ⁿ                      (C)
 
-`Cardinality` is l = 0. `PerTensor` is Σ l_t = k: nothing is left over, so that each tensor keeps
-exactly l_t. The rows are laminar, each tensor within the whole, hence totally unimodular: the LP
-relaxation of (C) has an integral optimum. And the allowed masks are the bases of a matroid, so
-greed is right:
+`Cardinality` is l = 0. `PerTensor` is Σ l_t = k, so each tensor keeps exactly l_t. The rows are
+laminar (each tensor is a subset of the whole), hence totally unimodular: the LP relaxation of (C)
+has an integral optimum. The allowed masks are the bases of a matroid, so the greedy algorithm is
+exact:
 
-**Theorem 4 (closed form).** The l_t best weights of each tensor, then the best of all the rest, are
-an optimum of (C).
+**Theorem 4 (closed form).** The l_t largest scores of each tensor and the largest of all remaining
+scores are an optimum of (C).
 
-Its dual has a multiplier λ of the first row and ν_t ≥ 0 of the others. With a threshold
-λ_t = λ − ν_t for each tensor, every allowed mask has
+The dual has a multiplier λ of the first row and ν_t ≥ 0 of the other rows. With a threshold
+λ_t = λ − ν_t for each tensor, every allowed mask satisfies
 
     s·m  =  kλ − Σ_t ν_t Σ_{i∈t} mᵢ + Σᵢ mᵢ(sᵢ − λ_t)  ≤  kλ − Σ_t ν_t l_t + Σᵢ max(0, sᵢ − λ_t)
 
-with equality iff in each tensor min kept ≥ λ_t ≥ max pruned, and λ_t < λ only where the tensor
-keeps exactly l_t. So a mask with such λ and λ_t ≤ λ is proved optimal by counts and comparisons.
-They exist iff no allowed exchange gains: within each tensor min kept ≥ max pruned, and no tensor
-that keeps more than its l_t keeps a score below one that any tensor prunes. The optimum is unique
-iff both hold strictly (`pins.optimality` reads them off). For `PerTensor` only the first is left:
-each λ_t is free, and any λ that none of them exceeds will do.
+with equality iff in each tensor min kept ≥ λ_t ≥ max pruned, and λ_t < λ only if the tensor keeps
+exactly l_t. So λ and λ_t ≤ λ prove a mask optimal by counts and comparisons. They exist iff no
+allowed exchange gains: within each tensor min kept ≥ max pruned, and no tensor that keeps more than
+its l_t keeps a score below a score that any tensor prunes. The optimum is unique iff both hold
+strictly (`pins.optimality` computes them). For `PerTensor` only the first condition remains: each
+λ_t is free, and λ is any number that is at least every λ_t.
 
-A minimum *binds* where ν_t > 0 has to be: the tensor keeps a score below one that is pruned
-elsewhere. No minimum binds iff the mask is an optimum without minimums as well.
+A minimum *binds* if ν_t > 0 is necessary: the tensor keeps a score below a score that is pruned in
+another tensor. No minimum binds iff the mask is also an optimum without minimums.
 """
 
 import math
@@ -42,30 +42,26 @@ from pins.errors import CardinalityError, ScheduleError
 
 @runtime_checkable
 class Constraint(Protocol):
-    """The rows of (C): how many ones a mask has, over all tensors and in each."""
+    """The rows of (C): the number of ones of a mask, over all tensors and in each."""
 
     @property
     def keep(self) -> int:
         """The number k of ones over all tensors together."""
-        ...
 
     @property
     def minimums(self) -> Mapping[str, int]:
-        """l_t by tensor name: ones of that tensor at least; 0 for a tensor that is not named."""
-        ...
+        """l_t by tensor name: the smallest number of ones of the tensor; default 0."""
 
     @property
     def statement(self) -> str:
-        """The program in a line."""
-        ...
+        """The program in one line."""
 
     def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Check that tensors of these shapes have such a mask.
+        """Check that tensors of these shapes have an allowed mask.
 
         Raises:
-            CardinalityError: they have none; says which tensor, and why.
+            CardinalityError: they have none; the message names the tensor and the reason.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -76,12 +72,12 @@ class Cardinality:
 
     @property
     def minimums(self) -> Mapping[str, int]:
-        """None."""
+        """Empty."""
         return {}
 
     @property
     def statement(self) -> str:
-        """The program in a line."""
+        """The program in one line."""
         return f"max s·m over masks with {self.keep} ones"
 
     def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -91,10 +87,10 @@ class Cardinality:
 
 @dataclass(frozen=True)
 class PerTensor:
-    """Σ_{i∈t} mᵢ = keeps[t] for each tensor t: as many rankings as tensors.
+    """Σ_{i∈t} mᵢ = keeps[t] for each tensor t: one ranking per tensor.
 
     Attributes:
-        keeps: number of ones by tensor name; every tensor is named.
+        keeps: number of ones by tensor name, for every tensor.
 
     Raises:
         CardinalityError: a number is not an int ≥ 0.
@@ -112,19 +108,19 @@ class PerTensor:
 
     @property
     def minimums(self) -> Mapping[str, int]:
-        """The same numbers: with Σ l_t = k nothing is left over."""
+        """`keeps`: Σ l_t = k."""
         return self.keeps
 
     @property
     def statement(self) -> str:
-        """The program in a line."""
+        """The program in one line."""
         return (
             f"max s·m over masks with its own number of ones in each of {len(self.keeps)} tensors, "
             f"{self.keep} in all"
         )
 
     def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Each tensor is named, no other is, and 0 ≤ keeps[t] ≤ n_t."""
+        """`keeps` names exactly these tensors, and 0 ≤ keeps[t] ≤ n_t."""
         for name in shapes:
             if name not in self.keeps:
                 raise CardinalityError(
@@ -135,11 +131,11 @@ class PerTensor:
 
 @dataclass(frozen=True)
 class MinimumPerTensor:
-    """Σm = keep, and Σ_{i∈t} mᵢ ≥ minimums[t] for each tensor t: one ranking, no tensor emptied.
+    """Σm = keep, and Σ_{i∈t} mᵢ ≥ minimums[t] for each tensor t: one ranking of all weights.
 
     Attributes:
         keep: number of ones over all tensors together.
-        minimums: number of ones of a tensor at least, by name; 0 where it is not named.
+        minimums: smallest number of ones by tensor name; default 0.
 
     Raises:
         CardinalityError: a number is not an int ≥ 0, or the minimums add up to more than `keep`.
@@ -164,30 +160,30 @@ class MinimumPerTensor:
 
     @property
     def statement(self) -> str:
-        """The program in a line."""
+        """The program in one line."""
         return (
             f"max s·m over masks with {self.keep} ones and a minimum in each tensor, "
             f"{sum(self.minimums.values())} in all"
         )
 
     def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """0 ≤ keep ≤ n, and 0 ≤ minimums[t] ≤ n_t for tensors t that there are."""
+        """0 ≤ keep ≤ n, and `minimums` names only these tensors with 0 ≤ minimums[t] ≤ n_t."""
         cardinality(self.keep, _total(shapes))
         _require_room(self.minimums, shapes, "minimums")
 
 
 def per_tensor(sparsity: float | Fraction, sizes: Mapping[str, int]) -> PerTensor:
-    """keeps[t] = the integer nearest to (1 − sparsity)·n_t; a half keeps the extra weight.
+    """keeps[t] = the integer nearest to (1 − sparsity)·n_t, halves rounded up.
 
-    Each tensor is rounded by itself, so that Σ keeps may differ from `keep_count(sparsity, n)` of
-    all n weights together: with T tensors by at most (T + 1)/2.
+    Each tensor is rounded separately, so Σ keeps may differ from `keep_count(sparsity, n)` of all n
+    weights: with T tensors by at most (T + 1)/2.
 
     Args:
         sparsity: 1 − kept ratio.
         sizes: n_t by tensor name.
 
     Raises:
-        ScheduleError: `sparsity` is no ratio.
+        ScheduleError: `sparsity` is not in [0, 1].
     """
     return PerTensor({name: keep_count(sparsity, size) for name, size in sizes.items()})
 
@@ -195,15 +191,15 @@ def per_tensor(sparsity: float | Fraction, sizes: Mapping[str, int]) -> PerTenso
 def minimum_per_tensor(
     keep: int, ratio: float | Fraction, sizes: Mapping[str, int]
 ) -> MinimumPerTensor:
-    """minimums[t] = ⌈ratio·n_t⌉, so that with any ratio > 0 no tensor is emptied.
+    """minimums[t] = ⌈ratio·n_t⌉, so for any ratio > 0 every tensor keeps a weight.
 
     Args:
         keep: number of ones over all tensors together.
-        ratio: of each tensor, kept at least.
+        ratio: smallest kept ratio of each tensor.
         sizes: n_t by tensor name.
 
     Raises:
-        CardinalityError: `ratio` is no ratio, or the minimums add up to more than `keep`.
+        CardinalityError: `ratio` is not in [0, 1], or the minimums add up to more than `keep`.
     """
     try:
         exact = exact_ratio(ratio)
@@ -215,10 +211,10 @@ def minimum_per_tensor(
 
 
 def cardinality(keep: int, total: int) -> int:
-    """`keep` as an int of [0, total].
+    """`keep` as an int in [0, total].
 
     Raises:
-        CardinalityError: it is none.
+        CardinalityError: it is not an int in [0, total].
     """
     number = _count(keep)
     if not 0 <= number <= total:
@@ -229,7 +225,7 @@ def cardinality(keep: int, total: int) -> int:
 
 
 def _count(number: object) -> int:
-    """`number` as an int, −1 if it is none; those of other libraries are, booleans are not."""
+    """`number` as an int, −1 if it is not an integer; numpy's integers are, booleans are not."""
     if isinstance(number, bool) or getattr(number, "dtype", None) == torch.bool:
         return -1
     try:
@@ -239,7 +235,7 @@ def _count(number: object) -> int:
 
 
 def _counts(numbers: Mapping[str, int], what: str) -> dict[str, int]:
-    """A copy of our own, of ints ≥ 0."""
+    """A copy with ints ≥ 0."""
     for name, number in numbers.items():
         if _count(number) < 0:
             raise CardinalityError(
@@ -255,7 +251,7 @@ def _total(shapes: Mapping[str, Sequence[int]]) -> int:
 def _require_room(
     numbers: Mapping[str, int], shapes: Mapping[str, Sequence[int]], what: str
 ) -> None:
-    """Each number is of a tensor, and not more than its weights."""
+    """Check that each number belongs to a tensor with at least as many weights."""
     for name, number in numbers.items():
         if name not in shapes:
             raise CardinalityError(
@@ -268,16 +264,16 @@ def _require_room(
 
 
 def exact_ratio(value: float | Fraction, name: str = "sparsity") -> Fraction:
-    """The decimal that was written, as a fraction of [0, 1].
+    """The written decimal as a fraction in [0, 1].
 
     Raises:
-        ScheduleError: not a number of [0, 1].
+        ScheduleError: not a number in [0, 1].
     """
     try:
         if isinstance(value, Fraction):
             ratio = value
         else:
-            # a float of numpy is a float, but repr() tells them apart
+            # repr() of a numpy float is not a decimal
             ratio = Fraction(repr(float(value) if isinstance(value, float) else value))
     except (TypeError, ValueError):
         ratio = Fraction(-1)
@@ -287,5 +283,5 @@ def exact_ratio(value: float | Fraction, name: str = "sparsity") -> Fraction:
 
 
 def keep_count(sparsity: float | Fraction, total: int) -> int:
-    """k = the integer nearest to (1 − sparsity)·n; a half keeps the extra weight."""
+    """k = the integer nearest to (1 − sparsity)·n, halves rounded up."""
     return math.floor((1 - exact_ratio(sparsity)) * total + Fraction(1, 2))

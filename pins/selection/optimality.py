@@ -1,11 +1,11 @@
-"""When a mask is optimal: min{sᵢ : mᵢ = 1} ≥ max{sᵢ : mᵢ = 0} (Theorem 1), and what follows.
+"""Optimality of a mask: min{sᵢ : mᵢ = 1} ≥ max{sᵢ : mᵢ = 0} (Theorem 1), and its dual.
 
-With a minimum in each tensor (Theorem 4, `pins.selection.constraints`) the same holds within each
-tensor, and between tensors for the weights that their tensor may lose.
+With a minimum in each tensor (Theorem 4, `pins.selection.constraints`) the same condition holds
+within each tensor, and between tensors for the weights that their tensor may lose.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,13 +18,13 @@ from pins.masks import require_same_tensors
 
 @dataclass(frozen=True)
 class Optimality:
-    """The two numbers that decide whether a mask solves max s·m s.t. 1·m = keep.
+    """The two scores that decide whether a mask solves max s·m s.t. 1·m = keep.
 
     Attributes:
         keep: number of ones of the mask.
         total: number of weights n.
-        kept_min: min{sᵢ : mᵢ = 1}; None when nothing is kept.
-        pruned_max: max{sᵢ : mᵢ = 0}; None when nothing is pruned.
+        kept_min: min{sᵢ : mᵢ = 1}; None if nothing is kept.
+        pruned_max: max{sᵢ : mᵢ = 0}; None if nothing is pruned.
     """
 
     keep: int
@@ -39,12 +39,12 @@ class Optimality:
 
     @property
     def unique(self) -> bool:
-        """Theorem 3: no other mask is as good, s₍ₖ₎ > s₍ₖ₊₁₎."""
+        """Theorem 3: the optimum is unique, s₍ₖ₎ > s₍ₖ₊₁₎."""
         return self.kept_min is None or self.pruned_max is None or self.kept_min > self.pruned_max
 
     @property
     def dual_multiplier(self) -> float:
-        """A λ of the dual interval [s₍ₖ₊₁₎, s₍ₖ₎] (Theorem 2): with the mask, the proof."""
+        """A λ in the dual interval [s₍ₖ₊₁₎, s₍ₖ₎] (Theorem 2); mask and λ are the proof."""
         multiplier = self.kept_min if self.kept_min is not None else self.pruned_max
         if multiplier is None or not self.holds:
             raise OptimalityError(
@@ -57,7 +57,7 @@ class Optimality:
 def optimality(
     importance: Mapping[str, Tensor], masks: Mapping[str, Tensor], group: Group = SINGLE_PROCESS
 ) -> Optimality:
-    """Read the least kept and the largest pruned score: O(n), comparisons only, hence exact.
+    """Compute the least kept and the largest pruned score: O(n) comparisons, hence exact.
 
     Args:
         importance: finite scores s by tensor name.
@@ -67,16 +67,16 @@ def optimality(
     Raises:
         MaskError: names or shapes differ.
     """
-    return _together(_tensor_by_tensor(importance, masks, group))
+    return _combined(_tensor_by_tensor(importance, masks, group).values())
 
 
 @dataclass(frozen=True)
 class ConstrainedOptimality:
-    """The numbers that decide whether a mask solves (C): max s·m, Σm = keep, Σ_{i∈t} mᵢ ≥ l_t.
+    """The scores that decide whether a mask solves (C): max s·m, Σm = keep, Σ_{i∈t} mᵢ ≥ l_t.
 
     Attributes:
-        tensors: the numbers of each tensor by itself, by name.
-        minimums: l_t by name; 0 for a tensor that is not named.
+        tensors: `Optimality` of each tensor, by name.
+        minimums: l_t by name; default 0.
     """
 
     tensors: Mapping[str, Optimality]
@@ -94,17 +94,17 @@ class ConstrainedOptimality:
 
     @property
     def kept_min(self) -> float | None:
-        """min{sᵢ : mᵢ = 1} over all tensors; None when nothing is kept."""
+        """min{sᵢ : mᵢ = 1} over all tensors; None if nothing is kept."""
         return self._whole.kept_min
 
     @property
     def pruned_max(self) -> float | None:
-        """max{sᵢ : mᵢ = 0} over all tensors; None when nothing is pruned."""
+        """max{sᵢ : mᵢ = 0} over all tensors; None if nothing is pruned."""
         return self._whole.pruned_max
 
     @property
     def fault(self) -> str | None:
-        """Why the mask is not optimal: a minimum missed, or an exchange that gains; or None."""
+        """Why the mask is not optimal: a missed minimum or an exchange that gains; else None."""
         for name, tensor in self.tensors.items():
             if tensor.keep < (least := self.minimums.get(name, 0)):
                 return f"{name!r} keeps {tensor.keep} weights, its minimum is {least}"
@@ -126,7 +126,7 @@ class ConstrainedOptimality:
 
     @property
     def unique(self) -> bool:
-        """No other such mask is as good: every exchange allowed loses."""
+        """The optimum is unique: every allowed exchange loses."""
         return (
             self.holds
             and self._spare.unique
@@ -137,7 +137,7 @@ class ConstrainedOptimality:
     def dual_multiplier(self) -> float:
         """λ: the least kept score of the tensors that are not `binding`; else the largest pruned.
 
-        Without a binding minimum it is the multiplier of Theorem 2.
+        Without a binding minimum it is the λ of Theorem 2.
         """
         least = [t.kept_min for t in self.tensors.values() if t.kept_min is not None]
         free = [s for s in least if self.pruned_max is None or s >= self.pruned_max]
@@ -148,7 +148,7 @@ class ConstrainedOptimality:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        """λ_t = λ − ν_t by name: with the mask and λ, the proof."""
+        """λ_t = λ − ν_t by name; with mask and λ, the proof."""
         multiplier = self.dual_multiplier
         return {
             name: multiplier if tensor.kept_min is None else min(multiplier, tensor.kept_min)
@@ -157,26 +157,26 @@ class ConstrainedOptimality:
 
     @property
     def binding(self) -> tuple[str, ...]:
-        """The tensors whose minimum costs something, ν_t > 0: they keep less than is pruned.
+        """The tensors with ν_t > 0: they keep a score below a pruned score of another tensor.
 
-        None iff the mask is an optimum without the minimums as well (Theorem 1).
+        Empty iff the mask is also an optimum without the minimums (Theorem 1).
         """
         multiplier = self.dual_multiplier
         return tuple(name for name, each in self.thresholds.items() if each < multiplier)
 
     @property
     def _whole(self) -> Optimality:
-        return _together(self.tensors)
+        return _combined(self.tensors.values())
 
     @property
     def _loose(self) -> list[str]:
-        """The tensors that keep more than their minimum, and may lose a weight to another."""
+        """The tensors that keep more than their minimum and may lose a weight to another tensor."""
         return [n for n, t in self.tensors.items() if t.keep > self.minimums.get(n, 0)]
 
     @property
     def _spare(self) -> Optimality:
-        """The weights that an exchange between tensors may prune, against all that it may keep."""
-        loose = _together({name: self.tensors[name] for name in self._loose})
+        """The kept weights that an exchange may prune, and all pruned weights that it may keep."""
+        loose = _combined(self.tensors[name] for name in self._loose)
         return Optimality(loose.keep, self.total, loose.kept_min, self.pruned_max)
 
 
@@ -186,12 +186,12 @@ def constrained_optimality(
     minimums: Mapping[str, int],
     group: Group = SINGLE_PROCESS,
 ) -> ConstrainedOptimality:
-    """Read the least kept and the largest pruned score of each tensor: O(n), comparisons only.
+    """Compute the least kept and the largest pruned score of each tensor: O(n) comparisons.
 
     Args:
         importance: finite scores s by tensor name.
         masks: bool masks of the same names and shapes, True = keep.
-        minimums: l_t by tensor name; 0 for a tensor that is not named.
+        minimums: l_t by tensor name; default 0.
         group: the ranks, each with its part of every tensor.
 
     Raises:
@@ -203,54 +203,46 @@ def constrained_optimality(
 def _tensor_by_tensor(
     importance: Mapping[str, Tensor], masks: Mapping[str, Tensor], group: Group
 ) -> dict[str, Optimality]:
-    """The two numbers of each tensor by itself."""
+    """The optimality of each tensor."""
     require_same_tensors(importance, masks)
-    read = {}
+    found = {}
     for name, scores in importance.items():
         mask = masks[name]
         kept, pruned = scores[mask], scores[~mask]
-        read[name] = Optimality(
+        found[name] = Optimality(
             keep=kept.numel(),
             total=scores.numel(),
             kept_min=kept.min().item() if kept.numel() else None,
             pruned_max=pruned.max().item() if pruned.numel() else None,
         )
-    return read if group.size == 1 else _of_all_ranks(read, group)
+    return found if group.size == 1 else _over_ranks(found, group)
 
 
-def _of_all_ranks(own: Mapping[str, Optimality], group: Group) -> dict[str, Optimality]:
-    """The numbers of each tensor, of which every rank has read its part."""
-    none = float("nan")
-    read = torch.tensor(
-        [
-            [t.keep, t.total]
-            + [none if score is None else score for score in (t.kept_min, t.pruned_max)]
-            for t in own.values()
-        ],
-        dtype=torch.float64,
-    )
-    parts = [part.view(-1, 4).tolist() for part in group.gathered(read.view(-1))]
+def _over_ranks(own: Mapping[str, Optimality], group: Group) -> dict[str, Optimality]:
+    """The optimality of each tensor, of which every rank holds a part; None is sent as NaN."""
+    rows = [
+        [math.nan if x is None else x for x in (t.keep, t.total, t.kept_min, t.pruned_max)]
+        for t in own.values()
+    ]
+    gathered = group.gathered(torch.tensor(rows, dtype=torch.float64).view(-1))
+    by_tensor = torch.stack([part.view(-1, 4) for part in gathered], dim=1).tolist()
     return {
-        name: _together(
-            {
-                str(rank): Optimality(
-                    int(part[number][0]),
-                    int(part[number][1]),
-                    *(None if math.isnan(score) else score for score in part[number][2:]),
-                )
-                for rank, part in enumerate(parts)
-            }
+        name: _combined(
+            Optimality(
+                int(keep), int(total), *(None if math.isnan(score) else score for score in scores)
+            )
+            for keep, total, *scores in parts
         )
-        for number, name in enumerate(own)
+        for name, parts in zip(own, by_tensor, strict=True)
     }
 
 
-def _together(tensors: Mapping[str, Optimality]) -> Optimality:
-    """The two numbers of all tensors together; Python floats hold those of every dtype exactly."""
-    each = tensors.values()
+def _combined(parts: Iterable[Optimality]) -> Optimality:
+    """The optimality of disjoint parts together; a Python float holds every dtype exactly."""
+    parts = list(parts)
     return Optimality(
-        keep=sum(tensor.keep for tensor in each),
-        total=sum(tensor.total for tensor in each),
-        kept_min=min((t.kept_min for t in each if t.kept_min is not None), default=None),
-        pruned_max=max((t.pruned_max for t in each if t.pruned_max is not None), default=None),
+        keep=sum(part.keep for part in parts),
+        total=sum(part.total for part in parts),
+        kept_min=min((p.kept_min for p in parts if p.kept_min is not None), default=None),
+        pruned_max=max((p.pruned_max for p in parts if p.pruned_max is not None), default=None),
     )

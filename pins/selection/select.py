@@ -177,9 +177,7 @@ def _proofs(ranked: Ranked, found: KthLargest) -> list[Optimality]:
     tied = (keeps < sizes) & (found.pruned_max == against)
     wrong = np.flatnonzero((kept != keeps) | (below + above > 0) | ((ties > 0) != tied))
     least, largest = (
-        float_keys.upcast_half(
-            float_keys.scores(torch.from_numpy(each), dtype), torch.float64
-        ).tolist()
+        float_keys.widened(float_keys.scores(torch.from_numpy(each), dtype), torch.float64).tolist()
         for each in (found.kept_min, found.pruned_max)
     )
     for i in wrong:

@@ -1,4 +1,4 @@
-"""PruningCallback: prune while the Trainer of Hugging Face transformers trains."""
+"""PruningCallback: pruning in the Trainer of Hugging Face transformers."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from pins.models.self_distillation import SelfRegularizer
 from pins.pruning.keep_zeros import keep_zeros as keep_zeros_of
 from pins.pruning.pruner import OnDecision, Pruner
 from pins.pruning.schedules import Schedule, find_schedule, paper_phases, schedule_of_run
-from pins.selection.allocation import Scope
+from pins.selection.allocation import Allocation
 from pins.selection.constraints import exact_ratio
 from pins.trainer import checkpoint
 from pins.trainer.checkpoint import PruningCheckpoint
@@ -29,18 +29,18 @@ from pins.trainer.optimizer import torch_optimizer
 
 
 class PruningCallback(TrainerCallback):
-    """Prunes while a Trainer trains; its checkpoints hold what is needed to go on.
+    """Prunes while a Trainer trains; the Trainer's checkpoints include the state of the pruning.
 
-    The masks in force are `masks`, and exactly as sparse as asked for when training ends. A
-    decision changes the model, so the best checkpoint (`load_best_model_at_end`, early stopping) is
-    the best since the last decision: in the end, one with the final masks.
+    When training ends, `masks` have exactly the requested sparsity. A decision changes the model,
+    so the best checkpoint (`load_best_model_at_end`, early stopping) is the best since the last
+    decision: at the end, a checkpoint with the final masks.
 
-    The sparsity stands in the Trainer's history beside each loss. Of the callbacks that report,
-    those after this one see it: `callbacks=[PruningCallback(...), TensorBoardCallback()]` with
-    `report_to="none"`. With `PruningTrainer` all do.
+    The Trainer's history has the sparsity next to each loss. Reporting callbacks see it only if
+    they come after this one: `callbacks=[PruningCallback(...), TensorBoardCallback()]` with
+    `report_to="none"`. With `PruningTrainer` all of them see it.
 
     Attributes:
-        pruner: of the training; None before it, and where zeros are kept.
+        pruner: of the current training; None before it, and with `keep_zeros`.
         regularizer: of a `PruningTrainer` in training.
     """
 
@@ -54,31 +54,32 @@ class PruningCallback(TrainerCallback):
         cooldown: int | None = None,
         interval: int = 10,
         smoothing: str | None = None,
-        scope: Scope | None = None,
+        allocation: Allocation | None = None,
         include: str | None = None,
         keep_zeros: bool = False,
         on_decision: OnDecision | None = None,
     ) -> None:
-        """Say what to do; the Trainer brings model, optimiser and number of steps.
+        """Configure the pruning; the Trainer gives model, optimiser and number of steps.
 
         Args:
-            sparsity: 1 − kept ratio to reach.
-            criterion: of `pins.CRITERIA`, or a criterion. One that reads the loss needs a
-                `PruningTrainer`.
-            schedule: of `pins.pruning.schedules.SCHEDULES`; or a schedule, which says all the rest.
+            sparsity: 1 − kept ratio at the end.
+            criterion: a name in `pins.CRITERIA`, or a criterion. A criterion that reads the loss
+                needs a `PruningTrainer`.
+            schedule: a name in `pins.pruning.schedules.SCHEDULES`; or a schedule, which replaces
+                sparsity, warm-up, cool-down and interval.
             warmup: steps before the first decision; default: the paper's share of the run.
             cooldown: steps after the last decision; default: the paper's share of the run.
-            interval: steps from one decision to the next.
-            smoothing: of `pins.importance.smoothing.SMOOTHINGS`; default: that of the criterion.
-            scope: which masks are allowed beside the number of ones.
+            interval: steps between two decisions.
+            smoothing: a name in `pins.importance.smoothing.SMOOTHINGS`; default: by the criterion.
+            allocation: the allowed masks apart from the number of ones.
             include: a pattern for the names of the weights to prune.
-            keep_zeros: take no decisions; keep the zeros that the prunable weights have.
+            keep_zeros: take no decisions; keep the zeros of the prunable weights.
             on_decision: as in `Pruner`.
 
         Raises:
-            SettingError: neither a sparsity, nor a schedule, nor zeros to keep; or too many.
-            ScheduleError: the sparsity is no ratio, or there is no such schedule.
-            CriterionError: there is no such criterion or smoothing.
+            SettingError: not exactly one of sparsity, schedule object and keep_zeros.
+            ScheduleError: the sparsity is not in [0, 1], or no schedule has this name.
+            CriterionError: no criterion or smoothing has this name.
         """
         given = [sparsity is not None, isinstance(schedule, Schedule), keep_zeros]
         if sum(given) != 1:
@@ -100,12 +101,11 @@ class PruningCallback(TrainerCallback):
         self.sparsity, self.criterion, self.schedule = sparsity, criterion, schedule
         self.warmup, self.cooldown, self.interval = warmup, cooldown, interval
         self.smoothing = find_smoothing(smoothing or default_smoothing(criterion))
-        self.scope, self.include = scope, include
-        self.keep_zeros = keep_zeros
-        self.on_decision = on_decision
+        self.allocation, self.include = allocation, include
+        self.keep_zeros, self.on_decision = keep_zeros, on_decision
         self.pruner: Pruner | None = None
         self.regularizer: SelfRegularizer | None = None
-        # of a PruningTrainer
+        # set by a PruningTrainer
         self.teach: Callable[[nn.Module], SelfRegularizer] | None = None
         self.loss: Callable[[nn.Module], float] | None = None
         self._kept: Mapping[str, Tensor] = {}
@@ -114,23 +114,23 @@ class PruningCallback(TrainerCallback):
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
-        """The masks in force, True = keep; none before training."""
+        """The masks by name, True = keep; empty before training."""
         return self._kept if self.pruner is None else self.pruner.masks
 
     @property
     def current_sparsity(self) -> float:
-        """1 − kept ratio of the masks in force, counted; 0 before training."""
+        """1 − kept ratio of the masks, counted; 0 before training."""
         return self._kept_sparsity if self.pruner is None else self.pruner.sparsity
 
     def resume(self, folder: Path | str, model: nn.Module | None = None) -> None:
-        """Read where the pruning stood at a checkpoint; the training that resumes goes on there.
+        """Resume the next training from a checkpoint.
 
-        Needed for a plain Trainer that resumes from outside its `output_dir`: it does not tell its
-        callbacks from where.
+        Needed for a plain Trainer that resumes from outside its `output_dir`, because it does not
+        give its callbacks the folder.
 
         Args:
-            folder: of the checkpoint.
-            model: whose weights they must be; default: that is seen when training begins.
+            folder: the folder of the checkpoint.
+            model: the model of the checkpoint; default: checked when training begins.
 
         Raises:
             CheckpointError: the checkpoint was written without this callback, or is damaged.
@@ -140,24 +140,17 @@ class PruningCallback(TrainerCallback):
         self._resumed = Path(folder)
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        *,
-        model: nn.Module | None = None,
-        optimizer: Any = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Take model, optimiser and number of steps; go on from a checkpoint, if training does."""
-        assert model is not None, "the Trainer gives its model"
-        optimizer = torch_optimizer(optimizer, model, deepspeed=bool(args.deepspeed))
+        """Create the pruner for this model and optimiser; resume if training does."""
+        model: nn.Module = given["model"]
+        optimizer = torch_optimizer(given["optimizer"], model, deepspeed=bool(args.deepspeed))
         reshard(model)
         parameters = prunable_parameters(model, self.include)
         standing = self._found(args, state, model)
         if standing is not None:
             standing.require_weights(parameters.parameters, state.global_step)
-        # not before: until now the model may have been moved, cast, loaded or made anew
+        # not earlier: until now the Trainer may have moved, cast, loaded or created the model
         self.regularizer = None if self.teach is None else self.teach(model)
         if self.keep_zeros:
             masks = None if standing is None else standing.masks_on_devices(parameters.parameters)
@@ -168,10 +161,10 @@ class PruningCallback(TrainerCallback):
                 model,
                 optimizer,
                 self.criterion,
-                self._fitting_schedule(state.max_steps),
+                self._schedule(state.max_steps),
                 parameters=parameters,
                 smoothing=self.smoothing(),
-                scope=self.scope,
+                allocation=self.allocation,
                 loss=self._loss_of(model),
                 on_decision=self.on_decision,
             )
@@ -181,22 +174,17 @@ class PruningCallback(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Decide, where it is time, and keep zeros."""
+        """Decide if a decision is due, and keep zeros."""
         if self.pruner is not None and self.pruner.step() is not None:
-            # the best so far has other masks than the model has from now on
+            # the best checkpoint so far has other masks than the model
             state.best_metric = state.best_global_step = state.best_model_checkpoint = None
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        *,
-        logs: dict[str, float] | None = None,
-        **_: Any,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
-        """Add the exact sparsity to the logs of training."""
-        if logs is not None and "loss" in logs and "sparsity" not in logs:
+        """Add the exact sparsity to the training logs."""
+        logs = given.get("logs") or {}
+        if "loss" in logs and "sparsity" not in logs:
             logs["sparsity"] = self.current_sparsity
             if state.log_history:
                 state.log_history[-1]["sparsity"] = logs["sparsity"]
@@ -204,10 +192,10 @@ class PruningCallback(TrainerCallback):
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Write the state of pruning beside the checkpoint of the Trainer."""
+        """Write the state of the pruning into the Trainer's checkpoint."""
         folder = _checkpoint(args, state)
         if not folder.is_dir():
-            return  # a search for hyperparameters has folders of its own and never resumes
+            return  # a hyperparameter search has other folders and never resumes
         teacher = None if self.regularizer is None else self.regularizer.state_dict()
         if self.pruner is None:
             standing = PruningCheckpoint(state.global_step, self.masks, teacher=teacher)
@@ -219,17 +207,28 @@ class PruningCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Warn where training ended before the last decision."""
+        """Warn if training ended before the last decision."""
         if self.pruner is not None and not self.pruner.finished:
             warnings.warn(
                 f"training ended after step {state.global_step}, and the last pruning decision is "
                 f"due after step {self.pruner.schedule.last}: the model is {self.current_sparsity} "
-                "sparse, less than asked for",
+                "sparse, less than requested",
                 stacklevel=2,
             )
 
-    def _fitting_schedule(self, steps: int) -> Schedule:
-        schedule = self._made_schedule(steps)
+    def _schedule(self, steps: int) -> Schedule:
+        schedule = self.schedule
+        if isinstance(schedule, str):
+            assert self.sparsity is not None
+            warmup, cooldown = paper_phases(steps)
+            schedule = schedule_of_run(
+                schedule,
+                sparsity=self.sparsity,
+                steps=steps,
+                warmup=warmup if self.warmup is None else self.warmup,
+                cooldown=cooldown if self.cooldown is None else self.cooldown,
+                interval=self.interval,
+            )
         if (late := schedule.last - steps) > 0:
             raise ScheduleError(
                 f"the last pruning decision is due after step {schedule.last}, and the Trainer "
@@ -237,42 +236,28 @@ class PruningCallback(TrainerCallback):
             )
         return schedule
 
-    def _made_schedule(self, steps: int) -> Schedule:
-        if not isinstance(self.schedule, str):
-            return self.schedule
-        assert self.sparsity is not None
-        warmup, cooldown = paper_phases(steps)
-        return schedule_of_run(
-            self.schedule,
-            sparsity=self.sparsity,
-            steps=steps,
-            warmup=warmup if self.warmup is None else self.warmup,
-            cooldown=cooldown if self.cooldown is None else self.cooldown,
-            interval=self.interval,
-        )
-
     def _loss_of(self, model: nn.Module) -> Callable[[], float] | None:
-        """The loss of a step's rows, where the criterion reads it."""
+        """The loss of a step's rows; None if the criterion does not read it."""
         if Reads.LOSS not in self.criterion.reads:
             return None
         if self.loss is None:
             raise SettingError(
-                f"criterion {self.criterion.name!r} reads the loss of each step's rows, and a "
-                "plain Trainer tells its callbacks none: use PruningTrainer(pruning=...)"
+                f"criterion {self.criterion.name!r} reads the loss of each step's rows, which a "
+                "plain Trainer does not give its callbacks: use PruningTrainer(pruning=...)"
             )
         return partial(self.loss, model)
 
     def _found(
         self, args: TrainingArguments, state: TrainerState, model: nn.Module
     ) -> PruningCheckpoint | None:
-        """Where the pruning stood at the checkpoint that the Trainer has loaded, if it has."""
+        """The state in the checkpoint that the Trainer has loaded; None without one."""
         folder, self._resumed = self._resumed, None
         if not state.global_step:
             return None
         return checkpoint.load(folder or _checkpoint(args, state), model)
 
     def _go_on(self, standing: PruningCheckpoint) -> None:
-        """Let pruner and teacher stand there; the model does already."""
+        """Restore pruner and teacher; the Trainer has restored the model."""
         try:
             if self.pruner is not None:
                 self.pruner.load_state_dict(standing.pruner_state(self.pruner.parameters))
@@ -287,5 +272,5 @@ class PruningCallback(TrainerCallback):
 
 
 def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
-    """The folder of this step's checkpoint, as the Trainer names it."""
+    """The folder of the Trainer's checkpoint of this step."""
     return Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")

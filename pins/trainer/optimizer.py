@@ -1,4 +1,4 @@
-"""The optimiser of a Trainer, where a decision can see what it steps on."""
+"""The torch optimiser of a Trainer."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from pins.errors import ParameterError, SettingError
 
 
 def torch_optimizer(optimizer: Any, model: nn.Module, *, deepspeed: bool) -> Optimizer:
-    """The optimiser that takes the steps: accelerate wraps it in one of its own.
+    """The optimiser that takes the steps, without the wrapper of accelerate.
 
     Args:
-        optimizer: as the Trainer tells its callbacks.
-        model: likewise.
+        optimizer: as the Trainer gives it to its callbacks.
+        model: as the Trainer gives it to its callbacks.
         deepspeed: whether the Trainer uses DeepSpeed.
 
     Raises:
-        SettingError: weights or gradients lie where only another library finds them.
+        SettingError: another library keeps the weights or gradients.
     """
     inner = getattr(optimizer, "optimizer", optimizer)
     if deepspeed or not isinstance(inner, torch.optim.Optimizer):

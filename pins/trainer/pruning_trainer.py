@@ -1,8 +1,8 @@
-"""Prune with the Trainer of Hugging Face transformers: a callback, and a Trainer with the loss.
+"""PruningTrainer: the Trainer of Hugging Face transformers with pruning and self-regularisation.
 
 Trainer(..., callbacks=[PruningCallback(sparsity=0.8)])            prunes
-PruningTrainer(..., pruning=PruningCallback(sparsity=0.8))         and regularises itself
-Trainer(..., callbacks=[PruningCallback(keep_zeros=True)])         goes on with a sparse model
+PruningTrainer(..., pruning=PruningCallback(sparsity=0.8))         prunes, self-regularised
+Trainer(..., callbacks=[PruningCallback(keep_zeros=True)])         fine-tunes a sparse model
 """
 
 import os
@@ -25,14 +25,14 @@ __all__ = ["PruningCallback", "PruningTrainer"]
 
 
 class PruningTrainer(Trainer):
-    """A Trainer that prunes and holds the model to what its latest best checkpoint predicts.
+    """A Trainer that prunes, with the latest best checkpoint as teacher of the model.
 
-    The loss is the mean over the predictions of a whole step, however many batches and devices it
-    is accumulated over. The score that makes a checkpoint the best is `metric_for_best_model`, else
-    the loss, at each evaluation; set `eval_strategy`, or the first teacher stays.
+    The loss is the mean over the predictions of a whole step, for any number of batches and
+    devices. At each evaluation the best checkpoint is chosen by `metric_for_best_model`, default
+    the loss; without `eval_strategy` the first teacher stays.
 
     Attributes:
-        pruning: what is pruned and when, and in training the `regularizer`.
+        pruning: the callback, with the `regularizer` in training.
     """
 
     def __init__(
@@ -45,21 +45,21 @@ class PruningTrainer(Trainer):
         temperature: float = 2.0,
         **options: Any,
     ) -> None:
-        """A Trainer with pruning.
+        """Create a Trainer with pruning.
 
         Args:
             *args: of `transformers.Trainer`.
-            pruning: what to prune and when.
-            self_regularization: whether to mix the loss.
-            teacher: a dense fine-tuned model to begin with, which may stay on the CPU; default: the
-                model as it is when training begins.
-            head: what the model predicts; default: by the name of its class.
+            pruning: the callback.
+            self_regularization: whether to use the mixed loss.
+            teacher: the first teacher, a dense fine-tuned model on any device; default: the model
+                when training begins.
+            head: the prediction of the model; default: by the name of its class.
             temperature: T of the divergence.
             **options: of `transformers.Trainer`.
 
         Raises:
-            ModelError: the model has no head that PINS knows.
-            SettingError: two things are asked for that exclude each other.
+            ModelError: PINS does not know the head of the model.
+            SettingError: two options exclude each other.
         """
         super().__init__(*args, **options)
         if any(isinstance(each, PruningCallback) for each in self.callback_handler.callbacks):
@@ -69,8 +69,8 @@ class PruningTrainer(Trainer):
             )
         self.pruning = pruning
         self._first_teacher, self._temperature = teacher, temperature
-        self._head: Head | None = None  # of the mixed loss
-        self._loss_head: Head | None = None  # of the task's own, where the criterion reads it
+        self._head: Head | None = None  # of the mixed loss, if used
+        self._loss_head: Head | None = None  # of the task's loss, if the criterion reads it
         self._step_batches: list[Any] = []
         if Reads.LOSS in pruning.criterion.reads:
             assert isinstance(self.model, nn.Module)
@@ -102,12 +102,12 @@ class PruningTrainer(Trainer):
         """As `Trainer.train`.
 
         Raises:
-            CheckpointError: the checkpoint was written without pruning, or is of another model.
-            ScheduleError: the pruning does not fit into the steps.
+            CheckpointError: the checkpoint was written without pruning, or with another model.
+            ScheduleError: the schedule does not fit into the steps.
         """
         if resume_from_checkpoint is True:
             last = get_last_checkpoint(self.args.output_dir)  # type: ignore[no-untyped-call]
-            resume_from_checkpoint = last or True  # the Trainer says that there is none
+            resume_from_checkpoint = last or True  # True: the Trainer raises its error
         if not resume_from_checkpoint or resume_from_checkpoint is True:
             return super().train(bool(resume_from_checkpoint), *args, **options)
         folder = os.fspath(resume_from_checkpoint)
@@ -118,12 +118,12 @@ class PruningTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], Tensor | int | None]:
-        """The batches of one step, and the number of predictions that its loss is the mean over."""
+        """The batches of one step, and the number of predictions in its mean loss."""
         samples, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         if self._loss_head is not None:
             self._step_batches = samples
         if self._head is not None:
-            # the Trainer counts labels, whatever they are to a head, and of spans none
+            # the Trainer counts labels, not predictions, and no spans
             items = sum(self._head.count(sample) for sample in samples)
             if self.args.average_tokens_across_devices and self.args.world_size > 1:
                 items = self.accelerator.gather(torch.tensor(items, device=device)).sum()
@@ -144,17 +144,17 @@ class PruningTrainer(Trainer):
             )
             return result
         outputs = model(**regularizer.head.inputs(model, inputs))
-        # autocast is a part of the model's forward by now, and so of the teacher's
+        # autocast is part of the forward of the model, and so of the teacher
         loss = regularizer.loss(outputs, inputs, num_items=num_items_in_batch)
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
-            loss = loss * self.accelerator.num_processes  # each process divides by all their rows
+            loss = loss * self.accelerator.num_processes  # each divides by the rows of all
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **options: Any) -> dict[str, float]:
-        """As `Trainer.evaluate`; in training, the model is offered as teacher afterwards."""
+        """As `Trainer.evaluate`; in training, the model becomes a candidate for the teacher."""
         metrics: dict[str, float] = super().evaluate(eval_dataset, *args, **options)
         regularizer = self.pruning.regularizer
-        # a dataset is named where somebody else asks, or for one of several
+        # a named dataset is one of several, or comes from another caller
         if regularizer is not None and self.is_in_train and eval_dataset is None:
             if (score := metrics.get(self._metric())) is None:
                 raise SettingError(
@@ -165,19 +165,19 @@ class PruningTrainer(Trainer):
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As `Trainer.log`, with the exact sparsity beside the loss."""
+        """As `Trainer.log`, with the exact sparsity next to the loss."""
         if "loss" in logs:
             logs["sparsity"] = self.pruning.current_sparsity
         super().log(logs, start_time)
 
     def _step_loss(self, model: nn.Module) -> float:
-        """The mean of the task's loss over the predictions of a step, of all processes."""
+        """The mean of the task's loss over the predictions of a step, over all processes."""
         head, batches = self._loss_head, self._step_batches
         assert head is not None, "the criterion reads the loss"
         value, count = step_loss(model, batches, head), sum(head.count(batch) for batch in batches)
         if self.accelerator.num_processes == 1:
             return value
-        # all processes have to decide alike
+        # all processes must take the same decision
         own = torch.tensor([value * count, count], device=self.accelerator.device)
         total = self.accelerator.gather(own).reshape(-1, 2).sum(0)
         return float(total[0] / total[1].clamp(min=1))

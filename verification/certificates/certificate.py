@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pins import masks as masks_module
 from pins.errors import CertificateError
-from pins.selection.allocation import Scope
+from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.optimality import (
     ConstrainedOptimality,
@@ -124,7 +124,7 @@ def certify_files(
     certificate: Path,
     *,
     keep: int | Constraint,
-    scope: Scope | None = None,
+    scope: Allocation | None = None,
     mask: Path | None = None,
     criterion: str | None = None,
 ) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pins
 from pins import masks as masks_module
 from pins.errors import CertificateError
 from pins.masks import count, count_each, require_same_tensors
-from pins.selection.allocation import Scope
+from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, PerTensor, cardinality
 from pins.utils.io import sha256, write_json
 
@@ -140,7 +140,7 @@ def load_masks(
 
 def constraint_of(
     keep: int | Constraint,
-    scope: Scope | None,
+    scope: Allocation | None,
     importance: Mapping[str, Tensor],
     masks: Mapping[str, Tensor] | None,
 ) -> Constraint:

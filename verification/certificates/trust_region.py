@@ -24,7 +24,7 @@ from pins.errors import CertificateError, PinsError
 from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import RegionDecision, RegionProgram, Terms
 from pins.masks import count, count_each, require_same_tensors
-from pins.selection.allocation import Scope
+from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.optimality import ConstrainedOptimality
 from pins.selection.select import decide
@@ -142,7 +142,7 @@ def certify_region_files(
     keep: int | Constraint,
     multiplier: float | None = None,
     radius: float | None = None,
-    scope: Scope | None = None,
+    scope: Allocation | None = None,
     mask: Path | None = None,
     criterion: str | None = None,
 ) -> dict[str, Any]:

@@ -287,9 +287,9 @@ class _Training:
 
     def _measure(self) -> None:
         """What the decision of this step, if there was one, did to the loss."""
-        measurement, decisions = self.pruner.measurement, self._decisions
-        if measurement is not None and decisions and decisions[-1]["step"] == self.pruner.steps:
-            decisions[-1] |= measurement.as_json()
+        change, decisions = self.pruner.loss_change, self._decisions
+        if change is not None and decisions and decisions[-1]["step"] == self.pruner.steps:
+            decisions[-1] |= change.as_json()
 
     def _rate(self, step: int) -> float:
         """Each phase: ten steps up, then linearly down."""
@@ -348,8 +348,8 @@ class _Training:
 def _compare(it: Run) -> tuple[RealModel, dict[str, Any]]:
     """What one decision by each criterion does to the loss of the dense model, and its regret."""
     settings, criteria = it.settings, list(CRITERIA)
-    # one that is fitted to each decision has no scores before it
-    scored = [name for name, criterion in CRITERIA.items() if not criterion.fits]
+    # an adaptive criterion has no scores before its decision
+    scored = [name for name, criterion in CRITERIA.items() if not criterion.adaptive]
     generator = torch.Generator().manual_seed(settings.seed)
     parameters = prunable_parameters(it.classifier.model).parameters
     gradient, rehearsal = two_samples(it.train, settings.compared_rows, generator)

@@ -9,7 +9,8 @@ from torch import Tensor
 from pins.importance.criteria import CRITERIA
 from pins.importance.criterion import Criterion, Reads
 from pins.importance.trust_region.criterion import OF_FEW_ROWS, TrustRegion
-from pins.importance.trust_region.multiplier import promise
+from pins.importance.trust_region.multiplier import largest_multiplier
+from pins.importance.trust_region.sample import sample as sample_of
 from pins.masks import compare
 from pins.runs.weight_sample import WeightSample, some
 from pins.selection.constraints import Cardinality, keep_count
@@ -51,16 +52,16 @@ def criteria_of(sample: WeightSample, loss: float | None = None) -> dict[str, Cr
     known = {
         name: criterion
         for name, criterion in CRITERIA.items()
-        if not criterion.fits
+        if not criterion.adaptive
         and (Reads.CURVATURE not in criterion.reads or sample.curvature is not None)
     }
     if loss is not None and sample.curvature is not None:
         constraint = Cardinality(keep_count(sample.sparsity, sample.total))
-        region = TrustRegion(damping=OF_FEW_ROWS).fitted(sample.observations(), constraint)
-        program = region.region(sample.observations(), constraint)
+        region = TrustRegion(damping=OF_FEW_ROWS).damped(sample.observations())
+        program = region.at(sample.observations(), constraint)
         # a sample's drop stands for that of all weights
         share = sample.total / sum(shape.numel() for shape in sample.shapes.values())
-        multiplier = promise(program, DEFAULT_SHARE * loss * share)
+        multiplier = largest_multiplier(sample_of(program), DEFAULT_SHARE * loss * share)
         known[TrustRegion.name] = replace(region, multiplier=multiplier)
     return known
 

@@ -10,22 +10,21 @@ that it was made from is easily kept. Unseen rows lead nothing.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pins.importance.criteria import find_criterion
-from pins.importance.criterion import Criterion
 from pins.importance.curvature.fisher import empirical_fisher
 from pins.importance.taylor_models import DiagonalSecondOrderModel, FirstOrderModel
 from pins.importance.trust_region.criterion import OF_FEW_ROWS, TrustRegion
 from pins.masks import apply, count
 from pins.models.batches import Encoded
-from pins.pruning.acceptance import Rehearse, choose
+from pins.pruning.acceptance import TrialLoss, accepted_solution
 from pins.selection.constraints import Cardinality, keep_count
-from pins.selection.select import Decision, decide, select
+from pins.selection.select import select
 from verification.experiments.model_snapshot import LEARNING_RATE, RealModel
 from verification.experiments.training import evaluate, loss_gradient, per_example_losses
 
@@ -167,7 +166,7 @@ def loss_changes(
     everything = {name: torch.ones_like(w, dtype=torch.bool) for name, w in observed.before.items()}
     with measuring(experiment, observed, start) as measure:
 
-        def rehearse(masks: Mapping[str, Tensor]) -> float:
+        def trial_loss(masks: Mapping[str, Tensor]) -> float:
             _set(experiment.parameters, observed.after)
             apply(masks, experiment.parameters)
             return experiment.rehearsed()
@@ -175,37 +174,29 @@ def loss_changes(
         yield measure(STEP_ALONE, 0.0, everything)
         for name in criteria:
             criterion = find_criterion(name)
-            if isinstance(criterion, TrustRegion):
-                criterion = replace(criterion, damping=OF_FEW_ROWS)
-            scores = None if criterion.fits else observed.importance(criterion)
+            scores = None if criterion.adaptive else observed.importance(criterion)
             for fraction in fractions:
                 keep = keep_count(fraction, total)
                 if scores is None:
-                    masks = _rehearsed(observed, criterion, keep, start.rows, rehearse)
+                    masks = _rehearsed(observed, keep, start.rows, trial_loss)
                 else:
                     masks = select(scores, keep)
                 yield measure(name, fraction, masks)
 
 
 def _rehearsed(
-    observed: RealModel, criterion: Criterion, keep: int, loss: float, rehearse: Rehearse
+    observed: RealModel, keep: int, loss: float, trial_loss: TrialLoss
 ) -> dict[str, Tensor]:
-    """The mask of a criterion that is fitted to each decision, led by the loss on its own rows."""
-
-    def solve(fitted: Criterion) -> tuple[dict[str, Tensor], Decision]:
-        importance = observed.importance(fitted)
-        return importance, decide(importance, keep)
-
-    choice = choose(
-        criterion,
+    """The mask of a trust region, accepted by the loss on its own rows."""
+    solution = accepted_solution(
+        TrustRegion(damping=OF_FEW_ROWS),
         observed.observations,
         Cardinality(keep),
-        allowance=loss,
+        tolerance=loss,
         factor=1.0,
-        solve=solve,
-        rehearse=rehearse,
+        trial_loss=trial_loss,
     )
-    return dict(choice.decision.masks)
+    return dict(solution.decision.masks)
 
 
 Row = Mapping[str, Any]  # a LossChange as JSON values, as results files hold it

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from pins.importance.trust_region.criterion import OF_FEW_ROWS, TrustRegion
-from pins.importance.trust_region.multiplier import promise
+from pins.importance.trust_region.multiplier import largest_multiplier
 from pins.importance.trust_region.program import RegionProgram
+from pins.importance.trust_region.sample import sample
 from pins.selection.constraints import Cardinality, keep_count
 from pins.selection.select import select
 from verification.experiments.loss_change import Experiment, Losses, measuring
@@ -60,8 +61,8 @@ def multiplier_path(
     """
     keep = keep_count(FRACTION, sum(w.numel() for w in observed.before.values()))
     # δ is a mean over all weights, and the same for every μ
-    damped = TrustRegion(damping=OF_FEW_ROWS).fitted(observed.observations, Cardinality(keep))
-    program = damped.region(observed.observations, Cardinality(keep))
+    damped = TrustRegion(damping=OF_FEW_ROWS).damped(observed.observations)
+    program = damped.at(observed.observations, Cardinality(keep))
     points = []
     with measuring(experiment, observed, start) as measure:
         for multiplier, share in _multipliers(program, start.rows, shares):
@@ -81,9 +82,9 @@ def _multipliers(
 ) -> Iterator[tuple[float | None, float | None]]:
     """μ and the share of the loss that it promises; each μ once."""
     yield 0.0, None
-    last = 0.0
+    last, sampled = 0.0, sample(program)
     for share in shares:
-        multiplier = promise(program, share * loss)
+        multiplier = largest_multiplier(sampled, share * loss)
         if multiplier > last:  # no share is promised below the least μ
             yield multiplier, share
             last = multiplier

@@ -1,9 +1,8 @@
 """Adam's moments: bias-corrected running means of the gradient and of its square.
 
-Adam, AdamW, NAdam and RAdam keep them, with or without `amsgrad`, whose maximum is kept beside the
-mean of the squares and is not read. With `maximize` Adam steps along −g and averages that; ĝ is
-turned round again, so that it is a mean of what `.grad` held. Weight decay that is coupled (Adam's,
-not AdamW's) is part of the gradient that is averaged.
+Adam, AdamW, NAdam and RAdam keep them. The maximum that `amsgrad` keeps in addition is not read.
+With `maximize` Adam averages −g; then the sign of ĝ is reversed, so it is a mean of `.grad`.
+Coupled weight decay (in Adam, not in AdamW) is part of the averaged gradient.
 """
 
 from collections.abc import Mapping
@@ -19,9 +18,9 @@ from pins.utils.tensors import upcast_half
 
 
 def has_second_moment(optimizer: Optimizer) -> bool:
-    """Whether the optimiser is of Adam's family, which keeps an average of g².
+    """Whether the optimiser belongs to Adam's family, which keeps an average of g².
 
-    Adamax has Adam's options and keeps a maximum instead.
+    Adamax has the same options but keeps a maximum instead.
     """
     adams = all("betas" in group for group in optimizer.param_groups)
     return adams and not isinstance(optimizer, torch.optim.Adamax)
@@ -30,16 +29,16 @@ def has_second_moment(optimizer: Optimizer) -> bool:
 def adam_first_moment(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """ĝ = exp_avg / (1 − β₁ᵗ): Adam's bias-corrected running mean of the gradient, by name.
 
-    It costs no extra state. While the weights hardly move, independent gradients of variance σ²
-    make a ĝ of variance σ²(1 − β₁)/(1 + β₁) after many steps: with β₁ = 0.9, that of 19 batches.
+    It needs no extra state. While the weights hardly move, independent gradients of variance σ²
+    give ĝ the variance σ²(1 − β₁)/(1 + β₁) after many steps: the mean of 19 batches for β₁ = 0.9.
 
     Args:
-        optimizer: has taken a step.
-        parameters: of the optimiser; as few as one.
+        optimizer: an optimiser that has taken a step.
+        parameters: some of its parameters by name.
 
     Returns:
-        Tensors of their own in the parameters' shapes; float32 for 16-bit ones. Of sharded
-        parameters, what this rank holds.
+        New tensors in the parameters' shapes, float32 for 16-bit parameters; the local part of a
+        sharded parameter.
 
     Raises:
         ObservationError: the optimiser has taken no step yet, or keeps no first moment.
@@ -55,16 +54,16 @@ def adam_first_moment(optimizer: Optimizer, parameters: Mapping[str, Tensor]) ->
 def adam_second_moment(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """h = exp_avg_sq / (1 − β₂ᵗ): Adam's bias-corrected running mean of the squared gradient.
 
-    It costs no extra state. g² is of the *batch* gradient, so h is a diagonal empirical Fisher up
-    to a factor that is about the batch size and the same for every weight: ranks do not feel it.
+    It needs no extra state. g is the *batch* gradient, so h is a diagonal empirical Fisher up to a
+    factor, about the batch size, which is the same for every weight and does not change ranks.
 
     Args:
-        optimizer: has taken a step.
-        parameters: of the optimiser; as few as one.
+        optimizer: an optimiser that has taken a step.
+        parameters: some of its parameters by name.
 
     Returns:
-        Tensors of their own in the parameters' shapes; float32 for 16-bit ones. Of sharded
-        parameters, what this rank holds.
+        New tensors in the parameters' shapes, float32 for 16-bit parameters; the local part of a
+        sharded parameter.
 
     Raises:
         ObservationError: the optimiser has taken no step yet, or keeps no second moment.
@@ -75,12 +74,12 @@ def adam_second_moment(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -
 def _unbiased(
     optimizer: Optimizer, parameters: Mapping[str, Tensor], moment: str, beta: int, instead: str
 ) -> dict[str, Tensor]:
-    """The running mean divided by its weights' sum, 1 − βᵗ."""
+    """The running mean divided by the sum of its weights, 1 − βᵗ."""
     groups = _groups(optimizer)
     moments = {}
     for name, parameter in parameters.items():
         state = optimizer.state.get(parameter, {})
-        # a fused optimiser that `GradScaler` told to stay has a state already, of step 0
+        # a fused optimiser that `GradScaler` stopped has a state of step 0
         steps = float(local(torch.as_tensor(state.get("step", 0))))
         if id(parameter) not in groups or moment not in state or not steps:
             raise ObservationError(
@@ -93,7 +92,7 @@ def _unbiased(
 
 
 def _groups(optimizer: Optimizer) -> dict[int, dict[str, Any]]:
-    """The options of each parameter, where they have Adam's."""
+    """The options of each parameter whose group has Adam's options."""
     return {
         id(parameter): group
         for group in optimizer.param_groups

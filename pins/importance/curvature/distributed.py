@@ -1,7 +1,7 @@
-"""The diagonal curvature of a step whose rows several ranks have divided.
+"""The diagonal curvature of a step whose rows are divided over several ranks.
 
-fisher       h = Σ_r n_r·h_r / Σ_r n_r    h_r of the n_r rows of rank r that predict something
-hutchinson   h = |Σ_r z_r ⊙ (∇²L_r z_r)|  L = Σ_r L_r, with signs of its own on each rank
+fisher       h = Σ_r n_r·h_r / Σ_r n_r    n_r rows with a prediction on rank r
+hutchinson   h = |Σ_r z_r ⊙ (∇²L_r z_r)|  L = Σ_r L_r, independent signs on each rank
 """
 
 import torch
@@ -28,13 +28,13 @@ def diagonal_of_all(
     """h of the whole step, the same on every rank.
 
     Args:
-        curvature: where it comes from.
-        step: with this rank's rows alone, which may be none.
-        count: predictions of the rows of all ranks.
-        group: every rank of it calls this.
+        curvature: the source of h.
+        step: the step with the rows of this rank, possibly none.
+        count: number of predictions in the rows of all ranks.
+        group: the ranks; every rank calls this function.
 
     Raises:
-        CriterionError: there is no rule to put together what this source has on each rank.
+        CriterionError: the results of this source on several ranks cannot be combined.
     """
     if group.size == 1 or not curvature.reads_batches:
         return curvature.diagonal(step)
@@ -45,8 +45,8 @@ def diagonal_of_all(
         return {name: group.total(h * share) for name, h in diagonal.items()}
     if not isinstance(curvature, HutchinsonCurvature):
         raise CriterionError(
-            f"curvature {curvature.name!r} is of one process, and {group.size} divide the rows of "
-            "a step: give another curvature, or start one process"
+            f"curvature {curvature.name!r} works in one process, and {group.size} processes "
+            "divide the rows of a step: give another curvature, or start one process"
         )
     diagonal = _zeros(step)
     if step.batches:
@@ -56,7 +56,7 @@ def diagonal_of_all(
 
 
 def _examples(step: TrainedStep) -> int:
-    """How many rows have a prediction."""
+    """The number of rows with a prediction."""
     head = step.head or find_head(step.model)
     return sum(
         head.count({name: tensor[row : row + 1] for name, tensor in batch.items()}) > 0

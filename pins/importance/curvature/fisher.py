@@ -1,7 +1,7 @@
 """The diagonal of the empirical Fisher information: h = mean over examples b of g_b².
 
-Two ways to the same numbers, up to rounding: one example at a time, for any loss of any model; and
-many at once by `torch.func`, for models that can be vectorised.
+Two methods give the same numbers up to rounding: one example at a time, for any loss of any model,
+and many examples at once with `torch.func`, for models that can be vectorised.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pins.errors import ModelError, ObservationError, ParameterError, SettingError, first_line
+from pins.errors import ModelError, ObservationError, ParameterError, SettingError
 from pins.models.batches import Batch
 from pins.models.heads import Head, find_head
 from pins.models.inference import device_of, evaluation_mode, to_device
@@ -19,8 +19,8 @@ from pins.models.parameters import unwrapped
 from pins.models.task_loss import number_of_rows, prediction_losses
 from pins.utils.tensors import upcast_half
 
-CHUNK = 1 << 28  # numbers in the gradients of examples taken at once: a heuristic, 1 GiB in float32
-MASKS = ("attention_mask", "decoder_attention_mask")  # models ask whether they are all ones
+CHUNK = 1 << 28  # numbers in the gradients of one chunk of examples: a heuristic, 1 GiB in float32
+MASKS = ("attention_mask", "decoder_attention_mask")  # models test whether they are all ones
 
 
 def empirical_fisher(
@@ -30,15 +30,17 @@ def empirical_fisher(
 
     Args:
         parameters: the tensors to differentiate by, by name.
-        losses: one scalar loss per example, each with its own graph; a generator keeps one alive.
+        losses: one scalar loss per example, each with its own graph; with a generator only one
+            graph exists at a time.
 
     Returns:
-        Tensors in the parameters' shapes; float32 for 16-bit ones. 0 where no loss reads a weight.
+        Tensors in the parameters' shapes, float32 for 16-bit parameters; 0 where no loss depends on
+        the weight.
 
     Raises:
-        ObservationError: no loss came.
+        ObservationError: there is no loss.
     """
-    # a sum of small squares needs more digits and range than 16-bit weights have
+    # a sum of small squares needs more digits and range than 16-bit floats have
     fisher = {name: torch.zeros_like(upcast_half(p.detach())) for name, p in parameters.items()}
     examples = 0
     for loss in losses:
@@ -61,24 +63,24 @@ def vectorized_fisher(
 ) -> dict[str, Tensor]:
     """`empirical_fisher` over `pins.models.task_loss.example_losses`, many examples at once.
 
-    ℓ_b of an example is the mean over its predictions of the task's loss, without dropout;
-    examples without predictions do not count. The gradients of a chunk of examples are formed
-    together, `chunk_size` × n numbers, and squared and added up chunk by chunk.
+    ℓ_b of an example is the mean of the task's loss over its predictions, without dropout; examples
+    without predictions do not count. The gradients of a chunk of examples (`chunk_size` × n
+    numbers) are computed together, squared and added up.
 
-    The examples of a chunk have the same padding: transformers' models look whether there is any,
-    which cannot be asked of many examples at once. So rows of one length go best.
+    The examples of a chunk have the same padding, because the models of transformers test whether
+    there is padding, which is impossible for many examples at once. Rows of equal length are best.
 
-    On a CPU it is no faster than one example after the other: with MiniLM-L6 (10.6 M weights), 16
-    rows of 64 tokens and one thread, 0.06 s an example either way; where each row has a length of
-    its own, 0.07 s. It is meant for accelerators, which one example leaves idle (not measured).
+    On a CPU it is no faster than one example at a time: with MiniLM-L6 (10.6 M weights), 16 rows of
+    64 tokens and one thread, both take 0.06 s per example; with rows of different lengths it takes
+    0.07 s. It is meant for accelerators, which one example does not fill (not measured).
 
     Args:
-        model: maps a batch to what `head` reads.
-        parameters: parameters of the model, by whatever names.
+        model: maps a batch to the input of `head`.
+        parameters: parameters of the model, by any names.
         batches: rows with their targets, on any device.
-        head: default: the one of the model's class.
-        chunk_size: examples taken at once, at most; default: as many as keep their gradients
-            below `CHUNK` numbers, but one at least.
+        head: default: the head of the model's class.
+        chunk_size: largest number of examples at once; default: as many as keep the gradients below
+            `CHUNK` numbers, at least one.
 
     Returns:
         As `empirical_fisher`.
@@ -107,7 +109,7 @@ def vectorized_fisher(
 
     fisher = {place: torch.zeros_like(upcast_half(weight)) for place, weight in weights.items()}
     examples = 0
-    # its kernels have no rule for many examples at once on some devices, its formula has
+    # on some devices the attention kernels cannot be vectorised, but the formula can
     with evaluation_mode(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         for inputs, rows in _chunks(model, batches, head, chunk_size):
             try:
@@ -117,9 +119,10 @@ def vectorized_fisher(
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, ValueError, TypeError) as error:
+                line = str(error).strip().partition("\n")[0]
                 raise ModelError(
                     f"{type(model).__name__} cannot be differentiated for several examples at once "
-                    f"({first_line(error)}): use pins.empirical_fisher, one example after the other"
+                    f"({line}): use pins.empirical_fisher, one example after the other"
                 ) from error
             for place in weights:
                 fisher[place] += upcast_half(gradients.pop(place)).square_().sum(0)
@@ -132,7 +135,7 @@ def vectorized_fisher(
 
 
 def _places(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, str]:
-    """The model's names of the parameters."""
+    """The names of the parameters in the model."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for name, parameter in parameters.items():
         if id(parameter) not in names:
@@ -146,7 +149,7 @@ def _places(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, str
 def _chunks(
     model: nn.Module, batches: Sequence[Batch], head: Head, size: int
 ) -> Iterator[tuple[Batch, Batch]]:
-    """What the model is called with, and the batch, of rows with the same masks: those once."""
+    """Pairs of model inputs and batch, for rows with equal masks; a mask appears once per pair."""
     for batch in batches:
         chunks = [part for rows in _alike(batch) for part in torch.split(rows, size)]
         moved = to_device(batch, device_of(model))
@@ -156,7 +159,7 @@ def _chunks(
 
 
 def _alike(batch: Batch) -> list[Tensor]:
-    """Numbers of rows that have the same masks, together."""
+    """Indices of the rows, grouped by equal masks."""
     masks = [batch[name].flatten(1) for name in MASKS if name in batch]
     if not masks:
         return [torch.arange(number_of_rows(batch))]
@@ -172,5 +175,5 @@ def _taken(batch: Batch, rows: Tensor) -> Batch:
 
 
 def _dimensions(batch: Batch) -> dict[str, int | None]:
-    """Along which the rows are: none for a mask that all have."""
+    """The dimension of the rows; None for a mask that all rows share."""
     return {name: None if name in MASKS else 0 for name in batch}

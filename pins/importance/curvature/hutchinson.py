@@ -1,8 +1,8 @@
 """Hutchinson's estimate of the diagonal of the Hessian, from Hessian-vector products.
 
-For z with independent entries of mean 0 and variance 1, E[z ⊙ (H z)]ᵢ = Σⱼ Hᵢⱼ E[zᵢzⱼ] = Hᵢᵢ. Of
-all such z random signs have the least variance: one sample has Σ_{j≠i} Hᵢⱼ², none where H is
-diagonal. H z is the gradient of g·z: a second backward pass, and H itself is never formed.
+For z with independent entries of mean 0 and variance 1, E[z ⊙ (H z)]ᵢ = Σⱼ Hᵢⱼ E[zᵢzⱼ] = Hᵢᵢ.
+Random signs have the least variance among all such z: Σ_{j≠i} Hᵢⱼ² for one sample, 0 if H is
+diagonal. H z is the gradient of g·z, a second backward pass; H itself is never computed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pins.errors import ModelError, ObservationError, SettingError, first_line
+from pins.errors import ModelError, ObservationError, SettingError
 from pins.utils.tensors import upcast_half
 
-# the code of the wrapper that makes a hand-written gradient one alone
+# the code object of the wrapper that forbids a second derivative of a hand-written gradient
 ONCE = once_differentiable(lambda *_: None).__code__
 
 
@@ -30,32 +30,32 @@ def hutchinson_diagonal(
 ) -> dict[str, Tensor]:
     """h = mean over samples z of z ⊙ (∇²L z), z ∈ {−1, 1}ⁿ: unbiased for diag ∇²L.
 
-    L is the *sum* of the losses; each has samples of its own. The estimate is signed: curvature is
-    negative in places, and noise in more. Optimal brain damage and trust regions read h ≥ 0, for
-    which `absolute` takes |h| of the mean: ½|hᵢ|θᵢ² bounds the term of second order whatever its
-    sign, as `sensitivity` does that of first order (AdaHessian, Yao et al. 2021, takes |h|, too).
-    It is biased upwards, by the noise. There is no clamp to max(h, 0): it would tie all weights of
-    a negative estimate at 0, where the noise alone puts many, and prune them first.
+    L is the *sum* of the losses; each loss has its own samples. The estimate has a sign: some
+    curvatures are negative, and noise makes more of them negative. Optimal brain damage and trust
+    regions need h ≥ 0; for them `absolute` returns |h| of the mean: ½|hᵢ|θᵢ² bounds the
+    second-order term whatever its sign, as `sensitivity` bounds the first-order term (AdaHessian,
+    Yao et al. 2021, also uses |h|). Noise biases it upwards. A clamp to max(h, 0) would tie all
+    weights with a negative estimate at 0, many of them by noise alone, and prune them first.
 
-    Attention is computed by its formula: the fused kernels have no second derivative.
+    Attention is computed by its formula, because the fused kernels have no second derivative.
 
     Args:
         parameters: the tensors to differentiate by, by name.
-        losses: scalars with their graphs, differentiable twice, as `step_losses` makes them
-            (`pins.models.distillation_loss` does not); a generator keeps one graph alive, and
-            computes its losses where attention is set for this.
-        samples: z drawn for each loss; each costs about two backward passes.
-        generator: where the signs come from; default: torch's own, on the CPU, so that they are the
-            same on every device.
-        absolute: |h|.
+        losses: scalars with their graphs, twice differentiable, as `step_losses` returns them
+            (`pins.models.distillation_loss` does not). With a generator only one graph exists at a
+            time, and the losses are computed with the attention formula.
+        samples: number of z per loss; each costs about two backward passes.
+        generator: the source of the signs; default: torch's generator on the CPU, so the signs are
+            the same on every device.
+        absolute: whether to return |h|.
 
     Returns:
-        Tensors in the parameters' shapes; float32 for 16-bit ones. 0 where L is linear.
+        Tensors in the parameters' shapes, float32 for 16-bit parameters; 0 where L is linear.
 
     Raises:
-        ObservationError: no loss came.
+        ObservationError: there is no loss.
         ModelError: a loss has no second derivative.
-        SettingError: less than one sample.
+        SettingError: `samples` is less than 1.
     """
     if samples < 1:
         raise SettingError(f"samples is {samples}: it is a number of sign vectors, at least 1")
@@ -74,7 +74,7 @@ def hutchinson_diagonal(
                 products = _hessian_products(gradients, tensors, signs)
                 for total, sign, product in zip(diagonal, signs, products, strict=True):
                     total += upcast_half(sign * product)
-            # or the graph would stand beside that of the next loss
+            # free the graph before the next loss is computed
             del loss, gradients
     if not given:
         raise ObservationError("hutchinson_diagonal was given no loss: give one at least")
@@ -84,7 +84,7 @@ def hutchinson_diagonal(
 
 
 def _require_differentiable_twice(loss: Tensor) -> None:
-    """No gradient in its graph is written by hand for once: torch takes that for a constant."""
+    """Reject hand-written gradients without a derivative: torch treats them as constants."""
     seen, ahead = set(), [loss.grad_fn]
     while ahead:
         node: Any = ahead.pop()
@@ -101,7 +101,7 @@ def _require_differentiable_twice(loss: Tensor) -> None:
 
 
 def _signs(tensor: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Independent −1 and 1 with even odds, in the tensor's shape and type."""
+    """Independent −1 and 1 with probability ½, in the tensor's shape and dtype."""
     device = "cpu" if generator is None else generator.device
     bits = torch.randint(
         0, 2, tensor.shape, generator=generator, device=device, dtype=torch.int8
@@ -116,7 +116,7 @@ def _hessian_products(
     curved = [
         (gradient, vector)
         for gradient, vector in zip(gradients, vectors, strict=True)
-        if gradient.requires_grad  # it is a constant where the loss is linear
+        if gradient.requires_grad  # it is constant if the loss is linear
     ]
     if not curved:
         return [torch.zeros_like(tensor) for tensor in tensors]
@@ -131,8 +131,8 @@ def _hessian_products(
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        line = str(error).strip().partition("\n")[0]
         raise ModelError(
-            "hutchinson_diagonal was given a loss without a second derivative "
-            f"({first_line(error)}): compute it in operations that have one, and where it comes "
-            "from a model, in a generator"
+            f"hutchinson_diagonal was given a loss without a second derivative ({line}): compute "
+            "it in operations that have one, and where it comes from a model, in a generator"
         ) from error

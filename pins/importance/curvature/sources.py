@@ -1,11 +1,11 @@
-"""Sources of a diagonal curvature h ≈ diag ∇²L by name, and what they cost.
+"""Sources of a diagonal curvature h ≈ diag ∇²L, and their cost.
 
-    name         h                                   at a decision, beside the step
+    name         h                                   extra cost of a decision
     adam         exp_avg_sq / (1 − β₂ᵗ)              nothing
     fisher       mean over the step's rows of g_b²   a gradient of each row alone
     hutchinson   |z ⊙ (∇²L z)|, one random z         about three gradients of the step
 
-To add one: a class with its formula, and a row in CURVATURES.
+To add a source, write a class with its formula and add it to CURVATURES.
 """
 
 from abc import ABC, abstractmethod
@@ -26,18 +26,19 @@ from pins.models.batches import Batch
 from pins.models.heads import Head
 from pins.models.inference import device_of
 from pins.models.task_loss import example_losses, step_losses
+from pins.utils.registry import find
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedStep:
-    """What there is to read of a step that the optimiser has taken.
+    """A step that the optimiser has taken.
 
     Attributes:
-        parameters: the weights to know h of, by name.
-        optimizer: what took the step.
-        model: as it is after the step.
+        parameters: the weights whose h is wanted, by name.
+        optimizer: the optimiser that took the step.
+        model: the model after the step.
         batches: the rows of the step, with their targets, on any device.
-        head: what the model predicts; default: the head of its class.
+        head: the prediction of the model; default: the head of its class.
     """
 
     parameters: Mapping[str, Tensor]
@@ -51,26 +52,24 @@ class Curvature(ABC):
     """h ≥ 0 of each weight, an approximation of the diagonal of the Hessian of the task's loss."""
 
     name: ClassVar[str]
-    formula: ClassVar[str]
-    reads_batches: ClassVar[bool]  # False: h is there for nothing, and a tensor at a time
+    reads_batches: ClassVar[bool]  # False: no extra forward or backward pass
 
     @abstractmethod
     def diagonal(self, step: TrainedStep) -> dict[str, Tensor]:
-        """h by name of the parameters, in their shapes; float32 for 16-bit ones.
+        """h by parameter name, in the parameters' shapes; float32 for 16-bit parameters.
 
         Raises:
-            ObservationError: what this source reads is missing.
+            ObservationError: a quantity that this source reads is missing.
         """
 
 
 class AdamCurvature(Curvature):
-    """h = exp_avg_sq / (1 − β₂ᵗ), which Adam keeps: of the gradients of some 1,000 steps.
+    """h = exp_avg_sq / (1 − β₂ᵗ), kept by Adam: an average over about 1,000 steps.
 
-    A `Pruner` without `curvature` reads the same, and holds that of one tensor at a time.
+    A `Pruner` without `curvature` reads the same h, one tensor at a time.
     """
 
     name = "adam"
-    formula = "Adam's bias-corrected running mean of the squared gradients of steps"
     reads_batches = False
 
     def diagonal(self, step: TrainedStep) -> dict[str, Tensor]:
@@ -82,14 +81,13 @@ class FisherCurvature(Curvature):
     """h = mean over the step's rows b of g_b², without dropout: the empirical Fisher's diagonal."""
 
     name = "fisher"
-    formula = "the mean over the step's rows of the squared gradient of each"
     reads_batches = True
 
     def __init__(self, *, vectorize: bool | None = None) -> None:
-        """Say how it is computed, which the numbers depend on by rounding alone.
+        """Choose the method of computation, which changes only the rounding.
 
         Args:
-            vectorize: several rows at once, where the model can; default: on an accelerator.
+            vectorize: several rows at once, if the model allows it; default: on an accelerator.
         """
         self._vectorize = vectorize
 
@@ -99,7 +97,7 @@ class FisherCurvature(Curvature):
         if vectorize is None:
             vectorize = device_of(step.model).type != "cpu"
         if vectorize:
-            # the other way asks less of the model and of memory
+            # the other method needs less memory and works for every model
             with suppress(ModelError, torch.OutOfMemoryError):
                 return vectorized_fisher(step.model, step.parameters, batches, step.head)
         return empirical_fisher(step.parameters, example_losses(step.model, batches, step.head))
@@ -108,16 +106,15 @@ class FisherCurvature(Curvature):
 class HutchinsonCurvature(Curvature):
     """h = |z ⊙ (∇²L z)| with one z of random signs, L the mean loss of the step, without dropout.
 
-    The signs come from torch's own generator on the CPU, so that a run that keeps the state of that
-    generator goes on with those it would have drawn.
+    The signs come from torch's generator on the CPU, so a run that restores the state of that
+    generator continues with the same signs.
     """
 
     name = "hutchinson"
-    formula = "one random sample of the Hessian's diagonal, without its signs"
     reads_batches = True
 
     def diagonal(self, step: TrainedStep) -> dict[str, Tensor]:
-        """`hutchinson_diagonal` of one sample for each part of the step."""
+        """`hutchinson_diagonal` with one sample per microbatch of the step."""
         losses = step_losses(step.model, _batches(self, step), step.head)
         return hutchinson_diagonal(step.parameters, losses, absolute=True)
 
@@ -129,21 +126,16 @@ CURVATURES: Mapping[str, Curvature] = {
 
 
 def find_curvature(name: str) -> Curvature:
-    """The source of curvature of that name.
+    """Return the source of curvature with this name.
 
     Raises:
-        CriterionError: there is none; says which there are.
+        CriterionError: no source has this name; the message lists the names.
     """
-    try:
-        return CURVATURES[name]
-    except KeyError:
-        raise CriterionError(
-            f"there is no curvature {name!r}: choose one of {', '.join(CURVATURES)}"
-        ) from None
+    return find(CURVATURES, name, "curvature", CriterionError)
 
 
 def default_curvature(optimizer: Optimizer) -> Curvature:
-    """Adam's own where the optimiser keeps it, which costs nothing; else the empirical Fisher."""
+    """Adam's second moment if the optimiser keeps it; else the empirical Fisher."""
     return CURVATURES["adam" if has_second_moment(optimizer) else "fisher"]
 
 

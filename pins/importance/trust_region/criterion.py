@@ -1,14 +1,15 @@
-"""The criterion of trust-region PINS: as much of PINS as a decision may promise, else OBD.
+"""The criterion of trust-region PINS: PINS as far as the predicted reduction may be trusted.
 
-The linear model promises a drop of D = −s·(1−m). How much of it can be true? The loss L is not
-negative, so D ≤ L. And let δ be what is removed and g_b the gradient of row b, so that
-D = −mean_b g_b·δ: the Fisher information adds ½·mean_b (g_b·δ)² ≥ ½D² (Jensen), by which a loss in
-nats keeps no promise beyond D = 1, and half of that one; the more the rows differ, the less. So the
-radius is a share of L, and a promise has to be measured (`pins.pruning.acceptance`).
+The linear model predicts a drop D = −s·(1−m). How much of it can be true? The loss L is not
+negative, so D ≤ L. And let δ be the removed weights and g_b the gradient of row b, so that
+D = −mean_b g_b·δ: the Fisher information adds ½·mean_b (g_b·δ)² ≥ ½D² (Jensen). So a loss in nats
+reaches no more than D = 1, and only half of that; it reaches less if the rows differ more.
+Therefore the radius is a share of L, and each predicted reduction is compared with the measured one
+(`pins.pruning.acceptance`).
 
-In training the optimiser would have found the same drop in its next steps, and the weights removed
-for it are lost to them. A decision with R steps to come may promise a share 1/(1+R) of the radius.
-That is a heuristic; what it is worth is measured (`benchmarks/`).
+In training, the optimiser would find the same drop in its next steps, and the weights removed for
+the drop are lost to those steps. With R steps to come, a decision may predict a share 1/(1+R) of
+the radius. That is a heuristic; its effect is measured (`benchmarks/`).
 """
 
 import math
@@ -22,14 +23,15 @@ from torch import Tensor
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CriterionError, ObservationError
 from pins.importance.criterion import Criterion, Observation, Reads
-from pins.importance.trust_region.multiplier import promise
+from pins.importance.trust_region.multiplier import largest_multiplier
 from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.sample import Sample
 from pins.selection.constraints import Constraint
 from pins.utils.tensors import total
 
-# δ as a share of the mean of h. An estimate of h from few gradients is 0 for weights that these
-# happened not to need; the mean of all corrects it, the more, the fewer there are (Levenberg,
-# Marquardt). Adam averages hundreds of steps; some rows' own gradients are few.
+# δ as a share of the mean of h. An estimate of h from few gradients is 0 for weights that those
+# gradients do not use; the mean corrects it (Levenberg, Marquardt), and fewer gradients need more
+# correction. Adam averages hundreds of steps; the gradients of single rows are few.
 AVERAGED, OF_FEW_ROWS = 0.1, 1.0
 
 
@@ -37,10 +39,10 @@ AVERAGED, OF_FEW_ROWS = 0.1, 1.0
 class TrustRegion(Criterion):
     """rᵢ = cᵢ − μĝᵢ(θᵢ+uᵢ) with cᵢ = ½(hᵢ+δ)(θᵢ+uᵢ)²; the program is (R) of `program`.
 
-    Before it is `fitted` to a decision μ is 0, and it ranks as damped optimal brain damage.
+    With μ = 0 it is damped optimal brain damage.
 
     Attributes:
-        radius: the drop that a decision may promise beyond that of μ = 0, as a share of the loss.
+        radius: the largest predicted reduction beyond μ = 0, as a share of the loss.
         damping: δ as a share of the mean of h: AVERAGED, or OF_FEW_ROWS.
         multiplier: μ.
         offset: δ itself.
@@ -51,7 +53,7 @@ class TrustRegion(Criterion):
         "the first-order loss change of step and mask, its curvature cost being bounded"
     )
     reads: ClassVar[frozenset[Reads]] = frozenset({Reads.MOMENTUM, Reads.CURVATURE, Reads.LOSS})
-    fits: ClassVar[bool] = True
+    adaptive: ClassVar[bool] = True
 
     radius: float = 0.5
     damping: float = AVERAGED
@@ -74,45 +76,40 @@ class TrustRegion(Criterion):
         """c + μs."""
         return self.terms(observation).scores(self.multiplier)
 
-    def fitted(
-        self,
-        observations: Mapping[str, Observation],
-        constraint: Constraint,
-        allowance: float = 0.0,
-    ) -> Self:
-        """With δ from the mean curvature, and the largest μ that promises radius·allowance.
+    def damped(self, observations: Mapping[str, Observation]) -> Self:
+        """The criterion with δ = damping · mean(h) and μ = 0.
 
-        Where the allowance is no number of (0, ∞), as that of a loss that is none, μ is 0.
+        Args:
+            observations: by tensor name; read one at a time and not held.
 
         Raises:
-            ObservationError: the curvature of a tensor does not add up to a number of [0, ∞).
+            ObservationError: the sum of a tensor's curvature is not in [0, ∞).
         """
-        offset = self.damping * _mean_curvature(observations)
-        damped = replace(self, offset=offset, multiplier=0.0)
-        limit = self.radius * allowance
-        if not 0 < limit < float("inf"):
-            return damped
-        found = promise(damped.region(observations, constraint), limit)
-        # a gradient that is no number has no multiplier: with any, the decision names the weight
-        return replace(damped, multiplier=found if math.isfinite(found) else 1.0)
+        return replace(self, offset=self.damping * _mean_curvature(observations), multiplier=0.0)
 
-    def region(
-        self, observations: Mapping[str, Observation], constraint: Constraint
-    ) -> RegionProgram:
-        """(R) at this decision, without its radius."""
+    def largest_multiplier(self, sampled: Sample, tolerance: float) -> float:
+        """The largest μ whose predicted reduction is at most radius · tolerance.
+
+        0 if that limit is not finite and positive, as for a loss that is NaN.
+        """
+        limit = self.radius * tolerance
+        if not 0 < limit < float("inf"):
+            return 0.0
+        found = largest_multiplier(sampled, limit)
+        # a NaN gradient has no multiplier: with any other, the decision names the NaN score
+        return found if math.isfinite(found) else 1.0
+
+    def at(self, observations: Mapping[str, Observation], constraint: Constraint) -> RegionProgram:
+        """(R) for these observations, without its radius."""
         return RegionProgram(_LazyTerms(self, observations), constraint, group_of(observations))
 
 
 class _LazyTerms(Mapping[str, Terms]):
-    """The terms of a tensor, computed whenever they are asked for: none is held."""
+    """The terms by tensor name, computed at each access and not held."""
 
     def __init__(self, criterion: TrustRegion, observations: Mapping[str, Observation]) -> None:
         self._criterion, self._observations = criterion, observations
-
-    @property
-    def shapes(self) -> Mapping[str, torch.Size] | None:
-        """Of each tensor, where the observations know them."""
-        return getattr(self._observations, "shapes", None)
+        self.shapes: Mapping[str, torch.Size] | None = getattr(observations, "shapes", None)
 
     def __getitem__(self, name: str) -> Terms:
         return self._criterion.terms(self._observations[name])
@@ -125,26 +122,26 @@ class _LazyTerms(Mapping[str, Terms]):
 
 
 def group_of(observations: Mapping[str, Observation]) -> Group:
-    """The ranks that hold the parts of what is observed, where the observations know them."""
+    """The ranks that hold the parts of the observed tensors; SINGLE_PROCESS if the mapping has none."""
     group: Group = getattr(observations, "group", SINGLE_PROCESS)
     return group
 
 
 def _mean_curvature(observations: Mapping[str, Observation]) -> float:
-    sums, sizes = [], []
+    own, size = [], 0
     for observation in observations.values():
-        sums.append(total(observation.curvature))
-        sizes.append(observation.curvature.numel())
+        own.append(total(observation.curvature))
+        size += observation.curvature.numel()
     group = group_of(observations)
-    parts = group.gathered(torch.tensor(sums, dtype=torch.float64))
+    parts = [part.tolist() for part in group.gathered(torch.tensor(own, dtype=torch.float64))]
     trace = 0.0
-    for number, name in enumerate(observations):
-        found = sum(float(part[number]) for part in parts)
+    for name, *sums in zip(observations, *parts, strict=True):
+        found = sum(sums)
         if not 0 <= found < float("inf"):
             raise ObservationError(
-                f"the curvature of {name!r} adds up to {found}: that of a trust region is "
+                f"the curvature of {name!r} adds up to {found}: a trust region needs a sum that is "
                 "at least 0 and finite; look for overflow in the gradient, or give another "
                 "curvature"
             )
         trace += found
-    return trace / max(int(group.total(torch.tensor(sum(sizes)))), 1)
+    return trace / max(int(group.total(torch.tensor(size))), 1)

@@ -1,27 +1,28 @@
-"""Trust region: the first-order gain, within a bound on what is torn out of a curved loss.
+"""Trust region: the largest first-order gain subject to a bound on the second-order cost.
 
     max s·m   s.t.   1·m = k,   c·(1−m) ≤ ρ,   m ∈ {0,1}ⁿ                                        (R)
 
-with sᵢ = −gᵢ(θᵢ+uᵢ), what keeping weight i saves to first order, and cᵢ = ½(hᵢ+δ)(θᵢ+uᵢ)² ≥ 0,
-what removing it costs to second. Without the second row (R) is PINS, which leaves the region where
-the linear model is true; the smallest ρ that any mask meets is optimal brain damage.
+with sᵢ = −gᵢ(θᵢ+uᵢ), the first-order loss that keeping weight i saves, and the second-order cost
+cᵢ = ½(hᵢ+δ)(θᵢ+uᵢ)² ≥ 0 of removing it. Without the second row (R) is PINS, which leaves the region
+in which the linear model holds; with the smallest feasible ρ it is optimal brain damage.
 
 **Theorem 5 (one multiplier).** For every μ > 0 a mask of the k largest rᵢ = cᵢ + μsᵢ is an optimum
-of (R) for the radius ρ = c·(1−m) that it has itself. And for every ρ, each mask m′ that (R) allows
-has
+of (R) with the radius ρ = c·(1−m) of that mask. And for every ρ, each feasible mask m′ of (R)
+satisfies
 
     s·m′  ≤  s·m + (V + ρ − c·(1−m)) / μ,      V = Σ_{mᵢ=0} max(0, rᵢ−λ) + Σ_{mᵢ=1} max(0, λ−rᵢ)
 
-for any λ. *Proof.* r·m′ ≤ r·m + V, as both masks have k ones. With r = c + μs this is
+for any λ. *Proof.* r·m′ ≤ r·m + V, because both masks have k ones. With r = c + μs this is
 μs·m′ ≤ μs·m + V + c·m − c·m′, and c·m − c·m′ = c·(1−m′) − c·(1−m) ≤ ρ − c·(1−m). ∎
 
-V is 0 where the k largest r are kept; what rounding r to a float misplaces, V counts. So (m, λ, μ)
-proves how far m is from the optimum of (R) at most: the *gap*. At the μ where the bound is least,
-an LP vertex has two fractional entries at most, and the gap is about one weight's share.
+V is 0 if the k largest r are kept; V accounts for weights that are misplaced because r is rounded
+to a float. So (m, λ, μ) proves an upper bound on the distance of m from the optimum of (R), the
+*gap*. At the μ with the smallest bound, an LP vertex has at most two fractional entries, and the
+gap is about the share of one weight.
 
-As μ grows the drop −s·(1−m) and the cost c·(1−m) both grow: from optimal brain damage, μ = 0, to
-PINS, μ → ∞. The proof needs no more of the masks allowed than that they are the same for every μ,
-so minimums in each tensor (`pins.selection.constraints`) may stand in place of 1·m = k.
+As μ grows, the drop −s·(1−m) and the cost c·(1−m) both grow: from optimal brain damage, μ = 0, to
+PINS, μ → ∞. The proof needs only that the allowed masks are the same for every μ, so minimums in
+each tensor (`pins.selection.constraints`) may replace 1·m = k.
 """
 
 from collections.abc import Mapping
@@ -55,12 +56,12 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class RegionDecision(Decision):
-    """An optimum of (R) for its own radius; its proof is that of Theorem 1 for r = c + μs.
+    """An optimum of (R) for its own radius; the proof is Theorem 1 for r = c + μs.
 
     Attributes:
         multiplier: μ.
-        drop: −s·(1−m), by how much the loss falls to first order by what is removed.
-        cost: c·(1−m). Both are summed in float64.
+        drop: −s·(1−m), the first-order decrease of the loss; summed in float64.
+        cost: c·(1−m); summed in float64.
     """
 
     multiplier: float
@@ -73,9 +74,9 @@ class RegionProgram:
     """(R) without its radius.
 
     Attributes:
-        terms: s and c by tensor name. They are asked for tensor by tensor and not held, so a
-            mapping that computes them saves their memory.
-        constraint: the masks allowed beside the radius.
+        terms: s and c by tensor name, read tensor by tensor and not held, so a mapping that
+            computes them saves memory.
+        constraint: the allowed masks apart from the radius.
         group: the ranks, each with its part of every tensor.
     """
 
@@ -85,31 +86,27 @@ class RegionProgram:
 
     @property
     def shapes(self) -> Mapping[str, torch.Size]:
-        """Of each tensor by name."""
+        """The shape of each tensor by name."""
         known: Mapping[str, torch.Size] | None = getattr(self.terms, "shapes", None)
         return known or {name: terms.cost.shape for name, terms in self.terms.items()}
 
     def scores(self, multiplier: float) -> Scores:
-        """r = c + μs by tensor name, μ ≥ 0, computed from the terms whenever asked for.
+        """r = c + μs by tensor name, μ ≥ 0, computed from the terms at each access.
 
         Raises:
-            CriterionError: μ is not a number of [0, ∞).
+            CriterionError: μ is not in [0, ∞).
         """
         if not 0 <= multiplier < float("inf"):
             raise CriterionError(f"the multiplier is {multiplier}: it is at least 0, and finite")
         return Computed(self.shapes, lambda name: self.terms[name].scores(multiplier))
 
     def solve(self, multiplier: float) -> RegionDecision:
-        """The k largest r, ties by index, with the proof that they are.
+        """Keep the k largest r, ties by index, and prove it.
 
         Raises:
             ImportanceError, CardinalityError: as `decide`.
         """
         solved = decide(self.scores(multiplier), self.constraint, self.group)
-        return self.decision(solved, multiplier)
-
-    def decision(self, solved: Decision, multiplier: float) -> RegionDecision:
-        """What `solved`, an optimum for r = c + μs, promises and costs."""
         drop, cost = self._sums(solved.masks)
         return RegionDecision(solved.masks, solved.proof, solved.constraint, multiplier, drop, cost)
 
@@ -122,10 +119,10 @@ class RegionProgram:
         return self._sums(masks)[1]
 
     def _sums(self, masks: Mapping[str, Tensor]) -> tuple[float, float]:
-        """Drop and cost in one pass: computing the terms is what takes time."""
+        """Drop and cost in one pass, because computing the terms takes most of the time."""
         importance = cost = 0.0
         for name, terms in self.terms.items():
-            pruned = ~masks[name]  # a product is a quarter of the time of torch.where
+            pruned = ~masks[name]  # a product takes a quarter of the time of torch.where
             importance += total(terms.importance * pruned)
             cost += total(terms.cost * pruned)
         return -sum_over_ranks(importance, self.group), sum_over_ranks(cost, self.group)

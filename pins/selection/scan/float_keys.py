@@ -50,7 +50,7 @@ def above(bits: NDArray[Any], key: int, out: NDArray[np.bool_]) -> None:
     np.less(bits.view(f"u{bits.itemsize}"), limit, out=out)
 
 
-def upcast_half(scores: Tensor, dtype: torch.dtype) -> Tensor:
+def widened(scores: Tensor, dtype: torch.dtype) -> Tensor:
     """The scores in a type that has them all."""
     wide = scores.to(dtype)
     if dtype != torch.float64 or scores.dtype == torch.float64:

@@ -81,7 +81,7 @@ class _Comparison:
 
     def array(self, scores: Tensor) -> NDArray[Any]:
         """Scores as they are compared."""
-        wide = float_keys.upcast_half(scores, self._dtype)
+        wide = float_keys.widened(scores, self._dtype)
         return (wide if self._floats else wide.view(float_keys.DTYPES[self._dtype])).numpy()
 
     def bounds(self, of: Integers) -> list[float]:

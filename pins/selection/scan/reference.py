@@ -190,7 +190,7 @@ class Scan:
         self.dtype = functools.reduce(torch.promote_types, kinds) if kinds else torch.float32
 
     def _keys(self, block: Tensor) -> Tensor:
-        return float_keys.keys(float_keys.upcast_half(block, self.dtype))
+        return float_keys.keys(float_keys.widened(block, self.dtype))
 
 
 def label(name: object) -> str:

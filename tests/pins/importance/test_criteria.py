@@ -14,6 +14,7 @@ from pins.importance.criteria import CRITERIA, find_criterion
 from pins.importance.criterion import Criterion, Observation, Reads
 from pins.selection.constraints import Cardinality
 from pins.selection.select import select
+from tests.pins.importance.fitting import fit
 from verification.strategies import scores
 
 # Both signs of g and of θ, and a step that changes the order of the magnitudes; all dyadic, so
@@ -87,7 +88,7 @@ def test_importance_is_the_formula(criterion: Criterion) -> None:
 def test_the_numbers_tell_each_criterion_from_the_others() -> None:
     def mask(criterion: Criterion, keep: int) -> list[bool]:
         observation = Observation(**known())
-        fitted = criterion.fitted({"w": observation}, Cardinality(keep), allowance=1.0)
+        fitted = fit(criterion, {"w": observation}, Cardinality(keep), 1.0)
         chosen: list[bool] = select(fitted.importance(observation), keep).tolist()
         return chosen
 
@@ -123,7 +124,7 @@ def test_without_weights_before_no_step_was_taken(criterion: Criterion) -> None:
 
 @each_criterion
 def test_an_average_of_the_gradient_is_read_by_those_that_declare_it(criterion: Criterion) -> None:
-    fitted = criterion.fitted({"w": Observation(**known())}, Cardinality(3), allowance=1.0)
+    fitted = fit(criterion, {"w": Observation(**known())}, Cardinality(3), 1.0)
     with_average = Observation(**known(), momentum=-GRADIENT)
     same = torch.equal(fitted.importance(with_average), fitted.importance(Observation(**known())))
     assert same == (Reads.MOMENTUM not in criterion.reads)

@@ -364,7 +364,7 @@ def test_scores_of_another_shape_are_refused(kind: Callable[[], Smoothing]) -> N
     [
         ({"window/w": torch.ones(2)}, "the state has 'window/w', which smoothing 'uncertainty'"),
         ({"masks": torch.ones(2)}, "the state has 'masks', which smoothing 'uncertainty' does not"),
-        ({"average/w": torch.ones(2)}, "'uncertainty' has no count for average/w: give what"),
+        ({"average/w": torch.ones(2)}, "'uncertainty' has no count for average/w: give the res"),
         ({"deviation.count/w": torch.tensor(2)}, "'uncertainty' has no average for deviation/w"),
     ],
 )

@@ -1,69 +1,79 @@
-"""A trust region's decision, rehearsed: kept promises stand, broken ones shrink, weights stay."""
+"""The acceptance test of a trust region, and algorithm 4.1 of Nocedal & Wright for its radius."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pins.importance.criteria import CRITERIA
-from pins.importance.criterion import Criterion
 from pins.importance.trust_region.criterion import TrustRegion
-from pins.importance.trust_region.program import RegionDecision
-from pins.pruning.acceptance import LARGEST, SHRINK, TRIALS, Choice, Rehearse, choose, loss_with
+from pins.importance.trust_region.program import RegionDecision, RegionProgram
+from pins.pruning.acceptance import (
+    GOOD,
+    GROW,
+    LARGEST,
+    POOR,
+    SHRINK,
+    TRIALS,
+    Reduction,
+    Solution,
+    TrialLoss,
+    accepted_solution,
+    loss_with,
+    next_radius,
+)
 from pins.pruning.observations import StepObservations
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import OneShotSchedule
-from pins.selection.constraints import Cardinality, Constraint
-from pins.selection.select import Decision, decide
+from pins.selection.constraints import Cardinality
+from pins.selection.select import decide
+from tests.pins.importance.fitting import fit_region
 from tests.pins.networks import loss_on_rows, losses, perceptron, tiny, tiny_batch
 
-KEEP = 40
-WHOLE = 1e9  # an allowance that promises all there is
+KEEP = Cardinality(40)
+UNLIMITED = 1e9  # a tolerance that allows the largest predicted reduction
 
 
 @dataclass
 class Step:
-    """A step of a small network, and what was asked of it."""
+    """A step of a small network."""
 
     model: nn.Module
     parameters: Mapping[str, nn.Parameter]
     observations: StepObservations
-    solved: list[Criterion] = field(default_factory=list)
 
-    def solve(self, criterion: Criterion) -> tuple[dict[str, Tensor], Decision]:
-        self.solved.append(criterion)
-        importance = {name: criterion.importance(each) for name, each in self.observations.items()}
-        return importance, decide(importance, self.constraint)
-
-    @property
-    def constraint(self) -> Constraint:
-        return Cardinality(KEEP)
-
-    def choose(
+    def solution(
         self,
-        rehearse: Rehearse | None,
+        trial_loss: TrialLoss,
         *,
-        criterion: Criterion | None = None,
-        allowance: float = 1.0,
+        criterion: TrustRegion | None = None,
+        tolerance: float = 1.0,
         factor: float = 1.0,
-    ) -> Choice:
-        return choose(
+    ) -> Solution:
+        return accepted_solution(
             criterion or TrustRegion(),
             self.observations,
-            self.constraint,
-            allowance=allowance,
+            KEEP,
+            tolerance=tolerance,
             factor=factor,
-            solve=self.solve,
-            rehearse=rehearse,
+            trial_loss=trial_loss,
         )
 
-    def masked(self, loss: Callable[[], float]) -> Rehearse:
+    def masked(self, loss: Callable[[], float]) -> TrialLoss:
         return lambda masks: loss_with(masks, self.parameters, loss)
 
+    def fitted(self, tolerance: float) -> RegionDecision:
+        """The decision without an acceptance test."""
+        criterion = fit_region(TrustRegion(), self.observations, KEEP, tolerance)
+        return criterion.at(self.observations, KEEP).solve(criterion.multiplier)
 
-def a_step(criterion: Criterion | None = None) -> Step:
+
+def a_step() -> Step:
     """After three steps of AdamW in float64."""
     model = perceptron(dtype=torch.float64)
     parameters = {name: model.get_parameter(name) for name in ("0.weight", "2.weight")}
@@ -72,8 +82,9 @@ def a_step(criterion: Criterion | None = None) -> Step:
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
-    read = criterion or TrustRegion()
-    return Step(model, parameters, StepObservations(read, parameters, optimizer, before={}))
+    return Step(
+        model, parameters, StepObservations(TrustRegion(), parameters, optimizer, before={})
+    )
 
 
 def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
@@ -81,14 +92,23 @@ def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(mask, second[name]) for name, mask in first.items())
 
 
-def plain(choice: Choice) -> Mapping[str, Tensor]:
-    """The masks of optimal brain damage, as damped as a choice is."""
-    assert choice.program is not None
-    return choice.program.solve(0.0).masks
+def program_of(solution: Solution) -> RegionProgram:
+    assert solution.program is not None
+    return solution.program
+
+
+def reduction_of(solution: Solution) -> Reduction:
+    assert solution.reduction is not None
+    return solution.reduction
+
+
+def plain(solution: Solution) -> Mapping[str, Tensor]:
+    """The masks of optimal brain damage with the same damping."""
+    return program_of(solution).solve(0.0).masks
 
 
 def linear(step: Step) -> Callable[[], float]:
-    """The loss that the linear model has: it keeps every promise exactly."""
+    """The linear model itself as loss: every predicted reduction is exact."""
     slopes = {name: each.momentum.clone() for name, each in step.observations.items()}
 
     def loss() -> float:
@@ -97,28 +117,29 @@ def linear(step: Step) -> Callable[[], float]:
     return loss
 
 
-def rehearsed(*losses: float) -> tuple[Rehearse, list[Mapping[str, Tensor]]]:
-    """Losses in the order that they are asked for, and what they were asked of."""
+def scripted(*losses: float) -> tuple[TrialLoss, list[Mapping[str, Tensor]]]:
+    """A trial loss with these values in order, and the masks it was called with."""
     left = iter(losses)
     asked: list[Mapping[str, Tensor]] = []
 
-    def rehearse(masks: Mapping[str, Tensor]) -> float:
+    def trial_loss(masks: Mapping[str, Tensor]) -> float:
         asked.append({name: mask.clone() for name, mask in masks.items()})
         return next(left)
 
-    return rehearse, asked
+    return trial_loss, asked
 
 
-# rehearsing changes nothing
+# a trial step changes nothing
 
 
 def bits(parameters: Mapping[str, Tensor]) -> Iterator[Tensor]:
-    """Two NaNs are no equals, and −0 and +0 are; as integers they are what they are."""
+    """As integers, so that NaN equals NaN, and −0 differs from +0."""
     for parameter in parameters.values():
         yield parameter.detach().clone().view(torch.int64)
 
 
-def test_after_a_rehearsal_the_weights_are_bit_for_bit_what_they_were() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_trial_loss_leaves_weights_and_gradients_bit_for_bit(fails: bool) -> None:
     step = a_step()
     with torch.no_grad():
         step.parameters["0.weight"][0, :3] = torch.tensor([float("nan"), -0.0, float("-inf")])
@@ -129,31 +150,23 @@ def test_after_a_rehearsal_the_weights_are_bit_for_bit_what_they_were() -> None:
     def loss() -> float:
         assert not torch.is_grad_enabled()
         seen.append([int(p.count_nonzero()) for p in step.parameters.values()])
+        if fails:
+            raise torch.OutOfMemoryError("CUDA out of memory")
         return 1.5
 
-    assert loss_with(masks, step.parameters, loss) == 1.5
-    assert seen == [[0, 0]]  # the loss is that of what is left of the weights
+    if fails:
+        with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
+            loss_with(masks, step.parameters, loss)
+    else:
+        assert loss_with(masks, step.parameters, loss) == 1.5
+    assert seen == [[0, 0]]  # the loss is computed with masked weights
     for now, then in zip(bits(step.parameters), before, strict=True):
         assert torch.equal(now, then)
     for parameter, gradient in zip(step.parameters.values(), gradients, strict=True):
         assert parameter.grad is gradient
 
 
-def test_they_are_also_where_the_loss_cannot_be_computed() -> None:
-    step = a_step()
-    before = list(bits(step.parameters))
-    masks = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in step.parameters.items()}
-
-    def loss() -> float:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    with pytest.raises(torch.OutOfMemoryError, match="out of memory"):
-        loss_with(masks, step.parameters, loss)
-    for now, then in zip(bits(step.parameters), before, strict=True):
-        assert torch.equal(now, then)
-
-
-def test_a_rehearsal_of_a_transformer_leaves_it_as_it_was() -> None:
+def test_trial_steps_of_a_transformer_change_only_the_pruned_weights() -> None:
     model = tiny("Bert", "ForSequenceClassification").eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 
@@ -168,167 +181,221 @@ def test_a_rehearsal_of_a_transformer_leaves_it_as_it_was() -> None:
     optimizer.step()
     after = {name: p.detach().clone() for name, p in model.named_parameters()}
     dense = loss().item()
-    decision, measurement = pruner.step(), pruner.measurement
+    decision, change = pruner.step(), pruner.loss_change
     assert isinstance(decision, RegionDecision)
-    assert measurement is not None
-    assert measurement.promise is not None
+    assert change is not None
+    assert change.reduction is not None
     for name, parameter in model.named_parameters():
         if name in decision.masks:
             assert torch.equal(parameter, torch.where(decision.masks[name], after[name], 0.0))
         else:
             assert torch.equal(parameter, after[name])
-    assert measurement.measured == loss().item() - dense
+    assert change.measured == loss().item() - dense
 
 
-# promises
+# the acceptance test
 
 
-def test_what_a_linear_loss_is_promised_it_keeps() -> None:
+def test_on_a_linear_loss_the_actual_reduction_is_the_predicted_one() -> None:
     step = a_step()
-    choice = step.choose(step.masked(linear(step)))
-    assert choice.promise is not None
-    assert choice.promise.promised > 0
-    assert choice.promise.ratio == pytest.approx(1.0, rel=1e-9)
-    assert choice.factor == 2.0
-    assert len(step.solved) == 2  # of the trust region, and of optimal brain damage
-    assert step.choose(step.masked(linear(step)), factor=LARGEST).factor == LARGEST
+    solution = step.solution(step.masked(linear(step)))
+    assert reduction_of(solution).predicted > 0
+    assert reduction_of(solution).ratio == pytest.approx(1.0, rel=1e-9)
+    assert solution.factor == 2.0
+    assert step.solution(step.masked(linear(step)), factor=LARGEST).factor == LARGEST
 
 
-def test_a_promise_and_what_is_kept_of_it_are_told_as_they_were_measured() -> None:
-    step, told = a_step(), 0
-    rehearse = step.masked(loss_on_rows(step.model, dtype=torch.float64))
-    for allowance in (0.5, 1.0, 2.0, 4.0, 8.0):
-        choice = step.choose(rehearse, allowance=allowance)
-        assert choice.promise is not None
-        assert choice.program is not None
-        masks, obd = choice.decision.masks, plain(choice)
-        if choice.promise.accepted:
-            drops = [choice.program.drop(each) for each in (masks, obd)]
-            assert choice.promise.promised == drops[0] - drops[1] >= 0
-            assert choice.promise.kept == rehearse(obd) - rehearse(masks)
-            told += choice.promise.promised > 0
+def test_predicted_and_actual_reduction_are_as_measured() -> None:
+    step, predicted = a_step(), 0
+    trial_loss = step.masked(loss_on_rows(step.model, dtype=torch.float64))
+    for tolerance in (0.5, 1.0, 2.0, 4.0, 8.0):
+        solution = step.solution(trial_loss, tolerance=tolerance)
+        found, masks, obd = reduction_of(solution), solution.decision.masks, plain(solution)
+        if found.accepted:
+            drops = [program_of(solution).drop(each) for each in (masks, obd)]
+            assert found.predicted == drops[0] - drops[1] >= 0
+            assert found.actual == trial_loss(obd) - trial_loss(masks)
+            predicted += found.predicted > 0
         else:
             assert same(masks, obd)
-    assert told
+    assert predicted
 
 
 @pytest.mark.parametrize(
     ("share", "factor"),
     [(0.01, SHRINK), (0.24, SHRINK), (0.26, 1.0), (0.74, 1.0), (0.76, 2.0), (3.0, 2.0)],
 )
-def test_a_promise_that_is_kept_in_part_stands_and_leads_the_radius(
-    share: float, factor: float
-) -> None:
-    believed = a_step().choose(None)
-    assert believed.program is not None
-    drop = believed.program.drop
-    promised = drop(believed.decision.masks) - drop(plain(believed))
-    rehearse, asked = rehearsed(10.0, 10.0 - share * promised)
-    choice = a_step().choose(rehearse)
-    assert same(choice.decision.masks, believed.decision.masks)
-    assert same(asked[1], choice.decision.masks)
-    assert same(asked[0], plain(believed))
-    assert choice.factor == factor
-
-
-def test_a_broken_promise_shrinks_until_one_is_kept() -> None:
+def test_a_partial_reduction_is_accepted_and_sets_the_radius(share: float, factor: float) -> None:
     step = a_step()
-    rehearse, asked = rehearsed(10.0, 11.0, 10.5, 9.0)
-    choice = step.choose(rehearse, allowance=80.0)
-    assert choice.promise is not None
-    assert choice.promise.kept == 1.0
+    fitted, obd = step.fitted(1.0), step.fitted(0.0)
+    trial_loss, asked = scripted(10.0, 10.0 - share * (fitted.drop - obd.drop))
+    solution = step.solution(trial_loss)
+    assert same(solution.decision.masks, fitted.masks)
+    assert same(asked[1], fitted.masks)
+    assert same(asked[0], obd.masks)
+    assert solution.factor == factor
+
+
+def test_rejected_steps_shrink_the_radius_until_one_is_accepted() -> None:
+    step = a_step()
+    trial_loss, asked = scripted(10.0, 11.0, 10.5, 9.0)
+    solution = step.solution(trial_loss, tolerance=80.0)
+    assert reduction_of(solution).actual == 1.0
+    # each trial step has a quarter of the previous radius
+    trials = [step.fitted(80.0 * shrunk) for shrunk in (1.0, SHRINK, SHRINK**2)]
     assert len(asked) == 4
-    multipliers = [each.multiplier for each in step.solved if isinstance(each, TrustRegion)]
-    assert multipliers[1] == 0.0
-    tried = [multipliers[0], *multipliers[2:]]
-    assert tried[0] > tried[1] > tried[2] == choice.multiplier
-    assert tried[2] > 0
-    # each on a quarter of the radius of the one before
-    for shrunk, multiplier in zip((1.0, SHRINK, SHRINK**2), tried, strict=True):
-        fresh = TrustRegion().fitted(step.observations, step.constraint, 80.0 * shrunk)
-        assert fresh.multiplier == multiplier
-    # what is kept of the third leads on
-    assert choice.factor == SHRINK**2 * (1.0 if choice.promise.ratio >= 0.25 else SHRINK)
+    assert all(same(a, b.masks) for a, b in zip(asked[1:], trials, strict=True))
+    multipliers = [each.multiplier for each in trials]
+    assert multipliers[0] > multipliers[1] > multipliers[2] == solution.multiplier
+    assert multipliers[2] > 0
+    # the third trial step sets the next radius
+    share = 1.0 if reduction_of(solution).ratio >= 0.25 else SHRINK
+    assert solution.factor == SHRINK**2 * share
 
 
 @pytest.mark.parametrize("worse", [11.0, 10.0, float("nan"), float("inf")])
-def test_after_enough_broken_promises_the_decision_is_damped_optimal_brain_damage(
+def test_after_enough_rejected_steps_the_decision_is_damped_optimal_brain_damage(
     worse: float,
 ) -> None:
     step = a_step()
-    rehearse, asked = rehearsed(10.0, *[worse] * TRIALS)
-    choice = step.choose(rehearse, allowance=WHOLE)
+    trial_loss, asked = scripted(10.0, *[worse] * TRIALS)
+    solution = step.solution(trial_loss, tolerance=UNLIMITED)
     assert len(asked) == 1 + TRIALS
-    assert choice.multiplier == 0.0
-    assert choice.factor == SHRINK**TRIALS
-    assert same(choice.decision.masks, plain(choice))
-    assert isinstance(choice.decision, RegionDecision)
-    assert choice.decision.proof.holds
-    damped = TrustRegion().fitted(step.observations, step.constraint)
-    for name, scores in choice.importance.items():
+    assert solution.multiplier == 0.0
+    assert solution.factor == SHRINK**TRIALS
+    assert same(solution.decision.masks, plain(solution))
+    assert isinstance(solution.decision, RegionDecision)
+    assert solution.decision.proof.holds
+    damped = TrustRegion().damped(step.observations)
+    for name, scores in solution.importance.items():
         assert torch.equal(scores, damped.importance(step.observations[name]))
-    assert choice.promise is not None
-    assert not choice.promise.accepted
-    # the mask that was promised all along is another
-    assert not same(choice.decision.masks, asked[1])
+    assert not reduction_of(solution).accepted
+    # the rejected masks are others
+    assert not same(solution.decision.masks, asked[1])
 
 
-def test_optimal_brain_damage_without_damping_is_another_decision() -> None:
+def test_without_damping_the_fallback_is_optimal_brain_damage() -> None:
     step = a_step()
-    undamped = TrustRegion(damping=0.0)
-    rehearse, _ = rehearsed(10.0, *[11.0] * TRIALS)
-    choice = step.choose(rehearse, criterion=undamped, allowance=WHOLE)
+    trial_loss, _ = scripted(10.0, *[11.0] * TRIALS)
+    solution = step.solution(trial_loss, criterion=TrustRegion(damping=0.0), tolerance=UNLIMITED)
     obd = {n: CRITERIA["obd"].importance(each) for n, each in step.observations.items()}
-    assert same(choice.decision.masks, decide(obd, step.constraint).masks)
+    assert same(solution.decision.masks, decide(obd, KEEP).masks)
 
 
-def test_a_promise_is_believed_where_nobody_measures() -> None:
-    step = a_step()
-    choice = step.choose(None, factor=0.5)
-    fitted = TrustRegion().fitted(step.observations, step.constraint, 0.5)
-    assert (choice.promise, choice.factor) == (None, 0.5)
-    assert choice.multiplier == fitted.multiplier > 0
-    assert choice.program is not None
-    assert same(choice.decision.masks, choice.program.solve(fitted.multiplier).masks)
-    assert len(step.solved) == 1
-
-
-def test_nothing_is_rehearsed_where_nothing_is_promised() -> None:
-    rehearse, asked = rehearsed()
-    step = a_step()
-    choice = step.choose(rehearse, allowance=0.0)
+def test_without_a_tolerance_there_is_no_trial_step() -> None:
+    trial_loss, asked = scripted()
+    solution = a_step().solution(trial_loss, tolerance=0.0)
     assert not asked
-    assert (choice.multiplier, choice.promise, choice.factor) == (0.0, None, 1.0)
-    assert same(choice.decision.masks, plain(choice))
+    assert (solution.multiplier, solution.reduction, solution.factor) == (0.0, None, 1.0)
+    assert same(solution.decision.masks, plain(solution))
 
 
-@pytest.mark.parametrize("allowance", [0.0, 0.5, WHOLE])
-def test_the_decision_knows_its_multiplier(allowance: float) -> None:
+@pytest.mark.parametrize("tolerance", [0.0, 0.5, UNLIMITED])
+def test_the_decision_has_its_multiplier_drop_and_cost(tolerance: float) -> None:
     step = a_step()
-    choice = step.choose(step.masked(linear(step)), allowance=allowance)
-    assert isinstance(choice.decision, RegionDecision)
-    assert choice.decision.multiplier == choice.multiplier
-    assert choice.program is not None
-    assert choice.decision.drop == choice.program.drop(choice.decision.masks)
-    assert choice.decision.cost == choice.program.cost(choice.decision.masks)
-    for name, scores in choice.program.scores(choice.decision.multiplier).items():
-        assert torch.equal(choice.importance[name], scores)
+    solution = step.solution(step.masked(linear(step)), tolerance=tolerance)
+    decision, program = solution.decision, program_of(solution)
+    assert isinstance(decision, RegionDecision)
+    assert decision.multiplier == solution.multiplier
+    assert decision.drop == program.drop(decision.masks)
+    assert decision.cost == program.cost(decision.masks)
+    for name, scores in program.scores(decision.multiplier).items():
+        assert torch.equal(solution.importance[name], scores)
 
 
-@pytest.mark.parametrize("name", [name for name, each in CRITERIA.items() if not each.fits])
-def test_other_criteria_are_solved_once_and_not_rehearsed(name: str) -> None:
-    criterion = CRITERIA[name]
-    step = a_step(criterion)
-    rehearse, asked = rehearsed()
-    choice = step.choose(rehearse, criterion=criterion, factor=0.25)
-    assert not asked
-    assert step.solved == [criterion]
-    assert (choice.multiplier, choice.promise, choice.program) == (None, None, None)
-    assert choice.factor == 0.25
-    assert not isinstance(choice.decision, RegionDecision)
-
-
-def test_a_criterion_that_was_fitted_to_another_decision_is_fitted_anew() -> None:
+def test_parameters_of_another_decision_are_replaced() -> None:
     step = a_step()
     stale = replace(TrustRegion(), multiplier=123.0, offset=45.0)
-    assert step.choose(None, criterion=stale).multiplier == step.choose(None).multiplier
+    found = [step.solution(step.masked(linear(step)), criterion=c) for c in (stale, None)]
+    assert found[0].multiplier == found[1].multiplier
+
+
+# the rule of the radius
+
+Rule = Callable[[float, Reduction], float]
+
+FACTORS = st.integers(-10, 1).map(lambda octave: 2.0**octave)
+PREDICTED = st.integers(-20, 20).map(lambda octave: 2.0**octave)
+RATIOS = st.integers(-64, 64).map(lambda eighths: eighths / 8)
+
+
+def never_falls(rule: Rule, factor: float, ratios: Sequence[float]) -> bool:
+    """A better ratio gives no smaller radius."""
+    found = [rule(factor, Reduction(1.0, ratio)) for ratio in sorted(ratios)]
+    return all(less <= more for less, more in pairwise(found))
+
+
+def shrinks(rule: Rule, factor: float) -> bool:
+    """Without an actual reduction, the radius falls."""
+    return rule(factor, Reduction(1.0, 0.0)) < factor
+
+
+def is_bounded(rule: Rule, factor: float) -> bool:
+    """For any ratios, the radius stays below a bound."""
+    for _ in range(20):
+        factor = rule(factor, Reduction(1.0, 1.0))
+    return factor <= LARGEST
+
+
+def knows_no_unit(rule: Rule, factor: float, ratio: float, unit: float) -> bool:
+    """Another unit of the loss changes nothing."""
+    return rule(factor, Reduction(1.0, ratio)) == rule(factor, Reduction(unit, unit * ratio))
+
+
+@given(FACTORS, st.lists(RATIOS, min_size=2, max_size=5), RATIOS, PREDICTED)
+def test_the_laws_of_the_radius(
+    factor: float, ratios: list[float], ratio: float, unit: float
+) -> None:
+    assert never_falls(next_radius, factor, ratios)
+    assert knows_no_unit(next_radius, factor, ratio, unit)
+    assert shrinks(next_radius, factor)
+    assert is_bounded(next_radius, factor)
+
+
+def test_other_rules_break_a_law_each() -> None:
+    assert not shrinks(lambda factor, _: factor, 1.0)
+    assert not is_bounded(lambda factor, _: factor * GROW, 1.0)
+    assert not never_falls(
+        lambda factor, r: factor * (SHRINK if r.ratio > GOOD else 1), 1.0, [0, 1]
+    )
+    assert not knows_no_unit(lambda factor, r: factor * (1 + (r.actual > POOR)), 1.0, 0.5, 0.25)
+
+
+@given(FACTORS, PREDICTED, RATIOS)
+def test_the_radius_of_a_ratio(factor: float, predicted: float, ratio: float) -> None:
+    reduction = Reduction(predicted, ratio * predicted)  # products and quotients are exact
+    assert reduction.ratio == ratio
+    expected = factor
+    if ratio < 0.25:
+        expected = factor / 4
+    elif ratio > 0.75:
+        expected = min(2 * factor, 2.0)
+    assert next_radius(factor, reduction) == expected
+    assert reduction.accepted == (ratio > 0)
+
+
+@pytest.mark.parametrize("predicted", [0.0, -1.0])
+@pytest.mark.parametrize("actual", [-1.0, 0.0, 1.0])
+def test_without_a_predicted_reduction_the_step_is_accepted_and_the_radius_stays(
+    predicted: float, actual: float
+) -> None:
+    reduction = Reduction(predicted, actual)
+    assert reduction.accepted
+    assert next_radius(0.5, reduction) == 0.5
+
+
+@pytest.mark.parametrize("actual", [float("nan"), float("-inf")])
+def test_a_nan_or_infinite_loss_is_rejected(actual: float) -> None:
+    reduction = Reduction(1.0, actual)
+    assert not reduction.accepted
+    assert next_radius(1.0, reduction) == SHRINK
+
+
+def test_a_radius_recovers_from_rejected_steps() -> None:
+    factor = 1.0
+    for _ in range(TRIALS):
+        factor = next_radius(factor, Reduction(1.0, -1.0))
+    assert factor == SHRINK**TRIALS
+    for _ in range(2 * TRIALS + 1):
+        factor = next_radius(factor, Reduction(1.0, 1.0))
+    assert factor == LARGEST

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pins.masks import apply
-from pins.pruning.acceptance import Promise
-from pins.pruning.loss_change import Measurement, first_order_change
+from pins.pruning.acceptance import Reduction
+from pins.pruning.loss_change import LossChange, first_order_change
 from tests.pins.networks import loss_on_rows, losses, perceptron
 
 SIZE = 6
@@ -72,9 +72,8 @@ def test_on_a_linear_loss_the_prediction_is_the_change_and_on_a_curved_one_it_is
         torch.autograd.backward(before)
         predicted = first_order_change({"weight": layer.weight}, masks)
         apply(masks, {"weight": layer.weight})
-        found = Measurement(predicted, loss().item() - before.item())
-        assert found.ratio is not None
-        assert (found.ratio == pytest.approx(1.0, abs=1e-9)) is is_true
+        found = LossChange(predicted, loss().item() - before.item())
+        assert (found.measured == pytest.approx(found.predicted, rel=1e-9)) is is_true
 
 
 def test_a_gradient_that_is_read_is_left_as_it_is() -> None:
@@ -90,8 +89,7 @@ def test_a_gradient_that_is_read_is_left_as_it_is() -> None:
 
 
 def test_a_measurement_is_json() -> None:
-    plain = Measurement(0.5, -0.25)
-    assert plain.ratio == -0.5
+    plain = LossChange(0.5, -0.25)
     assert json.loads(json.dumps(plain.as_json())) == {
         "predicted": 0.5,
         "measured": -0.25,
@@ -99,8 +97,7 @@ def test_a_measurement_is_json() -> None:
         "promised": None,
         "kept": None,
     }
-    region = Measurement(0.0, 1.0, 0.0, Promise(2.0, 3.0))
-    assert region.ratio is None
+    region = LossChange(0.0, 1.0, 0.0, Reduction(2.0, 3.0))
     assert region.as_json() == {
         "predicted": 0.0,
         "measured": 1.0,
@@ -112,6 +109,6 @@ def test_a_measurement_is_json() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_what_json_has_no_number_for_is_none(bad: float) -> None:
-    found = Measurement(1.0, bad, 2.0, Promise(1.0, bad)).as_json()
+    found = LossChange(1.0, bad, 2.0, Reduction(1.0, bad)).as_json()
     assert json.loads(json.dumps(found, allow_nan=False))["measured"] is None
     assert (found["kept"], found["promised"], found["multiplier"]) == (None, 1.0, 2.0)

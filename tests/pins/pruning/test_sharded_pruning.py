@@ -21,7 +21,7 @@ from pins.masks import count
 from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule
-from pins.selection.allocation import Scope
+from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
 from pins.selection.select import decide
 from tests.pins.ranks import mesh_of, on_ranks
@@ -89,7 +89,7 @@ def run(
     alone: nn.Module,
     criterion: str,
     smoothing: Callable[[], Smoothing],
-    scope: Scope,
+    scope: Allocation,
 ) -> Iterator[tuple[Pruner, Pruner, Constraint | None]]:
     """Both pruned side by side, step by step; the constraint where a decision was taken."""
     taking, other = adam(alone), adam(model)
@@ -101,7 +101,7 @@ def run(
             criterion,
             SCHEDULE,
             smoothing=smoothing(),
-            scope=scope,
+            allocation=scope,
             loss=(lambda: 0.75) if reads_loss else None,
         )
         for each, optimizer in ((alone, taking), (model, other))
@@ -134,9 +134,9 @@ def assert_promised_alike(one: Pruner, many: Pruner) -> None:
         assert second.drop == pytest.approx(first.drop, rel=1e-9, abs=1e-9)
         assert second.cost == pytest.approx(first.cost, rel=1e-9, abs=1e-9)
         assert many.radius_factor == one.radius_factor
-        assert one.measurement is not None
-        assert many.measurement is not None
-        assert many.measurement.predicted == pytest.approx(one.measurement.predicted, rel=1e-9)
+        assert one.loss_change is not None
+        assert many.loss_change is not None
+        assert many.loss_change.predicted == pytest.approx(one.loss_change.predicted, rel=1e-9)
 
 
 def every_criterion_decides_alike(_rank: int, size: int, _folder: Path) -> None:
@@ -145,7 +145,7 @@ def every_criterion_decides_alike(_rank: int, size: int, _folder: Path) -> None:
         smoothings = [NoSmoothing, Uncertainty] if criterion == "pins" else [NoSmoothing]
         for smoothing in smoothings:
             model = sharded_layers(mesh_of(size))
-            steps = run(model, layers(), criterion, smoothing, Scope())
+            steps = run(model, layers(), criterion, smoothing, Allocation())
             decided = 0
             for step, (one, many, constraint) in enumerate(steps, start=1):
                 assert_decided_alike(one, many, step)
@@ -162,7 +162,7 @@ def every_criterion_decides_alike(_rank: int, size: int, _folder: Path) -> None:
 
 def every_scope_decides_alike(_rank: int, size: int, _folder: Path) -> None:
     """Tensor by tensor, and with a minimum that binds."""
-    for scope in (Scope(by_tensor=True), Scope(minimum_kept=0.25)):
+    for scope in (Allocation(by_tensor=True), Allocation(minimum_kept=0.25)):
         for criterion in ("pins", "obd"):
             steps = run(sharded_layers(mesh_of(size)), layers(), criterion, WindowMean, scope)
             for step, (one, many, _) in enumerate(steps, start=1):
@@ -211,7 +211,7 @@ def replicas_decide_alike(_rank: int, size: int, _folder: Path) -> None:
         return
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
     for step, (one, many, _) in enumerate(
-        run(sharded_layers(mesh), layers(), "obd", Uncertainty, Scope()), start=1
+        run(sharded_layers(mesh), layers(), "obd", Uncertainty, Allocation()), start=1
     ):
         assert many.group.size == 2
         assert_decided_alike(one, many, step)

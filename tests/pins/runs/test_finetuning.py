@@ -367,7 +367,7 @@ def test_measuring_draws_nothing_and_changes_nothing(precision: str) -> None:
         training = with_dropout(measure=measure, precision=precision, criterion="abs-pins")
         torch.manual_seed(1)
         losses = [training.step([batch()]) for _ in range(3)]
-        assert (training.pruner.measurement is not None) is measure
+        assert (training.pruner.loss_change is not None) is measure
         trained.append((flat(training), torch.get_rng_state(), losses))
         assert all(m.training for m in training.model.modules() if isinstance(m, nn.Dropout))
     assert torch.equal(trained[0][0], trained[1][0])
@@ -385,7 +385,7 @@ def test_what_is_measured_is_the_loss_of_the_whole_step_however_it_is_cut(head: 
     for number in (1, 3):
         training = tuning(head, criterion="trust-region", optimizer="adamw", steps=2)
         training.step(parts(batch(head), number))
-        measurement = training.pruner.measurement
+        measurement = training.pruner.loss_change
         assert measurement is not None
         dense = training._measured() - measurement.measured
         assert dense > 0
@@ -413,8 +413,8 @@ def test_a_curvature_of_few_rows_is_damped_more(given_: dict[str, Any], damping:
 def test_a_trust_region_measures_whether_it_is_asked_to_or_not() -> None:
     training = tuning(criterion="trust-region", smoothing=None, measure=False, optimizer="adamw")
     training.step([batch()])
-    assert training.pruner.measurement is not None
-    assert training.pruner.measurement.multiplier is not None
+    assert training.pruner.loss_change is not None
+    assert training.pruner.loss_change.multiplier is not None
 
 
 @pytest.mark.parametrize(

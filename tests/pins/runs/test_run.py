@@ -128,7 +128,7 @@ def test_what_each_decision_does_to_the_loss_is_recorded(
     assert [each["step"] for each in decisions] == [4, 6, 8, 9]
     assert len({each["measured"] for each in decisions}) == 4
     assert all(isinstance(each["predicted"], float) for each in decisions)
-    measurement = run.training.pruner.measurement
+    measurement = run.training.pruner.loss_change
     assert measurement is not None
     assert decisions[-1].items() >= measurement.as_json().items()
     region = name == "trust region"

@@ -192,7 +192,7 @@ def by_a_trust_region(_rank: int, _size: int, folder: Path) -> None:
     )
     run(trainer)
     assert given.pruner is not None
-    assert given.pruner.measurement is not None
+    assert given.pruner.loss_change is not None
     assert given.pruner.finished
 
 

@@ -1,6 +1,6 @@
 """Small trainings with the Trainer of transformers, and the same ones as plain loops."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -11,16 +11,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from pins.importance.criterion import Criterion
 from pins.importance.smoothing import Uncertainty
+from pins.masks import apply
 from pins.models.batches import Batch
 from pins.models.heads import Head
+from pins.models.parameters import prunable_parameters
 from pins.models.self_distillation import SelfRegularizer
 from pins.models.task_loss import step_loss
 from pins.pruning.pruner import Pruner
-from pins.trainer.pruning_trainer import PruningCallback
+from pins.pruning.schedules import CubicSchedule
+from pins.selection.constraints import keep_count
+from pins.trainer.pruning_trainer import PruningCallback, PruningTrainer
 from tests.pins.headed import HEADED
 from tests.pins.networks import tiny
 
@@ -31,6 +42,7 @@ OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {  # as the Trainer makes t
     "sgd": torch.optim.SGD,
 }
 STEPS = 12
+SCHEDULE = CubicSchedule(steps=STEPS, final_sparsity=0.8, warmup=2, cooldown=3, interval=2)
 PHASES: dict[str, Any] = {"warmup": 2, "cooldown": 3, "interval": 2}
 DECISIONS = (4, 6, 8, 9)
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -164,6 +176,54 @@ def remembered(steps: Iterator[list[Batch]], step: list[Batch]) -> Iterator[list
     for parts in steps:
         step[:] = parts
         yield parts
+
+
+TOTAL = 2 * (4 * 8 * 8 + 2 * 8 * 16)  # prunable weights of the tiny BERT
+KINDS = ("callback", "self-regularised")
+
+
+def sparsity_after(step: int) -> float:
+    """The sparsity of the latest decision, counted."""
+    latest = max(decision for decision in (0, *DECISIONS) if decision <= step)
+    return 1 - keep_count(SCHEDULE.sparsity(latest), TOTAL) / TOTAL
+
+
+def trainer_of(kind: str, model: nn.Module, pruned: PruningCallback, **options: Any) -> Trainer:
+    options = {"train_dataset": texts(), **options}
+    if kind == "callback":
+        callbacks = [pruned, *options.pop("callbacks", ())]
+        return Trainer(model=model, callbacks=callbacks, **options)
+    return PruningTrainer(model=model, pruning=pruned, **options)
+
+
+def pruner_of(pruned: PruningCallback) -> Pruner:
+    assert pruned.pruner is not None
+    return pruned.pruner
+
+
+def regularizer_of(pruned: PruningCallback) -> SelfRegularizer:
+    assert pruned.regularizer is not None
+    return pruned.regularizer
+
+
+class Scripted:
+    """A metric with given values, one per evaluation."""
+
+    def __init__(self, scores: Iterable[float]) -> None:
+        self._scores = iter(scores)
+
+    def __call__(self, _: EvalPrediction) -> dict[str, float]:
+        return {"score": next(self._scores)}
+
+
+def sparse_folder(folder: Path) -> Path:
+    """A saved model, half of the encoder's weights zero."""
+    model = classifier()
+    weights = prunable_parameters(model).parameters
+    generator = torch.Generator().manual_seed(3)
+    apply({n: torch.rand(w.shape, generator=generator) < 0.5 for n, w in weights.items()}, weights)
+    model.save_pretrained(folder)
+    return folder
 
 
 class Stop(Exception):  # noqa: N818 (nothing is wrong with it)

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from pins import masks as masks_module
 from pins.cli import app
 from pins.errors import CardinalityError, CertificateError, FileError, ImportanceError, MaskError
-from pins.selection.allocation import Scope
+from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.selection.select import decide, select
 from tests.pins.selection.constrained import Program, constrained, ones, optima
@@ -307,7 +307,7 @@ def test_files_are_certified_under_a_constraint(tmp_path: Path) -> None:
 
 
 def test_a_scope_and_a_number_are_a_constraint(tmp_path: Path) -> None:
-    scores, by_tensor = tmp_path / "s.safetensors", Scope(by_tensor=True)
+    scores, by_tensor = tmp_path / "s.safetensors", Allocation(by_tensor=True)
     save_scores(SCORES, scores)
     made = certify_files(scores, tmp_path / "c.json", keep=3, scope=by_tensor)
     assert made["claim"]["constraint"] == {"kind": "per-tensor", "keep": [2, 1]}  # 12/7 and 9/7
@@ -316,7 +316,7 @@ def test_a_scope_and_a_number_are_a_constraint(tmp_path: Path) -> None:
         scores, tmp_path / "d.json", keep=3, scope=by_tensor, mask=tmp_path / "m.safetensors"
     )
     assert own["claim"]["constraint"] == {"kind": "per-tensor", "keep": [1, 2]}
-    least = certify_files(scores, tmp_path / "e.json", keep=3, scope=Scope(minimum_kept=0.3))
+    least = certify_files(scores, tmp_path / "e.json", keep=3, scope=Allocation(minimum_kept=0.3))
     assert least["claim"]["constraint"] == {"kind": "minimum-per-tensor", "minimum": [2, 1]}
     for name in ("c.json", "d.json", "e.json"):
         assert checker.check(tmp_path / name).outcome is Outcome.PROVED
@@ -325,12 +325,15 @@ def test_a_scope_and_a_number_are_a_constraint(tmp_path: Path) -> None:
 def test_a_ratio_of_each_tensor_may_add_up_to_another_number(tmp_path: Path) -> None:
     save_scores({name: torch.arange(5.0) for name in "abc"}, tmp_path / "s.safetensors")
     made = certify_files(
-        tmp_path / "s.safetensors", tmp_path / "c.json", keep=8, scope=Scope(by_tensor=True)
+        tmp_path / "s.safetensors", tmp_path / "c.json", keep=8, scope=Allocation(by_tensor=True)
     )
     assert (made["claim"]["keep"], made["evidence"]["counts"]) == (9, [3, 3, 3])
     with pytest.raises(CardinalityError, match=r"keep is 16: .*an int from 0 to 15"):
         certify_files(
-            tmp_path / "s.safetensors", tmp_path / "d.json", keep=16, scope=Scope(by_tensor=True)
+            tmp_path / "s.safetensors",
+            tmp_path / "d.json",
+            keep=16,
+            scope=Allocation(by_tensor=True),
         )
 
 
@@ -342,7 +345,7 @@ def test_a_mask_of_other_tensors_is_refused_before_its_constraint(tmp_path: Path
             tmp_path / "s.safetensors",
             tmp_path / "c.json",
             keep=4,
-            scope=Scope(by_tensor=True),
+            scope=Allocation(by_tensor=True),
             mask=tmp_path / "m.safetensors",
         )
 

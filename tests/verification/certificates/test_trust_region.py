@@ -18,7 +18,7 @@ from pins import masks as masks_module
 from pins.errors import CardinalityError, CertificateError, ImportanceError, MaskError
 from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import RegionProgram, Terms
-from pins.selection.allocation import Scope
+from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.selection.select import select
 from tests.commands import Command
@@ -408,7 +408,7 @@ def test_files_are_certified_under_a_constraint(files: tuple[Path, Path, Path]) 
             keep=Cardinality(4),
             multiplier=0.5,
             mask=out.with_name("cert.mask.safetensors"),
-            scope=Scope(),
+            scope=Allocation(),
         )
 
 

@@ -189,4 +189,3 @@ def test_there_is_no_other_curvature() -> None:
     ):
         find_curvature("gauss")
     assert [find_curvature(name).name for name in CURVATURES] == list(CURVATURES)
-    assert all(curvature.formula for curvature in CURVATURES.values())

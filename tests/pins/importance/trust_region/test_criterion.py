@@ -1,4 +1,4 @@
-"""The criterion of the trust region: its formula, what its μ promises, what it holds on to."""
+"""The criterion of the trust region: its formula, its multiplier, and the memory it needs."""
 
 import weakref
 from collections.abc import Iterator, Mapping
@@ -21,6 +21,7 @@ from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import OneShotSchedule
 from pins.selection.constraints import Cardinality, MinimumPerTensor
 from pins.selection.select import decide
+from tests.pins.importance.fitting import fit_region
 from tests.pins.networks import loss_on_rows, losses, perceptron
 
 KEEP = Cardinality(20)
@@ -42,7 +43,7 @@ def drawn(seed: int, *sizes: int, dtype: torch.dtype = torch.float64) -> dict[st
 
 
 def drop(program: RegionProgram, multiplier: float) -> float:
-    """What the optimum of μ promises beyond that of μ = 0."""
+    """The drop of the optimum of μ beyond the drop of μ = 0."""
     return program.solve(multiplier).drop - program.solve(0.0).drop
 
 
@@ -97,24 +98,24 @@ def test_a_curvature_of_another_precision_is_read_in_that_of_the_weights(
 
 
 @given(st.integers(0, 999), st.integers(1, 59), st.floats(2.0**-8, 2.0**8))
-def test_the_multiplier_is_the_largest_whose_promise_is_within_the_radius(
-    seed: int, keep: int, allowance: float
+def test_the_multiplier_is_the_largest_whose_reduction_is_within_the_radius(
+    seed: int, keep: int, tolerance: float
 ) -> None:
     observations, constraint = drawn(seed, 20, 40), Cardinality(keep)
-    fitted = TrustRegion(radius=0.5).fitted(observations, constraint, allowance)
-    program = fitted.region(observations, constraint)
-    assert drop(program, fitted.multiplier) <= 0.5 * allowance
-    # a twice as large one promises too much, or all that can be promised is within the radius
+    fitted = fit_region(TrustRegion(radius=0.5), observations, constraint, tolerance)
+    program = fitted.at(observations, constraint)
+    assert drop(program, fitted.multiplier) <= 0.5 * tolerance
+    # twice the multiplier predicts too much, or every multiplier is within the radius
     if fitted.multiplier:
         twice = drop(program, 2 * fitted.multiplier)
-        assert twice > 0.5 * allowance or drop(program, 2.0**40) <= 0.5 * allowance
+        assert twice > 0.5 * tolerance or drop(program, 2.0**40) <= 0.5 * tolerance
 
 
-def test_plain_pins_promises_more_than_a_radius() -> None:
+def test_plain_pins_predicts_more_than_a_radius() -> None:
     # the negative control: without the search for μ, the radius is left
     observations = drawn(0, 200, 400)
-    fitted = TrustRegion(radius=0.5).fitted(observations, KEEP, 40.0)
-    program = fitted.region(observations, KEEP)
+    fitted = fit_region(TrustRegion(radius=0.5), observations, KEEP, 40.0)
+    program = fitted.at(observations, KEEP)
     assert 0 < drop(program, fitted.multiplier) <= 20.0 < drop(program, 2.0**40)
 
 
@@ -123,19 +124,19 @@ def test_a_larger_radius_has_no_smaller_a_multiplier(first: float, second: float
     less, more = sorted((first, second))
     observations = drawn(1, 30, 30)
     multipliers = [
-        TrustRegion(radius=radius).fitted(observations, KEEP, allowance).multiplier
-        for radius, allowance in ((less, 1.0), (1.0, less), (more, 1.0), (1.0, more))
+        fit_region(TrustRegion(radius=radius), observations, KEEP, tolerance).multiplier
+        for radius, tolerance in ((less, 1.0), (1.0, less), (more, 1.0), (1.0, more))
     ]
     assert multipliers[0] == multipliers[1] <= multipliers[2] == multipliers[3]
 
 
-@pytest.mark.parametrize("allowance", [0.0, -1.0, float("nan"), float("inf"), float("-inf")])
-def test_an_allowance_that_is_none_promises_nothing(allowance: float) -> None:
-    fitted = TrustRegion().fitted(drawn(0, 60), KEEP, allowance)
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, float("nan"), float("inf"), float("-inf")])
+def test_a_tolerance_that_is_not_positive_and_finite_gives_no_multiplier(tolerance: float) -> None:
+    fitted = fit_region(TrustRegion(), drawn(0, 60), KEEP, tolerance)
     assert fitted.multiplier == 0.0
     assert fitted.offset > 0
-    assert TrustRegion().fitted(drawn(0, 60), KEEP).multiplier == 0.0
-    assert TrustRegion(radius=0.0).fitted(drawn(0, 60), KEEP, 1.0).multiplier == 0.0
+    assert fit_region(TrustRegion(), drawn(0, 60), KEEP).multiplier == 0.0
+    assert fit_region(TrustRegion(radius=0.0), drawn(0, 60), KEEP, 1.0).multiplier == 0.0
 
 
 def test_damping_is_a_share_of_the_mean_curvature_of_all_tensors() -> None:
@@ -145,26 +146,23 @@ def test_damping_is_a_share_of_the_mean_curvature_of_all_tensors() -> None:
         "large": Observation(ones, gradient=ones, curvature=torch.tensor([0.0, 1.0, 3.0, 5.0])),
     }
     for damping in (0.0, 0.25, 2.0):
-        fitted = TrustRegion(damping=damping).fitted(observations, Cardinality(2), 1.0)
+        fitted = fit_region(TrustRegion(damping=damping), observations, Cardinality(2), 1.0)
         assert fitted.offset == damping * 5.0  # not the mean of the tensors' means, 9.125
     # fitted to another decision, nothing is left of the one before
-    again = replace(fitted, multiplier=7.0).fitted(observations, Cardinality(2), 0.0)
+    again = fit_region(replace(fitted, multiplier=7.0), observations, Cardinality(2), 0.0)
     assert (again.offset, again.multiplier) == (10.0, 0.0)
 
 
-def test_fitting_changes_no_other_criterion_and_not_the_one_that_is_fitted() -> None:
-    observations = drawn(0, 60)
-    for criterion in CRITERIA.values():
-        fitted = criterion.fitted(observations, KEEP, 1.0)
-        assert (fitted is criterion) != criterion.fits
+def test_fitting_changes_only_a_copy() -> None:
+    fit_region(TrustRegion(), drawn(0, 60), KEEP, 1.0)
     assert CRITERIA["trust-region"] == TrustRegion()
 
 
 def test_it_is_fitted_to_minimums_too() -> None:
     observations = drawn(3, 20, 40)
     constraint = MinimumPerTensor(20, {"layer.0": 15})
-    fitted = TrustRegion().fitted(observations, constraint, 1.0)
-    decision = fitted.region(observations, constraint).solve(fitted.multiplier)
+    fitted = fit_region(TrustRegion(), observations, constraint, 1.0)
+    decision = fitted.at(observations, constraint).solve(fitted.multiplier)
     assert decision.proof.holds
     assert int(decision.masks["layer.0"].sum()) >= 15
     assert decision.masks["layer.0"].sum() + decision.masks["layer.1"].sum() == 20
@@ -189,15 +187,15 @@ def test_a_curvature_that_is_none_is_named(bad: float) -> None:
     observations = drawn(0, 4, 4)
     observations["layer.1"].curvature[2] = bad
     with pytest.raises(
-        ObservationError, match=r"the curvature of 'layer\.1' adds up to .*: that of a trust region"
+        ObservationError, match=r"the curvature of 'layer\.1' adds up to .*: a trust region needs"
     ):
-        TrustRegion().fitted(observations, Cardinality(2), 1.0)
+        fit_region(TrustRegion(), observations, Cardinality(2), 1.0)
 
 
 def test_a_gradient_that_is_no_number_is_named_by_the_decision() -> None:
     observations = drawn(0, 4, 4)
     observations["layer.1"].momentum[2] = float("nan")
-    fitted = TrustRegion().fitted(observations, Cardinality(2), 1.0)
+    fitted = fit_region(TrustRegion(), observations, Cardinality(2), 1.0)
     scores = {name: fitted.importance(each) for name, each in observations.items()}
     with pytest.raises(ImportanceError, match=r"importance\['layer\.1'\] at index \(2\) is nan"):
         decide(scores, Cardinality(2))
@@ -231,8 +229,8 @@ class Counted(Mapping[str, Observation]):
 
 def test_terms_are_computed_when_they_are_asked_for_and_not_held() -> None:
     observations = Counted({f"layer.{at}": 10 for at in range(6)})
-    fitted = TrustRegion().fitted(observations, KEEP, 1.0)
-    program = fitted.region(observations, KEEP)
+    fitted = fit_region(TrustRegion(), observations, KEEP, 1.0)
+    program = fitted.at(observations, KEEP)
     assert list(program.terms) == list(observations)
     assert len(program.terms) == 6
     decision = program.solve(fitted.multiplier)
@@ -250,7 +248,7 @@ def test_terms_are_computed_when_they_are_asked_for_and_not_held() -> None:
 def test_terms_see_the_weights_as_they_are_when_they_are_asked_for() -> None:
     after = torch.tensor([1.0, 2.0])
     observation = Observation(after, gradient=torch.ones(2), curvature=torch.ones(2))
-    program = TrustRegion().region({"w": observation}, Cardinality(1))
+    program = TrustRegion().at({"w": observation}, Cardinality(1))
     assert program.terms["w"].importance.tolist() == [-1.0, -2.0]
     after.zero_()
     assert program.terms["w"].importance.tolist() == [0.0, 0.0]
@@ -261,11 +259,11 @@ def test_terms_see_the_weights_as_they_are_when_they_are_asked_for() -> None:
 
 def test_none_of_its_scores_are_averaged() -> None:
     for criterion in CRITERIA.values():
-        assert default_smoothing(criterion) == ("none" if criterion.fits else "uncertainty")
+        assert default_smoothing(criterion) == ("none" if criterion.adaptive else "uncertainty")
         smoothing = SMOOTHINGS[default_smoothing(criterion)]()
         require_averageable(criterion, smoothing)
         for kind in SMOOTHINGS.values():
-            if criterion.fits and kind().every_step:
+            if criterion.adaptive and kind().every_step:
                 with pytest.raises(
                     CriterionError, match=r"'trust-region' was given smoothing .* leave the smooth"
                 ):

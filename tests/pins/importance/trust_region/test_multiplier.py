@@ -9,18 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pins.errors import CardinalityError, CriterionError
-from pins.importance.trust_region import multiplier
 from pins.importance.trust_region.multiplier import (
     HALVINGS,
-    OCTAVES,
     SAFETY,
-    Sample,
-    largest,
-    promise,
-    sample,
+    bisect,
+    largest_multiplier,
     within,
 )
 from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.sample import OCTAVES, Sample, sample
 from pins.masks import count_each
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.selection.select import select
@@ -69,7 +66,7 @@ def exact_cost(program: RegionProgram, masks: Mapping[str, torch.Tensor]) -> Fra
 
 @given(st.floats(2.0**-25, 2.0**25), st.integers(1, HALVINGS))
 def test_the_largest_argument_within_the_limit_is_found(limit: float, halvings: int) -> None:
-    found = largest(lambda x: x, limit, BETWEEN, halvings)
+    found = bisect(lambda x: x, limit, BETWEEN, halvings)
     low, high = BETWEEN
     if limit >= high:
         assert found == high
@@ -80,15 +77,15 @@ def test_the_largest_argument_within_the_limit_is_found(limit: float, halvings: 
 
 
 def test_where_there_is_nothing_to_search_it_is_zero() -> None:
-    assert largest(lambda x: x, 0.0, BETWEEN, HALVINGS) == 0
-    assert largest(lambda x: x, -1.0, BETWEEN, HALVINGS) == 0
-    assert largest(lambda x: x, 1.0, (0.0, 0.0), HALVINGS) == 0
-    assert largest(lambda _: 0.0, 1.0, BETWEEN, HALVINGS) == BETWEEN[1]
+    assert bisect(lambda x: x, 0.0, BETWEEN, HALVINGS) == 0
+    assert bisect(lambda x: x, -1.0, BETWEEN, HALVINGS) == 0
+    assert bisect(lambda x: x, 1.0, (0.0, 0.0), HALVINGS) == 0
+    assert bisect(lambda _: 0.0, 1.0, BETWEEN, HALVINGS) == BETWEEN[1]
 
 
 @given(region_programs())
 def test_no_promise_is_optimal_brain_damage(program: RegionProgram) -> None:
-    assert promise(program, 0.0) == 0
+    assert largest_multiplier(sample(program), 0.0) == 0
 
 
 @given(st.integers(0, 999), st.floats(0.01, 0.9))
@@ -96,14 +93,14 @@ def test_a_promise_is_kept_and_a_larger_multiplier_promises_more(seed: int, shar
     program = unconstrained(seed)
     base, most = program.solve(0.0).drop, program.solve(1e12).drop
     limit = share * (most - base)
-    found = promise(program, limit)
+    found = largest_multiplier(sample(program), limit)
     assert program.solve(found).drop - base <= limit
     assert program.solve(found * STEP**2).drop - base > limit  # the negative control
 
 
 @given(region_programs(), st.lists(st.floats(0, 100), min_size=2, max_size=3))
 def test_the_multiplier_grows_with_the_promise(program: RegionProgram, limits: list[float]) -> None:
-    found = [promise(program, limit) for limit in sorted(limits)]
+    found = [largest_multiplier(sample(program), limit) for limit in sorted(limits)]
     assert found == sorted(found)
 
 
@@ -118,14 +115,14 @@ def test_the_multiplier_is_in_the_unit_of_cost_by_importance(
         )
         for a, b in ((factor, 1.0), (1.0, factor))
     )
-    found = promise(program, limit)
-    assert promise(s_scaled, factor * limit) == pytest.approx(found / factor)
-    assert promise(c_scaled, limit) == pytest.approx(found * factor)
+    found = largest_multiplier(sample(program), limit)
+    assert largest_multiplier(sample(s_scaled), factor * limit) == pytest.approx(found / factor)
+    assert largest_multiplier(sample(c_scaled), limit) == pytest.approx(found * factor)
 
 
 def test_a_promise_of_everything_is_the_mask_of_pins() -> None:
     program = unconstrained(0)
-    masks = program.solve(promise(program, float("inf"))).masks
+    masks = program.solve(largest_multiplier(sample(program), float("inf"))).masks
     s = {name: terms.importance for name, terms in program.terms.items()}
     best = select(s, 30)
     assert all(torch.equal(masks[name], best[name]) for name in s)
@@ -179,7 +176,7 @@ def test_a_multiplier_beyond_the_range_of_the_terms_is_not_tried(dtype: torch.dt
     program = two([tiny, 2 * tiny], [2.0, 1.0], dtype)
     assert within(program, 1.5).masks["w"].tolist() == [True, False]
     assert within(program, 2.5).masks["w"].tolist() == [False, True]
-    assert promise(program, 10.0) <= torch.finfo(torch.float32).max
+    assert largest_multiplier(sample(program), 10.0) <= torch.finfo(torch.float32).max
 
 
 def test_without_costs_every_radius_allows_the_mask_of_pins() -> None:
@@ -189,12 +186,12 @@ def test_without_costs_every_radius_allows_the_mask_of_pins() -> None:
 
 def test_without_importances_it_is_optimal_brain_damage() -> None:
     program = two([0.0, 0.0], [1.0, 2.0], torch.float32)
-    assert promise(program, 1.0) == within(program, 1.5).multiplier == 0
+    assert largest_multiplier(sample(program), 1.0) == within(program, 1.5).multiplier == 0
 
 
 def test_of_no_weights_nothing_is_promised() -> None:
     program = RegionProgram({"w": Terms(torch.zeros(0), torch.zeros(0))}, Cardinality(0))
-    assert promise(program, 1.0) == 0
+    assert largest_multiplier(sample(program), 1.0) == 0
 
 
 def test_a_radius_that_is_no_number_is_refused() -> None:
@@ -205,7 +202,7 @@ def test_a_radius_that_is_no_number_is_refused() -> None:
 @pytest.mark.parametrize("limit", [-1e-9, float("nan")])
 def test_a_promise_that_is_none_is_refused(limit: float) -> None:
     with pytest.raises(CriterionError, match=r"a drop of .*: it is at least 0"):
-        promise(unconstrained(0), limit)
+        largest_multiplier(sample(unconstrained(0)), limit)
 
 
 def test_a_small_model_is_its_own_sample() -> None:
@@ -228,7 +225,7 @@ class TestOfALargeModel:
 
     @pytest.fixture(autouse=True)
     def _small_sample(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(multiplier, "SAMPLE", 1 << 10)
+        monkeypatch.setattr("pins.importance.trust_region.sample.SAMPLE", 1 << 10)
 
     def program(self) -> RegionProgram:
         return RegionProgram(drawn(0, *self.SIZES), Cardinality(1 << 15))
@@ -273,7 +270,7 @@ class TestOfALargeModel:
         program = self.program()
         base = program.solve(0.0).drop
         limit = 0.3 * (program.solve(1e12).drop - base)
-        found = program.solve(promise(program, limit)).drop - base
+        found = program.solve(largest_multiplier(sample(program), limit)).drop - base
         assert found == pytest.approx(limit, rel=0.1)
 
     @pytest.mark.parametrize("share", [0.01, 0.3, 0.99])

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pins.distributed.process_group import SINGLE_PROCESS, Group
-from pins.importance.trust_region import multiplier
-from pins.importance.trust_region.multiplier import promise, sample, within
+from pins.importance.trust_region.multiplier import largest_multiplier, within
 from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.sample import sample
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor
 from tests.pins.importance.trust_region.test_multiplier import drawn
 from verification.testing.threaded_group import shards, together
@@ -43,7 +43,7 @@ def programs(draw: st.DrawFn) -> RegionProgram:
 
 
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multiplier, "SAMPLE", 50)
+    monkeypatch.setattr("pins.importance.trust_region.sample.SAMPLE", 50)
 
 
 @given(program=programs(), cuts=CUTS, small=st.booleans())
@@ -73,7 +73,7 @@ def test_every_number_of_ranks_comes_to_the_same_decision(
     radius = program.cost(program.solve(1.0).masks) * (1.01 + share)
 
     def decided(program: RegionProgram) -> tuple[float, float, dict[str, torch.Tensor]]:
-        found = promise(program, share)
+        found = largest_multiplier(sample(program), share)
         decision = within(program, radius)
         assert decision.cost <= radius * 1.001
         return found, decision.drop, dict(decision.masks)

@@ -99,8 +99,7 @@ def test_a_pass_finds_what_a_scan_finds(
         way.validate_and_sample([], [])
     assert fast.dtype == plain.dtype
     flat = [
-        float_keys.keys(float_keys.upcast_half(s.reshape(-1), plain.dtype))
-        for s in importance.values()
+        float_keys.keys(float_keys.widened(s.reshape(-1), plain.dtype)) for s in importance.values()
     ]
     values = st.sampled_from([0, *torch.cat(flat).tolist()])
     low, high = np.array([sorted(data.draw(st.tuples(values, values))) for _ in pieces]).T

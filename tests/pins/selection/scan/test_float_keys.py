@@ -92,7 +92,7 @@ def test_both_zeros_have_one_key_and_the_largest_scores_the_outermost(dtype: tor
 @given(scores(), st.sampled_from(DTYPES))
 def test_widened_scores_are_the_scores(values: Tensor, dtype: torch.dtype) -> None:
     wide = torch.promote_types(values.dtype, dtype)
-    found = float_keys.upcast_half(values, wide)
+    found = float_keys.widened(values, wide)
     assert found.dtype == wide
     assert torch.equal(found, values.to(wide))
 
@@ -157,7 +157,7 @@ def test_denormals_of_two_types_are_compared_by_value_where_they_are_flushed() -
     parts = {"single": single, "double": double, "coarse": coarse}
     size = sum(part.numel() for part in parts.values())
     found = [pins.decide(parts, keep).masks for keep in range(1, size)]
-    wide = torch.cat([float_keys.upcast_half(part, torch.float64) for part in parts.values()])
+    wide = torch.cat([float_keys.widened(part, torch.float64) for part in parts.values()])
     torch.set_flush_denormal(False)
     exact = torch.cat([part.double() for part in parts.values()])
     assert torch.equal(wide, exact)
@@ -170,7 +170,7 @@ def test_denormals_of_two_types_are_compared_by_value_where_they_are_flushed() -
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_keys_and_scores_of_denormals_are_exact_where_they_are_flushed(dtype: torch.dtype) -> None:
     values, _ = denormals(dtype)
-    found = float_keys.upcast_half(
+    found = float_keys.widened(
         float_keys.scores(float_keys.keys(values), dtype), torch.float64
     ).tolist()
     torch.set_flush_denormal(False)

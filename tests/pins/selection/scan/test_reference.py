@@ -41,7 +41,7 @@ def passes(draw: st.DrawFn) -> Pass:
     found.validate_and_sample([], [])
     pieces, parts = [], []
     for name, scores in importance.items():
-        flat = float_keys.keys(float_keys.upcast_half(scores.reshape(-1), found.dtype)).numpy()
+        flat = float_keys.keys(float_keys.widened(scores.reshape(-1), found.dtype)).numpy()
         ends = sorted(draw(st.lists(st.integers(0, len(flat)), max_size=2)))
         for start, stop in zip([0, *ends], [*ends, len(flat)], strict=True):
             pieces.append(Piece(name, start, stop))
@@ -125,7 +125,7 @@ def test_a_sample_is_of_each_piece_and_the_same_each_time(
     sample = found.validate_and_sample(pieces, [size] * len(pieces))
     for piece, drawn in zip(pieces, sample, strict=True):
         values = float_keys.keys(
-            float_keys.upcast_half(importance[piece.name].reshape(-1), found.dtype)
+            float_keys.widened(importance[piece.name].reshape(-1), found.dtype)
         )
         assert len(drawn) == size
         assert np.isin(drawn, values.numpy()).all()

@@ -1,0 +1,320 @@
+"""A training with the Trainer that resumes ends with the bits of one that never stopped."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+from transformers import AutoModelForSequenceClassification, Trainer
+
+from pins.errors import CheckpointError
+from pins.importance.trust_region.criterion import TrustRegion
+from pins.trainer import checkpoint as trainer_state
+from pins.trainer.checkpoint import FILE
+from pins.trainer.pruning_trainer import PruningCallback, PruningTrainer
+from pins.utils.io import load_tensors, save_tensors
+from tests.pins.trainer.trainers import (
+    KINDS,
+    STEPS,
+    AfterSteps,
+    Stop,
+    arguments,
+    assert_same,
+    classifier,
+    kill_after,
+    pruner_of,
+    pruning,
+    regularizer_of,
+    sparse_folder,
+    texts,
+    trainer_of,
+)
+
+
+@dataclass
+class Training:
+    """A training with dropout, shuffled rows and a checkpoint after every fourth step."""
+
+    model: Any
+    pruned: PruningCallback
+    trainer: Trainer
+
+    @classmethod
+    def of(
+        cls,
+        kind: str,
+        folder: Path,
+        model: Any = None,
+        pruned: PruningCallback | None = None,
+        **changes: Any,
+    ) -> "Training":
+        model = model or classifier(hidden_dropout_prob=0.1)
+        pruned = pruned or pruning()
+        args = arguments(
+            folder,
+            **{
+                "save_strategy": "steps",
+                "save_steps": 4,
+                "lr_scheduler_type": "linear",
+                "train_sampling_strategy": "random",
+                "eval_strategy": "steps",
+                "eval_steps": 3,
+                **changes,
+            },
+        )
+        options: dict[str, Any] = {"args": args, "eval_dataset": texts(8)}
+        if kind != "callback":
+            options["teacher"] = classifier(initializer_range=0.5)
+        return cls(model, pruned, trainer_of(kind, model, pruned, **options))
+
+    def run(self, checkpoint: Any = None) -> "Training":
+        self.trainer.train(resume_from_checkpoint=checkpoint)
+        return self
+
+    def kill(self, after: int = 7) -> None:
+        self.trainer.add_callback(kill_after(after))
+        with pytest.raises(Stop):
+            self.trainer.train()
+
+    def assert_same(self, other: "Training") -> None:
+        assert_same(self.model, other.model, self.pruned.masks, other.pruned.masks)
+
+
+def other_model() -> nn.Module:
+    model: nn.Module = classifier(initializer_range=0.3, hidden_dropout_prob=0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Training]:
+    """By kind, a training that never stopped."""
+    return {kind: Training.of(kind, tmp_path_factory.mktemp(kind)).run() for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def _stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """By kind, the folder of a training that was killed after step 7; its checkpoint is of step 4.
+
+    Trainings end with a line in the same folder, so tests take a copy (`stopped`).
+    """
+    folders = {}
+    for kind in KINDS:
+        folders[kind] = tmp_path_factory.mktemp(kind)
+        Training.of(kind, folders[kind]).kill()
+    return folders
+
+
+@pytest.fixture
+def stopped(_stopped: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of that folder."""
+    return lambda kind: Path(shutil.copytree(_stopped[kind], tmp_path / "stopped"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    # the Trainer itself takes no Path
+    [*((kind, how) for kind in KINDS for how in ("path", "True")), (KINDS[1], "Path")],
+)
+def test_a_resumed_training_ends_with_the_same_bits(
+    kind: str, how: str, whole: dict[str, Training], stopped: Callable[[str], Path]
+) -> None:
+    folder = stopped(kind)
+    checkpoint = folder / "checkpoint-4"
+    given = {"path": str(checkpoint), "Path": checkpoint, "True": True}[how]
+    resumed = Training.of(kind, folder, other_model()).run(given)
+    assert pruner_of(resumed.pruned).steps == STEPS
+    whole[kind].assert_same(resumed)
+    both = (whole[kind].pruned, resumed.pruned)
+    averages, others = (pruner_of(p).smoothing.state_dict() for p in both)
+    assert averages.keys() == others.keys()
+    assert all(torch.equal(average, others[name]) for name, average in averages.items())
+    if kind == "self-regularised":
+        first, second = (regularizer_of(p).state_dict() for p in both)
+        assert first[1] == second[1]
+        assert all(torch.equal(tensor, second[0][name]) for name, tensor in first[0].items())
+
+
+def test_a_trust_region_resumes_with_its_radius(tmp_path: Path) -> None:
+    def training(out: str) -> Training:
+        pruned = pruning(criterion=TrustRegion(radius=20.0))
+        return Training.of("self-regularised", tmp_path / out, pruned=pruned)
+
+    run = training("whole").run()
+    training("stopped").kill()
+    checkpoint = tmp_path / "stopped" / "checkpoint-4"
+    assert trainer_state.load(checkpoint).radius_factor != 1.0
+    resumed = training("stopped").run(True)
+    run.assert_same(resumed)
+    first, second = (pruner_of(each.pruned) for each in (run, resumed))
+    assert first.radius_factor == second.radius_factor
+    assert first.loss_change == second.loss_change
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_resumes_from_another_folder(
+    kind: str, whole: dict[str, Training], stopped: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint = stopped(kind) / "checkpoint-4"
+    resumed = Training.of(kind, tmp_path / "new", other_model())
+    if kind == "callback":
+        with pytest.raises(
+            CheckpointError,
+            match=r"new/checkpoint-4/pins.safetensors is missing: .* told by its resume\(folder\)",
+        ):
+            resumed.run(str(checkpoint))
+        resumed.pruned.resume(checkpoint)
+    resumed.run(str(checkpoint))
+    whole[kind].assert_same(resumed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_that_was_written_without_pruning(kind: str, tmp_path: Path) -> None:
+    args = arguments(tmp_path, save_strategy="steps", save_steps=5)
+    Trainer(model=classifier(), args=args, train_dataset=texts()).train()
+    with pytest.raises(
+        CheckpointError,
+        match=r"checkpoint-12/pins.safetensors is missing: the checkpoint was not written with a "
+        r"PruningCallback, was not finished, or lies elsewhere; name another one",
+    ):
+        Training.of(kind, tmp_path, classifier(), max_steps=20).run(True)
+
+
+Contents = tuple[dict[str, Tensor], dict[str, str], dict[str, Any]]  # tensors, metadata, scalars
+
+
+def _flip(contents: Contents) -> None:
+    tensors = contents[0]
+    tensors.update({n: t.flip(0) for n, t in tensors.items() if n.startswith("masks/")})
+
+
+DAMAGES: dict[str, tuple[Callable[[Contents], object], str]] = {
+    "other format": (
+        lambda c: c[1].update(format="pins-mask"),
+        "is not where a pruning stood: its metadata names another format",
+    ),
+    "earlier version": (
+        lambda c: c[1].update(version="1"),
+        "has version 1 of the format, this PINS reads 2; resume from another",
+    ),
+    "no radius": (
+        lambda c: c[2].pop("radius_factor"),
+        "is not where a pruning stood: 'radius_factor'",
+    ),
+    "no steps": (lambda c: c[2].pop("steps"), "is not where a pruning stood: 'steps'"),
+    "other step": (
+        lambda c: c[2].update(steps=3),
+        r"are of step 3 and prune 0 weights .* goes on after step 4: they come",
+    ),
+    "other masks": (
+        _flip,
+        r"are of step 4 and prune \d+ weights that are not zero; the Trainer goes",
+    ),
+    "other smoothing": (
+        lambda c: c[0].update({"smoothing/window/x": torch.zeros(1)}),
+        "does not fit this training: the state has 'window/x', which smooth",
+    ),
+    "no teacher": (
+        lambda c: c[2].pop("teacher"),
+        "does not fit this training: it was written without self-regularisation",
+    ),
+    "torn": (lambda _: None, r"is not where a pruning stood: .*is not a whole safetensors file"),
+    "not JSON": (lambda _: None, "is not where a pruning stood: Expecting property name"),
+}
+
+
+def damage(how: str, file: Path) -> None:
+    tensors, metadata = load_tensors(file)
+    scalars = json.loads(metadata["scalars"])
+    DAMAGES[how][0]((tensors, metadata, scalars))
+    text = "{" if how == "not JSON" else json.dumps(scalars)
+    save_tensors(tensors, file, {**metadata, "scalars": text})
+    if how == "torn":
+        file.write_bytes(file.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [(kind, how) for kind in KINDS for how in DAMAGES if (kind, how) != (KINDS[0], "no teacher")],
+)
+def test_a_checkpoint_that_is_damaged_is_one_clear_error(
+    kind: str, how: str, stopped: Callable[[str], Path]
+) -> None:
+    folder = stopped(kind)
+    damage(how, folder / "checkpoint-4" / FILE)
+    with pytest.raises(CheckpointError, match=DAMAGES[how][1]) as caught:
+        Training.of(kind, folder).run(True)
+    assert "\n" not in str(caught.value)
+    assert "checkpoint-4" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"hidden_size": 16}, r"the mask of 'bert.encoder.* has shape \(16, 16\): masks are"),
+        ({"num_hidden_layers": 3}, r"'bert.encoder.layer.2.* has no mask: masks and tensors must"),
+        ({"num_hidden_layers": 1}, r"'bert.encoder.layer.1.* has a mask but no tensor"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_one_clear_error(
+    model: dict[str, int], message: str, stopped: Callable[[str], Path]
+) -> None:
+    trainer = PruningTrainer(
+        model=classifier(**model),
+        args=arguments(stopped("self-regularised")),
+        train_dataset=texts(),
+        pruning=pruning(),
+    )
+    with pytest.raises(
+        CheckpointError, match=rf"checkpoint-4 is of another model: {message}"
+    ) as caught:
+        trainer.train(resume_from_checkpoint=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_with_other_prunable_weights_is_one_clear_error(
+    stopped: Callable[[str], Path],
+) -> None:
+    pruned = pruning(include="attention")
+    with pytest.raises(CheckpointError, match=r"checkpoint-4 is of another model: .* no tensor"):
+        Training.of("callback", stopped("callback"), classifier(), pruned).run(True)
+
+
+def test_a_resume_that_was_not_used_leaves_nothing_behind(
+    whole: dict[str, Training], stopped: Callable[[str], Path], tmp_path: Path
+) -> None:
+    fresh = Training.of("callback", tmp_path / "new")
+    fresh.pruned.resume(stopped("callback") / "checkpoint-4")
+    fresh.run()  # from the start
+    whole["callback"].assert_same(fresh)
+    again = Training.of("callback", tmp_path / "new", fresh.model, fresh.pruned)
+    again.run(str(tmp_path / "new" / "checkpoint-8"))
+    whole["callback"].assert_same(again)
+
+
+def test_kept_zeros_resume_with_the_zeros_of_the_start(tmp_path: Path) -> None:
+    folder = sparse_folder(tmp_path / "sparse")
+    name = "bert.encoder.layer.0.output.dense.weight"
+
+    def one_more(step: int, model: nn.Module) -> None:
+        if step == 4:  # right before the checkpoint, by chance
+            weight = model.get_parameter(name).data
+            weight[tuple(weight.nonzero()[0])] = 0.0
+
+    def training(out: str) -> Training:
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+        made = Training.of("callback", tmp_path / out, model, PruningCallback(keep_zeros=True))
+        made.trainer.add_callback(AfterSteps(one_more))
+        return made
+
+    run = training("whole").run()
+    training("stopped").kill(6)
+    run.assert_same(training("stopped").run(True))
