@@ -14,7 +14,7 @@ from torch import Tensor
 from pins.errors import CheckpointError, CriterionError, ObservationError
 from pins.importance.criterion import Criterion
 from pins.importance.running_mean import RunningMean
-from pins.models.state_dicts import nested
+from pins.utils.io import unflatten
 from pins.utils.registry import find
 
 
@@ -66,7 +66,7 @@ class Smoothing(ABC):
         Raises:
             CheckpointError: the state belongs to something else; then nothing has changed.
         """
-        found = {k: (nested(state, k), nested(state, f"{k}.count")) for k in self._means}
+        found = {k: (unflatten(state, k), unflatten(state, f"{k}.count")) for k in self._means}
         for kind, (values, counts) in found.items():
             if values.keys() != counts.keys():
                 name = min(values.keys() ^ counts.keys())

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pins.distributed.sharding import beside, group_of, local, part
+from pins.distributed.sharding import group_of, like_sharding, local, part
 from pins.errors import OptimalityError
 from pins.masks import PackedMasks, count, require_same_tensors
 from pins.models.parameters import PrunableParameters, prunable_parameters
@@ -42,7 +42,7 @@ class ActiveMasks:
     def ones(self) -> dict[str, Tensor]:
         """Masks that keep every weight, sharded like the parameters."""
         return {
-            name: beside(torch.ones_like(local(p), dtype=torch.bool), p)
+            name: like_sharding(torch.ones_like(local(p), dtype=torch.bool), p)
             for name, p in self.parameters.items()
         }
 
@@ -69,7 +69,9 @@ class ActiveMasks:
 
     def get(self) -> dict[str, Tensor]:
         """The masks by name, True = keep, unpacked and sharded like the parameters."""
-        return {name: beside(mask, self.parameters[name]) for name, mask in self.packed.items()}
+        return {
+            name: like_sharding(mask, self.parameters[name]) for name, mask in self.packed.items()
+        }
 
     def apply(self) -> None:
         """θ ← m⊙θ in place."""

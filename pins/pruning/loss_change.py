@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pins.distributed.sharding import group_of, local
-from pins.distributed.sharding import total as total_of_ranks
+from pins.distributed.collectives import sum_over_ranks
+from pins.distributed.sharding import 
 from pins.pruning.acceptance import Reduction
 from pins.utils.tensors import total, upcast_half
 
@@ -53,4 +54,4 @@ def first_order_change(parameters: Mapping[str, Tensor], masks: Mapping[str, Ten
         if parameter.grad is not None:
             product = upcast_half(local(parameter.grad)) * upcast_half(local(parameter))
             change -= total(torch.where(local(masks[name]), 0, product))
-    return total_of_ranks(change, group_of(parameters))
+    return sum_over_ranks(change, group_of(parameters))

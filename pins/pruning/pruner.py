@@ -30,7 +30,7 @@ from pins.pruning.loss_change import LossChange, first_order_change
 from pins.pruning.observations import CurvatureSource, Loss, StepObservations, require_sources
 from pins.pruning.optimizer_hooks import OptimizerHooks
 from pins.pruning.schedules import Schedule
-from pins.pruning.sharded_state import held
+from pins.pruning.sharded_state import local_parts, sharded
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
 from pins.selection.select import Decision, decide
@@ -183,7 +183,7 @@ class Pruner:
             "steps": self.steps,
             "due": self._due,
             "masks": self.masks,
-            "smoothing": sample_indices(self.smoothing.state_dict(), self.parameters),
+            "smoothing": sharded(self.smoothing.state_dict(), self.parameters),
             "radius_factor": self.radius_factor,
         }
 
@@ -199,7 +199,7 @@ class Pruner:
                 "result of state_dict()"
             )
         require_same_tensors(self.parameters, state["masks"])
-        self.smoothing.load_state_dict(held(state["smoothing"], self.parameters))
+        self.smoothing.load_state_dict(local_parts(state["smoothing"], self.parameters))
         self._active.set(state["masks"])
         self._active.apply()
         self.steps, self._due = int(state["steps"]), bool(state["due"])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pins.importance.trust_region.program import RegionProgram, Terms
-from pins.utils.tensors import spread, widened
+from pins.utils.tensors import sample_indices, upcast_half
 
 SAMPLE = 1 << 17  # weights; a smaller model is its own sample, and the search is exact
 OCTAVES = 96  # between the smallest and the largest μ tried; outside, the limits are reached
@@ -113,7 +113,7 @@ class _Part:
         """Indices in the part of an even sample of the tensor, of at least one weight."""
         if not self.size:
             return torch.arange(0)
-        index = spread(self.size, max(1, round(share * self.size)))
+        index = sample_indices(self.size, max(1, round(share * self.size)))
         return index[(index >= self.offset) & (index < self.offset + self.own)] - self.offset
 
 
@@ -132,7 +132,7 @@ def _gather(
     """s and c of the weights `indices(part, s)` of each tensor, over all ranks, in model order."""
     numbers, linear, curved = [], [], []
     for name, part in parts.items():
-        s, c = (widened(term.detach()).reshape(-1) for term in program.terms[name])
+        s, c = (upcast_half(term.detach()).reshape(-1) for term in program.terms[name])
         index = indices(part, s).to(s.device)
         numbers.append((index + (part.start + part.offset)).cpu())
         linear.append(s[index].cpu())
