@@ -86,7 +86,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     packed = pack_folder(out, pruner.masks)
     certificate = None
     if certify is not None:
-        multiplier = run.record.decisions[-1].get("multiplier")
+        multiplier = run.history.decisions[-1].get("multiplier")
         sentence = certify(
             FinalDecision(
                 scores=out / SCORES,
@@ -131,8 +131,8 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             "rows": len(run.test_rows),
         },
         **_authors_report(run),
-        "decisions": run.record.decisions,
-        "evaluations": run.record.evaluations,
+        "decisions": run.history.decisions,
+        "evaluations": run.history.evaluations,
         "certificate": certificate,
         "mask": MASKS,
         "packed": packed.name,
@@ -173,7 +173,7 @@ def _solved(run: Run) -> Constraint:
     """The constraint of the final decision: the released code keeps more than its schedule says."""
     constraint = run.training.pruner.constraint(run.step)
     if run.settings.criterion == AUTHORS:
-        return Cardinality(run.record.decisions[-1]["keep"])
+        return Cardinality(run.history.decisions[-1]["keep"])
     return constraint
 
 
@@ -184,7 +184,7 @@ def _authors_report(run: Run) -> dict[str, Any]:
     if not Quirks.without(*run.settings.without_quirks).near_final:
         return {}
     found = reported_as_final(
-        [each for each in run.record.evaluations if each["score"] is not None],
+        [each for each in run.history.evaluations if each["score"] is not None],
         run.training.pruner.schedule,
         higher_is_better=run.task.higher_is_better,
     )

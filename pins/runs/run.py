@@ -23,8 +23,8 @@ from pins.models.pretrained import Pretrained, load_model, weights_digest
 from pins.runs import checkpoints, weight_sample
 from pins.runs.finetuning import FineTuning
 from pins.runs.folder import CHECKPOINTS, COSTS, SAMPLE, SCORES, require_free, require_writable
-from pins.runs.history import Moment, Record, decision_row
-from pins.runs.microbatches import evaluation_rows, parts
+from pins.runs.history import StepSummary, History, decision_row
+from pins.runs.microbatches import evaluation_rows, microbatches
 from pins.runs.settings import Settings
 from pins.runs.weight_sample import WeightSample
 from pins.selection.select import Decision
@@ -88,7 +88,7 @@ class Run:
             settings.device, settings.precision, local_rank=local_rank(self.group)
         )
         teacher = None if settings.teacher is None else self._fine_tuned(settings.teacher)
-        self.record = Record([], [], [])
+        self.history = History([], [], [])
         self.training = FineTuning(
             self.pretrained.model,
             self.pretrained.head,
@@ -112,7 +112,7 @@ class Run:
         """Steps taken."""
         return self.training.pruner.steps
 
-    def steps(self) -> Iterator[Moment]:
+    def steps(self) -> Iterator[StepSummary]:
         """Take the steps that are left, one at a time, with evaluations and checkpoints."""
         settings = self.settings
         assert settings.steps is not None
@@ -122,19 +122,21 @@ class Run:
         stream = self.train.stream(settings.batch_size, seed=settings.seed, start=self.step)
         for batch in islice(stream, settings.steps - self.step):
             loss = self.training.step(parts(batch, settings.accumulation))
-            self.record.losses.append(loss)
+            self.history.losses.append(loss)
             self._remember_measurement()
             last = self.step == settings.steps
             if self.step % settings.evaluate_every == 0 or last:
                 self._evaluate()
             if self.step % settings.checkpoint_every == 0 or last:
                 self.checkpoint()
-            yield Moment(self.step, settings.steps, loss, self.training.pruner.sparsity, self.score)
+            yield StepSummary(
+                self.step, settings.steps, loss, self.training.pruner.sparsity, self.score
+            )
 
     @property
     def score(self) -> float | None:
         """The headline at the last evaluation; None where there was none, or it is not finite."""
-        return self.record.evaluations[-1]["score"] if self.record.evaluations else None
+        return self.history.evaluations[-1]["score"] if self.history.evaluations else None
 
     def test(self, pretrained: Pretrained | None = None) -> Scores:
         """The scores on the test rows: of the model, or of another."""
@@ -149,7 +151,7 @@ class Run:
                 self.out / CHECKPOINTS,
                 self.step,
                 tensors,
-                {"training": scalars, "record": vars(self.record)},
+                {"training": scalars, "record": vars(self.history)},
                 self.fingerprint,
             )
             return str(place)
@@ -219,10 +221,10 @@ class Run:
             self.group, lambda: self._scores(self.held_out, self.pretrained)[self.task.metric]
         )
         pruner, regularizer = self.training.pruner, self.training.regularizer
-        losses, divergence = self.record.losses, self.training.divergence()
+        losses, divergence = self.history.losses, self.training.divergence()
         if divergence is not None and not math.isfinite(divergence):
             divergence = None
-        self.record.evaluations.append(
+        self.history.evaluations.append(
             {
                 "step": self.step,
                 "loss": sum(losses) / len(losses),
@@ -236,11 +238,11 @@ class Run:
 
     def _remember(self, step: int, importance: Mapping[str, Tensor], decision: Decision) -> None:
         """The decision's numbers; of the first one some weights, of the final one the scores."""
-        if not self.record.decisions:
+        if not self.history.decisions:
             sample = self._sample(step)
             on_first(self.group, lambda: weight_sample.save(sample, self.out / SAMPLE))
         row = decision_row(step, self.training.pruner.masks, decision.masks)
-        self.record.decisions.append({**row, "binding": list(decision.binding)})
+        self.history.decisions.append({**row, "binding": list(decision.binding)})
         if self.training.pruner.finished and not isinstance(decision, RegionDecision):
             self._save(importance, SCORES)
 
@@ -282,7 +284,7 @@ class Run:
 
     def _remember_measurement(self) -> None:
         """What the decision of this step, if there was one, did to the loss."""
-        measurement, decisions = self.training.pruner.measurement, self.record.decisions
+        measurement, decisions = self.training.pruner.measurement, self.history.decisions
         if measurement is not None and decisions and decisions[-1]["step"] == self.step:
             decisions[-1] |= measurement.as_json()
 
@@ -306,6 +308,6 @@ class Run:
         checkpoint = checkpoints.load(place, self.fingerprint)
         try:
             self.training.load_state(checkpoint.tensors, checkpoint.scalars["training"])
-            self.record = Record(**checkpoint.scalars["record"])
+            self.history = History(**checkpoint.scalars["record"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{place} is torn: {error}") from error

@@ -55,7 +55,7 @@ def result(run: Run) -> dict[str, Any]:
     """What a rank came to, as JSON values."""
     training = run.training
     return {
-        "record": vars(run.record),
+        "record": vars(run.history),
         "weights": [p.detach().double().sum().item() for p in training.model.parameters()],
         "scaler": training.state()[1].get("scaler"),
         "optimizer": len(training.optimizer.state),

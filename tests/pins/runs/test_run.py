@@ -21,7 +21,7 @@ from pins.errors import (
 )
 from pins.runs import checkpoints, weight_sample
 from pins.runs.export import finish, headline
-from pins.runs.microbatches import evaluation_rows, parts
+from pins.runs.microbatches import evaluation_rows, microbatches
 from pins.runs.run import Run
 from pins.runs.settings import Settings
 from pins.selection.constraints import keep_count
@@ -92,10 +92,10 @@ def test_a_run_that_stopped_goes_on_bit_for_bit(
     take(going_on)
     assert same(weights(whole), weights(going_on))
     assert same(whole.training.pruner.masks, going_on.training.pruner.masks)
-    assert whole.record == going_on.record
+    assert whole.history == going_on.history
     assert whole.training.pruner.radius_factor == going_on.training.pruner.radius_factor
     # and what stood in between was not the same already
-    assert whole.record.evaluations[0]["loss"] != whole.record.evaluations[-1]["loss"]
+    assert whole.history.evaluations[0]["loss"] != whole.history.evaluations[-1]["loss"]
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if "authors" not in name])
@@ -116,7 +116,7 @@ def test_a_run_is_exactly_as_sparse_as_asked_for(
     if wanted.minimum_kept:
         floors = {n: -(-15 * p.numel() // 100) for n, p in pruner.parameters.items()}
         assert all(int(pruner.masks[n].sum()) >= floor for n, floor in floors.items())
-        assert run.record.decisions[-1]["binding"]
+        assert run.history.decisions[-1]["binding"]
 
 
 @pytest.mark.parametrize("name", ["paper", "trust region"])
@@ -124,7 +124,7 @@ def test_what_each_decision_does_to_the_loss_is_recorded(
     name: str, model: Path, data: Path, tmp_path: Path
 ) -> None:
     run = take(Run(settings(model, data, **VARIANTS[name]), tmp_path / "out"))
-    decisions = run.record.decisions
+    decisions = run.history.decisions
     assert [each["step"] for each in decisions] == [4, 6, 8, 9]
     assert len({each["measured"] for each in decisions}) == 4
     assert all(isinstance(each["predicted"], float) for each in decisions)
@@ -136,7 +136,7 @@ def test_what_each_decision_does_to_the_loss_is_recorded(
     assert any(each["promised"] for each in decisions) == region
     assert finish(run)["decisions"] == decisions
     quiet = Run(settings(model, data, measure=False), tmp_path / "quiet")
-    assert "measured" not in take(quiet).record.decisions[-1]
+    assert "measured" not in take(quiet).history.decisions[-1]
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_a_sample_of_weights_is_as_the_first_decision_saw_them(
     for moment in run.steps():
         if moment.step == 4:
             break
-    assert [each["step"] for each in run.record.decisions] == [4]
+    assert [each["step"] for each in run.history.decisions] == [4]
     sample = weight_sample.load(tmp_path / "out" / "sample.safetensors")
     decision = run.training.pruner.decision
     assert decision is not None
@@ -237,16 +237,16 @@ def test_without_adam_a_sample_has_no_curvature(model: Path, data: Path, tmp_pat
 
 def test_evaluations_tell_how_far_the_teacher_is(model: Path, data: Path, tmp_path: Path) -> None:
     run = take(Run(settings(model, data), tmp_path / "out"))
-    told = [each["divergence"] for each in run.record.evaluations]
+    told = [each["divergence"] for each in run.history.evaluations]
     assert all(isinstance(each, float) and each > 0 for each in told)
     assert len(set(told)) == len(told)
     plain = take(Run(settings(model, data, self_regularization=False), tmp_path / "plain"))
-    assert all(each["divergence"] is None for each in plain.record.evaluations)
+    assert all(each["divergence"] is None for each in plain.history.evaluations)
 
 
 def test_the_teacher_follows_the_sparsity(model: Path, data: Path, tmp_path: Path) -> None:
     run = take(Run(settings(model, data), tmp_path / "out"))
-    offered = run.record.evaluations
+    offered = run.history.evaluations
     sparser = [b for a, b in pairwise(offered) if b["sparsity"] > a["sparsity"]]
     assert sparser
     assert all(each["teacher"] for each in sparser)
@@ -324,7 +324,7 @@ def test_data_that_is_not_there(model: Path, tmp_path: Path) -> None:
 def test_a_batch_is_cut_into_parts_that_hold_all_rows() -> None:
     batch = examples().batch(range(10))
     for number in (1, 3, 10, 12):
-        cut = parts(batch, number)
+        cut = microbatches(batch, number)
         assert len(cut) == min(number, 10)
         for name, tensor in batch.items():
             assert torch.equal(torch.cat([part[name] for part in cut]), tensor)
@@ -341,7 +341,7 @@ def test_evaluations_and_checkpoints_change_nothing_of_the_training(
 
     first = trained("often", self_regularization=False, **often)
     second = trained("seldom", self_regularization=False, **seldom)
-    assert [len(run.record.evaluations) for run in (first, second)] == [12, 1]
+    assert [len(run.history.evaluations) for run in (first, second)] == [12, 1]
     assert same(weights(first), weights(second))
     # with self-regularisation they do: teachers are chosen at evaluations
     assert not same(weights(trained("taught", **often)), weights(trained("hardly", **seldom)))
