@@ -94,7 +94,7 @@ class FineTuning:
         self._count = 0  # of the predictions of all rows of the step
         self._gradients = GradientSum(self.model.parameters(), group)
         authors = settings.criterion == AUTHORS
-        self._quirks = Quirks.without(*settings.without_quirks) if authors else Quirks.none()
+        self.quirks = Quirks.without(*settings.without_quirks) if authors else Quirks.none()
         self.pruner = self._make_pruner(on_decision, on_region)
         self.regularizer: SelfRegularizer | None = None
         if settings.self_regularization:
@@ -104,8 +104,8 @@ class FineTuning:
                 head=head,
                 temperature=settings.temperature,
                 higher_is_better=higher_is_better,
-                divergence="cross-entropy" if self._quirks.cross_entropy_as_kl else "kl",
-                rule="best-ever" if self._quirks.frozen_teacher else "latest-best",
+                divergence="cross-entropy" if self.quirks.cross_entropy_as_kl else "kl",
+                rule="best-ever" if self.quirks.frozen_teacher else "latest-best",
             )
         self._set_learning_rate()
 
@@ -212,8 +212,8 @@ class FineTuning:
                 self.model,
                 self.optimizer,
                 schedule,
-                self._quirks,
-                parameters=None if self._quirks.biases else parameters,
+                self.quirks,
+                parameters=None if self.quirks.biases else parameters,
                 on_decision=on_decision,
             )
         criterion = settings.pruning_criterion()
