@@ -1,10 +1,7 @@
-"""Runs of several processes: what each rank of them does, as a script for torchrun.
-
-torchrun --nproc-per-node 2 -m tests.pins.runs.distributed_runs FOLDER NAME …
-"""
+"""Runs on several ranks: what each of them does."""
 
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +64,13 @@ def keep(run: Run, folder: Path, name: str) -> None:
     (folder / f"{name}.{run.group.rank}.json").write_text(json.dumps(result(run)))
 
 
-def main(folder: Path, names: list[str]) -> None:
-    for name in names:
-        keep(take(run_of(name, folder, f"{name} of many")), folder, name)
-        if name == "dropout":  # once more, and stopped on the way
-            take(run_of(name, folder, f"{name}, cut"), 7)
-            keep(take(run_of(name, folder, f"{name}, cut", resume=True)), folder, f"{name}, cut")
-
-
-if __name__ == "__main__":
+def run_variants(folder: Path, names: Sequence[str]) -> None:
+    """On each rank: every variant, to its end."""
     with one_voice():
-        main(Path(sys.argv[1]), sys.argv[2:])
+        for name in names:
+            keep(take(run_of(name, folder, f"{name} of many")), folder, name)
+            if name == "dropout":  # once more, and stopped on the way
+                take(run_of(name, folder, f"{name}, cut"), 7)
+                keep(
+                    take(run_of(name, folder, f"{name}, cut", resume=True)), folder, f"{name}, cut"
+                )
