@@ -122,7 +122,7 @@ def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[s
             "precision": run.device.precision,
             "decisions": [
                 [_short(decision.get(name)) for name in MEASURED]
-                for decision in run.record.decisions
+                for decision in run.history.decisions
                 if cell.sparsity
             ],
         }

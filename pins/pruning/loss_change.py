@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pins.distributed.sharding import group_of, local
 from pins.distributed.collectives import sum_over_ranks
-from pins.distributed.sharding import 
+from pins.distributed.sharding import group_of, local
 from pins.pruning.acceptance import Reduction
 from pins.utils.tensors import total, upcast_half
 

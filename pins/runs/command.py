@@ -16,7 +16,7 @@ from pins.runs import checkpoints
 from pins.runs.costs import rows
 from pins.runs.export import Certify, finish, headline
 from pins.runs.folder import CHECKPOINTS, RUN
-from pins.runs.history import Moment
+from pins.runs.history import StepSummary
 from pins.runs.run import NOT_FINGERPRINT, Run
 from pins.runs.settings import Settings, read_settings
 from pins.utils.progress import Progress
@@ -111,7 +111,7 @@ def _steps(console: Console, run: Run) -> None:
             advance(_told(moment, run.task.metric))
 
 
-def _told(moment: Moment, metric: str) -> str:
+def _told(moment: StepSummary, metric: str) -> str:
     """Loss and sparsity of a step, and the score where there is one."""
     score = "" if moment.score is None else f"{metric} {moment.score:.3f}"
     return f"loss {moment.loss:.3f}  sparsity {moment.sparsity:.1%}  {score}".rstrip()

@@ -1,7 +1,7 @@
-"""What a pruned model costs: weights counted, bytes and milliseconds measured, nothing estimated.
+"""The costs of a pruned model: numbers of weights, bytes on disk, milliseconds of a forward pass.
 
-Zeros save nothing by themselves. A file of dense tensors is as large as before, and a dense matrix
-product takes as long; the report says what is saved, by what, and what is not.
+All are counted or measured, none is estimated. Zeros alone save nothing: a file of dense tensors
+keeps its size and a dense matrix product its duration.
 """
 
 import zlib
@@ -10,20 +10,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
 from torch import Tensor, nn
 
 from pins.errors import FileError, MaskError
 from pins.masks import Count, count_each
 from pins.runs.latency import Latency, masked_parameters
 
-DEFLATE_LEVEL = 6  # zlib's and zipfile's default
+DEFLATE_LEVEL = 6  # the default of zlib and zipfile
 _CHUNK = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
 class Layer:
-    """The weights of one masked tensor: all, those its mask keeps, those that are not zero."""
+    """The numbers of weights of one masked tensor: all, kept by its mask, not zero."""
 
     name: str
     total: int
@@ -38,7 +37,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Weights:
-    """How many weights there are.
+    """The numbers of weights of a model.
 
     Attributes:
         parameters: of the whole model, shared tensors counted once.
@@ -50,23 +49,23 @@ class Weights:
 
     @property
     def prunable(self) -> int:
-        """n, the weights that have a mask."""
+        """n, the number of weights that have a mask."""
         return sum(layer.total for layer in self.layers)
 
     @property
     def kept(self) -> int:
-        """k, those that the masks keep."""
+        """k, the number of weights that the masks keep."""
         return sum(layer.kept for layer in self.layers)
 
     @property
     def collapsed(self) -> tuple[str, ...]:
-        """Layers of which every weight is zero: nothing of their input passes."""
+        """Layers whose weights are all zero: they pass nothing of their input on."""
         return tuple(layer.name for layer in self.layers if layer.total and not layer.nonzero)
 
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes of the weights on disk, as they are and as a stream of deflate (zip, level 6)."""
+    """Bytes of the weights on disk, as files and as deflate streams (zip, level 6)."""
 
     dense: int
     packed: int
@@ -76,45 +75,44 @@ class Disk:
 
 @dataclass(frozen=True)
 class Costs:
-    """The report; what was not measured is None."""
+    """Everything that was counted and measured."""
 
     weights: Weights
-    disk: Disk | None = None
-    latency: Latency | None = None
+    disk: Disk
+    latency: Latency
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values, with the ratios and sentences that follow from them."""
-        weights = {
-            "parameters": self.weights.parameters,
-            "prunable": self.weights.prunable,
-            "kept": self.weights.kept,
-            "collapsed": list(self.weights.collapsed),
-            "layers": [
-                {**asdict(layer), "sparsity": layer.sparsity} for layer in self.weights.layers
-            ],
-        }
-        latency = self.latency
-        measured = None
-        if latency is not None:
-            measured = {
+        """JSON values, with the ratios and sentences derived from them."""
+        weights, latency = self.weights, self.latency
+        return {
+            "weights": {
+                "parameters": weights.parameters,
+                "prunable": weights.prunable,
+                "kept": weights.kept,
+                "collapsed": list(weights.collapsed),
+                "layers": [
+                    {**asdict(layer), "sparsity": layer.sparsity} for layer in weights.layers
+                ],
+            },
+            "disk": asdict(self.disk),
+            "latency": {
                 **asdict(latency),
                 "batch": {name: list(shape) for name, shape in latency.batch.items()},
                 "verdict": latency.verdict(latency.pruned),
                 "csr_verdict": None if latency.csr is None else latency.verdict(latency.csr),
-            }
-        disk = None if self.disk is None else asdict(self.disk)
-        return {"weights": weights, "disk": disk, "latency": measured}
+            },
+        }
 
 
 def count_weights(model: nn.Module, masks: Mapping[str, Tensor]) -> Weights:
-    """Count the weights of a pruned model, and see that what its masks prune is zero.
+    """Count the weights of a pruned model, and check that each pruned weight is zero.
 
     Args:
         model: pruned.
         masks: by parameter name, True = keep.
 
     Raises:
-        MaskError: the masks are not those of parameters of the model, or were not applied to it.
+        MaskError: a mask fits no parameter of the model, or was not applied.
     """
     parameters = masked_parameters(model, masks)
     layers = []
@@ -124,15 +122,15 @@ def count_weights(model: nn.Module, masks: Mapping[str, Tensor]) -> Weights:
         mask = masks[name].to(weights.device)
         if wrong := nonzero - int((weights.bool() & mask).count_nonzero()):
             raise MaskError(
-                f"{wrong} weights of {name!r} are not zero where the mask prunes: the sparsity of "
-                "the mask is not that of the model; apply the masks first"
+                f"{wrong} weights of {name!r} are not zero where the mask prunes: the mask and the "
+                "model differ in sparsity; apply the masks first"
             )
         layers.append(Layer(name, count.total, count.kept, nonzero))
     return Weights(sum(parameter.numel() for parameter in model.parameters()), tuple(layers))
 
 
 def measure_disk(dense: Iterable[Path], packed: Path) -> Disk:
-    """Measure the bytes of a model's files, a chunk in memory at a time.
+    """Measure the bytes of a model's files, reading one chunk at a time.
 
     Args:
         dense: the files with the weights, see `pins.models.sparse_format.weight_files`.
@@ -152,7 +150,7 @@ def measure_disk(dense: Iterable[Path], packed: Path) -> Disk:
 
 
 def _sizes(path: Path) -> tuple[int, int]:
-    """Bytes of a file, and of its deflate stream."""
+    """The bytes of a file, and of its deflate stream."""
     deflate = zlib.compressobj(DEFLATE_LEVEL, wbits=-zlib.MAX_WBITS)
     size = zipped = 0
     try:
@@ -166,15 +164,15 @@ def _sizes(path: Path) -> tuple[int, int]:
 
 
 def percent(part: int, whole: int) -> str:
-    """part / whole in percent to two places; 0 and 100 only where it is nothing or all."""
+    """part / whole in percent, to two places; 0 and 100 only if part is 0 or whole."""
     nearest = (20_000 * part + whole) // (2 * whole) if whole else 0
     hundredths = nearest if part in (0, whole) else min(max(nearest, 1), 9_999)
     return f"{hundredths // 100}.{hundredths % 100:02} %"
 
 
 def rows(costs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """What was measured, the number, and what it means, from `Costs.as_json`, a line each."""
-    weights, disk, latency = costs["weights"], costs.get("disk"), costs.get("latency")
+    """The rows of the report from `Costs.as_json`: quantity, number, remark."""
+    weights, disk, latency = costs["weights"], costs["disk"], costs["latency"]
     parameters, prunable, kept = weights["parameters"], weights["prunable"], weights["kept"]
     pruned = prunable - kept
     found = [
@@ -190,19 +188,7 @@ def rows(costs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
     if collapsed := weights["collapsed"]:
         found.append(("layers all zero", str(len(collapsed)), ", ".join(collapsed)))
-    if disk is not None:
-        for name, key in (("dense file", "dense"), ("packed file", "packed")):
-            size, zipped = disk[key], disk[f"{key}_zipped"]
-            remark = f"{zipped:,} zipped"
-            if key == "packed":
-                remark += f"; dense / packed = {disk['dense'] / size:.2f}"
-            found.append((f"{name}, bytes", f"{size:,}", remark))
-    if latency is not None:
-        found += _latency_rows(latency)
-    return found
-
-
-def _latency_rows(latency: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    ratio = disk["dense"] / disk["packed"]
     shapes = ", ".join(
         f"{name} {' × '.join(map(str, shape))}" for name, shape in latency["batch"].items()
     )
@@ -210,37 +196,18 @@ def _latency_rows(latency: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         f"{latency['device']}, threads: {latency['threads']}, {latency['dtype']}, {shapes}; "
         f"median of {latency['runs']} runs"
     )
-    found = [
+    found += [
+        ("dense file, bytes", f"{disk['dense']:,}", f"{disk['dense_zipped']:,} zipped"),
+        (
+            "packed file, bytes",
+            f"{disk['packed']:,}",
+            f"{disk['packed_zipped']:,} zipped; dense / packed = {ratio:.2f}",
+        ),
         ("latency dense, ms", f"{latency['dense']['median']:.2f}", where),
         ("latency pruned, ms", f"{latency['pruned']['median']:.2f}", latency["verdict"]),
     ]
-    if latency["csr"] is not None:
-        found.append(
-            ("latency as CSR, ms", f"{latency['csr']['median']:.2f}", latency["csr_verdict"])
-        )
-    elif latency["no_csr"]:
+    if (csr := latency["csr"]) is None:
         found.append(("latency as CSR", "–", latency["no_csr"]))
+    else:
+        found.append(("latency as CSR, ms", f"{csr['median']:.2f}", latency["csr_verdict"]))
     return found
-
-
-def table(costs: Costs) -> Table:
-    """The report as a table of three columns."""
-    table = Table(title="Costs", box=None, pad_edge=False, show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_column(overflow="fold")
-    for line in rows(costs.as_json()):
-        table.add_row(*line)
-    return table
-
-
-def layer_table(weights: Weights) -> Table:
-    """One line a masked tensor: name, weights, kept, sparsity."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer", overflow="fold")
-    for heading in ("weights", "kept", "sparsity"):
-        table.add_column(heading, justify="right")
-    for layer in weights.layers:
-        sparsity = percent(layer.total - layer.kept, layer.total)
-        table.add_row(layer.name, f"{layer.total:,}", f"{layer.kept:,}", sparsity)
-    return table

@@ -1,4 +1,4 @@
-"""What a run leaves behind: model, masks, packed form, costs, card; run.json at the very end."""
+"""The export of a finished run: model, masks, packed form, costs, card; run.json comes last."""
 
 import math
 import shutil
@@ -12,7 +12,7 @@ from pins.errors import FileError, OptimalityError
 from pins.models.inference import to_device
 from pins.models.pretrained import Pretrained, weights_digest
 from pins.models.sparse_format import pack_folder, weight_files
-from pins.pruning.authors import Quirks, reported_as_final
+from pins.pruning.authors import reported_as_final
 from pins.runs import checkpoints
 from pins.runs.costs import Costs, count_weights, measure_disk
 from pins.runs.folder import (
@@ -39,16 +39,16 @@ LATENCY_ROWS = 8
 
 @dataclass(frozen=True)
 class FinalDecision:
-    """What the certificate of the final decision is made of.
+    """The inputs of the certificate of the final decision.
 
     Attributes:
         scores: file of the importance s.
-        cost: file of the costs c of a trust region that ranked by c + μs; None for others.
-        multiplier: μ; None for others.
+        cost: file of the costs c if a trust region ranked by c + μs; else None.
+        multiplier: μ > 0 if a trust region ranked by c + μs; else None.
         masks: file of the masks.
         certificate: the file to write.
-        constraint: the masks that compete.
-        criterion: its name.
+        constraint: the set of feasible masks.
+        criterion: name of the criterion.
     """
 
     scores: Path
@@ -60,46 +60,45 @@ class FinalDecision:
     criterion: str
 
 
-Certify = Callable[[FinalDecision], str]  # the sentence that was proved
+Certify = Callable[[FinalDecision], str]  # returns the sentence that was proved
 
 
 def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
-    """Judge the model on the test rows, write everything, and remove the checkpoints.
+    """Evaluate the model on the test rows, write all files, and remove the checkpoints.
 
     Args:
-        run: after its last step; of several ranks, that of rank 0.
-        certify: makes the certificate of the final decision; None: there is none.
+        run: after its last step, on rank 0.
+        certify: writes the certificate of the final decision; None: no certificate.
 
     Returns:
-        The facts in run.json; a score that is not finite is None.
+        The content of run.json; scores that are not finite are None.
 
     Raises:
-        OptimalityError: the run is not at its end, or did not come to its final sparsity.
+        OptimalityError: the run is not at its end, or did not reach its final sparsity.
     """
-    pruner, out = run.training.pruner, run.out
+    pruner, out, model = run.training.pruner, run.out, run.pretrained.model
     _require_finished(run)
     remove_unfinished(out)
-    sparse = dict(run.test())
-    dense = None if run.settings.teacher is None else dict(run.test(_fresh_teacher(run)))
+    scores = {"sparse": dict(run.test())}
+    if (teacher := run.settings.teacher) is not None:
+        # loaded again: the regulariser's own teacher was replaced by checkpoints of the run
+        scores["dense"] = dict(run.test(run.load(teacher)))
     _save_model(run.pretrained, out)
     masks.save(pruner.masks, out / MASKS)
     packed = pack_folder(out, pruner.masks)
     certificate = None
     if certify is not None:
-        multiplier = run.record.decisions[-1].get("multiplier")
-        sentence = certify(
-            FinalDecision(
-                scores=out / SCORES,
-                cost=out / COSTS if multiplier else None,
-                multiplier=multiplier or None,
-                masks=out / MASKS,
-                certificate=out / CERTIFICATE,
-                constraint=_solved(run),
-                criterion=run.settings.criterion,
-            )
+        multiplier = run.history.decisions[-1].get("multiplier")
+        decision = FinalDecision(
+            scores=out / SCORES,
+            cost=out / COSTS if multiplier else None,
+            multiplier=multiplier or None,
+            masks=out / MASKS,
+            certificate=out / CERTIFICATE,
+            constraint=_final_constraint(run),
+            criterion=run.settings.criterion,
         )
-        certificate = {"file": CERTIFICATE, "sentence": sentence}
-    model = run.pretrained.model
+        certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
     rows = range(min(LATENCY_ROWS, len(run.train)))
     batch = to_device(run.train.batch(rows), run.device.device)
     costs = Costs(
@@ -124,15 +123,10 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             "test": len(run.test_rows),
         },
         "metric": run.task.metric,
-        "scores": {
-            "sparse": sparse,
-            **({} if dense is None else {"dense": dense}),
-            "split": "test",
-            "rows": len(run.test_rows),
-        },
+        "scores": {**scores, "split": "test", "rows": len(run.test_rows)},
         **_authors_report(run),
-        "decisions": run.record.decisions,
-        "evaluations": run.record.evaluations,
+        "decisions": run.history.decisions,
+        "evaluations": run.history.evaluations,
         "certificate": certificate,
         "mask": MASKS,
         "packed": packed.name,
@@ -147,7 +141,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """A JSON value with None in place of numbers that JSON does not have: NaN, infinity."""
+    """A JSON value with None in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {name: finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -169,41 +163,32 @@ def _require_finished(run: Run) -> None:
         )
 
 
-def _solved(run: Run) -> Constraint:
-    """The constraint of the final decision: the released code keeps more than its schedule says."""
-    constraint = run.training.pruner.constraint(run.step)
+def _final_constraint(run: Run) -> Constraint:
+    """The constraint of the final decision; the released code keeps more than its schedule asks."""
     if run.settings.criterion == AUTHORS:
-        return Cardinality(run.record.decisions[-1]["keep"])
-    return constraint
+        return Cardinality(run.history.decisions[-1]["keep"])
+    return run.training.pruner.constraint(run.step)
 
 
 def _authors_report(run: Run) -> dict[str, Any]:
-    """What the released code would have called the result, where that quirk is asked for."""
-    if run.settings.criterion != AUTHORS:
-        return {}
-    if not Quirks.without(*run.settings.without_quirks).near_final:
+    """The result that the released code would report, if the run has that quirk."""
+    if not run.training.quirks.near_final:
         return {}
     found = reported_as_final(
-        [each for each in run.record.evaluations if each["score"] is not None],
+        [each for each in run.history.evaluations if each["score"] is not None],
         run.training.pruner.schedule,
         higher_is_better=run.task.higher_is_better,
     )
     return {"authors_report": found}
 
 
-def _fresh_teacher(run: Run) -> Pretrained:
-    """The dense model again: what regularised the run has become one of its checkpoints."""
-    assert run.settings.teacher is not None
-    return run.load(run.settings.teacher)
-
-
 def _save_model(pretrained: Pretrained, out: Path) -> None:
-    """Model and tokenizer into `out`, file by file, each whole."""
+    """Move model and tokenizer into `out`, file by file, each complete."""
     folder = out / ".unfinished-model"
     shutil.rmtree(folder, ignore_errors=True)
     try:
         pretrained.save(folder)
-    except Exception as error:  # a tokenizer that finds the disk full raises nothing narrower
+    except Exception as error:  # a tokenizer raises a bare Exception if the disk is full
         raise FileError(f"the model in {out} cannot be written: {error}") from error
     for file in sorted(folder.iterdir()):
         file.replace(out / file.name)
@@ -211,7 +196,7 @@ def _save_model(pretrained: Pretrained, out: Path) -> None:
 
 
 def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What came out of a run, a line each: name and value."""
+    """The results of a run as lines of name and value."""
     weights, metric, scores = facts["costs"]["weights"], facts["metric"], facts["scores"]
     lines = [
         ("kept", f"{weights['kept']:,} of {weights['prunable']:,} prunable weights, exactly"),

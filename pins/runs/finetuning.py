@@ -1,9 +1,9 @@
-"""A model in training: loss, optimiser, learning rate, pruner and teacher, step by step.
+"""Fine-tuning with pruning: loss, optimiser, learning rate, pruner and teacher, step by step.
 
     loss → backward → sum over the ranks → clip → optimiser's step → prune → next learning rate
 
-Several ranks divide the rows of a step. Each has the whole model, and takes the same steps with it.
-All of it can be read out between two steps and put back, bit for bit.
+Several ranks divide the rows of a step; each has the whole model and takes the same steps.
+The state can be saved between two steps and loaded again, bit for bit.
 """
 
 import math
@@ -35,8 +35,13 @@ from pins.models.self_distillation import SelfRegularizer
 from pins.models.task_loss import step_loss
 from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import OnDecision, OnRegion, Pruner
+<<<<<<< HEAD
 from pins.runs.microbatches import share
 from pins.runs.optimizer import enable_gradient_checkpointing, make_optimizer, set_learning_rate
+=======
+from pins.runs.microbatches import microbatches_of_rank
+from pins.runs.optimizer import compute_activations_twice, learning_rate, make_optimizer
+>>>>>>> w/runs
 from pins.runs.settings import AUTHORS, Settings
 from pins.utils.devices import Device
 from pins.utils.io import flatten, unflatten
@@ -45,7 +50,7 @@ MAX_GRADIENT_NORM = 1.0
 
 
 class FineTuning:
-    """One model of a run, from its settings."""
+    """The training of one model, from resolved settings."""
 
     def __init__(
         self,
@@ -60,7 +65,7 @@ class FineTuning:
         on_decision: OnDecision | None = None,
         on_region: OnRegion | None = None,
     ) -> None:
-        """Put everything together; no step is taken.
+        """Assemble the parts; no step is taken.
 
         Args:
             model: with its head.
@@ -68,10 +73,10 @@ class FineTuning:
             settings: resolved.
             device: where to compute.
             group: the ranks that divide the rows of each step; all of them call every method.
-            higher_is_better: of the scores that make a teacher.
-            teacher: the first one; default: the model as it is.
+            higher_is_better: how the scores compare that select the teacher.
+            teacher: the first teacher; default: the model itself.
             on_decision: as in `Pruner`.
-            on_region: likewise.
+            on_region: as in `Pruner`.
 
         Raises:
             PinsError: a setting does not fit the model or the steps.
@@ -83,15 +88,18 @@ class FineTuning:
             enable_gradient_checkpointing(self.model)
         self._forward: Any = torch.compile(model) if settings.compile else model
         self.optimizer = make_optimizer(self.model, settings)
-        self._scaler = device.scaler()
+        # disabled, it passes losses, gradients and steps through unchanged
+        self._scaler = device.scaler() or torch.amp.GradScaler(enabled=False)
         self._curvature = (
             default_curvature(self.optimizer)
             if settings.curvature is None
             else find_curvature(settings.curvature)
         )
-        self._parts: Sequence[Batch] = ()  # of the present step, the rows of this rank
+        self._microbatches: Sequence[Batch] = ()  # of the current step, the rows of this rank
         self._count = 0  # of the predictions of all rows of the step
         self._gradients = GradientSum(self.model.parameters(), group)
+        authors = settings.criterion == AUTHORS
+        self.quirks = Quirks.without(*settings.without_quirks) if authors else Quirks.none()
         self.pruner = self._make_pruner(on_decision, on_region)
         self.regularizer: SelfRegularizer | None = None
         if settings.self_regularization:
@@ -101,54 +109,51 @@ class FineTuning:
                 head=head,
                 temperature=settings.temperature,
                 higher_is_better=higher_is_better,
-                **_divergence(settings),
+                divergence="cross-entropy" if self.quirks.cross_entropy_as_kl else "kl",
+                rule="best-ever" if self.quirks.frozen_teacher else "latest-best",
             )
-        set_learning_rate(self.optimizer, self.settings, self.pruner.steps + 1)
+        self._set_learning_rate()
 
-    def step(self, parts: Sequence[Batch]) -> float:
-        """One optimiser step on the rows of all parts together; its loss.
+    def step(self, microbatches: Sequence[Batch]) -> float:
+        """Take one optimiser step on the rows of all microbatches; return its loss.
 
         Args:
-            parts: all rows of the step, the same on every rank.
+            microbatches: all rows of the step, the same on every rank.
 
         Raises:
             ModelError: the loss is not finite.
-            OptimalityError: the ranks came to different masks.
+            OptimalityError: the ranks have different masks.
         """
         self.model.train()
-        self._parts = share(parts, self.group)
-        # the mean over the predictions of the whole step, however its rows are cut and divided
-        self._count = sum(self.head.count(part) for part in parts)
-        value = self._gradient()
+        self._microbatches = microbatches_of_rank(microbatches, self.group)
+        # the loss is the mean over the predictions of the whole step, however its rows are divided
+        self._count = sum(self.head.count(each) for each in microbatches)
+        value = self._backward_all()
         if not math.isfinite(value):
             advice = "lower the learning rate"
-            if self._scaler is not None:
+            if self._scaler.is_enabled():
                 advice += ", or give another precision"
             raise ModelError(f"the loss of step {self.pruner.steps + 1} is {value}: {advice}")
-        if self._scaler is not None:
-            self._scaler.unscale_(self.optimizer)  # clipping and scores see the true gradient
+        self._scaler.unscale_(self.optimizer)  # clipping and scores need the true gradient
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
-        if self._scaler is None:
-            self.optimizer.step()
-        else:
-            self._scaler.step(self.optimizer)
-            self._scaler.update()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
         decision = self.pruner.step()
         if decision is not None:
             require_same_masks(decision.masks, self.pruner.steps, self.group)
         self.optimizer.zero_grad()
-        set_learning_rate(self.optimizer, self.settings, self.pruner.steps + 1)
+        self._set_learning_rate()
         return value
 
-    def _gradient(self) -> float:
-        """The loss of all rows of the step, and its gradient in the parameters, on every rank."""
+    def _backward_all(self) -> float:
+        """The loss of all rows of the step; its gradient is summed over the ranks."""
         value = 0.0
         try:
-            for part in self._parts[:-1]:
-                value += self._backward(part)
+            for microbatch in self._microbatches[:-1]:
+                value += self._backward(microbatch)
             with self._gradients.summing():
-                for part in self._parts[-1:]:  # none, where there are more ranks than rows
-                    value += self._backward(part)
+                for microbatch in self._microbatches[-1:]:  # none if there are more ranks than rows
+                    value += self._backward(microbatch)
         except torch.OutOfMemoryError as error:
             raise ModelError(
                 f"step {self.pruner.steps + 1} does not fit into the memory of "
@@ -157,49 +162,53 @@ class FineTuning:
             ) from error
         return sum_over_ranks(value, self.group)
 
-    def _backward(self, part: Batch) -> float:
-        loss = self._loss(to_device(part, self.device.device), self._count)
-        scaled = loss if self._scaler is None else self._scaler.scale(loss)
-        torch.autograd.backward(scaled)
+    def _backward(self, microbatch: Batch) -> float:
+        loss = self._loss(to_device(microbatch, self.device.device))
+        torch.autograd.backward(self._scaler.scale(loss))
         return loss.item()
 
-    def _loss(self, batch: Batch, count: int) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
         with self.device.autocast():
             output = self._forward(**self.head.inputs(self.model, batch))
             if self.regularizer is not None:
-                return self.regularizer.loss(output, batch, num_items=count)
-        return mixed_loss(self.head.rows(output, batch), None, num_items=count)
+                return self.regularizer.loss(output, batch, num_items=self._count)
+        return mixed_loss(self.head.rows(output, batch), None, num_items=self._count)
 
     def _measured(self) -> float:
-        """The task's loss on the rows of this step, as the weights stand."""
+        """The task's loss on the rows of the current step, with the current weights."""
         with self.device.autocast():
+<<<<<<< HEAD
             own = step_loss(self.model, self._parts, self.head, count=self._count)
         return sum_over_ranks(own, self.group)
+=======
+            own = step_loss(self.model, self._microbatches, self.head, count=self._count)
+        return summed(self.group, own, self.device.device)
+>>>>>>> w/runs
 
     @torch.no_grad()
     def divergence(self) -> float | None:
-        """How far the model is from its teacher on the rows of the latest step, without dropout.
+        """The divergence of the model from its teacher on the rows of the latest step, no dropout.
 
-        As `SelfRegularizer.divergence`, over the rows of all ranks, which call it together; None
-        where there is no teacher.
+        As `SelfRegularizer.divergence`, over the rows of all ranks, which must all call it. None
+        if there is no teacher.
         """
         if self.regularizer is None:
             return None
         own = 0.0
         with evaluation_mode(self.model), self.device.autocast():
-            for part in self._parts:
-                batch = to_device(part, self.device.device)
+            for microbatch in self._microbatches:
+                batch = to_device(microbatch, self.device.device)
                 output = self.model(**self.head.inputs(self.model, batch))
                 own += self.regularizer.divergence(output, batch, num_items=self._count).item()
         return sum_over_ranks(own, self.group)
 
     def _diagonal(self) -> dict[str, Tensor]:
-        """The curvature of this step by name, from the source that the settings name."""
+        """The diagonal curvature of this step by name, from the source in the settings."""
         step = TrainedStep(
             parameters=self.pruner.parameters,
             optimizer=self.optimizer,
             model=self.model,
-            batches=self._parts,
+            batches=self._microbatches,
             head=self.head,
         )
         return diagonal_of_all(self._curvature, step, self._count, self.group)
@@ -209,20 +218,19 @@ class FineTuning:
         parameters = prunable_parameters(self.model, settings.include)
         schedule = settings.pruning_schedule()
         if settings.criterion == AUTHORS:
-            quirks = Quirks.without(*settings.without_quirks)
             return AuthorsPruner(
                 self.model,
                 self.optimizer,
                 schedule,
-                quirks,
-                parameters=None if quirks.biases else parameters,
+                self.quirks,
+                parameters=None if self.quirks.biases else parameters,
                 on_decision=on_decision,
             )
         criterion = settings.pruning_criterion()
         measured = settings.measure or Reads.LOSS in criterion.reads
         if isinstance(criterion, TrustRegion) and self._curvature.reads_batches:
             criterion = replace(criterion, damping=OF_FEW_ROWS)
-        kept_by_adam = self._curvature.name == "adam"  # which the pruner reads tensor by tensor
+        kept_by_adam = self._curvature.name == "adam"  # the pruner reads it tensor by tensor
         return Pruner(
             self.model,
             self.optimizer,
@@ -238,11 +246,13 @@ class FineTuning:
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and JSON values that say where the training stands."""
+        """The state between two steps: tensors by `group/name`, and JSON values."""
         pruner = self.pruner.state_dict()
         groups = {
             "model": state_dicts.model_tensors(self.model),
-            "optimizer": state_dicts.optimizer_tensors(self.optimizer, self._names()),
+            "optimizer": state_dicts.optimizer_tensors(
+                self.optimizer, {id(p): name for name, p in self.model.named_parameters()}
+            ),
             "masks": pruner["masks"],
             "smoothing": pruner["smoothing"],
             "random": rng.random_states(self.device.device, self.group),
@@ -250,14 +260,14 @@ class FineTuning:
         scalars: dict[str, Any] = {
             "pruner": {k: pruner[k] for k in ("steps", "due", "radius_factor")},
         }
-        if self._scaler is not None:
+        if self._scaler.is_enabled():
             scalars["scaler"] = self._scaler.state_dict()
         if self.regularizer is not None:
             groups["teacher"], scalars["teacher"] = self.regularizer.state_dict()
         return flatten(groups), scalars
 
     def load_state(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
-        """Put back what `state` read out.
+        """Load what `state` returned.
 
         Raises:
             CheckpointError: it is the state of another run.
@@ -273,8 +283,8 @@ class FineTuning:
             self.pruner.load_state_dict(
                 {**scalars["pruner"], "masks": masks, "smoothing": averages}
             )
-            set_learning_rate(self.optimizer, self.settings, self.pruner.steps + 1)
-            if self._scaler is not None:
+            self._set_learning_rate()
+            if self._scaler.is_enabled():
                 self._scaler.load_state_dict(scalars["scaler"])
             if self.regularizer is not None:
                 self.regularizer.load_state_dict(unflatten(tensors, "teacher"), scalars["teacher"])
@@ -286,23 +296,19 @@ class FineTuning:
                 step=self.pruner.steps,
             )
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
+<<<<<<< HEAD
             # PINS' own errors, too: each is a value or a runtime error that says what differs
             raise CheckpointError(
                 f"the checkpoint does not fit this model: {first_line(error)}"
             ) from error
+=======
+            # the errors of PINS are among them: each is a ValueError or a RuntimeError
+            raise CheckpointError(
+                f"the checkpoint does not fit this model: {first_line(error)}"
+            ) from error
+>>>>>>> w/runs
 
-    def _names(self) -> dict[int, str]:
-        return {id(parameter): name for name, parameter in self.model.named_parameters()}
-
-
-def _divergence(settings: Settings) -> Any:
-    """The options in which the authors' self-regularisation differs."""
-    if settings.criterion != AUTHORS:
-        return {}
-    quirks = Quirks.without(*settings.without_quirks)
-    options = {}
-    if quirks.cross_entropy_as_kl:
-        options["divergence"] = "cross-entropy"
-    if quirks.frozen_teacher:
-        options["rule"] = "best-ever"
-    return options
+    def _set_learning_rate(self) -> None:
+        """Set the rate of the next step; needed before each, also if a step overflowed."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.settings, self.pruner.steps + 1)

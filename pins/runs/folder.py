@@ -1,14 +1,14 @@
-"""The folder of a run: what it holds, and who may write there.
+"""The folder of a run: its files, and when a run may write to it.
 
 OUT/
 ├── config.json, model.safetensors, tokenizer …   what AutoModel.from_pretrained(OUT) loads
 ├── README.md             the model card
-├── run.json              everything needed to repeat the run, and what it gave; written last
+├── run.json              everything needed to repeat the run, and its results; written last
 ├── masks.safetensors     one bit a weight
-├── packed.safetensors    the model again: bit mask and kept values
+├── packed.safetensors    the model as bit mask and kept values
 ├── scores.safetensors    importance at the final decision
 ├── certificate.json      the proof of that decision
-├── sample.safetensors    some weights as the first decision saw them, to draw and to explore
+├── sample.safetensors    some weights at the first decision, for plots and the explorer
 └── checkpoints/          while the run lasts
 """
 
@@ -27,12 +27,12 @@ WRITTEN = (RUN, CARD, CERTIFICATE, SCORES, COSTS, MASKS, SAMPLE, PACKED)
 
 
 def require_free(out: Path, resume: bool) -> None:
-    """Refuse to write into a folder with other files, or over a run that may go on.
+    """Refuse a folder with other files, or with a run that can be resumed.
 
-    To resume, the folder holds a checkpoint, or nothing but what a run leaves before its first.
+    To resume, the folder must have a checkpoint, or only files that a run writes before its first.
 
     Raises:
-        FileError: says what stands there.
+        FileError: names a file in the folder.
     """
     if not out.exists():
         return
@@ -46,24 +46,23 @@ def require_free(out: Path, resume: bool) -> None:
         raise FileError(f"{out} holds {what} ({found[0]} …): give another folder")
     if RUN in found:
         raise FileError(f"{out} holds a run that is done: there is nothing to resume")
-    if checkpoints.latest(out / CHECKPOINTS) is None:
-        others = [
-            name
-            for name in found
-            if name not in (CHECKPOINTS, SCORES, COSTS, SAMPLE) and name[0] != "."
-        ]
-        if others:
-            raise FileError(
-                f"{out} holds files ({others[0]} …) and no checkpoint to resume from: give "
-                "another folder"
-            )
+    others = [
+        name
+        for name in found
+        if name not in (CHECKPOINTS, SCORES, COSTS, SAMPLE) and name[0] != "."
+    ]
+    if others and checkpoints.latest(out / CHECKPOINTS) is None:
+        raise FileError(
+            f"{out} holds files ({others[0]} …) and no checkpoint to resume from: give another "
+            "folder"
+        )
 
 
 def require_writable(out: Path) -> None:
-    """Make the folder, and see that files can be written there: before the first step, not after.
+    """Make the folder and test that files can be written to it, before the first step.
 
     Raises:
-        FileError: they cannot.
+        FileError: they cannot be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -74,7 +73,7 @@ def require_writable(out: Path) -> None:
 
 
 def remove_unfinished(out: Path) -> None:
-    """Remove what a killed process had not finished writing: its temporary files, nothing else."""
+    """Remove the temporary files that a killed process left."""
     for name in WRITTEN:
         for file in out.glob(f".{name}.*"):
             file.unlink()

@@ -1,4 +1,4 @@
-"""What a run says of a step, and what it keeps of all of them."""
+"""The history of a run, and the summary of one step."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,22 +10,30 @@ from pins import masks
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Where a run stands after a step: what a progress bar shows."""
+class StepSummary:
+    """The state of a run after a step, for a progress bar.
+
+    Attributes:
+        step: optimiser steps taken.
+        steps: optimiser steps of the whole run.
+        loss: of this step.
+        sparsity: 1 − kept ratio.
+        score: the headline metric at the last evaluation; None if there was none, or if it is not
+            finite.
+    """
 
     step: int
     steps: int
     loss: float
     sparsity: float
-    # the headline at the last evaluation on held-out training rows; None: none, or not finite
     score: float | None
 
 
 @dataclass
-class Record:
-    """What a run has seen so far, as JSON values."""
+class History:
+    """The losses since the last evaluation, all evaluations and all decisions, as JSON values."""
 
-    losses: list[float]  # since the last evaluation
+    losses: list[float]
     evaluations: list[dict[str, Any]]
     decisions: list[dict[str, Any]]
 
@@ -33,16 +41,16 @@ class Record:
 def decision_row(
     step: int, before: Mapping[str, Tensor], after: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    """What a decision changed, as JSON values: exact counts, over all tensors and of each.
+    """Exact counts of what a decision changed, in total and by tensor, as JSON values.
 
     Args:
         step: of the decision.
-        before: the masks until then, True = keep.
-        after: those that it made.
+        before: the masks before it, True = keep.
+        after: the masks that it made.
 
     Returns:
-        `pruned` are the weights that it takes out, `revived` those that it takes in again; `each`
-        are the numbers of ones in the order of the tensors.
+        `pruned` counts the weights that lose their place in the mask, `revived` those that regain
+        it; `each` counts the kept weights of each tensor, in the order of the tensors.
     """
     kept, changed = masks.count(after), masks.compare(before, after)
     return {

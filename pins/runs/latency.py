@@ -1,8 +1,9 @@
-"""How long a forward pass takes, pruned and dense, measured on this device.
+"""The duration of a forward pass, pruned and dense, measured on this device.
 
-Dense is the same network with non-zero numbers where the mask prunes. Both take turns, so that
-what else the machine does meets them alike, and a difference counts only where it is greater than
-the spread of the repeated runs. The weights themselves are never written to.
+The dense network is the same network with non-zero numbers in place of the pruned weights. The
+networks take turns, so other load of the machine affects all alike; `torch.utils.benchmark` times
+one statement after the other. A difference counts only if it exceeds the spread of repeated runs.
+The weights themselves are never written to.
 """
 
 import statistics
@@ -11,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,9 @@ from pins.masks import require_same_tensors
 from pins.models.batches import Batch
 from pins.models.inference import device_of, evaluation_mode, to_device
 
-LEAST_RUNS = 5  # fewer have no quartiles to speak of
+LEAST_RUNS = 5  # quartiles of fewer runs mean little
 ZEROS = "zeros in dense matrices are multiplied like any number"
-_FILLING = 0.02  # where no kept weight says how large weights are: the usual initial deviation
+_FILLING = 0.02  # the usual initial deviation of weights, if no kept weight gives their size
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Timing:
         return cls(*statistics.quantiles(milliseconds, n=4, method="inclusive"))
 
     @property
-    def spread(self) -> float:
-        """(upper − lower quartile) / median: how much runs of the same network differ."""
+    def relative_range(self) -> float:
+        """Interquartile range / median: the relative noise of repeated runs."""
         return (self.upper - self.lower) / self.median
 
 
@@ -51,14 +51,14 @@ class Latency:
 
     Attributes:
         device: its type, and the name of a GPU.
-        threads: that torch computes with on a CPU.
+        threads: of torch on a CPU.
         dtype: of the weights.
         batch: shapes of the tensors by name.
         runs: of each network.
         dense: with non-zero numbers where the mask prunes.
         pruned: with the zeros, as dense matrices.
-        csr: with the masked linear layers as sparse matrices (CSR); None: not measured.
-        no_csr: why not.
+        csr: with the masked linear layers as sparse matrices (CSR); None if not measured.
+        no_csr: the reason why CSR was not measured.
     """
 
     device: str
@@ -71,13 +71,13 @@ class Latency:
     csr: Timing | None = None
     no_csr: str | None = None
 
-    def noise(self, timing: Timing) -> float:
-        """The ratio of two medians that means nothing: the larger spread of the two."""
-        return max(self.dense.spread, timing.spread)
-
     def verdict(self, timing: Timing) -> str:
-        """How the network of `timing` compares with the dense one, in words."""
-        ratio, noise = self.dense.median / timing.median, self.noise(timing)
+        """How the network of `timing` compares with the dense one, in words.
+
+        A ratio of medians counts if it exceeds the larger relative range of the two.
+        """
+        ratio = self.dense.median / timing.median
+        noise = max(self.dense.relative_range, timing.relative_range)
         within = f"the noise of repeated runs is {noise:.1%}"
         if max(ratio, 1 / ratio) - 1 <= noise:
             why = f": {ZEROS}" if timing is self.pruned else ""
@@ -96,7 +96,7 @@ def latency(
     warmup: int = 3,
     csr: bool = True,
 ) -> Latency:
-    """Time forward passes of a pruned model; model, weights and random state stay as they are.
+    """Time forward passes of a pruned model; model, weights and random state do not change.
 
     Args:
         model: pruned; its forward takes the tensors of `batch` by name.
@@ -104,10 +104,10 @@ def latency(
         masks: by parameter name, True = keep.
         runs: timed runs of each network, at least 5.
         warmup: runs of each before the clock.
-        csr: measure sparse matrices too, where they work.
+        csr: measure sparse matrices as well, if torch supports them.
 
     Raises:
-        MaskError: the masks are not those of parameters of the model.
+        MaskError: a mask fits no parameter of the model.
         SettingError: too few runs.
     """
     if runs < LEAST_RUNS or warmup < 0:
@@ -122,7 +122,8 @@ def latency(
     }
     milliseconds: dict[str, list[float]] = {}
     no_csr = None if csr else "not asked for"
-    with evaluation_mode(model), torch.no_grad(), _random_state(device):
+    random_devices = [device] if device.type == "cuda" else []
+    with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(random_devices):
         if csr:
             try:
                 networks["csr"] = _csr_network(model, masks)
@@ -161,24 +162,24 @@ def masked_parameters(model: nn.Module, masks: Mapping[str, Tensor]) -> dict[str
 
 
 def _timed(model: nn.Module, batch: Batch, device: torch.device) -> float:
-    _wait(device)
+    """Milliseconds of a forward pass; the device is idle before and after it."""
+    _synchronize(device)
     start = time.perf_counter()
     model(**batch)
-    _wait(device)
+    _synchronize(device)
     return (time.perf_counter() - start) * 1000
 
 
-def _wait(device: torch.device) -> None:
-    """Until the device has done what it was given; a CPU always has."""
+def _synchronize(device: torch.device) -> None:
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def _filled(weights: Tensor, mask: Tensor) -> Tensor:
-    """The weights with ± the kept ones' root mean square where the mask prunes."""
+    """The weights, with ± the root mean square of the kept ones in place of the pruned ones."""
     mask = mask.to(weights.device)
     size = weights[mask].double().square().mean().sqrt().item()
-    # no subnormals, which some processors multiply slowly, and nothing that is not finite
+    # neither subnormal, which some processors multiply slowly, nor infinite or NaN
     if not torch.finfo(weights.dtype).tiny <= size <= torch.finfo(weights.dtype).max:
         size = _FILLING
     signs = torch.randint(0, 2, weights.shape, generator=torch.Generator().manual_seed(0))
@@ -189,7 +190,7 @@ def _filled(weights: Tensor, mask: Tensor) -> Tensor:
 def _weights(
     parameters: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]
 ) -> Iterator[None]:
-    """Other values in place of the parameters', whose own memory is left alone."""
+    """Other values in place of the parameters', whose own memory is not written to."""
     own = {name: parameter.data for name, parameter in parameters.items()}
     try:
         for name, parameter in parameters.items():
@@ -206,16 +207,16 @@ def _csr_network(
     """The model with its masked linear layers as sparse matrices.
 
     Raises:
-        RuntimeError: it has no such layer, or torch has no such matrices of this dtype and device.
+        RuntimeError: there is no such layer, or torch has no CSR for this dtype and device.
     """
     layers: dict[nn.Linear, Tensor] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that sparse matrices are a beta feature
+        warnings.simplefilter("ignore", UserWarning)  # "sparse matrices are a beta feature"
         for name, module in model.named_modules():
             if f"{name}.weight".lstrip(".") in masks and isinstance(module, nn.Linear):
                 layers[module] = module.weight.detach().to_sparse_csr()
     if not layers:
-        raise RuntimeError("no masked weight is that of a linear layer")
+        raise RuntimeError("no masked weight belongs to a linear layer")
     return lambda: _forwards({module: _csr_forward(module, csr) for module, csr in layers.items()})
 
 
@@ -232,22 +233,14 @@ def _csr_forward(module: nn.Linear, weight: Tensor) -> Callable[[Tensor], Tensor
 
 @contextmanager
 def _forwards(forwards: Mapping[nn.Linear, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-    """Other forward passes in place of the modules' own."""
-    own: dict[nn.Linear, Any] = {module: vars(module).get("forward") for module in forwards}
+    """Other forward methods in place of the modules' own."""
+    own = {module: vars(module)["forward"] for module in forwards if "forward" in vars(module)}
     try:
         for module, forward in forwards.items():
             vars(module)["forward"] = forward
         yield
     finally:
+        for module in forwards:
+            vars(module).pop("forward", None)
         for module, forward in own.items():
-            if forward is None:
-                vars(module).pop("forward", None)
-            else:
-                vars(module)["forward"] = forward
-
-
-@contextmanager
-def _random_state(device: torch.device) -> Iterator[None]:
-    """The random states of the CPU and of a GPU as they were, after the block."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
+            vars(module)["forward"] = forward

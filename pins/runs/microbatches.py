@@ -1,4 +1,4 @@
-"""Rows of a step cut into parts, and each part among ranks; rows that are evaluated together."""
+"""Microbatches of a training step, the rows of each rank, and the batch size of an evaluation."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ from pins.distributed.process_group import Group
 from pins.models.batches import Batch
 from pins.runs.settings import Settings
 
-# in a batch of evaluation, unless one of training has more: without gradients there is room for it,
-# and with long rows the logits of a language model take it up (both numbers are heuristics)
+# heuristics: an evaluation keeps no activations, so its batches can be larger than a training
+# step's; with long rows, the logits of a language model fill the memory
 EVALUATION_ROWS, EVALUATION_TOKENS = 64, 64 * 128
 
 
-def parts(batch: Batch, number: int) -> list[Batch]:
-    """A batch cut into `number` parts of about equal size (fewer, where it has fewer rows)."""
+def microbatches(batch: Batch, number: int) -> list[Batch]:
+    """A batch cut into `number` microbatches of about equal size; fewer if it has fewer rows."""
     cut = {name: tensor.tensor_split(number) for name, tensor in batch.items()}
     return [
         {name: tensors[at] for name, tensors in cut.items()}
@@ -20,23 +20,22 @@ def parts(batch: Batch, number: int) -> list[Batch]:
     ]
 
 
-def share(whole: Sequence[Batch], group: Group) -> Sequence[Batch]:
-    """Of each part of a step, the rows of this rank; a part of which it has none is left out.
+def microbatches_of_rank(whole: Sequence[Batch], group: Group) -> Sequence[Batch]:
+    """The rows of this rank in each microbatch of a step; microbatches without any are left out.
 
-    Where rows are left over, they go to other ranks from part to part.
+    The ranks that get one row more than others change from microbatch to microbatch.
     """
     if group.size == 1:
         return whole
     own = []
-    for number, part in enumerate(whole):
-        cut = parts(part, group.size)
-        place = (group.rank + number) % group.size
-        own += cut[place : place + 1]
+    for number, microbatch in enumerate(whole):
+        index = (group.rank + number) % group.size
+        own += microbatches(microbatch, group.size)[index : index + 1]
     return own
 
 
 def evaluation_rows(settings: Settings) -> int:
-    """How many rows are evaluated together: about what the memory of a training step has room for.
+    """The batch size of an evaluation: at least a training microbatch.
 
     Args:
         settings: resolved.

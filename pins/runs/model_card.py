@@ -1,18 +1,17 @@
-"""The model card of a run: README.md of the folder, front matter for the hub, numbers for readers.
+"""The model card of a run: README.md of the folder, with front matter for the hub.
 
-Every number is one of the run's facts. Names of files are relative to the folder, and a model that
-was loaded from a folder is called by the folder's last name: no path of the machine gets in.
+Every number is a fact of run.json. File names are relative to the folder, and a model that was
+loaded from a folder is named after the folder's last part: no path of the machine appears.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pins.errors import ModelError, SettingError
+from pins.errors import ModelError
 from pins.models.heads import HEADS
 from pins.runs.costs import percent, rows
-from pins.runs.latency import ZEROS
 from pins.utils.repository import install_command, linked
 
 PIPELINES = {
@@ -22,13 +21,12 @@ PIPELINES = {
     "span": "question-answering",
     "causal": "text-generation",
     "seq2seq": "text-generation",
-}  # head → the hub's name of the task
+}  # head → name of the task on the hub
 HUB_METRICS = {
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",
     "spearman": "spearmanr",
-}  # where the hub's name is another
-NEEDED = {"settings": ("model", "task", "sparsity"), "head": (), "costs": ("weights",)}
+}  # metric → name on the hub, if it differs
 TAGS = ["pins", "pruning", "sparse", "unstructured-sparsity"]
 
 SETTINGS = {
@@ -47,70 +45,82 @@ SETTINGS = {
     "learning_rate": "learning rate",
     "batch_size": "rows of a step",
     "seed": "seed",
-}  # of the run → in words
+}  # setting → its name in the card
+
+
+USE = """## How to use it
+
+It is an ordinary model of transformers; in this folder:
+
+```python
+from transformers import {auto_class}, AutoTokenizer
+
+model = {auto_class}.from_pretrained(".")
+tokenizer = AutoTokenizer.from_pretrained(".")
+```
+
+To go on with fine-tuning and keep the zeros:
+
+```python
+from pins.trainer import PruningCallback
+from transformers import Trainer
+
+trainer = Trainer(model=model, callbacks=[PruningCallback(keep_zeros=True)])
+```
+{check}
+The mask is `{mask}`, for `pins.masks.load`.
+
+`{packed}` holds the same weights as a bit mask and the kept values (in the layout \
+`sparse-bitmask` of compressed-tensors); `pins unpack` makes the dense file of it again, bit for \
+bit."""
+
+CHECK = """
+To check the proof, where PINS is installed (exit code 0: proved, 1: refuted):
+
+```sh
+pins check {certificate}
+```
+"""
+
+LIMITS = """## What is not promised
+
+- Optimal, where it is said of the mask, means: for the linear model of the scores, max s·m with \
+as many weights kept. It says nothing of the loss.
+- No speed-up is promised. As dense matrices: {verdict}.{csr}
+- No smaller `model.safetensors`: zeros take as much room in it as other numbers.
+- The scores are of one run and one seed, on the rows named."""
 
 
 def model_card(facts: Mapping[str, Any]) -> str:
     """The text of README.md.
 
     Args:
-        facts: JSON values of the run, by key. Needed:
-
-            settings: of the run, as `Settings.as_json` gives them; `model`, `task` and
-                `sparsity` are needed, those of `SETTINGS` get a line each where they are there.
-            head: a name of `pins.models.heads.HEADS`.
-            costs: as `pins.runs.costs.Costs.as_json` gives them.
-
-            Each of these gets its lines, or is left out:
-
-            scores: {"sparse": {metric: value}, "dense": the same metrics of a model that was not
-                pruned, "split": name, "rows": number}; the last three may be missing.
-            data: {file: SHA-256} of the task's data.
-            weights_sha256: {file: SHA-256} of the base model's weights.
-            versions: {package: version}.
-            certificate: {"file": name, "sentence": what it proves}.
-            mask: name of the mask's file.
-            packed: name of the packed file.
-            language, license: for the front matter.
+        facts: the content of run.json. The scores of a dense model and the certificate are
+            optional.
 
     Raises:
         ModelError: huggingface_hub is not installed.
-        SettingError: a fact that is needed is missing, or there is no such head.
     """
-    _require(facts)
-    parts = ["\n".join(part(facts)) for part in (_summary, _scores, _run, _costs, _use, _limits)]
-    body = "\n\n".join(part for part in parts if part)
-    return f"---\n{_front_matter(facts)}\n---\n\n{body}\n"
-
-
-def _require(facts: Mapping[str, Any]) -> None:
-    for key, inner in NEEDED.items():
-        for name in (key, *(f"{key}/{each}" for each in inner)):
-            value: Any = facts
-            for step in name.split("/"):
-                value = value.get(step) if isinstance(value, Mapping) else None
-            if value is None:
-                raise SettingError(f"model_card() was given no fact {name!r}: see its docstring")
-    if facts["head"] not in HEADS:
-        raise SettingError(f"head is {facts['head']!r}: it is one of {', '.join(HEADS)}")
+    sections = (_front_matter, _summary, _scores, _run, _costs, _use, _limits)
+    return "\n\n".join(section(facts) for section in sections) + "\n"
 
 
 def _front_matter(facts: Mapping[str, Any]) -> str:
-    """YAML as the hub reads it."""
+    """YAML in the form that the hub reads."""
     try:
         from huggingface_hub import EvalResult, ModelCardData
     except ImportError as error:
         raise ModelError(
             f"huggingface_hub is not installed: run {install_command('prune')}"
         ) from error
-    base, task, pipeline = facts["settings"]["model"], facts["settings"]["task"], _pipeline(facts)
-    scores = facts.get("scores") or {"sparse": {}}
+    base, task = facts["settings"]["model"], facts["settings"]["task"]
+    pipeline, scores = PIPELINES[facts["head"]], facts["scores"]
     results = [
         EvalResult(
             task_type=pipeline,
             dataset_type=task,
             dataset_name=task,
-            dataset_split=scores.get("split"),
+            dataset_split=scores["split"],
             metric_type=HUB_METRICS.get(metric, metric),
             metric_name=metric,
             metric_value=value,
@@ -119,134 +129,90 @@ def _front_matter(facts: Mapping[str, Any]) -> str:
     ]
     data = ModelCardData(
         base_model=base if _is_hub_id(base) else None,
-        eval_results=results or None,
-        language=facts.get("language"),
+        eval_results=results,
         library_name="transformers",
-        license=facts.get("license"),
-        metrics=[result.metric_type for result in results] or None,
+        metrics=[result.metric_type for result in results],
         model_name=_title(facts),
         pipeline_tag=pipeline,
         tags=TAGS,
     )
-    return str(data.to_yaml())
+    return f"---\n{data.to_yaml()}\n---"
 
 
-def _summary(facts: Mapping[str, Any]) -> Iterator[str]:
+def _summary(facts: Mapping[str, Any]) -> str:
     weights, settings = facts["costs"]["weights"], facts["settings"]
     pruned = weights["prunable"] - weights["kept"]
-    yield f"# {_title(facts)}"
-    yield ""
-    yield (
+    text = (
+        f"# {_title(facts)}\n\n"
         f"`{_last(settings['model'])}`, fine-tuned on `{settings['task']}` and pruned by "
         f"{linked('PINS')}: {weights['kept']:,} of {weights['prunable']:,} prunable weights are "
         f"kept, {pruned:,} are zero, a sparsity of {percent(pruned, weights['prunable'])} "
         f"({percent(pruned, weights['parameters'])} of all {weights['parameters']:,} parameters). "
-        f"{_decimal(settings['sparsity'])} was asked for."
+        f"{100 * settings['sparsity']:.10g} % was asked for."
     )
-    if certificate := facts.get("certificate"):
-        yield ""
-        yield f"{_sentence(certificate['sentence'])} The proof: `{_last(certificate['file'])}`."
+    if certificate := facts["certificate"]:
+        sentence = " ".join(certificate["sentence"].split()).rstrip(".")
+        sentence = f"{sentence[:1].upper()}{sentence[1:]}."
+        text += f"\n\n{sentence} The proof: `{_last(certificate['file'])}`."
+    return text
 
 
-def _scores(facts: Mapping[str, Any]) -> Iterator[str]:
-    if scores := facts.get("scores"):
-        dense = scores.get("dense") or {}
-        where = [str(scores["split"])] if "split" in scores else []
-        where += [f"{scores['rows']:,} rows"] if "rows" in scores else []
-        yield "## Scores"
-        yield ""
-        if where:
-            yield f"On {', '.join(where)}."
-            yield ""
-        yield from _table(
-            ("metric", "pruned", "dense, fine-tuned without pruning")
-            if dense
-            else ("metric", "pruned"),
-            (
-                (metric, *(f"{each[metric]:.4f}" for each in (scores["sparse"], dense) if each))
-                for metric in scores["sparse"]
-            ),
-        )
+def _scores(facts: Mapping[str, Any]) -> str:
+    scores = facts["scores"]
+    columns = {"pruned": scores["sparse"]}
+    if "dense" in scores:
+        columns["dense, fine-tuned without pruning"] = scores["dense"]
+    table = _table(
+        ("metric", *columns),
+        (
+            (metric, *(f"{column[metric]:.4f}" for column in columns.values()))
+            for metric in scores["sparse"]
+        ),
+    )
+    return f"## Scores\n\nOn {scores['split']}, {scores['rows']:,} rows.\n\n{table}"
 
 
-def _run(facts: Mapping[str, Any]) -> Iterator[str]:
+def _run(facts: Mapping[str, Any]) -> str:
     settings = facts["settings"]
-    yield "## The run"
-    yield ""
-    yield f"- base model: `{_last(settings['model'])}`"
-    for file, digest in facts.get("weights_sha256", {}).items():
-        yield f"- its `{_last(file)}`: SHA-256 `{digest}`"
-    yield f"- task: `{settings['task']}`"
-    for key, words in SETTINGS.items():
-        if settings.get(key) is not None:
-            value = settings[key]
-            yield f"- {words}: {('no', 'yes')[value] if isinstance(value, bool) else value}"
-    for file, digest in facts.get("data", {}).items():
-        yield f"- data `{_last(file)}`: SHA-256 `{digest}`"
-    if versions := facts.get("versions"):
-        yield "- " + ", ".join(f"{package} {version}" for package, version in versions.items())
+    values = {
+        name: ("no", "yes")[value] if isinstance(value, bool) else value
+        for key, name in SETTINGS.items()
+        if (value := settings.get(key)) is not None
+    }
+    lines = [
+        "## The run",
+        "",
+        f"- base model: `{_last(settings['model'])}`",
+        *(
+            f"- its `{_last(file)}`: SHA-256 `{digest}`"
+            for file, digest in facts["weights_sha256"].items()
+        ),
+        f"- task: `{settings['task']}`",
+        *(f"- {name}: {value}" for name, value in values.items()),
+        *(f"- data `{_last(file)}`: SHA-256 `{digest}`" for file, digest in facts["data"].items()),
+        "- " + ", ".join(f"{package} {version}" for package, version in facts["versions"].items()),
+    ]
+    return "\n".join(lines)
 
 
-def _costs(facts: Mapping[str, Any]) -> Iterator[str]:
-    yield "## What it costs"
-    yield ""
-    yield from _table(("what", "measured", "remark"), rows(facts["costs"]))
+def _costs(facts: Mapping[str, Any]) -> str:
+    return f"## What it costs\n\n{_table(('what', 'measured', 'remark'), rows(facts['costs']))}"
 
 
-def _use(facts: Mapping[str, Any]) -> Iterator[str]:
-    auto_class = HEADS[facts["head"]].auto_class
-    yield "## How to use it"
-    yield ""
-    yield "It is an ordinary model of transformers; in this folder:"
-    yield ""
-    yield "```python"
-    yield f"from transformers import {auto_class}, AutoTokenizer"
-    yield ""
-    yield f'model = {auto_class}.from_pretrained(".")'
-    yield 'tokenizer = AutoTokenizer.from_pretrained(".")'
-    yield "```"
-    yield ""
-    yield "To go on with fine-tuning and keep the zeros:"
-    yield ""
-    yield "```python"
-    yield "from pins.trainer import PruningCallback"
-    yield "from transformers import Trainer"
-    yield ""
-    yield "trainer = Trainer(model=model, callbacks=[PruningCallback(keep_zeros=True)])"
-    yield "```"
-    if certificate := facts.get("certificate"):
-        yield ""
-        yield "To check the proof, where PINS is installed (exit code 0: proved, 1: refuted):"
-        yield ""
-        yield "```sh"
-        yield f"pins check {_last(certificate['file'])}"
-        yield "```"
-    if mask := facts.get("mask"):
-        yield ""
-        yield f"The mask is `{_last(mask)}`, for `pins.masks.load`."
-    if packed := facts.get("packed"):
-        yield ""
-        yield (
-            f"`{_last(packed)}` holds the same weights as a bit mask and the kept values (in the "
-            "layout `sparse-bitmask` of compressed-tensors); `pins unpack` makes the dense file of "
-            "it again, bit for bit."
-        )
-
-
-def _limits(facts: Mapping[str, Any]) -> Iterator[str]:
-    latency = facts["costs"].get("latency")
-    yield "## What is not promised"
-    yield ""
-    yield (
-        "- Optimal, where it is said of the mask, means: for the linear model of the scores, max "
-        "s·m with as many weights kept. It says nothing of the loss."
+def _use(facts: Mapping[str, Any]) -> str:
+    certificate = facts["certificate"]
+    return USE.format(
+        auto_class=HEADS[facts["head"]].auto_class,
+        check=CHECK.format(certificate=_last(certificate["file"])) if certificate else "",
+        mask=_last(facts["mask"]),
+        packed=_last(facts["packed"]),
     )
-    reason = latency["verdict"] if latency else ZEROS
-    yield f"- No speed-up is promised. As dense matrices: {reason}."
-    if latency and latency.get("csr"):
-        yield f"  As sparse matrices (CSR), on the device named: {latency['csr_verdict']}."
-    yield "- No smaller `model.safetensors`: zeros take as much room in it as other numbers."
-    yield "- The scores are of one run and one seed, on the rows named."
+
+
+def _limits(facts: Mapping[str, Any]) -> str:
+    latency = facts["costs"]["latency"]
+    csr = f"\n  As sparse matrices (CSR), on the device named: {latency['csr_verdict']}."
+    return LIMITS.format(verdict=latency["verdict"], csr=csr if latency["csr"] else "")
 
 
 def _title(facts: Mapping[str, Any]) -> str:
@@ -256,31 +222,19 @@ def _title(facts: Mapping[str, Any]) -> str:
     return f"{_last(settings['model'])}-{settings['task']}-pruned-{digits}"
 
 
-def _pipeline(facts: Mapping[str, Any]) -> str:
-    return PIPELINES[facts["head"]]
-
-
 def _is_hub_id(model: str) -> bool:
-    """`owner/name` or `name`, as the hub allows them, and no folder here."""
+    """Whether this is `owner/name` or `name`, as the hub allows, and not a folder here."""
     return re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model) is not None and not Path(model).is_dir()
 
 
 def _last(path: str) -> str:
-    """The last name of a path, of whichever system."""
+    """The last part of a path of any operating system."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
 
 
-def _decimal(sparsity: float) -> str:
-    return f"{100 * sparsity:.10g} %"
-
-
-def _sentence(text: str) -> str:
-    """One line that begins with a capital and ends with a full stop."""
-    line = " ".join(text.split()).rstrip(".")
-    return f"{line[:1].upper()}{line[1:]}."
-
-
-def _table(headings: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> Iterator[str]:
+def _table(headings: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table."""
-    for line in (headings, ("---",) * len(headings), *lines):
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+        for line in (headings, ("---",) * len(headings), *lines)
+    )

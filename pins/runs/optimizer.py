@@ -1,4 +1,4 @@
-"""What takes the steps: the optimiser, and its learning rate, up and then down to nothing."""
+"""The optimiser of a run, and its learning rate: a linear warm-up, then linear decay to 0."""
 
 from typing import Any
 
@@ -11,26 +11,17 @@ from pins.runs.settings import Settings
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
-    """The optimiser of the settings, of all parameters that are trained."""
+    """The optimiser that the settings name, over all trainable parameters."""
     assert settings.learning_rate is not None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(
-            trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
-    return torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-
-
-def set_learning_rate(optimizer: Optimizer, settings: Settings, step: int) -> None:
-    """That of the step to come: set before each, also where the one before overflowed."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(settings, step)
+    optimizer = torch.optim.SGD if settings.optimizer == "sgd" else torch.optim.AdamW
+    return optimizer(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def learning_rate(settings: Settings, step: int) -> float:
-    """That of steps 1, 2, …: up in the warm-up, highest after it, linearly down to 0 at the end.
+    """η·t/(w+1) at step t ≤ w of T steps, w of warm-up; then η·(T−t+1)/(T−w): the paper's.
 
-    The paper's; of T steps and w of warm-up, step t has t/(w+1) of the highest, then (T−t+1)/(T−w).
+    Step numbers begin at 1; η is the highest learning rate.
     """
     assert settings.learning_rate is not None
     assert settings.steps is not None

@@ -1,7 +1,7 @@
-"""A run of `pins prune`: load → fine-tune and prune → judge → write. It resumes at any step."""
+"""A run of `pins prune`: load, fine-tune and prune, evaluate, save; it resumes at any step."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,8 +23,8 @@ from pins.models.pretrained import Pretrained, load_model, weights_digest
 from pins.runs import checkpoints, weight_sample
 from pins.runs.finetuning import FineTuning
 from pins.runs.folder import CHECKPOINTS, COSTS, SAMPLE, SCORES, require_free, require_writable
-from pins.runs.history import Moment, Record, decision_row
-from pins.runs.microbatches import evaluation_rows, parts
+from pins.runs.history import History, StepSummary, decision_row
+from pins.runs.microbatches import evaluation_rows, microbatches
 from pins.runs.settings import Settings
 from pins.runs.weight_sample import WeightSample
 from pins.selection.select import Decision
@@ -33,49 +33,50 @@ from pins.utils.devices import Device, choose_device
 from pins.utils.io import save_tensors
 from pins.utils.lazy_tensors import Computed
 
-# what may differ between a run and its continuation: digests stand for the paths
+# settings that may differ when a run resumes; the fingerprint has digests in place of the paths
 NOT_FINGERPRINT = ("model", "teacher", "data", "device", "checkpoint_every")
 
 
 class Run:
-    """A run between its start and its results.
+    """A run from its start to its last step.
 
-    One that stopped goes on bit for bit where it stood, on the same device with the same number of
-    threads and as many ranks; with others it goes on too, up to what these add up in another order
-    and draw for dropout.
+    A resumed run repeats the uninterrupted one bit for bit, on the same device with the same
+    number of threads and ranks. With other numbers it resumes too, but sums are rounded in another
+    order and dropout draws other numbers.
 
-    Where processes of `torch.distributed` are joined, all of them make the same run and call the
-    same methods; they divide the rows of each step, and rank 0 alone judges and writes.
+    Under `torch.distributed`, all ranks make the same run and call the same methods; they divide
+    the rows of each step, and rank 0 alone evaluates and writes.
 
     run = Run(Settings(task="stdlib-docs", steps=100), Path("out"))
-    for moment in run.steps():
-        print(moment.step, moment.loss, moment.sparsity)
+    for step in run.steps():
+        print(step.step, step.loss, step.sparsity)
     print(run.test())
     """
 
     def __init__(self, settings: Settings, out: Path, *, resume: bool = False) -> None:
-        """Load the task and the model; go on from the last checkpoint, if asked for.
+        """Load the task and the model; with `resume`, the last checkpoint in `out` as well.
 
         Args:
             settings: of the run.
-            out: an empty or new folder, or with `resume` the folder of a run.
-            resume: go on from the last checkpoint in `out`; from the start, where there is none.
+            out: an empty or new folder; with `resume`, the folder of a run.
+            resume: continue from the last checkpoint; from the start if there is none.
 
         Raises:
             PinsError: a setting, the task, the model or the checkpoint does not fit.
         """
         self.group: Group = world()
+<<<<<<< HEAD
         on_rank_zero(self.group, lambda: require_free(out, resume))
         self.out = out
+=======
+        on_first(self.group, lambda: require_free(out, resume))
+        self.out, self.seed = out, settings.seed
+>>>>>>> w/runs
         self.task: Task = load_task(settings.task, settings.data)
-        rows = self.task.train
-        if settings.train_rows is not None:
-            rows = self.task.sample(rows, settings.train_rows, settings.seed)
-        train, held_out = self.task.hold_out(rows, settings.seed)
-        test = self.task.test
-        if settings.test_rows is not None:
-            test = self.task.sample(test, settings.test_rows, settings.seed)
-        self.seed = settings.seed
+        train, held_out = self.task.hold_out(
+            self._drawn(self.task.train, settings.train_rows), self.seed
+        )
+        test = self._drawn(self.task.test, settings.test_rows)
         self.pretrained = self.load(settings.model)
         length = self._length(settings.max_length)
         self.train = self._encode(train, length, train=True)
@@ -88,7 +89,7 @@ class Run:
             settings.device, settings.precision, local_rank=local_rank(self.group)
         )
         teacher = None if settings.teacher is None else self._fine_tuned(settings.teacher)
-        self.record = Record([], [], [])
+        self.history = History([], [], [])
         self.training = FineTuning(
             self.pretrained.model,
             self.pretrained.head,
@@ -97,23 +98,29 @@ class Run:
             group=self.group,
             higher_is_better=self.task.higher_is_better,
             teacher=None if teacher is None else teacher.model,
-            on_decision=self._remember,
-            on_region=self._remember_region,
+            on_decision=self._record_decision,
+            on_region=self._save_region_scores,
         )
         self._require_loaded()
         self.fingerprint = self._fingerprint(None if teacher is None else teacher.folder)
+<<<<<<< HEAD
         rng.seed_rank(settings.seed, self.group)  # dropout; a checkpoint brings its own
         self._go_on(out / CHECKPOINTS, resume)
+=======
+        rng.start(settings.seed, self.group)  # for dropout; a checkpoint has its own state
+        if resume:
+            self._resume(out / CHECKPOINTS)
+>>>>>>> w/runs
         require_same_run(self.fingerprint, self.step, self.group)
         on_rank_zero(self.group, lambda: require_writable(out))
 
     @property
     def step(self) -> int:
-        """Steps taken."""
+        """The number of steps taken."""
         return self.training.pruner.steps
 
-    def steps(self) -> Iterator[Moment]:
-        """Take the steps that are left, one at a time, with evaluations and checkpoints."""
+    def steps(self) -> Iterator[StepSummary]:
+        """Take the remaining steps one at a time, with evaluations and checkpoints."""
         settings = self.settings
         assert settings.steps is not None
         assert settings.batch_size is not None
@@ -121,27 +128,28 @@ class Run:
         assert settings.checkpoint_every is not None
         stream = self.train.stream(settings.batch_size, seed=settings.seed, start=self.step)
         for batch in islice(stream, settings.steps - self.step):
-            loss = self.training.step(parts(batch, settings.accumulation))
-            self.record.losses.append(loss)
-            self._remember_measurement()
+            loss = self.training.step(microbatches(batch, settings.accumulation))
+            self.history.losses.append(loss)
+            self._record_measurement()
             last = self.step == settings.steps
             if self.step % settings.evaluate_every == 0 or last:
                 self._evaluate()
             if self.step % settings.checkpoint_every == 0 or last:
                 self.checkpoint()
-            yield Moment(self.step, settings.steps, loss, self.training.pruner.sparsity, self.score)
+            sparsity = self.training.pruner.sparsity
+            yield StepSummary(self.step, settings.steps, loss, sparsity, self.score)
 
     @property
     def score(self) -> float | None:
-        """The headline at the last evaluation; None where there was none, or it is not finite."""
-        return self.record.evaluations[-1]["score"] if self.record.evaluations else None
+        """The headline metric of the last evaluation; None if it is not finite, or before it."""
+        return self.history.evaluations[-1]["score"] if self.history.evaluations else None
 
     def test(self, pretrained: Pretrained | None = None) -> Scores:
-        """The scores on the test rows: of the model, or of another."""
+        """The scores of the model, or of another one, on the test rows."""
         return self._scores(self.test_rows, pretrained or self.pretrained)
 
     def checkpoint(self) -> Path:
-        """Write where the run stands."""
+        """Save the state of the run."""
         tensors, scalars = self.training.state()
 
         def save() -> str:
@@ -149,7 +157,7 @@ class Run:
                 self.out / CHECKPOINTS,
                 self.step,
                 tensors,
-                {"training": scalars, "record": vars(self.record)},
+                {"training": scalars, "record": vars(self.history)},
                 self.fingerprint,
             )
             return str(place)
@@ -160,8 +168,11 @@ class Run:
         """A model with the head of this run's task."""
         return load_model(model, self.task.heads, self.task.labels, seed=self.seed)
 
+    def _drawn(self, rows: Sequence[Any], number: int | None) -> Sequence[Any]:
+        return rows if number is None else self.task.sample(rows, number, self.seed)
+
     def _fine_tuned(self, teacher: str) -> Pretrained:
-        """A teacher: a model that has the head of this task already."""
+        """A teacher: a model that already has a trained head for this task."""
         pretrained = self.load(teacher)
         if pretrained.drawn:
             raise ModelError(
@@ -171,7 +182,7 @@ class Run:
         return pretrained
 
     def _require_loaded(self) -> None:
-        """A new head is drawn, which can be learnt; weights to prune must come from the files."""
+        """Refuse a model whose prunable weights were initialised at random; a new head may be."""
         drawn = self.training.pruner.parameters.keys() & set(self.pretrained.drawn)
         if drawn and self.settings.include is None:
             raise ModelError(
@@ -180,17 +191,15 @@ class Run:
             )
 
     def _length(self, wanted: int | None) -> int:
-        """Tokens of a row: as wanted, or the task's, as far as the model has positions."""
+        """The tokens of a row: the setting or the task's default, at most the model's positions."""
         most = self.pretrained.positions
-        if wanted is None:
-            length = self.task.recipe.max_length
-            return length if most is None else min(length, most)
-        if most is not None and wanted > most:
+        if most is not None and wanted is not None and wanted > most:
             raise SettingError(
                 f"max_length is {wanted}, and the model has positions for {most} tokens: give at "
                 "most as many"
             )
-        return wanted
+        length = wanted or self.task.recipe.max_length
+        return length if most is None else min(length, most)
 
     def _encode(self, rows: Any, length: int, *, train: bool) -> Encoded:
         tokenizer, head = self.pretrained.tokenizer, self.pretrained.head
@@ -214,38 +223,45 @@ class Run:
             )
 
     def _evaluate(self) -> None:
+<<<<<<< HEAD
         """Judge the model on the held-out rows, and offer it as teacher."""
         score = on_rank_zero(
+=======
+        """Evaluate the model on the held-out rows, and offer it as teacher."""
+        score = on_first(
+>>>>>>> w/runs
             self.group, lambda: self._scores(self.held_out, self.pretrained)[self.task.metric]
         )
         pruner, regularizer = self.training.pruner, self.training.regularizer
-        losses, divergence = self.record.losses, self.training.divergence()
+        losses, divergence = self.history.losses, self.training.divergence()
         if divergence is not None and not math.isfinite(divergence):
             divergence = None
-        self.record.evaluations.append(
+        self.history.evaluations.append(
             {
                 "step": self.step,
                 "loss": sum(losses) / len(losses),
                 "sparsity": pruner.sparsity,
-                "score": score if math.isfinite(score) else None,  # JSON has no other numbers
-                "divergence": divergence,  # from the teacher until now
+                "score": score if math.isfinite(score) else None,  # JSON has finite numbers only
+                "divergence": divergence,  # from the previous teacher
                 "teacher": regularizer is not None and regularizer.update(score, pruner.sparsity),
             }
         )
         losses.clear()
 
-    def _remember(self, step: int, importance: Mapping[str, Tensor], decision: Decision) -> None:
-        """The decision's numbers; of the first one some weights, of the final one the scores."""
-        if not self.record.decisions:
+    def _record_decision(
+        self, step: int, importance: Mapping[str, Tensor], decision: Decision
+    ) -> None:
+        """Record the counts; save a sample of weights at the first, the scores at the last one."""
+        if not self.history.decisions:
             sample = self._sample(step)
             on_rank_zero(self.group, lambda: weight_sample.save(sample, self.out / SAMPLE))
         row = decision_row(step, self.training.pruner.masks, decision.masks)
-        self.record.decisions.append({**row, "binding": list(decision.binding)})
+        self.history.decisions.append({**row, "binding": list(decision.binding)})
         if self.training.pruner.finished and not isinstance(decision, RegionDecision):
             self._save(importance, SCORES)
 
     def _sample(self, step: int) -> WeightSample:
-        """Some weights as the decision of this step sees them, and Adam's h, where it is Adam."""
+        """A sample of θ, g and, with Adam, its h, as the decision of this step reads them."""
         pruner, optimizer = self.training.pruner, self.training.optimizer
         weights = pruner.parameters
 
@@ -261,17 +277,17 @@ class Run:
             weights,
             Computed(shapes, gradient),
             Computed(shapes, curvature) if has_second_moment(optimizer) else None,
-            learning_rate=0.0,  # the step is taken
+            learning_rate=0.0,  # θ is the value after the step
             sparsity=float(self.settings.sparsity),
             description=(
                 f"{self.settings.model} on {self.settings.task}, at the decision of step {step}"
             ),
         )
 
-    def _remember_region(
+    def _save_region_scores(
         self, importance: Mapping[str, Tensor], program: RegionProgram, decision: RegionDecision
     ) -> None:
-        """Of the final decision within a trust region, s and c; c alone where that was ranked."""
+        """Save s and c of the final trust-region decision; c alone if μ = 0, when c is ranked."""
         if not self.training.pruner.finished:
             return
         if not decision.multiplier:
@@ -280,11 +296,19 @@ class Run:
         for file, terms in ((SCORES, "importance"), (COSTS, "cost")):
             self._save({name: getattr(t, terms) for name, t in program.terms.items()}, file)
 
+<<<<<<< HEAD
     def _remember_measurement(self) -> None:
         """What the decision of this step, if there was one, did to the loss."""
         change, decisions = self.training.pruner.loss_change, self.record.decisions
         if change is not None and decisions and decisions[-1]["step"] == self.step:
             decisions[-1] |= change.as_json()
+=======
+    def _record_measurement(self) -> None:
+        """Add the measured change of the loss to the decision of this step, if it made one."""
+        measurement, decisions = self.training.pruner.measurement, self.history.decisions
+        if measurement is not None and decisions and decisions[-1]["step"] == self.step:
+            decisions[-1] |= measurement.as_json()
+>>>>>>> w/runs
 
     def _save(self, scores: Mapping[str, Tensor], file: str) -> None:
         header = {"format": "pins-scores", "version": "1"}
@@ -299,13 +323,13 @@ class Run:
             "data": dict(self.task.digests),
         }
 
-    def _go_on(self, folder: Path, resume: bool) -> None:
-        place = checkpoints.latest(folder) if resume else None
-        if place is None:
+    def _resume(self, folder: Path) -> None:
+        path = checkpoints.latest(folder)
+        if path is None:
             return
-        checkpoint = checkpoints.load(place, self.fingerprint)
+        checkpoint = checkpoints.load(path, self.fingerprint)
         try:
             self.training.load_state(checkpoint.tensors, checkpoint.scalars["training"])
-            self.record = Record(**checkpoint.scalars["record"])
+            self.history = History(**checkpoint.scalars["record"])
         except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{place} is torn: {error}") from error
+            raise CheckpointError(f"{path} is torn: {error}") from error

@@ -1,13 +1,18 @@
-"""The settings of a run of `pins prune`: their names, defaults and files."""
+"""The settings of a run of `pins prune`: names, defaults, checks, and TOML files.
+
+Importing this module loads neither torch nor numpy, so `pins prune --help` is quick: the names of
+the registries are written out here, and the tests compare them with the registries.
+"""
 
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from pins.errors import ScheduleError, SettingError
+<<<<<<< HEAD
 from pins.importance.criteria import CRITERIA, find_criterion
 from pins.importance.criterion import Criterion
 from pins.importance.curvature.sources import CURVATURES
@@ -16,88 +21,112 @@ from pins.importance.trust_region.criterion import TrustRegion
 from pins.models.pretrained import DEMO_MODEL
 from pins.pruning.schedules import SCHEDULES, Schedule, paper_phases, schedule_of_run
 from pins.selection.allocation import Allocation
+=======
+>>>>>>> w/runs
 
 if TYPE_CHECKING:
-    from pins.tasks.task import Recipe  # the command line reads settings without loading tasks
+    from pins.importance.criterion import Criterion
+    from pins.pruning.schedules import Schedule
+    from pins.selection.allocation import Scope
+    from pins.tasks.task import Recipe
 
-AUTHORS = "authors"  # the criterion that is a whole method: the released code's behaviour
-SCOPES = ("global", "tensor")
-OPTIMIZERS = ("adamw", "sgd")
-LARGEST_SEED = 2**63 - 1  # that torch and numpy both take
-EVALUATIONS = 20  # in a run, where nothing else is asked for
+AUTHORS = "authors"  # not a criterion but a whole method: the behaviour of the released code
+TRUST_REGION = "trust-region"
+LARGEST_SEED = 2**63 - 1  # the largest seed of both torch and numpy
+EVALUATIONS = 20  # of a run, by default
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "criterion": (*CRITERIA, AUTHORS),
-    "schedule": tuple(SCHEDULES),
-    "smoothing": tuple(SMOOTHINGS),
-    "curvature": tuple(CURVATURES),
-    "scope": SCOPES,
-    "optimizer": OPTIMIZERS,
+    "criterion": (
+        "pins", "abs-pins", "magnitude", "sensitivity", "movement", "obd", TRUST_REGION, AUTHORS,
+    ),
+    "schedule": ("cubic", "linear", "one-shot"),
+    "smoothing": ("none", "window", "average", "uncertainty"),
+    "curvature": ("adam", "fisher", "hutchinson"),
+    "scope": ("global", "tensor"),
+    "optimizer": ("adamw", "sgd"),
+}  # fmt: skip
+DERIVED = ("smoothing", "curvature")  # None: derived from the criterion and the optimiser
+MINIMUM: Mapping[str, int] = {
+    **dict.fromkeys(
+        ("interval", "epochs", "steps", "batch_size", "accumulation", "max_length", "train_rows",
+         "test_rows", "evaluate_every", "checkpoint_every"), 1,
+    ),
+    **dict.fromkeys(("warmup", "cooldown", "seed", "weight_decay"), 0),
+}  # fmt: skip
+POSITIVE = ("learning_rate", "temperature", "radius")
+# by type of a setting: the types of its values in TOML, and their name in a message
+TOML_TYPES: Mapping[Any, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+    str: (str, "a text"),
+    Path: (str, "a text"),
+    tuple: (list, "a list of texts"),
 }
-DERIVED = ("smoothing", "curvature")  # from the criterion and the optimiser, where not chosen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What to prune, on what, and how; the same names on the command line and in a file.
+    """What to prune, on which task, and how; the same names on the command line and in a file.
 
     The defaults are the paper's recipe for RTE (20 epochs of 16 rows, AdamW at 3e-5, a decision
     every 10 steps, 200 of 3,120 steps of warm-up, six times as many of cool-down, keep 20 %), with
-    the score and the averages of its released code, whose defects they leave out: k is exact,
-    zeros stay, averages are unbiased, the divergence is one. What depends on the task comes from
-    its own recipe.
+    the score and the averages of its released code but without its defects: k is exact, pruned
+    weights stay zero, averages are unbiased, the divergence is a true divergence. Each task has its
+    own recipe for what depends on it.
 
     Attributes:
         model: a folder, or an id on the Hugging Face hub.
         task: what the model learns and is judged by: rte, mrpc, stsb, cola, sst2, qnli, qqp, mnli,
             squad, ner, e2e, triples, wikitext, text or stdlib-docs.
         data: folder with the task's original files; default: the hub.
-        sparsity: ratio of the prunable weights that are zero in the end.
-        criterion: what ranks the weights; authors is the released code as a whole, defects and all.
+        sparsity: final ratio of zeros among the prunable weights.
+        criterion: what ranks the weights; authors is the released code as a whole, with its
+            defects.
         without_quirks: quirks that the criterion authors leaves out, by their names in
             `pins.pruning.authors.Quirks`.
-        smoothing: how scores are averaged from step to step; authors has its own way; default:
-            uncertainty, and none for trust-region, which reads averages.
-        curvature: what tells how curved the loss is; default: adam, fisher with another optimizer.
-        radius: share of the loss that trust-region may promise to take off, shared out over the
-            steps to come; default: 0.5.
-        measure: measure what each decision does to the loss of its step's rows; trust-region
+        smoothing: how scores are averaged over the steps; authors has its own way; default:
+            uncertainty, but none for trust-region, which reads averages.
+        curvature: the estimate of the curvature of the loss; default: adam, fisher with another
+            optimizer.
+        radius: share of the loss that trust-region may predict to remove, divided among the
+            remaining steps; default: 0.5.
+        measure: measure how each decision changes the loss on the rows of its step; trust-region
             always does.
         schedule: how sparsity grows.
         warmup: steps at full density; default: 200/3120 of the run.
         cooldown: steps at the final sparsity; default: six times 200/3120 of the run.
         interval: ΔT, steps from one decision to the next.
-        scope: whether all weights stand in one ranking (global) or each tensor keeps its share
-            (tensor).
-        minimum_kept: ratio of each tensor that is kept at least.
+        scope: rank all weights together (global), or keep the same ratio of each tensor (tensor).
+        minimum_kept: smallest ratio of each tensor to keep.
         include: regular expression for the names of the weights to prune; default: all linear
-            layers but the head.
+            layers except the head.
         self_regularization: mix the loss with the divergence from the latest best checkpoint.
         teacher: a dense fine-tuned model to start self-regularisation from; default: the model.
         temperature: temperature T of that divergence.
         epochs: passes over the training rows; default: the task's.
         steps: optimiser steps, instead of epochs.
-        batch_size: rows of a step, which several processes divide; default: the task's.
-        accumulation: parts that a step's rows are computed in, to save memory.
-        optimizer: what takes the steps.
-        learning_rate: the learning rate at its highest; default: the task's.
-        weight_decay: how strongly the optimiser decays weights.
-        max_length: tokens of a row at most; default: the task's.
-        train_rows: use so many training rows only, drawn from the seed; default: all.
-        test_rows: likewise for the test rows.
+        batch_size: rows of a step, divided among the processes; default: the task's.
+        accumulation: number of microbatches of a step; more need less memory.
+        optimizer: the optimiser.
+        learning_rate: the highest learning rate; default: the task's.
+        weight_decay: the weight decay of the optimiser.
+        max_length: largest number of tokens in a row; default: the task's.
+        train_rows: number of training rows to use, drawn with the seed; default: all.
+        test_rows: number of test rows to use, drawn with the seed; default: all.
         evaluate_every: steps from one evaluation on held-out training rows to the next; default: a
             twentieth of the run.
         checkpoint_every: steps from one checkpoint to the next; default: as evaluations.
-        seed: what all random numbers are drawn from.
-        device: where to compute: cuda, of which each of several processes takes one, mps or cpu;
-            default: the first there is.
-        precision: of matrix products: float32, bfloat16 or float16; default: bfloat16 where CUDA
-            has it, else float32.
+        seed: seed of all random numbers.
+        device: where to compute: cuda (one for each process), mps or cpu; default: the first that
+            is available.
+        precision: of matrix products: float32, bfloat16 or float16; default: bfloat16 if CUDA has
+            it, else float32.
         compile: compile the model first, with `torch.compile`.
-        gradient_checkpointing: compute activations twice, to save memory.
+        gradient_checkpointing: recompute activations in the backward pass, to save memory.
     """
 
-    model: str = DEMO_MODEL
+    model: str = "sentence-transformers/all-MiniLM-L6-v2"
     task: str = "stdlib-docs"
     data: Path | None = None
     sparsity: float = 0.8
@@ -140,14 +169,13 @@ class Settings:
             value = getattr(self, name)
             if value not in choices and not (value is None and name in DERIVED):
                 raise SettingError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
-        for name in (*POSITIVE, *NOT_NEGATIVE):
-            least = 1 if name in POSITIVE else 0
+        for name, least in MINIMUM.items():
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):
                 raise SettingError(f"{name} is {value}: it is at least {least}")
         if self.seed > LARGEST_SEED:
             raise SettingError(f"seed is {self.seed}: it is at most {LARGEST_SEED}")
-        for name in ("learning_rate", "temperature", "radius"):
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise SettingError(f"{name} is {value}: it is a number greater than 0")
@@ -160,14 +188,14 @@ class Settings:
         by_name = self.criterion == AUTHORS and "biases" not in self.without_quirks
         if by_name and self.include is not None:
             raise SettingError(
-                f"include is {self.include!r}, and criterion 'authors' finds weights by names of "
-                "its own: leave include out, or the quirk 'biases'"
+                f"include is {self.include!r}, but criterion 'authors' selects weights by its own "
+                "names: leave include out, or the quirk 'biases'"
             )
         if self.criterion == AUTHORS and (self.scope != "global" or self.minimum_kept):
             raise SettingError(
                 "criterion 'authors' ranks all weights together: leave scope and minimum_kept out"
             )
-        if self.radius is not None and self.criterion != TrustRegion.name:
+        if self.radius is not None and self.criterion != TRUST_REGION:
             raise SettingError(
                 f"radius is {self.radius}, and the criterion {self.criterion!r}: only trust-region "
                 "has one, leave it out"
@@ -175,7 +203,12 @@ class Settings:
         self.pruning_scope()
 
     def resolved(self, recipe: "Recipe", rows: int) -> "Settings":
-        """With everything filled in that depends on the task, its rows, and the criterion."""
+        """Fill in what depends on the task, on its number of training rows, and on the criterion.
+
+        The result is a fixed point: resolving it again changes nothing.
+        """
+        from pins.pruning.schedules import paper_phases
+
         batch_size = self.batch_size or recipe.batch_size
         steps = self.steps
         if steps is None:
@@ -186,7 +219,7 @@ class Settings:
         return replace(
             self,
             smoothing=self.smoothing if criterion is None else self.pruning_smoothing(),
-            radius=criterion.radius if isinstance(criterion, TrustRegion) else None,
+            radius=getattr(criterion, "radius", None),
             epochs=None,
             steps=steps,
             batch_size=batch_size,
@@ -198,27 +231,41 @@ class Settings:
             checkpoint_every=self.checkpoint_every or every,
         )
 
-    def pruning_criterion(self) -> Criterion:
-        """The criterion, where it is none of a whole method."""
-        criterion = find_criterion(self.criterion)
-        if self.radius is not None and isinstance(criterion, TrustRegion):
-            return replace(criterion, radius=self.radius)
-        return criterion
+    def pruning_criterion(self) -> "Criterion":
+        """The criterion; not for "authors", which is a whole method."""
+        from pins.importance.criteria import find_criterion
+        from pins.importance.trust_region.criterion import TrustRegion
+
+        if self.radius is not None:  # then the criterion is trust-region
+            return TrustRegion(radius=self.radius)
+        return find_criterion(self.criterion)
 
     def pruning_smoothing(self) -> str:
-        """What was asked for, or the default of the criterion."""
+        """The chosen smoothing, or the default of the criterion."""
+        from pins.importance.smoothing import default_smoothing
+
         return self.smoothing or default_smoothing(self.pruning_criterion())
 
+<<<<<<< HEAD
     def pruning_scope(self) -> Allocation:
         """The scope of each decision."""
         return Allocation(by_tensor=self.scope == "tensor", minimum_kept=self.minimum_kept)
+=======
+    def pruning_scope(self) -> "Scope":
+        """The scope of each decision."""
+        from pins.selection.allocation import Scope
 
-    def pruning_schedule(self) -> Schedule:
-        """The schedule, once it is resolved.
+        return Scope(by_tensor=self.scope == "tensor", minimum_kept=self.minimum_kept)
+>>>>>>> w/runs
+
+    def pruning_schedule(self) -> "Schedule":
+        """The schedule of resolved settings.
 
         Raises:
-            ScheduleError: it does not fit the steps.
+            ScheduleError: the phases are longer than the run.
         """
+        from pins.pruning.schedules import schedule_of_run
+
         assert self.steps is not None
         assert self.warmup is not None
         assert self.cooldown is not None
@@ -238,58 +285,36 @@ class Settings:
 
     def as_json(self) -> dict[str, Any]:
         """JSON values by name."""
-        values = asdict(self)
-        return {**values, "data": None if self.data is None else str(self.data)}
-
-
-POSITIVE = (
-    "interval", "epochs", "steps", "batch_size", "accumulation", "max_length", "train_rows",
-    "test_rows", "evaluate_every", "checkpoint_every",
-)  # fmt: skip
-NOT_NEGATIVE = ("warmup", "cooldown", "seed", "weight_decay")
+        return {**asdict(self), "data": None if self.data is None else str(self.data)}
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file, by the names of `Settings`.
+    """The settings in a TOML file, by the field names of `Settings`; and "out", the folder.
 
     Raises:
-        SettingError: no such file, not TOML, a name that is none, a value of another type.
+        SettingError: the file cannot be read, is not TOML, has an unknown name, or a value of
+            another type.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingError(f"{path} cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} is no TOML: {error}") from error
-    names = [field.name for field in fields(Settings)] + ["out"]
+        raise SettingError(f"{path} is not TOML: {error}") from error
+    names = [*(field.name for field in fields(Settings)), "out"]
     if unknown := [name for name in values if name not in names]:
         raise SettingError(
-            f"{path} sets {unknown[0]!r}, which is no setting: they are {', '.join(names)}"
+            f"{path} sets {unknown[0]!r}, which is not a setting: give one of {', '.join(names)}"
         )
-    return {name: _typed(path, name, value) for name, value in values.items()}
+    hints = {**get_type_hints(Settings), "out": Path}
+    return {name: _typed(path, name, value, hints[name]) for name, value in values.items()}
 
 
-def _typed(path: Path, name: str, value: Any) -> Any:
-    """A TOML value as the setting's type: strings for paths, whole numbers for ratios will do."""
-    wanted = Path if name == "out" else get_type_hints(Settings)[name]
-    kinds = get_args(wanted) if isinstance(wanted, UnionType) else (wanted,)
-    if name == "without_quirks":
-        if isinstance(value, list) and all(isinstance(each, str) for each in value):
-            return tuple(value)
-    elif Path in kinds and isinstance(value, str):
-        return Path(value)
-    elif isinstance(value, bool):
-        if bool in kinds:
-            return value
-    elif float in kinds and isinstance(value, int | float):
-        return float(value)
-    elif isinstance(value, tuple(kind for kind in kinds if kind in (int, str))):
-        return value
-    raise SettingError(f"{path}: {name} is {value!r}, which is not {_words(kinds)}")
-
-
-def _words(kinds: tuple[type, ...]) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false"}
-    words |= {str: "a text", Path: "a text"}
-    names = [words.get(kind, "a list of texts") for kind in kinds if kind is not type(None)]
-    return " or ".join(names)
+def _typed(path: Path, name: str, value: Any, hint: Any) -> Any:
+    """A TOML value in the type of its setting: a text as path, a whole number as ratio."""
+    kind = get_args(hint)[0] if isinstance(hint, UnionType) else get_origin(hint) or hint
+    given, words = TOML_TYPES[kind]
+    fits = isinstance(value, given) and isinstance(value, bool) == (kind is bool)
+    if not fits or (kind is tuple and not all(isinstance(each, str) for each in value)):
+        raise SettingError(f"{path}: {name} is {value!r}, which is not {words}")
+    return kind(value)

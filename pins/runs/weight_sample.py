@@ -1,8 +1,8 @@
-"""Some weights of a model as one pruning decision sees them: θ, g and h, to draw and to explore.
+"""A sample of θ, g and h of a model at one pruning decision, for plots and the explorer.
 
-A figure or a page needs thousands of weights, not all of them. Each tensor gives its share, from
-places spread over it, so that what is ranked here is ranked much as in the whole model; of exact
-counts over the model a run keeps account elsewhere.
+These need thousands of weights, not all. Each tensor contributes in proportion to its size, at
+indices distributed over it, so the ranking of the sample is close to the ranking of the model. The
+exact counts over the whole model are in the history of the run.
 """
 
 import json
@@ -17,13 +17,18 @@ from torch import Tensor
 from pins.errors import FileError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Observation
+<<<<<<< HEAD
 from pins.utils.io import flatten, load_tensors, save_tensors
 from pins.utils.tensors import sample_indices
+=======
+from pins.utils.io import flatten, load_tensors, save_tensors, unflatten
+from pins.utils.tensors import sample_indices
+>>>>>>> w/runs
 
 FORMAT = "pins-weight-sample"
 VERSION = "1"
-SIZE = 1 << 14  # weights in all: 200 KB with g and h, and a few hundred of each tensor
-LEAST = 16  # of each tensor, if it has as many
+SIZE = 1 << 14  # weights in total: 200 KB with g and h, a few hundred of each tensor
+LEAST = 16  # weights of each tensor, if it has as many
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,15 @@ class WeightSample:
     """θ, g and h of some weights of each tensor, in flat order.
 
     Attributes:
-        weights: θ by tensor name, (nₜ,) float32: what a mask would be applied to, but for the step.
-        gradient: g at θ, likewise.
-        curvature: h ≥ 0, a diagonal curvature at θ, likewise; None where there was none.
+        weights: θ by tensor name, (nₜ,) float32, before the step u.
+        gradient: g at θ, by tensor name, (nₜ,) float32.
+        curvature: h ≥ 0, a diagonal curvature at θ, by tensor name, (nₜ,) float32; None if there
+            was none.
         shapes: of the whole tensors.
-        learning_rate: η of the SGD step u = −ηg that the decision sees taken from θ; 0 where θ are
-            the weights after the step already.
-        sparsity: 1 − kept ratio that the run goes to.
-        description: which model, at which decision.
+        learning_rate: η of the SGD step u = −ηg after which the decision is made; 0 if θ are
+            already the weights after the step.
+        sparsity: final sparsity of the run.
+        description: the model and the decision.
     """
 
     weights: Mapping[str, Tensor] = field(repr=False)
@@ -55,13 +61,13 @@ class WeightSample:
         return sum(weights.numel() for weights in self.weights.values())
 
     def indices(self, name: str) -> Tensor:
-        """Where the weights of a tensor stand in it: flat indices, ascending, (nₜ,) int64."""
-        return places(self.shapes[name].numel(), self.weights[name].numel())
+        """Flat indices of the sampled weights in the whole tensor, ascending, (nₜ,) int64."""
+        return flat_indices(self.shapes[name].numel(), self.weights[name].numel())
 
     def observations(self, learning_rate: float | None = None) -> dict[str, Observation]:
-        """What a criterion sees of the step of SGD with `learning_rate`, by tensor name, float64.
+        """The observations of a criterion after an SGD step, by tensor name, float64.
 
-        Every float32 is a float64, so only what is computed from them is rounded.
+        Float32 values convert to float64 exactly; only results computed from them are rounded.
         """
         rate = self.learning_rate if learning_rate is None else learning_rate
         seen = {}
@@ -81,27 +87,33 @@ class WeightSample:
         """The scores of a criterion by tensor name, (nₜ,) float64; larger = keep.
 
         Raises:
-            CriterionError: there is none of that name.
-            ObservationError: it reads a curvature, and the sample has none.
+            CriterionError: there is no criterion of that name.
+            ObservationError: the criterion reads a curvature, and the sample has none.
         """
         chosen = find_criterion(criterion) if isinstance(criterion, str) else criterion
         seen = self.observations(learning_rate)
         return {name: chosen.importance(observation) for name, observation in seen.items()}
 
 
+<<<<<<< HEAD
 def places(size: int, count: int) -> Tensor:
     """The flat indices of `count` weights of a tensor of `size`: spread over it, ascending."""
     return sample_indices(size, count).sort().values
+=======
+def flat_indices(size: int, count: int) -> Tensor:
+    """Ascending flat indices of `count` of `size` weights, distributed over the tensor."""
+    return sample_indices(size, count).sort().values
+>>>>>>> w/runs
 
 
-def some(tensors: Mapping[str, Tensor], most: int) -> Tensor:
-    """At most so many entries of all tensors together, spread over them, in flat order."""
-    together = torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
-    return together[places(together.numel(), min(most, together.numel()))]
+def subsample(tensors: Mapping[str, Tensor], most: int) -> Tensor:
+    """At most `most` entries of the concatenated tensors, in flat order."""
+    values = torch.cat([tensor.reshape(-1) for tensor in tensors.values()])
+    return values[flat_indices(values.numel(), min(most, values.numel()))]
 
 
-def counts(sizes: Mapping[str, int], size: int = SIZE) -> dict[str, int]:
-    """How many weights each tensor gives: its share of `size`, but `LEAST`, if it has as many."""
+def sample_sizes(sizes: Mapping[str, int], size: int = SIZE) -> dict[str, int]:
+    """The sample size of each tensor: in proportion to its size, at least `LEAST` if possible."""
     total = sum(sizes.values())
     return {
         name: min(own, max(LEAST, math.ceil(own * min(size / max(total, 1), 1))))
@@ -119,24 +131,24 @@ def take(
     sparsity: float,
     description: str,
 ) -> WeightSample:
-    """The sample of a whole model.
+    """Sample the weights of a whole model.
 
     Args:
-        weights: θ by tensor name; every mapping is asked for one tensor at a time.
+        weights: θ by tensor name; tensors are read one at a time, so mappings may be lazy.
         gradient: g by the same names, of the same shapes.
-        curvature: h, likewise, or None.
-        learning_rate: η, as in `WeightSample`.
-        sparsity: likewise.
-        description: likewise.
+        curvature: h by the same names, of the same shapes, or None.
+        learning_rate: as in `WeightSample`.
+        sparsity: as in `WeightSample`.
+        description: as in `WeightSample`.
     """
     shapes = {name: tensor.shape for name, tensor in weights.items()}
-    taken = counts({name: shape.numel() for name, shape in shapes.items()})
+    taken = sample_sizes({name: shape.numel() for name, shape in shapes.items()})
 
     def of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found = {}
         for name, count in taken.items():
             flat = tensors[name].detach().reshape(-1)
-            index = places(flat.numel(), count).to(flat.device)
+            index = flat_indices(flat.numel(), count).to(flat.device)
             found[name] = flat[index].float().cpu()
         return found
 
@@ -152,7 +164,7 @@ def take(
 
 
 def save(sample: WeightSample, path: Path) -> None:
-    """Write the sample to a safetensors file, whole or not at all."""
+    """Write the sample to a safetensors file, atomically."""
     groups = {"weights": sample.weights, "gradient": sample.gradient}
     if sample.curvature is not None:
         groups["curvature"] = sample.curvature
@@ -167,10 +179,10 @@ def save(sample: WeightSample, path: Path) -> None:
 
 
 def load(path: Path) -> WeightSample:
-    """The sample in a file that `save` wrote.
+    """Load the sample in a file that `save` wrote.
 
     Raises:
-        FileError: it is no such file.
+        FileError: the file is not such a sample.
     """
     tensors, metadata = load_tensors(path)
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
@@ -178,17 +190,16 @@ def load(path: Path) -> WeightSample:
             f"{path} is no sample of weights of version {VERSION}: its format is "
             f"{metadata.get('format')!r}, version {metadata.get('version')!r}"
         )
-    groups: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        group, _, name = key.partition("/")
-        groups.setdefault(group, {})[name] = tensor
     try:
         about = json.loads(metadata["about"])
+        weights, gradient = nested(tensors, "weights"), nested(tensors, "gradient")
+        if not weights or gradient.keys() != weights.keys():
+            raise KeyError("weights and gradient of the same names")
         return WeightSample(
-            weights=groups["weights"],
-            gradient=groups["gradient"],
-            curvature=groups.get("curvature"),
-            shapes={name: torch.Size(about["shapes"][name]) for name in groups["weights"]},
+            weights=weights,
+            gradient=gradient,
+            curvature=nested(tensors, "curvature") or None,
+            shapes={name: torch.Size(about["shapes"][name]) for name in weights},
             learning_rate=float(about["learning_rate"]),
             sparsity=float(about["sparsity"]),
             description=str(about["description"]),

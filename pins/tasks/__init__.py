@@ -1,4 +1,4 @@
-"""Tasks: rows, the head that a model needs for them, the metric that judges it."""
+"""Tasks: rows, the head of the model, the metric."""
 
 from pins.tasks.registry import TASKS, load_task
 from pins.tasks.task import Recipe, Scores, Task

@@ -1,10 +1,10 @@
-"""Data-to-text: say in words what a record holds (E2E) or what triples state (WebNLG, DART)."""
+"""Data-to-text: describe in words a record (E2E) or a set of triples (WebNLG, DART)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from sacrebleu import corpus_bleu
@@ -20,20 +20,20 @@ from pins.models.task_loss import summed_loss
 from pins.tasks.readers.tables import Row, defect
 from pins.tasks.task import Scores, Task, padding
 
-LENGTH = 128  # tokens of a text, its end included; the longest of E2E has 71 words
+LENGTH = 128  # tokens of a text with its end token; the longest of E2E has 71 words
 MIN_LENGTH = 8  # tokens of a row
 
 
 @dataclass(frozen=True)
 class Described:
-    """One row: data as a line of text, and every text that says the same in words."""
+    """One row: data as a line of text, and all its reference texts."""
 
     source: str
     references: tuple[str, ...]
 
 
 def described(rows: Iterable[tuple[Row, str, Sequence[str]]]) -> tuple[Described, ...]:
-    """Rows of place, source and references, those of the same source made one.
+    """Merge rows of place, source and references by source.
 
     Raises:
         TaskError: a row has no reference, or one without words.
@@ -48,12 +48,12 @@ def described(rows: Iterable[tuple[Row, str, Sequence[str]]]) -> tuple[Described
 
 @dataclass(frozen=True)
 class Prompt:
-    """What judging a row needs.
+    """What the evaluation of a row needs.
 
     Attributes:
         references: the texts that count as right.
-        answers: source and reference as for training, one for each reference: for the loss.
-        length: tokens that the generated text may have.
+        answers: for the loss, source and reference as in training, one for each reference.
+        length: maximal number of tokens of the generated text.
     """
 
     references: tuple[str, ...]
@@ -67,23 +67,19 @@ class DataToText(Task):
 
     train: Sequence[Described]
     test: Sequence[Described]
+    heads: ClassVar[tuple[Head, ...]] = (SEQ2SEQ, CAUSAL)
     metric: str = "bleu"
-
-    @property
-    def heads(self) -> tuple[Head, ...]:
-        """An encoder and a decoder, or a decoder alone."""
-        return (SEQ2SEQ, CAUSAL)
 
     def encode(
         self, rows: Sequence[Described], tokenizer: Any, max_length: int, head: Head, *, train: bool
     ) -> Encoded:
-        """For training a row for each reference, for evaluation one for each source.
+        """One row for each reference for training, one for each source for evaluation.
 
         An encoder reads the source, and its decoder learns to write the reference. A decoder alone
-        reads `source <separator> reference <end>` and learns all that follows the separator; for
+        reads `source <separator> reference <end>` and learns what follows the separator; for
         evaluation it reads up to the separator, padded on the left. The separator is the token
-        that begins a text, or the one that ends it where there is no other. A reference is cut to
-        half of `max_length` tokens, 128 at most, a source to what that leaves of `max_length`.
+        that begins a text, or the token that ends it if there is no other. A reference is cut to
+        half of `max_length` tokens, at most 128, and a source to the remaining tokens.
 
         Raises:
             ModelError: the tokenizer has no token that ends a text.
@@ -120,8 +116,7 @@ class DataToText(Task):
     ) -> Scores:
         """BLEU and ROUGE-L of one text for each source, in [0, 1], and the mean loss of a token.
 
-        A text is written token by token, always the most probable one, and compared with all
-        references of its source as in `compare`.
+        Greedy decoding writes the text; `compare` scores it against all references of its source.
         """
         answers = [answer for prompt in encoded.about for answer in prompt.answers]
         loss, tokens = 0.0, 0
@@ -136,7 +131,7 @@ class DataToText(Task):
 def _translated(
     rows: Sequence[Described], tokenizer: Any, source_length: int, length: int
 ) -> Iterator[tuple[Feature, tuple[Feature, ...]]]:
-    """For an encoder and a decoder: each source, and with each of its references as labels."""
+    """For an encoder with a decoder: each source alone, and with each of its references."""
     sources = tokenizer([row.source for row in rows], truncation=True, max_length=source_length)
     references = iter(
         tokenizer(
@@ -154,9 +149,9 @@ def _translated(
 def _continued(
     rows: Sequence[Described], tokenizer: Any, source_length: int, length: int
 ) -> Iterator[tuple[Feature, tuple[Feature, ...]]]:
-    """For a decoder alone: each prompt, and continued by each of its references."""
+    """For a decoder alone: each prompt alone, and continued by each of its references."""
     end, begin = tokenizer.eos_token_id, tokenizer.bos_token_id
-    # Llama and its kin were trained on texts that begin with a token of their own, GPT-2 was not
+    # Llama-like models are trained on texts with a begin token, GPT-2 is not
     lead = (begin,) if begin is not None and tokenizer("")["input_ids"][:1] == [begin] else ()
     separator = (end if begin is None else begin,)
     room = source_length - len(lead) - len(separator)
@@ -186,7 +181,7 @@ def _continued(
 def generate(
     model: nn.Module, tokenizer: Any, encoded: Encoded, head: Head, *, batch_size: int
 ) -> list[str]:
-    """The text that a model writes for each row, always the most probable token next."""
+    """The text that a model writes for each row, by greedy decoding."""
     texts = [""] * len(encoded)
     writer: Any = unwrapped(model)
     device = device_of(model)
@@ -195,7 +190,7 @@ def generate(
             batch = to_device(encoded.batch(rows), device)
             with _greedy(writer, tokenizer, encoded.about[rows[0]].length) as settings:
                 tokens = writer.generate(**batch, generation_config=settings)
-            if head is CAUSAL:  # it repeats the prompt
+            if head is CAUSAL:  # the output begins with the prompt
                 tokens = tokens[:, batch["input_ids"].shape[1] :]
             written = tokenizer.batch_decode(
                 tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
@@ -207,10 +202,10 @@ def generate(
 
 @contextmanager
 def _greedy(model: Any, tokenizer: Any, length: int) -> Iterator[Any]:
-    """Settings that know nothing of the beams, penalties and lengths that a model was saved with.
+    """Generation settings without the beams, penalties and lengths saved with a model.
 
-    They stand in for the model's own inside the block, or `generate` would take what they leave
-    open from those.
+    They replace the model's own settings inside the block, because `generate` fills unset values
+    from these.
     """
     own = model.generation_config
     settings = type(own)(
@@ -221,7 +216,7 @@ def _greedy(model: Any, tokenizer: Any, length: int) -> Iterator[Any]:
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=own.bos_token_id,
         decoder_start_token_id=own.decoder_start_token_id,
-        forced_bos_token_id=own.forced_bos_token_id,  # names the language, in some models
+        forced_bos_token_id=own.forced_bos_token_id,  # the language, in some models
     )
     model.generation_config = settings
     try:
@@ -231,16 +226,16 @@ def _greedy(model: Any, tokenizer: Any, length: int) -> Iterator[Any]:
 
 
 def compare(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-    """BLEU and ROUGE-L of texts, each with references of its own, however many: both in [0, 1].
+    """BLEU and ROUGE-L of texts, each with any number of references, in [0, 1].
 
-    BLEU is sacrebleu's of the whole corpus (13a tokens, case kept), its percentage divided by 100.
+    BLEU is sacrebleu's corpus score (13a tokens, case kept) divided by 100.
     ROUGE-L is the mean over texts of the best F-measure over the references.
     """
     streams: Any = [
         [own[at] if at < len(own) else None for own in references]
         for at in range(max(map(len, references)))
     ]
-    bleu = corpus_bleu(texts, streams, force=True).score / 100  # it does not judge the spacing
+    bleu = corpus_bleu(texts, streams, force=True).score / 100  # force: no warning about spaces
     rouge = rouge_score(
         list(texts), [list(own) for own in references], accumulate="best", rouge_keys="rougeL"
     )

@@ -1,4 +1,4 @@
-"""The official metrics of classified and scored texts, by name."""
+"""The official metrics of text classification and scoring, by name."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,21 +11,21 @@ Metric = Callable[[Tensor, Tensor], Tensor]  # predictions (N,), targets (N,) �
 
 
 def accuracy(predictions: Tensor, targets: Tensor) -> Tensor:
-    """The ratio of right answers."""
+    """The ratio of right predictions."""
     classes = int(max(predictions.max(), targets.max())) + 1
     return multiclass_accuracy(predictions, targets, num_classes=max(classes, 2), average="micro")
 
 
 def f1(predictions: Tensor, targets: Tensor) -> Tensor:
-    """F1 of class 1 of two; 0 where neither side has it."""
+    """F1 of class 1 of two; 0 if neither side has it."""
     return binary_f1_score(predictions, targets)
 
 
 def matthews(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Matthews' correlation of two classes, in [−1, 1]; 0 where one side has only one class.
+    """Matthews' correlation of two classes, in [−1, 1]; 0 if one side has only one class.
 
-    It is Pearson's correlation of the zeros and ones. (torchmetrics has another number for a model
-    that always predicts one class: 0.28 for ten rows, seven of them of that class.)
+    It is Pearson's correlation of the zeros and ones. torchmetrics differs for a model that always
+    predicts one class: it gives 0.28 for ten rows, seven of them of that class.
     """
     return pearson(predictions, targets)
 
@@ -33,7 +33,7 @@ def matthews(predictions: Tensor, targets: Tensor) -> Tensor:
 def pearson(predictions: Tensor, targets: Tensor) -> Tensor:
     """Pearson's correlation, in [−1, 1].
 
-    0 where one side is constant (it tells nothing), NaN where one has a number that is not finite.
+    0 if one side is constant, NaN if one has a value that is not finite.
     """
     if not (predictions.isfinite().all() and targets.isfinite().all()):
         return torch.tensor(torch.nan, dtype=torch.float64)
@@ -43,7 +43,7 @@ def pearson(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def spearman(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Spearman's rank correlation: Pearson's correlation of the ranks, equal values sharing one."""
+    """Spearman's rank correlation: Pearson's correlation of the ranks; ties share their mean."""
     if not (predictions.isfinite().all() and targets.isfinite().all()):
         return torch.tensor(torch.nan, dtype=torch.float64)
     return pearson(_ranks(predictions), _ranks(targets))
@@ -54,7 +54,7 @@ def _constant(values: Tensor) -> bool:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Each value's rank from 1 on; equal values have the mean of theirs."""
+    """The rank of each value, from 1; equal values get their mean rank."""
     _, at, count = torch.unique(values, return_inverse=True, return_counts=True)
     ranks: Tensor = (count.cumsum(0) - (count - 1) / 2)[at]
     return ranks

@@ -1,12 +1,12 @@
-"""Named-entity recognition: a tag for each word, an entity being a run of tags (BIO).
+"""Named-entity recognition: a tag for each word; an entity is a run of tags (BIO).
 
 O: outside; B-T: the first word of an entity of type T; I-T: a further word of it. CoNLL-2003 is
-written in IOB1, where B-T stands only between two entities of the same type that touch.
+in IOB1, which has B-T only at an entity that directly follows another of the same type.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -29,12 +29,12 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Tagged:
-    """What judging a sentence needs.
+    """What the evaluation of a sentence needs.
 
     Attributes:
         tags: the right tag of every word.
-        positions: of each word's first token; None for a word that has none: cut off, or made of
-            characters that the tokenizer drops.
+        positions: of each word's first token; None for a word without tokens, because it was cut
+            off or the tokenizer drops its characters.
     """
 
     tags: tuple[str, ...]
@@ -47,19 +47,15 @@ class NamedEntities(Task):
 
     train: Sequence[Sentence]
     test: Sequence[Sentence]
+    heads: ClassVar[tuple[Head, ...]] = (TOKENS,)
     metric: str = "f1"
-
-    @property
-    def heads(self) -> tuple[Head, ...]:
-        """A class for each token."""
-        return (TOKENS,)
 
     def encode(
         self, rows: Sequence[Sentence], tokenizer: Any, max_length: int, head: Head, *, train: bool
     ) -> Encoded:
         """The words, cut to `max_length` tokens; the first token of a word has its label.
 
-        For training, rows without a single label are left out: their loss would be 0/0.
+        For training, rows without any label are left out: their loss would be 0/0.
 
         Raises:
             ModelError: the tokenizer is not a fast one.
@@ -95,8 +91,8 @@ class NamedEntities(Task):
     ) -> Scores:
         """Precision, recall and F1 of entities over all sentences, and the mean loss of a label.
 
-        An entity counts as found where type, first and last word are right, as in conlleval. Every
-        word counts: one without a token is predicted to be outside.
+        An entity counts as found if type, first and last word are right, as in conlleval. Every
+        word counts: a word without a token is predicted to be outside.
         """
         right: list[list[str]] = []
         predicted: list[list[str]] = []
@@ -118,9 +114,9 @@ class NamedEntities(Task):
 
 
 def _lead(tokenizer: Any) -> str:
-    """What a word alone needs in front of it to be read as in a text.
+    """The prefix that makes the tokenizer read a single word as in a text.
 
-    Byte-level tokenizers (RoBERTa, GPT-2) take a word without a space for the rest of another one.
+    Byte-level tokenizers (RoBERTa, GPT-2) read a word without a space as the end of another word.
     """
     words = ["the", "cat"]
     read = tokenizer(words, is_split_into_words=True)["input_ids"]
@@ -128,7 +124,7 @@ def _lead(tokenizer: Any) -> str:
 
 
 def compare(right: Sequence[list[str]], predicted: Sequence[list[str]]) -> dict[str, float]:
-    """Precision, recall and F1 of the predicted entities; 0 where one would be 0/0."""
+    """Precision, recall and F1 of the predicted entities; 0 in place of 0/0."""
     # here, since it takes a second to import and few runs need it
     from seqeval.metrics.sequence_labeling import (  # type: ignore[import-untyped]
         precision_recall_fscore_support,
@@ -141,12 +137,12 @@ def compare(right: Sequence[list[str]], predicted: Sequence[list[str]]) -> dict[
 
 
 def begins(tag: str, before: str) -> bool:
-    """Whether an entity begins with `tag`, which stands after the tag `before`: in BIO or IOB1."""
+    """Whether an entity begins with `tag`, which follows the tag `before`, in BIO or IOB1."""
     return tag.startswith("B") or (tag != OUTSIDE and tag[2:] != before[2:])
 
 
 def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
-    """The same entities in BIO: every I that begins one, as IOB1 has it, becomes B."""
+    """The same entities in BIO: an I that begins an entity, as in IOB1, becomes B."""
     before = (OUTSIDE, *tags)[: len(tags)]
     return tuple(
         f"B-{tag[2:]}" if begins(tag, last) else tag for tag, last in zip(tags, before, strict=True)

@@ -1,13 +1,13 @@
 """Extractive question answering: the answer to a question is a span of its context.
 
-A context longer than a model reads is cut into windows that overlap; every window is a row.
+A context that is too long for the model is cut into overlapping windows; every window is a row.
 """
 
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,15 @@ from pins.tasks.task import Scores, Task, padding, require_fast
 
 STRIDE = 128  # tokens that neighbouring windows share
 QUESTION_LENGTH = 64  # tokens of a question, as in BERT's SQuAD code
-MIN_LENGTH = 16  # tokens of a window; fewer leave a context no room
-BEST = 20  # starts and ends of a window that are tried with each other
+MIN_LENGTH = 16  # tokens of a window; in fewer there is no room for a context
+BEST = 20  # best starts and ends of a window whose pairs are compared
 ANSWER_LENGTH = 30  # tokens of an answer, as in BERT's SQuAD code
 CHUNK = 1000  # questions tokenised at once: a heuristic between speed and memory
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A text and the character of its context that it begins at."""
+    """A text and the index of its first character in the context."""
 
     text: str
     start: int
@@ -38,7 +38,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """One row: a question, the context that answers it, and the answers that count as right."""
+    """One row: a question, its context, and the answers that count as right."""
 
     id: str
     text: str
@@ -48,13 +48,13 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A question's piece of context in one row.
+    """The part of a question's context in one row.
 
     Attributes:
         question: the whole row.
         first: position of the first token of the context; the others follow it.
-        starts: by token of the context, the character that it begins at.
-        ends: by token of the context, the character after its last.
+        starts: index of the first character of each token of the context.
+        ends: index after the last character of each token of the context.
     """
 
     question: Question
@@ -63,7 +63,7 @@ class Window:
     ends: "array[int]"
 
     def positions(self, answer: Answer) -> tuple[int, int]:
-        """Positions of the answer's first and last token; (0, 0) where it is not all inside."""
+        """Positions of the answer's first and last token; (0, 0) if it is not wholly inside."""
         begin = answer.start + len(answer.text) - len(answer.text.lstrip())
         end = answer.start + len(answer.text.rstrip())
         if not self.starts or self.starts[0] > begin or self.ends[-1] < end:
@@ -83,27 +83,57 @@ class QuestionAnswering(Task):
 
     train: Sequence[Question]
     test: Sequence[Question]
+    heads: ClassVar[tuple[Head, ...]] = (SPAN,)
     metric: str = "f1"
-
-    @property
-    def heads(self) -> tuple[Head, ...]:
-        """Spans."""
-        return (SPAN,)
 
     def encode(
         self, rows: Sequence[Question], tokenizer: Any, max_length: int, head: Head, *, train: bool
     ) -> Encoded:
-        """As `encode_windows`; for evaluation with the windows in `about`."""
-        return encode_windows(rows, tokenizer, max_length)
+        """Question and context, one row for each window of at most `max_length` tokens.
+
+        Neighbouring windows share 128 tokens (a third of a window, if that is less). The positions
+        are the first answer's; (0, 0), BERT's [CLS], if it is not wholly in the window. The windows
+        are in `about`.
+
+        Raises:
+            ModelError: the tokenizer is not a fast one.
+            TaskError: `max_length` is less than 16.
+        """
+        require_fast(tokenizer)
+        if max_length < MIN_LENGTH:
+            raise TaskError(
+                f"windows of {max_length} tokens leave a context no room: give {MIN_LENGTH} or more"
+            )
+        features: list[Feature] = []
+        windows: list[Window] = []
+        for at in range(0, len(rows), CHUNK):
+            chunk = rows[at : at + CHUNK]
+            encoded = tokenizer(
+                _cut([row.text.strip() for row in chunk], tokenizer, max_length // 3),
+                [row.context for row in chunk],
+                truncation="only_second",
+                max_length=max_length,
+                stride=min(STRIDE, max_length // 3),
+                return_overflowing_tokens=True,
+                return_offsets_mapping=True,
+            )
+            offsets = encoded.pop("offset_mapping")
+            for number, row in enumerate(encoded.pop("overflow_to_sample_mapping")):
+                window = _window(chunk[row], encoded.sequence_ids(number), offsets[number])
+                start, end = window.positions(window.question.answers[0])
+                tokens = {name: tuple(column[number]) for name, column in encoded.items()}
+                features.append({**tokens, "start_positions": start, "end_positions": end})
+                windows.append(window)
+        return Encoded(tuple(features), fill=padding(tokenizer), about=tuple(windows))
 
     def evaluate(
         self, model: nn.Module, tokenizer: Any, encoded: Encoded, head: Head, *, batch_size: int
     ) -> Scores:
         """F1 of words and ratio of exact matches, the best over a question's answers, in [0, 1].
 
-        Texts are compared as by SQuAD's own script: without case, punctuation and articles. The
+        Texts are compared as in SQuAD's own script: without case, punctuation and articles. The
         loss is the mean over windows and their two positions, for the first answer of a question;
-        unlike transformers' own, it knows that no answer is in the padding.
+        unlike the loss of transformers, it gives the padding no probability.
         """
         spans: list[tuple[float, int, int]] = [(-torch.inf, 0, 0)] * len(encoded)
         loss, positions = 0.0, 0
@@ -123,46 +153,8 @@ class QuestionAnswering(Task):
         return {**scores, "loss": loss / positions}
 
 
-def encode_windows(rows: Sequence[Question], tokenizer: Any, max_length: int) -> Encoded:
-    """Question and context, a row for each window, as many tokens as `max_length` at most.
-
-    Neighbouring windows share 128 tokens (a third of a window, where that is less). The positions
-    are those of the first answer; (0, 0), BERT's [CLS], where the window does not hold all of it.
-
-    Raises:
-        ModelError: the tokenizer is not a fast one.
-        TaskError: `max_length` is less than 16.
-    """
-    require_fast(tokenizer)
-    if max_length < MIN_LENGTH:
-        raise TaskError(
-            f"windows of {max_length} tokens leave a context no room: give {MIN_LENGTH} or more"
-        )
-    features: list[Feature] = []
-    windows: list[Window] = []
-    for at in range(0, len(rows), CHUNK):
-        chunk = rows[at : at + CHUNK]
-        encoded = tokenizer(
-            _cut([row.text.strip() for row in chunk], tokenizer, max_length // 3),
-            [row.context for row in chunk],
-            truncation="only_second",
-            max_length=max_length,
-            stride=min(STRIDE, max_length // 3),
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-        )
-        offsets = encoded.pop("offset_mapping")
-        for number, row in enumerate(encoded.pop("overflow_to_sample_mapping")):
-            window = _window(chunk[row], encoded.sequence_ids(number), offsets[number])
-            start, end = window.positions(window.question.answers[0])
-            tokens = {name: tuple(column[number]) for name, column in encoded.items()}
-            features.append({**tokens, "start_positions": start, "end_positions": end})
-            windows.append(window)
-    return Encoded(tuple(features), fill=padding(tokenizer), about=tuple(windows))
-
-
 def _cut(texts: list[str], tokenizer: Any, length: int) -> list[str]:
-    """The texts up to the end of their last token of `QUESTION_LENGTH` or `length`."""
+    """The texts, cut to min(`QUESTION_LENGTH`, `length`) tokens."""
     encoded = tokenizer(
         texts,
         add_special_tokens=False,
@@ -179,7 +171,7 @@ def _cut(texts: list[str], tokenizer: Any, length: int) -> list[str]:
 def _window(
     question: Question, sequences: Sequence[int | None], offsets: Sequence[tuple[int, int]]
 ) -> Window:
-    """The window of a row whose tokens come from sequence 0 (question), 1 (context) or none."""
+    """The window of a row; its tokens belong to sequence 0 (question), 1 (context) or None."""
     first = sequences.index(1) if 1 in sequences else 0
     own = offsets[first : first + sequences.count(1)]
     starts, ends = (array("i", [offset[side] for offset in own]) for side in (0, 1))
@@ -192,10 +184,10 @@ def best_spans(start: Tensor, end: Tensor, inside: Tensor) -> tuple[Tensor, Tens
     Args:
         start: (B, L) logits of the first token.
         end: (B, L) logits of the last token.
-        inside: (B, L), True = a token of the context; others are neither first nor last.
+        inside: (B, L), True = a token of the context; only these can be first or last.
 
     Returns:
-        The sums (B,), −∞ where no pair is allowed; i (B,); j (B,).
+        The sums (B,), −∞ if no pair is allowed; i (B,); j (B,).
     """
     best = min(BEST, start.shape[-1])
     start_score, first = start.masked_fill(~inside, -torch.inf).topk(best)
@@ -212,7 +204,7 @@ def best_spans(start: Tensor, end: Tensor, inside: Tensor) -> tuple[Tensor, Tens
 
 
 def _inside(windows: Sequence[Window], like: Tensor) -> Tensor:
-    """(B, L) for logits (B, L): which positions are tokens of the context."""
+    """(B, L) for logits (B, L): True = a token of the context."""
     firsts, lengths = (
         torch.tensor(column, device=like.device)[:, None]
         for column in zip(*((w.first, len(w.starts)) for w in windows), strict=True)

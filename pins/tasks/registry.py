@@ -8,7 +8,7 @@ from pins.tasks import language_modeling
 from pins.tasks.datasets import conll, e2e, glue, squad, stdlib_docs, triples
 from pins.tasks.task import Task
 
-# a folder with the original files, or None: the hub, or whatever needs no data
+# argument: a folder with the original files; None: the hub, or no data needed
 Loader = Callable[[Path | None], Task]
 
 TASKS: Mapping[str, Loader] = {
@@ -31,7 +31,7 @@ def load_task(name: str, data: Path | None = None) -> Task:
         data: the folder with its original files; default: the Hugging Face hub.
 
     Raises:
-        TaskError: there is none, or its data is missing, torn or malformed.
+        TaskError: there is no such task, or its data is missing, torn or malformed.
     """
     if name not in TASKS:
         raise TaskError(f"there is no task {name!r}: choose one of {', '.join(TASKS)}")

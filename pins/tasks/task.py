@@ -1,4 +1,4 @@
-"""The interface of a task: rows to learn from and to be judged by, the head, the metric."""
+"""The interface of a task: training and test rows, the head, the metric."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,12 @@ from pins.models.heads import Head
 
 HELD_OUT, MOST_HELD_OUT = 20, 500
 
-Scores = Mapping[
-    str, float
-]  # metric → value, ratios in [0, 1] unless the metric's field has others
+Scores = Mapping[str, float]  # metric → value; ratios in [0, 1] unless the field has others
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a task is trained on when nothing else is asked for.
+    """The default settings of a task.
 
     Attributes:
         epochs: passes over the training rows.
@@ -38,18 +36,18 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """A task, split once and for all.
+    """A task with its fixed split.
 
     Attributes:
         name: as on the command line.
-        question: what is asked of each row.
-        labels: names of the classes, a row's label being an index into them; none: no classes.
-        metric: the name of the headline among the scores.
-        higher_is_better: how two values of the headline compare.
-        train: rows to learn from.
-        test: rows never seen in training.
-        recipe: defaults of training.
-        digests: SHA-256 of the data by file (or of the rows, where there is no file).
+        question: what is asked about each row.
+        labels: names of the classes, indexed by the labels of the rows; empty: no classes.
+        metric: the name of the headline metric among the scores.
+        higher_is_better: how two values of the headline metric compare.
+        train: rows for training.
+        test: rows never used in training.
+        recipe: default settings.
+        digests: SHA-256 of the data by file (or of the rows, if there is no file).
     """
 
     name: str
@@ -63,15 +61,15 @@ class Task(ABC):
     digests: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def sample(self, rows: Sequence[Any], number: int, seed: int) -> Sequence[Any]:
-        """So many of the rows, drawn without replacement, in their order (all, of fewer)."""
+        """`number` rows drawn without replacement, in their order; all if there are fewer."""
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randperm(len(rows), generator=generator)[:number]
         return [rows[row] for row in sorted(drawn.tolist())]
 
     def hold_out(self, rows: Sequence[Any], seed: int) -> tuple[Sequence[Any], Sequence[Any]]:
-        """Rows to train on, and rows to choose checkpoints by: every 20th, 500 at most.
+        """Rows for training, and rows for choosing checkpoints: a random 20th, at most 500.
 
-        The test rows choose nothing, or the score on them would be the best of many.
+        The test rows choose no checkpoint, or their score would be the best of many.
         """
         number = min(max(len(rows) // HELD_OUT, 1), MOST_HELD_OUT)
         generator = torch.Generator().manual_seed(seed)
@@ -83,32 +81,32 @@ class Task(ABC):
     @property
     @abstractmethod
     def heads(self) -> tuple[Head, ...]:
-        """The heads that a model for this task may have, the preferred one first."""
+        """The possible heads of a model for this task, the preferred one first."""
 
     @abstractmethod
     def encode(
         self, rows: Sequence[Any], tokenizer: Any, max_length: int, head: Head, *, train: bool
     ) -> Encoded:
-        """Rows of this task as the model reads them: for training, or for `evaluate`."""
+        """The rows as input of the model: for training, or for `evaluate`."""
 
     @abstractmethod
     def evaluate(
         self, model: nn.Module, tokenizer: Any, encoded: Encoded, head: Head, *, batch_size: int
     ) -> Scores:
-        """Every metric of the task, `metric` among them, on rows encoded with train=False.
+        """All metrics of the task, including `metric`, on rows encoded with train=False.
 
-        Without dropout, without gradients, on the device of the model.
+        Without dropout and gradients, on the device of the model.
         """
 
 
 def padding(tokenizer: Any) -> dict[str, int]:
-    """What fills up short rows of tokens, as `Encoded.fill` takes it."""
-    token = tokenizer.pad_token_id
-    return {"input_ids": 0 if token is None else token}  # masked out, so any token will do
+    """The padding of token rows, for `Encoded.fill`; 0 without a padding token, as any will do."""
+    token = getattr(tokenizer, "pad_token_id", None)
+    return {"input_ids": 0 if token is None else token}
 
 
 def require_fast(tokenizer: Any) -> None:
-    """Refuse a tokenizer that cannot say which characters or words its tokens come from.
+    """Refuse a tokenizer that cannot map its tokens to characters or words.
 
     Raises:
         ModelError: it is not one of the `tokenizers` library.

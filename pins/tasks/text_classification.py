@@ -11,15 +11,15 @@ from pins.models.batches import Encoded, Feature
 from pins.models.heads import CLASSIFICATION, REGRESSION, Head
 from pins.models.inference import outputs
 from pins.tasks.metrics import METRICS
-from pins.tasks.task import Scores, Task
+from pins.tasks.task import Scores, Task, padding
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row: a text or a pair of texts, and the number of its class or its score."""
+    """One row: a text or a pair of texts, and the index of its class or its score."""
 
     text: str
-    label: float  # an int, where it is a class
+    label: float  # an int if it is a class
     second: str | None = None
 
 
@@ -45,18 +45,12 @@ class TextClassification(Task):
         self, rows: Sequence[Example], tokenizer: Any, max_length: int, head: Head, *, train: bool
     ) -> Encoded:
         """As `encode_texts`; the same for training and for evaluation."""
-        if not self.labels:  # a score is a float, also where all of them are whole
+        if not self.labels:  # a score is a float, also if all scores are whole
             rows = [replace(row, label=float(row.label)) for row in rows]
         return encode_texts(rows, tokenizer, max_length)
 
     def evaluate(
-        self,
-        model: nn.Module,
-        tokenizer: Any,
-        encoded: Encoded,
-        head: Head,
-        *,
-        batch_size: int,
+        self, model: nn.Module, tokenizer: Any, encoded: Encoded, head: Head, *, batch_size: int
     ) -> Scores:
         """The metrics and the mean loss over all rows."""
         predictions, targets, loss = [], [], 0.0
@@ -71,7 +65,7 @@ class TextClassification(Task):
 
 
 def encode_texts(rows: Sequence[Example], tokenizer: Any, max_length: int) -> Encoded:
-    """The texts, cut to `max_length` tokens (of a pair, the longer one first), and their labels."""
+    """The texts, cut to `max_length` tokens (the longer text of a pair first), and their labels."""
     texts: list[list[str | None]] = [[row.text for row in rows]]
     if any(row.second is not None for row in rows):
         texts.append([row.second for row in rows])
@@ -80,5 +74,4 @@ def encode_texts(rows: Sequence[Example], tokenizer: Any, max_length: int) -> En
         {**{name: tuple(column[at]) for name, column in encoded.items()}, "labels": row.label}
         for at, row in enumerate(rows)
     ]
-    padding = getattr(tokenizer, "pad_token_id", None)
-    return Encoded(tuple(features), fill={"input_ids": 0 if padding is None else padding})
+    return Encoded(tuple(features), fill=padding(tokenizer))

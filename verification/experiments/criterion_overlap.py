@@ -12,7 +12,7 @@ from pins.importance.trust_region.criterion import OF_FEW_ROWS, TrustRegion
 from pins.importance.trust_region.multiplier import largest_multiplier
 from pins.importance.trust_region.sample import sample as sample_of
 from pins.masks import compare
-from pins.runs.weight_sample import WeightSample, some
+from pins.runs.weight_sample import WeightSample, subsample
 from pins.selection.constraints import Cardinality, keep_count
 from pins.selection.select import select
 from solvers.exact import FloatArray, exact_sum
@@ -83,8 +83,8 @@ def regrets(
 
     Of the sample's weights no more than HiGHS solves in a second or so are taken.
     """
-    scores = {name: some(sample.importance(each), RELAXED) for name, each in criteria.items()}
-    importance = {"sample": some(sample.importance("pins"), RELAXED)}
+    scores = {name: subsample(sample.importance(each), RELAXED) for name, each in criteria.items()}
+    importance = {"sample": subsample(sample.importance("pins"), RELAXED)}
     values = _flat(importance)
     scale = float(exact_sum(np.abs(values)))
     points = []

@@ -8,7 +8,7 @@ first, which is exact, they do not. Scores of PINS lie nearer to the tolerance, 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pins.runs.weight_sample import WeightSample, some
+from pins.runs.weight_sample import WeightSample, subsample
 from pins.selection.select import select
 from solvers import CardinalityFormulation, Cbc, Highs, Solver, compare
 
@@ -34,7 +34,7 @@ def solver_answers(sample: WeightSample, criterion: str) -> dict[str, Any]:
         the objective was scaled, its status, its verdict in exact arithmetic, its gap as a share of
         the optimum, and `kept`, the ranks (from 0) that it keeps, None without an answer.
     """
-    chosen = some(sample.importance(criterion), SIZE)
+    chosen = subsample(sample.importance(criterion), SIZE)
     scores = chosen.sort(descending=True, stable=True).values
     keep = scores.numel() // KEPT_ONE_IN
     formulation = CardinalityFormulation(scores, keep)

@@ -17,7 +17,7 @@ function read(text) {
   return { ...sample, layers };
 }
 
-/** The flat indices that were sampled of a tensor, as pins.weight_sample.places. */
+/** The flat indices that were sampled of a tensor, as pins.runs.weight_sample.flat_indices. */
 function places(size, count, golden) {
   return Array.from({ length: count }, (_, i) => (i * golden) % size).sort((a, b) => a - b);
 }

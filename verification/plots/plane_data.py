@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from pins.importance.criterion import Criterion, Observation, Reads
-from pins.runs.weight_sample import WeightSample, places
+from pins.runs.weight_sample import WeightSample, flat_indices
 from pins.selection.select import decide
 from verification.laws import flat
 from verification.plots.criteria import Plane
@@ -22,7 +22,7 @@ def plane_of(sample: WeightSample, criteria: Mapping[str, Criterion], keep: int)
     """The arguments of `plots.plane`: weights, their gradients, and what each criterion does."""
     weights, gradient = (flat(part).double() for part in (sample.weights, sample.gradient))
     curvature = None if sample.curvature is None else flat(sample.curvature).double()
-    shown = places(weights.numel(), min(DRAWN, weights.numel()))
+    shown = flat_indices(weights.numel(), min(DRAWN, weights.numel()))
     width, height = (float(part.abs().quantile(INNER)) for part in (weights, gradient))
     shown = shown[(weights[shown].abs() <= width) & (gradient[shown].abs() <= height)]
     linear = float(gradient.abs().quantile(0.25)) or height or 1.0

@@ -1,8 +1,8 @@
-"""Named entities as the CoNLL tasks write them: a word and its tag a line, a blank line between.
+"""Named entities in the format of the CoNLL tasks: a word and its tag per line.
 
-The hub's data is CoNLL-2003 (Tjong Kim Sang and De Meulder, 2003); others, as WNUT-17, come in the
-same layout. Rows to learn from are those of train, rows to be judged by those of test, or of dev
-where there is no test.
+A blank line ends a sentence. The hub has CoNLL-2003 (Tjong Kim Sang and De Meulder, 2003); other
+data, as WNUT-17, has the same layout. Training rows come from train, test rows from test, or from
+dev if there is no test.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,24 +11,20 @@ from pathlib import Path
 
 from pins.errors import TaskError
 from pins.tasks.named_entities import OUTSIDE, NamedEntities, Sentence, begins, to_bio
-from pins.tasks.readers.sources import find, split_digests, split_rows, texts
-from pins.tasks.readers.tables import defect, file_digests, read_lines
+from pins.tasks.readers.sources import file_names, find, from_files, from_hub, texts
+from pins.tasks.readers.tables import Row, defect, read_lines
 from pins.tasks.task import Recipe
 
 NAME = "ner"
 HUB = "lhoestq/conll2003"
 RECIPE = Recipe(epochs=10, batch_size=16, learning_rate=3e-5, max_length=128)  # ours
-DOCUMENT = "-DOCSTART-"  # the first word of a line that is no word
-
-
-def file_names(*splits: str) -> list[str]:
-    """What the files of a split are called, that of CoNLL-2003 itself among them."""
-    return [name for split in splits for name in (f"{split}.conll", f"{split}.txt", f"eng.{split}")]
+DOCUMENT = "-DOCSTART-"  # begins a line that separates documents
+FILES = ("{}.conll", "{}.txt", "eng.{}")  # the last as in CoNLL-2003 itself
 
 
 @dataclass
 class _Lines:
-    """A sentence as it is read: words, tags as they are written, and the place of each."""
+    """A sentence in its file: words, their tags as written, and their places."""
 
     words: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
@@ -36,40 +32,40 @@ class _Lines:
 
 
 def load(data: Path | None = None) -> NamedEntities:
-    """Named-entity recognition: learnt from train, judged by test (or dev).
+    """Named-entity recognition: trained on train, tested on test (or dev).
 
     Args:
         data: a folder with a file for train and one for test or testb (or else dev, valid or
             testa), as train.conll, train.txt or eng.train; default: CoNLL-2003 from the hub. Words
-            stand in the first column and tags in the last, in BIO or in IOB1; columns are
-            separated by tabs or by spaces.
+            are in the first column and tags in the last, in BIO or in IOB1; columns are separated
+            by tabs or by spaces.
 
     Raises:
         TaskError: the data is missing, torn or malformed, or its tags are in neither scheme.
     """
     if data is None:
-        train, test = (_sentences(_from_hub(split), HUB) for split in ("train", "test"))
-        digests = split_digests(HUB, train=train, test=test)
+        splits = from_hub(HUB, lambda rows: _sentences(_hub_lines(rows), HUB))
     else:
         files = [
-            find(data, file_names("train")),
-            find(data, file_names("test", "testb"), file_names("dev", "valid", "testa")),
+            find(data, file_names(FILES, "train")),
+            find(
+                data,
+                file_names(FILES, "test", "testb"),
+                file_names(FILES, "dev", "valid", "testa"),
+            ),
         ]
-        train, test = (_sentences(_from_file(file), str(file)) for file in files)
-        digests = file_digests(files)
-    tags = {tag for sentence in (*train, *test) for tag in sentence.tags}
+        splits = from_files(files, lambda file: _sentences(_file_lines(file), str(file)))
+    tags = {tag for name in ("train", "test") for row in splits[name] for tag in row.tags}
     return NamedEntities(
         name=NAME,
         question="Which words name an entity, and of which type?",
         labels=tuple(sorted({OUTSIDE, *tags})),
-        train=train,
-        test=test,
         recipe=RECIPE,
-        digests=digests,
+        **splits,
     )
 
 
-def _from_file(path: Path) -> Iterator[_Lines]:
+def _file_lines(path: Path) -> Iterator[_Lines]:
     sentence = _Lines()
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip() or line.startswith(DOCUMENT):
@@ -88,8 +84,8 @@ def _from_file(path: Path) -> Iterator[_Lines]:
         yield sentence
 
 
-def _from_hub(split: str) -> Iterator[_Lines]:
-    for row in split_rows(HUB, split):
+def _hub_lines(rows: Iterable[Row]) -> Iterator[_Lines]:
+    for row in rows:
         words, tags = texts(row, "tokens"), texts(row, "ner_tags")
         if len(words) != len(tags):
             raise defect(row.where, f"{len(words)} ner_tags", len(tags))
@@ -100,8 +96,8 @@ def _from_hub(split: str) -> Iterator[_Lines]:
 def _sentences(lines: Iterable[_Lines], where: str) -> tuple[Sentence, ...]:
     """The sentences in BIO, from BIO or from IOB1.
 
-    An entity that begins with I is not BIO, one that begins with B without another of its type
-    before it is not IOB1; both in the same data are neither.
+    An entity that begins with I is not BIO. An entity that begins with B, and does not follow
+    another of its type, is not IOB1. Data with both is an error.
     """
     sentences = []
     not_bio = not_iob1 = ""

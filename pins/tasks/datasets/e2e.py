@@ -1,7 +1,7 @@
 """E2E (Novikova et al., 2017): texts on restaurants, from records of their attributes.
 
-Rows to learn from are those of train, rows to be judged by those of test, or of dev where there is
-no test. A row is a record with all its texts.
+Training rows come from train, test rows from test, or from dev if there is no test. A row is a
+record with all its texts.
 """
 
 import re
@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pins.tasks.data_to_text import DataToText, described
-from pins.tasks.readers.sources import PARQUET, find, split_digests, split_rows
-from pins.tasks.readers.tables import Row, defect, file_digests, read_csv
+from pins.tasks.readers.sources import PARQUET, find, from_files, from_hub
+from pins.tasks.readers.tables import Row, defect, read_csv
 from pins.tasks.task import Recipe
 
 NAME = "e2e"
@@ -24,7 +24,7 @@ RECORD = re.compile(f"{ATTRIBUTE.pattern}(,{ATTRIBUTE.pattern})*")
 
 
 def load(data: Path | None = None) -> DataToText:
-    """E2E: learnt from train, judged by test (or dev).
+    """E2E: trained on train, tested on test (or dev).
 
     Args:
         data: a folder with trainset.csv and testset_w_refs.csv (or else devset.csv); default: the
@@ -34,20 +34,17 @@ def load(data: Path | None = None) -> DataToText:
         TaskError: the data is missing, torn or malformed.
     """
     if data is None:
-        splits = [split_rows(HUB, split, revision=PARQUET) for split in ("train", "test")]
-        train, test = (described(_pairs(rows, *HUB_COLUMNS)) for rows in splits)
-        digests = split_digests(HUB, train=train, test=test)
+        splits = from_hub(HUB, lambda rows: described(_pairs(rows, *HUB_COLUMNS)), revision=PARQUET)
     else:
-        files = [find(data, (TRAIN,)), find(data, (TEST,), (DEV,))]
-        train, test = (described(_pairs(read_csv(file, COLUMNS).rows, *COLUMNS)) for file in files)
-        digests = file_digests(files)
+        splits = from_files(
+            [find(data, (TRAIN,)), find(data, (TEST,), (DEV,))],
+            lambda file: described(_pairs(read_csv(file, COLUMNS).rows, *COLUMNS)),
+        )
     return DataToText(
         name=NAME,
         question="What does one say of a restaurant with these attributes?",
-        train=train,
-        test=test,
         recipe=RECIPE,
-        digests=digests,
+        **splits,
     )
 
 
@@ -62,7 +59,7 @@ def linearised(row: Row, column: str) -> str:
     """The record in a column as a line: `name[The Mill], food[]` is `name : The Mill | food : `.
 
     Raises:
-        TaskError: it is not written so.
+        TaskError: the column has no such record.
     """
     record = row.text(column)
     if not RECORD.fullmatch(record):

@@ -1,22 +1,23 @@
 """Eight tasks of GLUE (Wang et al., 2019), from its original files or from the hub, as one table.
 
-Rows to learn from are those of train, rows to be judged by those of dev: the labels of GLUE's test
-rows are not public. MNLI is judged by the matched dev rows. Classes are numbered as on the hub
+Training rows come from train and test rows from dev: the labels of GLUE's own test rows are not
+public. For MNLI, the test rows are the matched dev rows. Classes are numbered as on the hub
 (`nyu-mll/glue`), so a model that was trained on its rows keeps its head.
 
-The headline is the first of a task's metrics. GLUE's own score of a task is the mean of its metrics
-where it has two; the first alone is what the tables on pruning compare, and F1 of a model that
-calls every pair of MRPC equivalent is 0.81.
+The headline is the first metric of a task. GLUE's own score is the mean of a task's metrics if it
+has two; tables on pruning compare the first one, and F1 of a model that calls every pair of MRPC
+equivalent is 0.81.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pins.errors import TaskError
-from pins.tasks.readers.hub import hub_rows
-from pins.tasks.readers.tables import Row, Table, file_digests, read_tsv, rows_digest
+from pins.tasks.readers.sources import from_hub
+from pins.tasks.readers.tables import Row, file_digests, read_tsv
 from pins.tasks.task import Recipe
 from pins.tasks.text_classification import Example, TextClassification
 
@@ -29,7 +30,7 @@ ENTAILMENT = ("entailment", "not_entailment")
 PAPER = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)  # for RTE
 PLATON = Recipe(epochs=8, batch_size=32, learning_rate=8e-5, max_length=128)  # for MNLI
 
-# MRPC as Microsoft gives it away: train and dev in one file, and GLUE's list of which are dev
+# MRPC as published by Microsoft: train and dev in one file, and GLUE's list of the dev rows
 MSR_TRAIN = "msr_paraphrase_train.txt"
 MSR_DEV_IDS = ("mrpc_dev_ids.tsv", "dev_ids.tsv")
 MSR_IDS = ("#1 ID", "#2 ID")
@@ -46,12 +47,12 @@ class Spec:
         label: column of the label.
         metrics: GLUE's, the headline first.
         recipe: defaults of training.
-        labels: the classes, in the order of the hub; none: a score from 0 to 5.
-        written: the classes as the files write them, where they do not write their names.
-        header: names of the columns, where the files have none.
-        hub_texts: columns of the texts on the hub, where they have other names.
-        dev: what the dev rows are called, in the files and on the hub.
-        torn_per_thousand: torn rows that the original files have, left out as on the hub.
+        labels: the classes, in the order of the hub; empty: a score from 0 to 5.
+        written: the classes as written in the files, if they are not the names.
+        header: names of the columns, if the files have none.
+        hub_texts: columns of the texts on the hub, if they have other names.
+        dev: names of the dev rows, in the files and on the hub.
+        torn_per_thousand: allowed torn rows of the original files, left out as on the hub.
     """
 
     question: str
@@ -68,7 +69,7 @@ class Spec:
     torn_per_thousand: int = 0
 
 
-# Only the recipes of RTE and MNLI are their authors'. The others are ours: small data as RTE, large
+# The recipes of RTE and MNLI are from their papers. The others are ours: small data as RTE, large
 # data as MNLI.
 SPECS: Mapping[str, Spec] = {
     "rte": Spec(
@@ -150,9 +151,9 @@ SPECS: Mapping[str, Spec] = {
 def load(name: str, data: Path | None = None) -> TextClassification:
     """The GLUE task of that name.
 
-    A few of the 360,000 rows of QQP are torn in its original files. As on the hub they are left
-    out, while they are one in a thousand at most, and the digests list their lines; a torn last row
-    is an error there, too. Any torn row of another task is one.
+    A few of the 360,000 rows of QQP are torn in its original files. They are left out, as on the
+    hub, if they are at most one in a thousand, and the digests list their lines. A torn last row
+    of QQP, and any torn row of another task, is an error.
 
     Args:
         name: of `SPECS`.
@@ -164,19 +165,22 @@ def load(name: str, data: Path | None = None) -> TextClassification:
     """
     spec = SPECS[name]
     if data is None:
-        train, test, digests = _from_hub(name, spec)
+        splits = from_hub(
+            HUB,
+            lambda rows: _examples(rows, spec.hub_texts or spec.texts, "label", spec.labels),
+            config=name,
+            test=spec.dev[1],
+        )
     else:
-        train, test, digests = _from_files(name, spec, data)
+        splits = _from_folder(name, spec, data)
     return TextClassification(
         name=name,
         question=spec.question,
         labels=spec.labels,
         metric=spec.metrics[0],
         metrics=spec.metrics,
-        train=train,
-        test=test,
         recipe=spec.recipe,
-        digests=digests,
+        **splits,
     )
 
 
@@ -184,24 +188,8 @@ LOADERS: Mapping[str, Callable[[Path | None], TextClassification]] = {
     name: partial(load, name) for name in SPECS
 }
 
-_Split = tuple[tuple[Example, ...], tuple[Example, ...], Mapping[str, str]]  # train, test, digests
 
-
-def _from_hub(name: str, spec: Spec) -> _Split:
-    texts = spec.hub_texts or spec.texts
-    splits = {}
-    for split in ("train", spec.dev[1]):
-        where = f"{HUB} {name} {split}"
-        rows = [
-            Row(f"{where}, row {number}", values)
-            for number, values in enumerate(hub_rows(HUB, name, split))
-        ]
-        splits[where] = _examples(rows, texts, "label", spec.labels)
-    train, test = splits.values()
-    return train, test, {where: rows_digest(rows) for where, rows in splits.items()}
-
-
-def _from_files(name: str, spec: Spec, data: Path) -> _Split:
+def _from_folder(name: str, spec: Spec, data: Path) -> dict[str, Any]:
     if not data.is_dir():
         raise TaskError(f"{data} is not a folder: give the one with GLUE's original files")
     names = ("train.tsv", MSR_TRAIN) if name == "mrpc" else ("train.tsv",)
@@ -212,30 +200,30 @@ def _from_files(name: str, spec: Spec, data: Path) -> _Split:
         raise TaskError(f"{data} holds neither {wanted}: give the folder of GLUE's original files")
     if train_file.name == MSR_TRAIN:
         return _from_microsoft(spec, train_file)
-    test_file = train_file.with_name(spec.dev[0])
-    train, test = (
+    paths = [train_file, train_file.with_name(spec.dev[0])]
+    tables = [
         read_tsv(
-            file,
+            path,
             (*spec.texts, spec.label),
             header=spec.header,
             torn_per_thousand=spec.torn_per_thousand,
         )
-        for file in (train_file, test_file)
+        for path in paths
+    ]
+    train, test = (
+        _examples(table.rows, spec.texts, spec.label, spec.written or spec.labels)
+        for table in tables
     )
-    labels = spec.written or spec.labels
-    return (
-        _examples(train.rows, spec.texts, spec.label, labels),
-        _examples(test.rows, spec.texts, spec.label, labels),
-        {
-            **file_digests([train_file, test_file]),
-            **_left_out(train_file, train),
-            **_left_out(test_file, test),
-        },
-    )
+    digests = file_digests(paths)
+    for path, table in zip(paths, tables, strict=True):
+        if table.left_out:  # no row is lost in silence
+            lines = ", ".join(map(str, table.left_out))
+            digests[f"{path.name}, torn rows left out"] = f"lines {lines}"
+    return {"train": train, "test": test, "digests": digests}
 
 
-def _from_microsoft(spec: Spec, file: Path) -> _Split:
-    """MRPC's train and dev out of the one file, by GLUE's list of the pairs that are dev."""
+def _from_microsoft(spec: Spec, file: Path) -> dict[str, Any]:
+    """MRPC's train and dev rows from one file, by GLUE's list of the pairs in dev."""
     lists = [file.with_name(name) for name in MSR_DEV_IDS if file.with_name(name).exists()]
     if not lists:
         raise TaskError(
@@ -250,13 +238,7 @@ def _from_microsoft(spec: Spec, file: Path) -> _Split:
         if not rows:
             raise TaskError(f"{file} has no {split} rows by {lists[0]}: give the original files")
     train, test = (_examples(rows, spec.texts, spec.label, spec.written) for rows in splits)
-    return train, test, file_digests([file, lists[0]])
-
-
-def _left_out(path: Path, table: Table) -> dict[str, str]:
-    """What the digests say of a file's torn rows, for no row is lost in silence."""
-    lines = ", ".join(map(str, table.left_out))
-    return {f"{path.name}, torn rows left out": f"lines {lines}"} if lines else {}
+    return {"train": train, "test": test, "digests": file_digests([file, lists[0]])}
 
 
 def _examples(

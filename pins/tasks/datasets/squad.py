@@ -1,7 +1,6 @@
 """SQuAD v1.1 (Rajpurkar et al., 2016), from its original files or from the hub.
 
-Rows to learn from are those of train, rows to be judged by those of dev: the test rows were never
-published.
+Training rows come from train and test rows from dev: the original test rows were never published.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,8 +9,8 @@ from pathlib import Path
 
 from pins.errors import TaskError
 from pins.tasks.question_answering import Answer, Question, QuestionAnswering
-from pins.tasks.readers.sources import find, items, read_object, split_digests, split_rows
-from pins.tasks.readers.tables import Row, defect, file_digests
+from pins.tasks.readers.sources import find, from_files, from_hub, items, read_object
+from pins.tasks.readers.tables import Row, defect
 from pins.tasks.task import Recipe
 
 NAME = "squad"
@@ -24,32 +23,30 @@ _Parts = tuple[Row, str, list[Row]]  # question, context, answers
 
 
 def load(data: Path | None = None) -> QuestionAnswering:
-    """SQuAD v1.1: learnt from train, judged by dev.
+    """SQuAD v1.1: trained on train, tested on dev.
 
     Args:
         data: a folder with train-v1.1.json and dev-v1.1.json; default: the hub.
 
     Raises:
-        TaskError: the data is missing, torn or malformed, or an answer is not where it should be.
+        TaskError: the data is missing, torn or malformed, or an answer is not at its place.
     """
     if data is None:
-        train, test = (_questions(_from_hub(split), HUB) for split in ("train", "validation"))
-        digests = split_digests(HUB, train=train, validation=test)
+        splits = from_hub(HUB, lambda rows: _questions(_hub_parts(rows), HUB), test="validation")
     else:
-        files = [find(data, (name,)) for name in FILES]
-        train, test = (_questions(_from_file(file), str(file)) for file in files)
-        digests = file_digests(files)
+        splits = from_files(
+            [find(data, (name,)) for name in FILES],
+            lambda file: _questions(_file_parts(file), str(file)),
+        )
     return QuestionAnswering(
         name=NAME,
         question="Which span of the context answers the question?",
-        train=train,
-        test=test,
         recipe=RECIPE,
-        digests=digests,
+        **splits,
     )
 
 
-def _from_file(path: Path) -> Iterator[_Parts]:
+def _file_parts(path: Path) -> Iterator[_Parts]:
     for article in items(read_object(path), "data"):
         for paragraph in items(article, "paragraphs"):
             context = paragraph.text("context")
@@ -57,8 +54,8 @@ def _from_file(path: Path) -> Iterator[_Parts]:
                 yield row, context, items(row, "answers")
 
 
-def _from_hub(split: str) -> Iterator[_Parts]:
-    for row in split_rows(HUB, split):
+def _hub_parts(rows: Iterable[Row]) -> Iterator[_Parts]:
+    for row in rows:
         answers = row.values.get("answers")
         if not isinstance(answers, dict):
             raise defect(row.where, "texts and where they begin as answers", answers)
@@ -71,7 +68,7 @@ def _from_hub(split: str) -> Iterator[_Parts]:
 
 
 def _questions(rows: Iterable[_Parts], where: str) -> tuple[Question, ...]:
-    """The rows, checked: each answer stands where it says, each id is there once."""
+    """The questions, checked: each answer is at its place, each id is unique."""
     questions: dict[str, Question] = {}
     for row, context, answers in rows:
         name = row.text("id")

@@ -1,13 +1,14 @@
 """`stdlib-docs`: which standard-library package does this docstring document?
 
-Real text that is on every machine: the docstrings of the running Python's own library, read with
-`ast` and never imported. The rows depend on the Python version: compare runs of one version.
+The text is on every machine: the docstrings of the running Python's library, read with `ast` and
+never imported. The rows depend on the Python version: compare runs of one version only.
 """
 
 import ast
 import hashlib
 import sysconfig
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pins.tasks.text_classification import Example, TextClassification
 
 NAME = "stdlib-docs"
 CLASSES = 12  # the largest packages
-MIN_LENGTH = 40  # characters; shorter docstrings say too little
+MIN_LENGTH = 40  # characters; shorter docstrings identify no package
 TEST_PERCENT = 20
 RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=2e-4, max_length=64)
 NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages"}
@@ -26,10 +27,10 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def load(library: Path | None = None) -> TextClassification:
-    """Read the task from a library folder; default: the running Python's.
+    """Read the task from a library folder; default: the library of the running Python.
 
-    A docstring's split is decided by its SHA-256, so it is the same on every machine. A docstring
-    that two packages share says nothing of either and is left out.
+    The SHA-256 of a docstring decides its split, so the split is the same on every machine. A
+    docstring that two packages share identifies neither and is left out.
 
     Raises:
         TaskError: fewer than 12 packages with docstrings are found.
@@ -40,10 +41,7 @@ def load(library: Path | None = None) -> TextClassification:
         for initial in sorted(library.glob("*/__init__.py"))
         if initial.parent.name not in NOT_LIBRARY
     }
-    owners: dict[str, int] = {}
-    for texts in packages.values():
-        for text in texts:
-            owners[text] = owners.get(text, 0) + 1
+    owners = Counter(text for texts in packages.values() for text in texts)
     unique = {
         package: sorted(text for text in texts if owners[text] == 1)
         for package, texts in packages.items()
@@ -82,9 +80,9 @@ def _package_docstrings(package: Path) -> set[str]:
 
 
 def _docstrings(file: Path) -> Iterator[str]:
-    """The docstrings of a source file; none where it does not parse (templates, bad encodings)."""
+    """The docstrings of a source file; none if it does not parse (templates, bad encodings)."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # whatever is done with warnings elsewhere
+        with warnings.catch_warnings(action="ignore"):  # also if warnings are errors elsewhere
             tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
         return

@@ -1,7 +1,7 @@
 """Texts from triples of subject, predicate and object, as in WebNLG and DART.
 
-The hub's data is DART (Nan et al., 2021). Rows to learn from are those of train, rows to be judged
-by those of test, or of dev where there is no test. A row is a set of triples with all its texts.
+The hub has DART (Nan et al., 2021). Training rows come from train, test rows from test, or from dev
+if there is no test. A row is a set of triples with all its texts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,65 +10,53 @@ from pathlib import Path
 from pins.tasks.data_to_text import DataToText, described
 from pins.tasks.readers.sources import (
     PARQUET,
+    file_names,
     find,
+    from_files,
+    from_hub,
     items,
     read_objects,
-    split_digests,
-    split_rows,
     texts,
 )
-from pins.tasks.readers.tables import Row, defect, file_digests, read_csv
+from pins.tasks.readers.tables import Row, defect, read_csv
 from pins.tasks.task import Recipe
 
 NAME = "triples"
 HUB = "Yale-LILY/dart"
 COLUMNS = ("triples", "text")
 RECIPE = Recipe(epochs=5, batch_size=16, learning_rate=5e-5, max_length=256)  # ours
-AND, PART = "&&", "|"  # between triples, between the three parts of one
+AND, PART = "&&", "|"  # between triples, between the three parts of a triple
+FILES = ("{}.json", "{}.csv", "dart-v1.1.1-full-{}.json")  # the last as in DART itself
 
 _Parts = tuple[Row, str, tuple[str, ...]]  # place, source, references
 
 
-def file_names(*splits: str) -> list[str]:
-    """What the files of a split are called, that of DART itself among them."""
-    return [
-        name
-        for split in splits
-        for name in (f"{split}.json", f"{split}.csv", f"dart-v1.1.1-full-{split}.json")
-    ]
-
-
 def load(data: Path | None = None) -> DataToText:
-    """Triples to text: learnt from train, judged by test (or dev).
+    """Triples to text: trained on train, tested on test (or dev).
 
     Args:
         data: a folder with a file for train and one for test (or else dev or valid), as train.json
             or train.csv; default: DART from the hub. JSON is a list of objects, each with
-            `triples`, a list of lists of three, and `references`, a list of texts; or, as DART has
-            it, with `tripleset` and `annotations`, a list of objects with a `text`. CSV has a
+            `triples`, a list of lists of three, and `references`, a list of texts; or, as in DART,
+            with `tripleset` and `annotations`, a list of objects with a `text`. CSV has a
             column `triples`, as `s | p | o && s | p | o`, and a column `text`.
 
     Raises:
         TaskError: the data is missing, torn or malformed.
     """
     if data is None:
-        splits = [split_rows(HUB, split, revision=PARQUET) for split in ("train", "test")]
-        train, test = (described(map(_from_object, rows)) for rows in splits)
-        digests = split_digests(HUB, train=train, test=test)
+        splits = from_hub(HUB, lambda rows: described(map(_from_object, rows)), revision=PARQUET)
     else:
         files = [
-            find(data, file_names("train")),
-            find(data, file_names("test"), file_names("dev", "valid")),
+            find(data, file_names(FILES, "train")),
+            find(data, file_names(FILES, "test"), file_names(FILES, "dev", "valid")),
         ]
-        train, test = (described(_from_file(file)) for file in files)
-        digests = file_digests(files)
+        splits = from_files(files, lambda file: described(_from_file(file)))
     return DataToText(
         name=NAME,
         question="How does one say what the triples state?",
-        train=train,
-        test=test,
         recipe=RECIPE,
-        digests=digests,
+        **splits,
     )
 
 

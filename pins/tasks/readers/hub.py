@@ -18,14 +18,14 @@ def hub_rows(
 ) -> list[dict[str, Any]]:
     """The rows of one split, each by column name.
 
-    Classes come as their names, never as the numbers that a data set happens to give them; a row
-    without a class (None or −1 there) has None.
+    Classes are given by name, not by the number in the data set; a row without a class (None or −1
+    there) has None.
 
     Args:
         name: an id on the hub, as `nyu-mll/glue`, or a folder in the layout of one.
-        config: of the data set, as `rte`; none: its only one.
+        config: of the data set, as `rte`; None: its only one.
         split: as `train` or `validation`.
-        revision: a branch, tag or commit; none: the main branch.
+        revision: a branch, tag or commit; None: the main branch.
 
     Raises:
         TaskError: `datasets` is not installed, the hub is out of reach, or has no such split.
@@ -45,7 +45,7 @@ def hub_rows(
                 column: [_named(value, table.features[column]) for value in table[column]]
                 for column in table.column_names
             }
-    except Exception as error:  # the hub's client raises its HTTP library's errors as they come
+    except Exception as error:  # the hub's client does not wrap the errors of its HTTP library
         raise TaskError(
             f"the hub did not give {described} ({type(error).__name__}: {first_line(error)}): "
             f"{INSTEAD}"
@@ -54,7 +54,7 @@ def hub_rows(
 
 
 def _named(value: Any, feature: Any) -> Any:
-    """`value` with names in the place of class numbers, in lists, too."""
+    """`value` with names in place of class numbers, also in lists."""
     if hasattr(feature, "int2str"):
         return None if value is None or value < 0 else feature.int2str(value)
     if isinstance(value, list) and hasattr(getattr(feature, "feature", None), "int2str"):
@@ -64,7 +64,7 @@ def _named(value: Any, feature: Any) -> Any:
 
 @contextmanager
 def _quiet(datasets: Any) -> Iterator[None]:
-    """Without loading bars and without the client's lines on each vain attempt to connect."""
+    """Turn off progress bars, and the client's log of failed connections, inside the block."""
     loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     bars = datasets.is_progress_bar_enabled()

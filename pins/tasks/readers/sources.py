@@ -1,21 +1,22 @@
-"""Where rows come from: the files of a folder, the objects in their JSON, the splits of the hub."""
+"""Sources of rows: the files of a folder, objects in JSON, splits of a data set on the hub."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pins.errors import TaskError
 from pins.tasks.readers.hub import hub_rows
-from pins.tasks.readers.tables import Row, defect, read_json, rows_digest
+from pins.tasks.readers.tables import Row, defect, file_digests, read_json, rows_digest
 
-# the branch with the hub's own copy, in Parquet, of a data set that is published as a program
+# the branch on the hub with a Parquet copy of a data set that is published as a program
 PARQUET = "refs/convert/parquet"
 
 
 def find(folder: Path, *groups: Sequence[str]) -> Path:
-    """The file of a folder with a name of the first group; of the next where there is none, &c.
+    """The file of a folder whose name is in the first group that has one.
 
     Raises:
-        TaskError: there is none, or a group has more than one.
+        TaskError: there is no such file, or a group has more than one.
     """
     for names in groups:
         found = [folder / name for name in names if (folder / name).exists()]
@@ -28,26 +29,53 @@ def find(folder: Path, *groups: Sequence[str]) -> Path:
     raise TaskError(f"{folder} holds none of {wanted}: give the folder of the original files")
 
 
-def split_rows(hub: str, split: str, *, revision: str | None = None) -> list[Row]:
-    """The rows of one split of a data set on the hub, each with its place.
+def file_names(templates: Sequence[str], *splits: str) -> list[str]:
+    """Every template, as "{}.txt", filled with every split."""
+    return [template.format(split) for split in splits for template in templates]
+
+
+def from_files(files: Sequence[Path], read: Callable[[Path], Sequence[Any]]) -> dict[str, Any]:
+    """The fields `train`, `test` and `digests` of a task, from two files."""
+    train, test = map(read, files)
+    return {"train": train, "test": test, "digests": file_digests(files)}
+
+
+def from_hub(
+    hub: str,
+    read: Callable[[list[Row]], Sequence[Any]],
+    *,
+    config: str | None = None,
+    test: str = "test",
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """The fields `train`, `test` and `digests` of a task, from two splits on the hub.
+
+    Args:
+        hub: id of the data set.
+        read: makes the task's rows of the rows of a split, of which each has its place.
+        config: as in `hub_rows`.
+        test: name of the split for the test rows.
+        revision: as in `hub_rows`.
 
     Raises:
         TaskError: the hub does not give them.
     """
-    rows = hub_rows(hub, None, split, revision=revision)
-    return [Row(f"{hub} {split}, row {number}", values) for number, values in enumerate(rows)]
-
-
-def split_digests(hub: str, **splits: Sequence[object]) -> dict[str, str]:
-    """The SHA-256 of the rows of each split of a data set on the hub."""
-    return {f"{hub} {split}": rows_digest(rows) for split, rows in splits.items()}
+    splits = {}
+    for split in ("train", test):
+        where = " ".join(part for part in (hub, config, split) if part)
+        rows = hub_rows(hub, config, split, revision=revision)
+        splits[where] = read(
+            [Row(f"{where}, row {number}", values) for number, values in enumerate(rows)]
+        )
+    digests = {where: rows_digest(rows) for where, rows in splits.items()}
+    return dict(zip(("train", "test"), splits.values(), strict=True), digests=digests)
 
 
 def read_object(path: Path) -> Row:
-    """The object that a JSON file holds; its place, and that of all in it, is a JSONPath.
+    """The object in a JSON file; its place, and the place of each value in it, is a JSONPath.
 
     Raises:
-        TaskError: the file cannot be read, or is something else.
+        TaskError: the file cannot be read, or has no object.
     """
     value = read_json(path)
     if not isinstance(value, dict):
@@ -56,19 +84,19 @@ def read_object(path: Path) -> Row:
 
 
 def read_objects(path: Path) -> list[Row]:
-    """The objects in the list that a JSON file holds.
+    """The objects of the list in a JSON file.
 
     Raises:
-        TaskError: the file cannot be read, or is something else.
+        TaskError: the file cannot be read, or has no list of objects.
     """
     return _objects(read_json(path), f"{path}, $", "the file")
 
 
 def items(row: Row, column: str) -> list[Row]:
-    """The objects in the list that stands in a column.
+    """The objects of the list in a column.
 
     Raises:
-        TaskError: something else stands there.
+        TaskError: the column has no list of objects.
     """
     return _objects(row.values.get(column), f"{row.where}.{column}", column)
 
@@ -85,10 +113,10 @@ def _objects(values: object, where: str, name: str) -> list[Row]:
 
 
 def texts(row: Row, column: str) -> tuple[str, ...]:
-    """The texts in the list that stands in a column.
+    """The texts of the list in a column.
 
     Raises:
-        TaskError: something else stands there.
+        TaskError: the column has no list of texts.
     """
     values = row.values.get(column)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):

@@ -1,8 +1,8 @@
 """Strict readers of data files: TSV, CSV, JSON, plain text.
 
-All are UTF-8, with or without a byte-order mark, and their lines end in LF or CR LF. Nothing is
-guessed, repaired or passed over: whatever is not as it should be is one `TaskError` that names the
-file, the line, what was expected there and what came.
+Files are UTF-8, with or without a byte-order mark; lines end in LF or CR LF. Nothing is guessed,
+repaired or skipped: every defect is a `TaskError` that names the file, the line, what was expected
+and what came.
 """
 
 import csv
@@ -23,10 +23,10 @@ SHOWN = 60  # characters of a value in a message
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its values by column, and where it stands, for messages.
+    """One row: its values by column, and its place for messages.
 
     Attributes:
-        where: as `RTE/dev.tsv, line 7`.
+        where: the place, as `RTE/dev.tsv, line 7`.
         values: strings from a file, anything from the hub.
     """
 
@@ -45,10 +45,10 @@ class Row:
         return value
 
     def choice(self, column: str, names: Sequence[str]) -> int:
-        """The index into `names` of what stands in a column.
+        """The index in `names` of the value in a column.
 
         Raises:
-            TaskError: it is none of them.
+            TaskError: the value is not in `names`.
         """
         value = self.values.get(column)
         if value not in names:
@@ -56,10 +56,10 @@ class Row:
         return names.index(value)
 
     def number(self, column: str, low: float, high: float) -> float:
-        """The number in [low, high] that stands in a column.
+        """The number in [low, high] in a column.
 
         Raises:
-            TaskError: it is no number, or none in that range.
+            TaskError: the value is not a number in that range.
         """
         value = self.values.get(column)
         try:
@@ -77,7 +77,7 @@ class Table:
 
     Attributes:
         rows: those with as many fields as the header.
-        left_out: lines of those without, where they are tolerated.
+        left_out: lines of tolerated rows with another number of fields.
     """
 
     rows: tuple[Row, ...]
@@ -85,7 +85,7 @@ class Table:
 
 
 def defect(where: str, expected: str, came: object) -> TaskError:
-    """The error for a place where something else was expected; to be raised."""
+    """The error to raise if a place has something else than expected."""
     shown = repr(came)
     if len(shown) > SHOWN:
         shown = f"{shown[:SHOWN]}…"
@@ -131,17 +131,16 @@ def read_tsv(
     header: Sequence[str] | None = None,
     torn_per_thousand: int = 0,
 ) -> Table:
-    """The rows of a file whose fields are separated by tabs and never quoted.
+    """The rows of a file whose fields are separated by tabs and never quoted (`csv.QUOTE_NONE`).
 
-    So a quotation mark is a character like any other (`csv.QUOTE_NONE`). Blank lines are no rows.
+    Blank lines are not rows.
 
     Args:
         path: of the file.
-        columns: the ones to keep.
-        header: names of all columns, for a file whose first line is a row; default: the first line.
+        columns: the columns to keep.
+        header: names of all columns if the first line is a row; default: the first line.
         torn_per_thousand: how many in 1,000 rows may have another number of fields than the header.
-            They are left out and listed. The last row is never one of them: a file that ends in a
-            torn row was cut off.
+            They are left out and listed. The last row must not be torn: such a file was cut off.
 
     Raises:
         TaskError: the file cannot be read, lacks a column, has no rows, or has torn ones.
@@ -151,9 +150,9 @@ def read_tsv(
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> Table:
-    """The rows of a file whose fields are separated by commas, and quoted where they hold one.
+    """The rows of a file whose fields are separated by commas, and quoted if they hold a comma.
 
-    A quoted field may hold line breaks. Blank lines are no rows; the first line is the header.
+    A quoted field may hold line breaks. Blank lines are not rows; the first line is the header.
 
     Raises:
         TaskError: the file cannot be read, lacks a column, has no rows, or has torn ones.
@@ -192,7 +191,7 @@ def _table(
             rows.append(Row(f"{path}, line {number}", values))
         else:
             torn.append((number, len(fields)))
-    # a file that was cut off shows at its end
+    # a torn last row: the file was cut off
     cut_off = torn[-1:] if torn and torn[-1][0] == number else []
     if cut_off or 1000 * len(torn) > torn_per_thousand * (len(rows) + len(torn)):
         line, count = (cut_off or torn)[0]
@@ -224,7 +223,7 @@ def file_digests(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def rows_digest(rows: Iterable[object]) -> str:
-    """The SHA-256 of rows that come from no file, by what they print."""
+    """The SHA-256 of the printed form of rows that are in no file."""
     digest = sha256()
     for row in rows:
         digest.update(f"{row!r}\n".encode("utf-8", "surrogatepass"))

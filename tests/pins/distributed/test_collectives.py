@@ -28,7 +28,7 @@ from pins.errors import (
 from pins.importance.curvature.distributed import diagonal_of_all
 from pins.importance.curvature.sources import CURVATURES, AdamCurvature, Curvature, TrainedStep
 from pins.runs.finetuning import FineTuning
-from pins.runs.microbatches import parts, share
+from pins.runs.microbatches import microbatches, microbatches_of_rank
 from pins.runs.settings import Settings
 from pins.utils.devices import Device
 from tests.pins.headed import HEADED, head_of
@@ -219,7 +219,11 @@ def curvature_is_of_all_rows(rank: int, _: int, __: Path) -> None:
         parameters = {n: p for n, p in model.named_parameters() if p.dim() == 2}
         count = head_of(head).count(batch)
         first_alone = [batch] if rank == 0 else []
+<<<<<<< HEAD
         for cut in (share([batch], ProcessGroup()), first_alone):
+=======
+        for cut in (microbatches_of_rank([batch], Ranks()), first_alone):
+>>>>>>> w/runs
             step = partial(
                 TrainedStep,
                 parameters=parameters,
@@ -320,8 +324,8 @@ def test_the_digest_is_of_names_shapes_and_bits() -> None:
 @given(rows=st.integers(1, 9), size=st.integers(1, 5), number=st.integers(1, 4))
 def test_every_row_is_of_one_rank(rows: int, size: int, number: int) -> None:
     batch = {"input_ids": torch.arange(rows)[:, None], "labels": torch.arange(rows)}
-    whole = parts(batch, number)
-    shares = [share(whole, Somebody(rank, size)) for rank in range(size)]
+    whole = microbatches(batch, number)
+    shares = [microbatches_of_rank(whole, Somebody(rank, size)) for rank in range(size)]
     labels = [int(label) for each in shares for part in each for label in part["labels"]]
     assert sorted(labels) == list(range(rows))
     counts = [sum(len(part["labels"]) for part in each) for each in shares]
@@ -332,7 +336,10 @@ def test_every_row_is_of_one_rank(rows: int, size: int, number: int) -> None:
 def test_rows_that_are_left_over_go_round() -> None:
     batch = {"input_ids": torch.arange(6)[:, None], "labels": torch.arange(6)}
     counts = [
-        sum(len(part["labels"]) for part in share(parts(batch, 2), Somebody(rank, 2)))
+        sum(
+            len(part["labels"])
+            for part in microbatches_of_rank(microbatches(batch, 2), Somebody(rank, 2))
+        )
         for rank in range(2)
     ]
     assert counts == [3, 3]  # of parts of 3, 2 + 1 and 1 + 2

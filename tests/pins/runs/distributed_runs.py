@@ -1,10 +1,7 @@
-"""Runs of several processes: what each rank of them does, as a script for torchrun.
-
-torchrun --nproc-per-node 2 -m tests.pins.runs.distributed_runs FOLDER NAME …
-"""
+"""Runs on several ranks: what each of them does."""
 
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +52,7 @@ def result(run: Run) -> dict[str, Any]:
     """What a rank came to, as JSON values."""
     training = run.training
     return {
-        "record": vars(run.record),
+        "record": vars(run.history),
         "weights": [p.detach().double().sum().item() for p in training.model.parameters()],
         "scaler": training.state()[1].get("scaler"),
         "optimizer": len(training.optimizer.state),
@@ -67,6 +64,7 @@ def keep(run: Run, folder: Path, name: str) -> None:
     (folder / f"{name}.{run.group.rank}.json").write_text(json.dumps(result(run)))
 
 
+<<<<<<< HEAD
 def main(folder: Path, names: list[str]) -> None:
     for name in names:
         keep(take(run_of(name, folder, f"{name} of many")), folder, name)
@@ -78,3 +76,15 @@ def main(folder: Path, names: list[str]) -> None:
 if __name__ == "__main__":
     with only_rank_zero_prints():
         main(Path(sys.argv[1]), sys.argv[2:])
+=======
+def run_variants(folder: Path, names: Sequence[str]) -> None:
+    """On each rank: every variant, to its end."""
+    with one_voice():
+        for name in names:
+            keep(take(run_of(name, folder, f"{name} of many")), folder, name)
+            if name == "dropout":  # once more, and stopped on the way
+                take(run_of(name, folder, f"{name}, cut"), 7)
+                keep(
+                    take(run_of(name, folder, f"{name}, cut", resume=True)), folder, f"{name}, cut"
+                )
+>>>>>>> w/runs

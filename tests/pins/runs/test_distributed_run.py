@@ -1,4 +1,4 @@
-"""Runs under torchrun: what one process comes to, one writer, and no rank that waits for ever.
+"""Runs on several ranks: the result of one process, one writer, and no rank that waits for ever.
 
 The processes are real ones, joined by gloo; they are killed from outside.
 """
@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,10 @@ from pins import masks
 from pins.masks import compare
 from pins.runs.checkpoints import latest
 from pins.selection.constraints import keep_count
-from tests.pins.runs.distributed_runs import VARIANTS, prepare, result, run_of
+from tests.commands import Command
+from tests.pins.runs.distributed_runs import VARIANTS, prepare, result, run_of, run_variants
+from tests.pins.runs.forked import pins as command_pins
+from tests.pins.runs.forked import ranks, wait_until
 from tests.pins.runs.test_resume import RESULTS, command
 from tests.pins.runs.tiny_runs import same, take
 
@@ -41,16 +43,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def environment(**more: object) -> dict[str, str]:
-    given = {name: str(value) for name, value in more.items()}
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **given}
-
-
 def torchrun(ranks: int, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """So many processes of `python words`, to their end."""
+    """`pins` with these words in so many processes of torchrun, to their end."""
     return subprocess.run(
-        [*TORCHRUN, f"--nproc-per-node={ranks}", *words],
-        env=environment(),
+        [*TORCHRUN, f"--nproc-per-node={ranks}", "-m", "pins", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -59,10 +56,11 @@ def torchrun(ranks: int, words: Sequence[str]) -> subprocess.CompletedProcess[st
     )
 
 
-def module(words: Sequence[str]) -> list[str]:
-    """A command of this interpreter without it."""
-    assert words[0] == sys.executable
-    return list(words[1:])
+def run_on_ranks(size: int, folder: Path, names: Sequence[str]) -> None:
+    """Each variant on so many ranks, in one start of them."""
+    processes = ranks(size, run_variants, (folder, names), folder / f"{names[0]} on ranks")
+    told = [each.communicate() for each in processes]
+    assert [each.process.exitcode for each in processes] == [0] * size, told
 
 
 def assert_as_one(name: str, ranks: int, folder: Path) -> None:
@@ -99,8 +97,7 @@ def test_two_ranks_come_to_what_one_comes_to(folder: Path) -> None:
         "plain", "trust region", "fisher", "hutchinson", "sgd", "bfloat16", "overflow",
         "checkpointing", "authors",
     ]  # fmt: skip
-    launched = torchrun(2, ["-m", "tests.pins.runs.distributed_runs", str(folder), *names])
-    assert launched.returncode == 0, launched.stderr
+    run_on_ranks(2, folder, names)
     for name in names:
         assert_as_one(name, 2, folder)
     told = json.loads((folder / "overflow.1.json").read_text())
@@ -116,8 +113,7 @@ def test_two_ranks_come_to_what_one_comes_to(folder: Path) -> None:
 
 def test_three_ranks_share_steps_of_fewer_rows_and_go_on_bit_for_bit(folder: Path) -> None:
     names = ["dropout", "parts", "one row", "two rows in parts"]
-    launched = torchrun(3, ["-m", "tests.pins.runs.distributed_runs", str(folder), *names])
-    assert launched.returncode == 0, launched.stderr
+    run_on_ranks(3, folder, names)
     for name in names[1:]:
         assert_as_one(name, 3, folder)
     dropout, cut = (
@@ -130,42 +126,14 @@ def test_three_ranks_share_steps_of_fewer_rows_and_go_on_bit_for_bit(folder: Pat
 @pytest.mark.slow
 def test_compiled_and_plain_loss(folder: Path) -> None:
     names = ["compiled", "plain loss"]
-    launched = torchrun(2, ["-m", "tests.pins.runs.distributed_runs", str(folder), *names])
-    assert launched.returncode == 0, launched.stderr
+    run_on_ranks(2, folder, names)
     for name in names:
         assert_as_one(name, 2, folder)
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-def started(ranks: int, words: Sequence[str]) -> list[subprocess.Popen[str]]:
-    """Processes as torchrun would start them, without anybody to end them."""
-    port = free_port()
-    return [
-        subprocess.Popen(
-            words,
-            env=environment(
-                RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=ranks, MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=port,
-            ),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]  # fmt: skip
-
-
-def until_step(step: int, out: Path, processes: Sequence[subprocess.Popen[str]]) -> None:
-    """Until there is a checkpoint of so many steps."""
-    while int((latest(out / "checkpoints") or Path("step-0")).name.removeprefix("step-")) < step:
-        assert all(process.poll() is None for process in processes), processes[0].communicate()
-        time.sleep(0.01)
+def has_step(out: Path, step: int) -> bool:
+    """Whether there is a checkpoint of so many steps."""
+    return int((latest(out / "checkpoints") or Path("step-0")).name.removeprefix("step-")) >= step
 
 
 def results(out: Path) -> dict[str, bytes]:
@@ -177,27 +145,26 @@ def facts(out: Path) -> dict[str, Any]:
     return found
 
 
-def test_one_rank_killed_ends_all_and_the_run_goes_on(folder: Path) -> None:
+def test_one_rank_killed_ends_all_and_the_run_goes_on(folder: Path, pins: Command) -> None:
     words = command(folder, "killed", steps=20)
-    processes = started(2, words)
-    until_step(5, folder / "killed", processes)
-    processes[1].send_signal(signal.SIGKILL)
+    processes = ranks(2, command_pins, words, folder / "killed told")
+    assert wait_until(lambda: has_step(folder / "killed", 5), processes), processes[0].communicate()
+    processes[1].process.kill()
     killed = time.monotonic()
-    (_, errors), (output, silent) = (process.communicate(timeout=60) for process in processes)
+    (_, errors), (output, silent) = (each.communicate(60) for each in processes)
     assert time.monotonic() - killed < 30
-    assert [process.returncode for process in processes] == [2, -signal.SIGKILL]
+    assert [each.process.exitcode for each in processes] == [2, -signal.SIGKILL]
     assert errors.splitlines()[-1].startswith("pins: a rank has lost the others, one of which end")
     assert "Traceback" not in errors
     assert (output, silent) == ("", "")
     shutil.copytree(folder / "killed", folder / "alone")
     # with as many ranks; that the bits are the same, the runs of three ranks say
-    launched = torchrun(2, module([*words, "--resume"]))
+    launched = torchrun(2, [*words, "--resume"])
     assert launched.returncode == 0, launched.stderr
     assert launched.stdout.count("Going on after step") == 1
     assert launched.stdout.count("Model: ") == 1
     # with another number
-    one = command(folder, "alone", "--resume", steps=20)
-    subprocess.run(one, env=environment(), cwd=ROOT, capture_output=True, check=True)
+    assert pins(*command(folder, "alone", "--resume", steps=20))[0] == 0
     many, alone = (facts(folder / name) for name in ("killed", "alone"))
     assert (many["ranks"], alone["ranks"]) == (2, 1)
     assert many["decisions"][-1]["keep"] == alone["decisions"][-1]["keep"]
@@ -211,15 +178,15 @@ def test_one_rank_killed_ends_all_and_the_run_goes_on(folder: Path) -> None:
 def test_what_is_wrong_is_said_once(folder: Path) -> None:
     (folder / "used").mkdir()
     (folder / "used" / "mine").write_text("")
-    processes = started(2, command(folder, "used"))
-    ended = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [2, 2]
+    processes = ranks(2, command_pins, command(folder, "used"), folder / "used told")
+    ended = [each.communicate(60) for each in processes]
+    assert [each.process.exitcode for each in processes] == [2, 2]
     line = f"pins: {folder / 'used'} holds files (mine …): give another folder\n"
     assert ended == [("", line), ("", "")]
 
 
 def test_torchrun_itself_ends_where_an_option_is_none(folder: Path) -> None:
-    launched = torchrun(2, module(command(folder, "bad", "--nosuch", "1")))
+    launched = torchrun(2, command(folder, "bad", "--nosuch", "1"))
     assert launched.returncode != 0
     assert launched.stderr.count("Error: No such option: --nosuch") == 1
     assert not (folder / "bad").exists()

@@ -16,7 +16,7 @@ from pins.importance.trust_region.criterion import AVERAGED, OF_FEW_ROWS, TrustR
 from pins.models.batches import IGNORED, Batch
 from pins.models.task_loss import example_losses
 from pins.runs.finetuning import MAX_GRADIENT_NORM, FineTuning
-from pins.runs.microbatches import parts
+from pins.runs.microbatches import microbatches
 from pins.runs.optimizer import learning_rate
 from pins.runs.settings import Settings
 from pins.tasks import Recipe
@@ -71,7 +71,9 @@ def test_a_step_in_parts_is_the_step_in_one(head: str, regularized: bool) -> Non
     losses = [whole.step([batch(head)]) for _ in range(3)]
     for number in (2, 3):
         cut = tuning(head, self_regularization=regularized)
-        assert [cut.step(parts(batch(head), number)) for _ in range(3)] == pytest.approx(losses)
+        assert [cut.step(microbatches(batch(head), number)) for _ in range(3)] == pytest.approx(
+            losses
+        )
         assert torch.allclose(flat(cut), flat(whole), atol=1e-4)
         masks = whole.pruner.masks
         assert all(torch.equal(mask, masks[name]) for name, mask in cut.pruner.masks.items())
@@ -79,7 +81,7 @@ def test_a_step_in_parts_is_the_step_in_one(head: str, regularized: bool) -> Non
 
 def test_the_mean_of_the_parts_means_is_another_step() -> None:
     whole = tuning("tokens").step([batch("tokens")])
-    alone = [tuning("tokens").step([part]) for part in parts(batch("tokens"), 3)]
+    alone = [tuning("tokens").step([part]) for part in microbatches(batch("tokens"), 3)]
     assert sum(alone) / 3 != pytest.approx(whole, rel=1e-3)
 
 
@@ -320,7 +322,7 @@ def test_sgd_ranks_by_the_curvature_of_its_own_rows(curvature: str | None) -> No
     training = tuning("tokens", criterion="obd", curvature=curvature, sparsity=0.0)
     heard: list[dict[str, Tensor]] = []
     training.pruner._on_decision = lambda _, scores, __: heard.append(dict(scores))
-    rows = parts(batch("tokens"), 2)
+    rows = microbatches(batch("tokens"), 2)
     training.step(rows)  # nothing is pruned: the weights are those that were ranked
     parameters = training.pruner.parameters
     fisher = empirical_fisher(parameters, example_losses(training.model, rows, training.head))
@@ -384,8 +386,13 @@ def test_what_is_measured_is_the_loss_of_the_whole_step_however_it_is_cut(head: 
     found = []
     for number in (1, 3):
         training = tuning(head, criterion="trust-region", optimizer="adamw", steps=2)
+<<<<<<< HEAD
         training.step(parts(batch(head), number))
         measurement = training.pruner.loss_change
+=======
+        training.step(microbatches(batch(head), number))
+        measurement = training.pruner.measurement
+>>>>>>> w/runs
         assert measurement is not None
         dense = training._measured() - measurement.measured
         assert dense > 0

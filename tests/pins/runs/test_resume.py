@@ -6,13 +6,14 @@ while a checkpoint or the results are written.
 
 import random
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.commands import Command
+from tests.pins.runs.forked import Forked, pins, wait_until
 from tests.pins.runs.tiny_runs import save_data, save_model
 
 pytest.importorskip("transformers", reason="runs load transformers models")
@@ -25,7 +26,7 @@ RESULTS = (
 
 def command(folder: Path, out: str, *more: str, steps: int = 60) -> list[str]:
     return [
-        sys.executable, "-m", "pins", "prune", "--out", str(folder / out), "--task", "sst2",
+        "prune", "--out", str(folder / out), "--task", "sst2",
         "--model", str(folder / "model"), "--data", str(folder / "data"), "--steps", str(steps),
         "--batch-size", "4", "--learning-rate", "1e-3", "--max-length", "16", "--interval", "3",
         "--checkpoint-every", "1", "--evaluate-every", "5", "--device", "cpu", *more,
@@ -37,8 +38,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
     save_model(folder / "model")
     save_data(folder / "data")
-    process = subprocess.run(command(folder, "whole"), capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stderr
+    whole = Forked(pins, command(folder, "whole"), folder / "told")
+    _, errors = whole.communicate()
+    assert whole.process.exitcode == 0, errors
     return folder
 
 
@@ -46,31 +48,26 @@ def killed_and_resumed(folder: Path, out: str, generator: random.Random, kills: 
     """Run to the end through at most so many kills; how many there were."""
     killed = 0
     while True:
-        process = subprocess.Popen(
-            command(folder, out, "--resume"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        if killed < kills:
-            _until_it_writes(process, folder / out)
+        changed = partial(is_changed, folder / out, state(folder / out))
+        run = Forked(pins, command(folder, out, "--resume"), folder / f"{out} told")
+        if killed < kills and wait_until(changed, [run]):
             time.sleep(generator.uniform(0, 0.8))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-        _, errors = process.communicate(timeout=300)
-        if process.returncode == -signal.SIGKILL:
+            run.process.kill()
+        _, errors = run.communicate()
+        if run.process.exitcode == -signal.SIGKILL:
             killed += 1
             continue
-        assert process.returncode == 0, errors.decode()
+        assert run.process.exitcode == 0, errors
         return killed
 
 
-def _until_it_writes(process: subprocess.Popen[bytes], out: Path) -> None:
-    """Until the process has changed something in its folder."""
+def state(out: Path) -> list[str]:
+    """The names of all files below a folder."""
+    return sorted(str(each) for each in out.rglob("*"))
 
-    def state() -> list[str]:
-        return sorted(str(each) for each in out.rglob("*"))
 
-    before = state()
-    while process.poll() is None and state() == before:
-        time.sleep(0.02)
+def is_changed(out: Path, before: list[str]) -> bool:
+    return state(out) != before
 
 
 def assert_same_results(folder: Path, out: str) -> None:
@@ -78,19 +75,14 @@ def assert_same_results(folder: Path, out: str) -> None:
         assert (folder / "whole" / name).read_bytes() == (folder / out / name).read_bytes(), name
 
 
-def test_a_killed_run_ends_like_one_that_was_not(folder: Path) -> None:
+def test_a_killed_run_ends_like_one_that_was_not(folder: Path, pins: Command) -> None:
     assert killed_and_resumed(folder, "killed", random.Random(0), kills=2) >= 1
     assert_same_results(folder, "killed")
-    check = subprocess.run(
-        [sys.executable, "-m", "pins", "check", str(folder / "killed" / "certificate.json")],
-        check=False,
-    )
-    assert check.returncode == 0
+    assert pins("check", folder / "killed" / "certificate.json")[0] == 0
 
 
-def test_another_seed_ends_otherwise(folder: Path) -> None:
-    more = command(folder, "seed", "--seed", "1", steps=60)
-    assert subprocess.run(more, capture_output=True, check=False).returncode == 0
+def test_another_seed_ends_otherwise(folder: Path, pins: Command) -> None:
+    assert pins(*command(folder, "seed", "--seed", "1"))[0] == 0
     with pytest.raises(AssertionError):
         assert_same_results(folder, "seed")
 

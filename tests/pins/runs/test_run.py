@@ -1,7 +1,9 @@
 """A whole run: exactly sparse, judged, written, and gone on with bit for bit."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from pins.errors import (
 )
 from pins.runs import checkpoints, weight_sample
 from pins.runs.export import finish, headline
-from pins.runs.microbatches import evaluation_rows, parts
+from pins.runs.microbatches import evaluation_rows, microbatches
 from pins.runs.run import Run
 from pins.runs.settings import Settings
 from pins.selection.constraints import keep_count
@@ -79,33 +81,46 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole(
+    model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Settings, Run]]:
+    """The run of a variant after its last step; the same one for all tests, which only read it."""
+
+    @cache
+    def made(name: str) -> tuple[Settings, Run]:
+        wanted = settings(model, data, **VARIANTS[name])
+        run = Run(wanted, tmp_path_factory.mktemp("whole") / "out")
+        for step in run.steps():
+            assert step.sparsity == run.training.pruner.sparsity
+        return wanted, run
+
+    return made
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_run_that_stopped_goes_on_bit_for_bit(
-    name: str, model: Path, data: Path, tmp_path: Path
+    name: str, whole: Callable[[str], tuple[Settings, Run]], tmp_path: Path
 ) -> None:
-    wanted = settings(model, data, **VARIANTS[name])
-    whole = take(Run(wanted, tmp_path / "whole"))
+    wanted, uncut = whole(name)
     take(Run(wanted, tmp_path / "cut"), 7)
     torch.rand(5)
     going_on = Run(wanted, tmp_path / "cut", resume=True)
     assert going_on.step == 6
     take(going_on)
-    assert same(weights(whole), weights(going_on))
-    assert same(whole.training.pruner.masks, going_on.training.pruner.masks)
-    assert whole.record == going_on.record
-    assert whole.training.pruner.radius_factor == going_on.training.pruner.radius_factor
+    assert same(weights(uncut), weights(going_on))
+    assert same(uncut.training.pruner.masks, going_on.training.pruner.masks)
+    assert uncut.history == going_on.history
+    assert uncut.training.pruner.radius_factor == going_on.training.pruner.radius_factor
     # and what stood in between was not the same already
-    assert whole.record.evaluations[0]["loss"] != whole.record.evaluations[-1]["loss"]
+    assert uncut.history.evaluations[0]["loss"] != uncut.history.evaluations[-1]["loss"]
 
 
 @pytest.mark.parametrize("name", [name for name in VARIANTS if "authors" not in name])
 def test_a_run_is_exactly_as_sparse_as_asked_for(
-    name: str, model: Path, data: Path, tmp_path: Path
+    name: str, whole: Callable[[str], tuple[Settings, Run]]
 ) -> None:
-    wanted = settings(model, data, **VARIANTS[name])
-    run = Run(wanted, tmp_path / "out")
-    for moment in run.steps():
-        assert moment.sparsity == run.training.pruner.sparsity
+    wanted, run = whole(name)
     pruner = run.training.pruner
     kept = masks.count(pruner.masks)
     share = [keep_count(wanted.sparsity, p.numel()) for p in pruner.parameters.values()]
@@ -116,15 +131,15 @@ def test_a_run_is_exactly_as_sparse_as_asked_for(
     if wanted.minimum_kept:
         floors = {n: -(-15 * p.numel() // 100) for n, p in pruner.parameters.items()}
         assert all(int(pruner.masks[n].sum()) >= floor for n, floor in floors.items())
-        assert run.record.decisions[-1]["binding"]
+        assert run.history.decisions[-1]["binding"]
 
 
 @pytest.mark.parametrize("name", ["paper", "trust region"])
 def test_what_each_decision_does_to_the_loss_is_recorded(
-    name: str, model: Path, data: Path, tmp_path: Path
+    name: str, whole: Callable[[str], tuple[Settings, Run]], model: Path, data: Path, tmp_path: Path
 ) -> None:
-    run = take(Run(settings(model, data, **VARIANTS[name]), tmp_path / "out"))
-    decisions = run.record.decisions
+    _, run = whole(name)
+    decisions = run.history.decisions
     assert [each["step"] for each in decisions] == [4, 6, 8, 9]
     assert len({each["measured"] for each in decisions}) == 4
     assert all(isinstance(each["predicted"], float) for each in decisions)
@@ -136,7 +151,7 @@ def test_what_each_decision_does_to_the_loss_is_recorded(
     assert any(each["promised"] for each in decisions) == region
     assert finish(run)["decisions"] == decisions
     quiet = Run(settings(model, data, measure=False), tmp_path / "quiet")
-    assert "measured" not in take(quiet).record.decisions[-1]
+    assert "measured" not in take(quiet).history.decisions[-1]
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +223,7 @@ def test_a_sample_of_weights_is_as_the_first_decision_saw_them(
     for moment in run.steps():
         if moment.step == 4:
             break
-    assert [each["step"] for each in run.record.decisions] == [4]
+    assert [each["step"] for each in run.history.decisions] == [4]
     sample = weight_sample.load(tmp_path / "out" / "sample.safetensors")
     decision = run.training.pruner.decision
     assert decision is not None
@@ -235,18 +250,20 @@ def test_without_adam_a_sample_has_no_curvature(model: Path, data: Path, tmp_pat
     assert weight_sample.load(tmp_path / "out" / "sample.safetensors").curvature is None
 
 
-def test_evaluations_tell_how_far_the_teacher_is(model: Path, data: Path, tmp_path: Path) -> None:
-    run = take(Run(settings(model, data), tmp_path / "out"))
-    told = [each["divergence"] for each in run.record.evaluations]
+def test_evaluations_tell_how_far_the_teacher_is(
+    whole: Callable[[str], tuple[Settings, Run]],
+) -> None:
+    _, run = whole("paper")
+    told = [each["divergence"] for each in run.history.evaluations]
     assert all(isinstance(each, float) and each > 0 for each in told)
     assert len(set(told)) == len(told)
-    plain = take(Run(settings(model, data, self_regularization=False), tmp_path / "plain"))
-    assert all(each["divergence"] is None for each in plain.record.evaluations)
+    _, plain = whole("plain loss")
+    assert all(each["divergence"] is None for each in plain.history.evaluations)
 
 
-def test_the_teacher_follows_the_sparsity(model: Path, data: Path, tmp_path: Path) -> None:
-    run = take(Run(settings(model, data), tmp_path / "out"))
-    offered = run.record.evaluations
+def test_the_teacher_follows_the_sparsity(whole: Callable[[str], tuple[Settings, Run]]) -> None:
+    _, run = whole("paper")
+    offered = run.history.evaluations
     sparser = [b for a, b in pairwise(offered) if b["sparsity"] > a["sparsity"]]
     assert sparser
     assert all(each["teacher"] for each in sparser)
@@ -324,7 +341,7 @@ def test_data_that_is_not_there(model: Path, tmp_path: Path) -> None:
 def test_a_batch_is_cut_into_parts_that_hold_all_rows() -> None:
     batch = examples().batch(range(10))
     for number in (1, 3, 10, 12):
-        cut = parts(batch, number)
+        cut = microbatches(batch, number)
         assert len(cut) == min(number, 10)
         for name, tensor in batch.items():
             assert torch.equal(torch.cat([part[name] for part in cut]), tensor)
@@ -341,7 +358,7 @@ def test_evaluations_and_checkpoints_change_nothing_of_the_training(
 
     first = trained("often", self_regularization=False, **often)
     second = trained("seldom", self_regularization=False, **seldom)
-    assert [len(run.record.evaluations) for run in (first, second)] == [12, 1]
+    assert [len(run.history.evaluations) for run in (first, second)] == [12, 1]
     assert same(weights(first), weights(second))
     # with self-regularisation they do: teachers are chosen at evaluations
     assert not same(weights(trained("taught", **often)), weights(trained("hardly", **seldom)))

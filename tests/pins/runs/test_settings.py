@@ -1,5 +1,7 @@
 """Settings: one set of names for the command line, files and code; wrong ones named in a line."""
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pins
 from pins.errors import CardinalityError, ScheduleError, SettingError
 from pins.importance.criteria import CRITERIA
+from pins.importance.curvature.sources import CURVATURES
+from pins.importance.smoothing import SMOOTHINGS
 from pins.importance.trust_region.criterion import TrustRegion
-from pins.pruning.schedules import CubicSchedule, LinearSchedule, OneShotSchedule
-from pins.runs.settings import Settings, read_settings
+from pins.models.pretrained import DEMO_MODEL
+from pins.pruning.schedules import SCHEDULES, CubicSchedule, LinearSchedule, OneShotSchedule
+from pins.runs.settings import AUTHORS, CHOICES, TRUST_REGION, Settings, read_settings
 from pins.tasks import Recipe
 
 RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
@@ -47,6 +53,25 @@ RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
 def test_a_setting_that_makes_no_sense(given_: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         Settings(**given_)
+
+
+def test_the_names_written_out_are_those_of_the_registries() -> None:
+    assert CHOICES["criterion"] == (*CRITERIA, AUTHORS)
+    assert CHOICES["schedule"] == tuple(SCHEDULES)
+    assert CHOICES["smoothing"] == tuple(SMOOTHINGS)
+    assert CHOICES["curvature"] == tuple(CURVATURES)
+    assert TrustRegion.name == TRUST_REGION
+    assert Settings().model == DEMO_MODEL
+
+
+def test_settings_are_read_without_torch() -> None:
+    # `pins` itself as an empty package: what it imports is not asked here
+    code = (
+        "import sys, types; pins = types.ModuleType('pins'); pins.__path__ = [sys.argv[1]]; "
+        "sys.modules['pins'] = pins; import pins.runs.settings; "
+        "assert not {'torch', 'numpy'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(Path(pins.__file__).parent)], check=True)
 
 
 def test_a_minimum_by_tensor_is_refused() -> None:
@@ -149,8 +174,8 @@ def test_a_file_has_the_same_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("spersity = 0.8", "sets 'spersity', which is no setting: they are model, task"),
-        ("sparsity = ", "is no TOML"),
+        ("spersity = 0.8", "sets 'spersity', which is not a setting: give one of model, task"),
+        ("sparsity = ", "is not TOML"),
         ('sparsity = "high"', "sparsity is 'high', which is not a number"),
         ("steps = 1.5", "steps is 1.5, which is not a whole number"),
         ("steps = true", "steps is True, which is not a whole number"),

@@ -11,7 +11,7 @@ from torch import Tensor
 from pins.errors import CriterionError, FileError, ObservationError
 from pins.importance.criteria import CRITERIA
 from pins.runs import weight_sample
-from pins.runs.weight_sample import LEAST, WeightSample, counts, places, take
+from pins.runs.weight_sample import LEAST, WeightSample, flat_indices, sample_sizes, take
 from pins.selection.select import select
 from pins.utils.io import save_tensors
 from verification.strategies import score_mappings
@@ -53,7 +53,7 @@ def test_each_weight_comes_from_where_the_sample_says() -> None:
 def test_every_tensor_gives_its_share_and_small_ones_what_they_have(
     sizes: dict[str, int], size: int
 ) -> None:
-    taken, total = counts(sizes, size), sum(sizes.values())
+    taken, total = sample_sizes(sizes, size), sum(sizes.values())
     for name, own in sizes.items():
         assert min(own, LEAST) <= taken[name] <= own
         if own > LEAST and total:
@@ -142,4 +142,4 @@ def test_sixteen_bits_are_widened() -> None:
 
 
 def test_places_of_a_whole_tensor_are_all() -> None:
-    assert places(7, 7).tolist() == list(range(7))
+    assert flat_indices(7, 7).tolist() == list(range(7))

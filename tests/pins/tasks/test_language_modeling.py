@@ -4,6 +4,7 @@ import hashlib
 import logging
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pins.errors import TaskError
-from pins.models.batches import IGNORED
+from pins.models.batches import IGNORED, Encoded
 from pins.models.heads import CAUSAL
 from pins.models.pretrained import Pretrained, load_model
 from pins.tasks import language_modeling
 from pins.tasks.language_modeling import (
     LanguageModeling,
-    encode_blocks,
     load_text,
     load_wikitext,
 )
@@ -65,6 +65,10 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
 
 def task(*lines: str) -> LanguageModeling:
     return LanguageModeling(name="text", train=lines, test=lines)
+
+
+def encode_blocks(lines: Sequence[str], tokenizer: Any, length: int) -> Encoded:
+    return task().encode(lines, tokenizer, length, CAUSAL, train=True)
 
 
 def blocks(encoded: Any) -> list[list[int]]:
@@ -313,7 +317,7 @@ def test_what_is_no_text_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"\A.*none cannot be read \(No such file or directory\)"):
         load_text(tmp_path / "none")
     for content, message in [
-        (b"one line", r" has one line: it takes two"),
+        (b"one line", r" has one line: give two or more"),
         (b"", r" is empty: give the original file"),
         (b"a\nb\xff\n", r", line 2: expected UTF-8, came b'\\xff'"),
     ]:

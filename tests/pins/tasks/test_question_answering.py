@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pins.errors import ModelError, TaskError
+from pins.models.batches import Encoded
 from pins.models.heads import SPAN
 from pins.tasks.datasets import squad
 from pins.tasks.question_answering import (
@@ -25,7 +26,6 @@ from pins.tasks.question_answering import (
     Window,
     best_spans,
     compare,
-    encode_windows,
 )
 from tests.pins.networks import tiny
 from tests.pins.tasks.hubs import save_hub
@@ -42,6 +42,10 @@ def question(context: str, *answers: str, text: str = "a b ?", name: str = "1") 
 
 def task(*rows: Question) -> QuestionAnswering:
     return QuestionAnswering(name="test", question="?", train=rows, test=rows, recipe=squad.RECIPE)
+
+
+def encode_windows(rows: Sequence[Question], tokenizer: Any, length: int) -> Encoded:
+    return task().encode(rows, tokenizer, length, SPAN, train=True)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def test_the_curve_of_a_trust_region_is_that_of_both_its_terms(
     finish(run)
     curve = RunData(tmp_path / "out").curve
     scores, _ = load_tensors(tmp_path / "out" / "scores.safetensors")
-    multiplier = run.record.decisions[-1]["multiplier"]
+    multiplier = run.history.decisions[-1]["multiplier"]
     if multiplier:
         costs, _ = load_tensors(tmp_path / "out" / "costs.safetensors")
         scores = {n: Terms(s, costs[n]).scores(multiplier) for n, s in scores.items()}
