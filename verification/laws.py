@@ -160,7 +160,12 @@ def scores_are_left_as_they_are(
 
 
 LAWS = (
-    Law("exact-count", "The mask keeps exactly k weights.", exact_count, tie_rule=False),
+    Law(
+        "exact-count",
+        "The mask keeps exactly k weights, whatever the ties.",
+        exact_count,
+        tie_rule=False,
+    ),
     Law("theorem-1", "No kept score is below a pruned one.", theorem_1, tie_rule=False),
     Law(
         "tie-rule",
@@ -178,7 +183,7 @@ LAWS = (
         increasing_affine_maps_do_not_matter,
         integers=True,
     ),
-    Law("nesting", "What is kept of k is kept of k+1.", what_k_keeps_is_kept_by_k_plus_1),
+    Law("nesting", "The weights kept of k are kept of k+1.", what_k_keeps_is_kept_by_k_plus_1),
     Law(
         "complement",
         "Keeping k of s is pruning n−k of −s.",
