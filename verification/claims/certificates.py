@@ -62,7 +62,7 @@ def exchange_extremes(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor])
     largest = torch.where(mask, values, -torch.inf).argmax()
     smallest = torch.where(mask, torch.inf, values).argmin()
     mask[largest], mask[smallest] = False, True
-    parts = mask.split([m.numel() for m in masks.values()])
+    parts = torch.split(mask, [m.numel() for m in masks.values()])
     for old, new in zip(masks.values(), parts, strict=True):
         old.copy_(new.reshape(old.shape))
 

@@ -60,7 +60,9 @@ def small(setting: Setting, decider: Decider) -> Iterator[Instance]:
         least = {name: int(rng.integers(0, s.numel() + 1)) for name, s in scores.items()}
         keeps = range(sum(least.values()), int(sizes.sum()) + 1)
         told = {name: s.tolist() for name, s in scores.items()}
-        for constraint in (PerTensor(least), *(MinimumPerTensor(keep, least) for keep in keeps)):
+        minimums = (MinimumPerTensor(keep, least) for keep in keeps)
+        constraints: list[Constraint] = [PerTensor(least), *minimums]
+        for constraint in constraints:
             formulation = ConstrainedFormulation(scores, constraint)
             yield Instance.of(f"{constraint}, s = {told}", formulation, decider(scores, constraint))
 
