@@ -39,7 +39,7 @@ def scratch_folder() -> Path:
     return Path(_scratch().name)
 
 
-def digest(raw: bytes) -> str:
+def digest(raw: bytes | bytearray) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
@@ -131,7 +131,8 @@ class Case:
         pruned = [i for i, bit in enumerate(bits) if not bit]
         keep = len(kept)
         ordered = sorted(values, reverse=True)
-        regret = sum(map(Fraction, ordered[:keep])) - sum(Fraction(values[i]) for i in kept)
+        regret = sum(map(Fraction, ordered[:keep]), Fraction(0))
+        regret -= sum(Fraction(values[i]) for i in kept)
         low = min(kept, key=values.__getitem__, default=None)
         high = max(pruned, key=values.__getitem__, default=None)
         lam = ordered[keep - 1] if keep else ordered[0] if ordered else 0.0
