@@ -1,4 +1,4 @@
-"""Explicit 0-1 programs and everything that can solve them."""
+"""Explicit 0-1 programs and their solvers."""
 
 from solvers.cbc import Cbc
 from solvers.closed_form import ClosedForm
@@ -13,7 +13,7 @@ from solvers.relaxation import Relaxation, RelaxedResult, dual_interval, dual_va
 from solvers.result import Report, Result, Solution, Status
 from solvers.scaling import Scaled
 from solvers.solver import Solver
-from solvers.trust_region import RegionFormulation
+from solvers.trust_region import TrustRegionFormulation
 from solvers.writers import write
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "ConstrainedFormulation",
     "Enumeration",
     "Highs",
-    "RegionFormulation",
     "Relaxation",
     "RelaxedResult",
     "Report",
@@ -36,6 +35,7 @@ __all__ = [
     "Solution",
     "Solver",
     "Status",
+    "TrustRegionFormulation",
     "Verdict",
     "compare",
     "dual_interval",

@@ -16,21 +16,21 @@ from solvers.solver import Solver, check_time_limit
 class ClosedForm(Solver):
     """x keeps the k smallest cᵢ = −sᵢ: optimal for min c·x, 1·x = k, x ∈ {0,1}ⁿ (Theorem 1).
 
-    Proof by exchange: a mask is optimal iff min{sᵢ : xᵢ=1} ≥ max{sᵢ : xᵢ=0}, for otherwise swapping
-    the two entries improves it. Of equal scores the lower index is kept. Nothing but comparisons
-    of floats, hence exact. O(n log n); a time limit is checked and otherwise has no effect.
+    Proof by exchange: a mask is optimal iff min{sᵢ : xᵢ=1} ≥ max{sᵢ : xᵢ=0}; otherwise swapping the
+    two entries improves it. Among equal scores the lower index is kept. Exact, because it only
+    compares floats. O(n log n); a time limit is validated and otherwise has no effect.
 
-    This is the plain statement of the theorem, written apart from `pins.selection.select`, so that
-    the two can be tested against each other.
+    It shares no code with `pins.selection.select`, so that each tests the other.
     """
 
     name: ClassVar[str] = "closed-form"
 
     def solve(self, program: BinaryProgram, *, time_limit: float | None = None) -> Result:
-        """The optimum of a cardinality program; INFEASIBLE when k is no integer in 0 … n.
+        """The optimum of a cardinality program; INFEASIBLE if k is not an integer in 0 … n.
 
         Raises:
-            ProgramError: the program is not one equality row of ones, or the limit is not > 0.
+            ProgramError: the program has other rows than one equality row of ones, or the limit is
+                not > 0.
         """
         check_time_limit(time_limit)
         if not program.is_cardinality:
@@ -45,7 +45,7 @@ class ClosedForm(Solver):
         if not (keep.is_integer() and 0 <= keep <= program.size):
             message = f"no 0-1 point of size {program.size} sums to {keep}"
             return Result(Status.INFEASIBLE, None, self._report(start, message))
-        # A stable sort leaves equal costs in index order, which is the rule for ties.
+        # A stable sort leaves equal costs in index order: the tie rule.
         order = np.argsort(program.objective, kind="stable")
         x = np.zeros(program.size, dtype=np.bool_)
         x[order[: int(keep)]] = True

@@ -1,4 +1,4 @@
-"""A solver's point against the closed form's: Σ cᵢxᵢ compared exactly."""
+"""Compare a solver's point with a reference point: Σ cᵢxᵢ, exactly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from solvers.result import Result, Status
 
 
 class Verdict(Enum):
-    """What the comparison shows; the value is the sentence a person reads."""
+    """The result of a comparison; the value is a sentence for people."""
 
     AGREES = "Both points have exactly the same objective."
     SOLVER_INEXACT = "The solver's point is feasible and strictly worse: the solver was not exact."
@@ -27,17 +27,17 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Comparison:
-    """The verdict and its numbers, all evaluated on the program as given.
+    """The verdict and its numbers, all evaluated on the unscaled program.
 
     Attributes:
         verdict: see `Verdict`.
-        status: what the solver claimed; an interrupted solver that is worse claimed nothing.
+        status: the claim of the solver; an interrupted solver claims no optimum.
         gap: c·(solver's x) − c·(reference), exact; > 0 = worse. None unless the solver's point is
             feasible.
-        relative_gap: |gap| / |c·(reference)| as a float, 0 where both are 0, infinite where only
-            the reference is; None with `gap`.
-        differing: entries in which the two points differ; None without a point. Points with equal
-            objectives may differ where scores are tied.
+        relative_gap: |gap| / |c·(reference)| as a float, 0 if both are 0, infinite if only the
+            reference is 0; None if `gap` is None.
+        differing: the number of entries that differ; None without a point. Tied scores allow
+            different points with equal objectives.
     """
 
     verdict: Verdict
@@ -50,13 +50,13 @@ class Comparison:
 def compare(program: BinaryProgram, reference: BoolArray, result: Result) -> Comparison:
     """The sign of c·x_solver − c·x_reference, in rational arithmetic.
 
-    Neither the solver's own objective nor its set of indices is compared: the first is rounded, the
-    second is not unique where scores are tied.
+    The solver's own objective is rounded, and its set of indices is not unique for tied scores, so
+    neither is compared.
 
     Args:
-        program: the program both points are meant for.
-        reference: (n,) bool, feasible; the closed form's point, xᵢ = 1 = keep.
-        result: what the solver returned for `program`.
+        program: the program of both points.
+        reference: (n,) bool, feasible, such as the closed form's point; xᵢ = 1 = keep.
+        result: the solver's result for `program`.
 
     Raises:
         ProgramError: the reference has another shape or dtype, or is not feasible.
@@ -74,7 +74,7 @@ def compare(program: BinaryProgram, reference: BoolArray, result: Result) -> Com
     if not feasible:
         return Comparison(Verdict.SOLVER_INFEASIBLE, result.status, None, None, differing)
     optimum = exact_objective(program.objective, reference)
-    # Evaluated here again: a result may have been made for another program.
+    # Evaluated again, because the result may belong to another program.
     gap = exact_objective(program.objective, x) - optimum
     if gap == 0:
         verdict = Verdict.AGREES
@@ -84,7 +84,7 @@ def compare(program: BinaryProgram, reference: BoolArray, result: Result) -> Com
 
 
 def _ratio(part: Fraction, whole: Fraction) -> float:
-    """part / whole as a float; 0/0 = 0, and what no float can hold is infinite."""
+    """part / whole as a float; 0/0 = 0, and infinity on overflow."""
     if part == 0:
         return 0.0
     try:

@@ -1,4 +1,4 @@
-"""Every x ∈ {0,1}ⁿ, in exact arithmetic: slow, and beyond doubt."""
+"""Every x ∈ {0,1}ⁿ, in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ LIMIT = 20
 class Enumeration(Solver):
     """argmin over all 2ⁿ points, n ≤ 20, for any `BinaryProgram`.
 
-    Exact: each row and the objective are put on a common denominator and compared as integers. Of
-    several optimal points the one that keeps lower indices first is returned: the
-    lexicographically largest (x₀, x₁, …), which is the closed form's rule for ties as well. A time
-    limit is checked and otherwise has no effect.
+    Exact: each row and the objective are put on a common denominator and compared as integers.
+    Among several optimal points it returns the lexicographically largest (x₀, x₁, …), which keeps
+    the lowest indices: the tie rule of the closed form. A time limit is validated and otherwise has
+    no effect.
     """
 
     name: ClassVar[str] = "enumeration"
@@ -46,7 +46,7 @@ class Enumeration(Solver):
 
 
 def optimal_set(program: BinaryProgram) -> list[BoolArray]:
-    """All optimal points, the one that `Enumeration` returns first; empty when infeasible.
+    """All optimal points, the result of `Enumeration` first; empty if infeasible.
 
     The optimum is unique iff the list has one entry.
 
@@ -79,10 +79,10 @@ def _optimal_codes(program: BinaryProgram) -> npt.NDArray[np.int64]:
 
 
 def _subset_sums(weights: list[int]) -> npt.NDArray[Any]:
-    """Σ wᵢxᵢ for every point, at its number; int64 where it cannot overflow, else Python ints."""
+    """Σ wᵢxᵢ for every point, at its number; int64 if it cannot overflow, else Python ints."""
     fits = sum(abs(weight) for weight in weights) < 2**63
     sums = np.zeros(1, dtype=np.int64 if fits else object)
-    # Doubling: the last index is the lowest bit, so it comes first.
+    # Doubling: the last index is the lowest bit, so it is added first.
     for weight in reversed(weights):
         sums = np.concatenate([sums, sums + weight])
     return sums

@@ -1,7 +1,7 @@
 """Σ vᵢ with no rounding, and scaling by powers of two.
 
 Every finite float is a dyadic rational M·2^e with integers M and e, so sums of floats can be
-evaluated exactly. Everything that is compared in this project is compared through this file.
+evaluated exactly. All comparisons of objectives use this module.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOW_BITS = 27
 """M = high·2²⁷ + low with 0 ≤ low < 2²⁷ and |high| ≤ 2²⁶."""
 
 SMALLEST_EXPONENT = -1074
-"""2⁻¹⁰⁷⁴ is the smallest positive float64: no float64 has a bit below it."""
+"""2⁻¹⁰⁷⁴ is the smallest positive float64, and every float64 is a multiple of it."""
 
 LARGEST_EXPONENT = 1024
 """Every float64 is below 2¹⁰²⁴."""
@@ -40,7 +40,7 @@ TARGET_EXPONENT = 10
 
 
 def exact_sum(values: npt.NDArray[np.floating[Any]]) -> Fraction:
-    """Σ vᵢ as a rational number, with no rounding at all.
+    """Σ vᵢ as a rational number, without rounding.
 
     Derivation: write vᵢ = Mᵢ·2^eᵢ with a 53-bit integer Mᵢ = highᵢ·2²⁷ + lowᵢ. For each exponent e
     the sums of the highs and of the lows are integers below 2⁵³ within one chunk, which float64
@@ -51,7 +51,7 @@ def exact_sum(values: npt.NDArray[np.floating[Any]]) -> Fraction:
         values: any shape, dtype float16, float32 or float64; subnormals are summed exactly too.
 
     Returns:
-        The exact sum, in the unit of `values`; 0 for an empty array. O(n), about a second for 10⁷.
+        The exact sum; 0 for an empty array. O(n), about a second for 10⁷ entries.
 
     Raises:
         ProgramError: another dtype, or an entry that is NaN or infinite.
@@ -86,7 +86,7 @@ def exact_sum(values: npt.NDArray[np.floating[Any]]) -> Fraction:
 
 
 def objective(c: FloatArray, x: BoolArray) -> Fraction:
-    """Σ cᵢ xᵢ as a rational number, with no rounding at all.
+    """Σ cᵢ xᵢ as a rational number, without rounding.
 
     Args:
         c: (n,) float64, finite where xᵢ = 1.
@@ -123,11 +123,10 @@ def integers(values: Sequence[float]) -> list[int]:
 def power_of_two_exponent(c: FloatArray) -> int:
     """e with 2⁹ ≤ max|cᵢ|·2^e < 2¹⁰ and every cᵢ·2^e a float64 exactly.
 
-    Multiplying by 2^e moves the exponent and leaves the digits, unless a result falls below the
-    smallest float64. Scaling up (e > 0) never loses a digit. Scaling down (e < 0) would, where c
-    spans more than about 300 orders of magnitude: then e stops at the last value that loses no
-    digit, and max|cᵢ|·2^e stays above 2¹⁰. Exactness is kept, the size is not; a solver may refuse
-    such numbers, and says so in its status.
+    Multiplying by 2^e changes the exponent only, unless a result falls below the smallest float64.
+    Scaling up (e > 0) is always exact. Scaling down (e < 0) is not if c spans more than about 300
+    orders of magnitude: then e is the smallest exact exponent, and max|cᵢ|·2^e stays above 2¹⁰. A
+    solver may refuse such numbers and reports it in its status.
 
     Args:
         c: (n,) float64, finite.
@@ -157,16 +156,16 @@ def scaled(c: FloatArray) -> tuple[FloatArray, int]:
 def row_exponents(
     starts: npt.NDArray[np.integer[Any]], entries: FloatArray, rhs: FloatArray
 ) -> Exponents:
-    """e by row: with 2⁹ ≤ max|aⱼ|·2^e < 2¹⁰ where a row is scaled, else 0.
+    """e for each row: 2⁹ ≤ max|aⱼ|·2^e < 2¹⁰ if the row is scaled, else 0.
 
-    Solvers measure a row by absolute tolerances, and drop small entries: a budget of costs near
-    1e-13 they would not see. Such rows are scaled up, which loses no digit. Left as they are: rows
-    of integers, counts above all, on which solvers are exact; rows of larger numbers; rows of
-    zeros; and a row whose right side would overflow.
+    Solvers apply absolute tolerances to a row, and drop small entries: they would ignore a budget
+    of costs near 1e-13. Such rows are scaled up, which is exact. Not scaled: rows of integers, such
+    as counts, on which solvers are exact; rows of larger numbers; rows of zeros; and a row whose
+    right side would overflow.
 
     Args:
-        starts: (r + 1,), where each row's entries start, as `indptr` of a CSR matrix.
-        entries: the rows' entries, one row after the other.
+        starts: (r + 1,), the index of each row's first entry, as `indptr` of a CSR matrix.
+        entries: the stored entries of all rows in order.
         rhs: (r,), the right sides.
     """
     exponents = np.zeros(rhs.size, dtype=np.int64)

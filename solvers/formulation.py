@@ -1,4 +1,4 @@
-"""Formulations: importance and a constraint become a 0-1 program, and a point becomes masks."""
+"""Formulations: importance and a constraint ↦ a 0-1 program, and its points ↦ masks."""
 
 from __future__ import annotations
 
@@ -19,51 +19,16 @@ Tensors: TypeAlias = torch.Tensor | Mapping[str, torch.Tensor] | Sequence[torch.
 """One tensor, named tensors, or a list or tuple of tensors."""
 
 
-@dataclass(frozen=True, eq=False)
-class CardinalityFormulation:
-    """max s·m, 1·m = k, m ∈ {0,1}ⁿ   ⇄   min (−s)·x, 1·x = k, x ∈ {0,1}ⁿ, with x = m flattened.
-
-    A reduction with an inverse: invert(apply(m)) == m and apply(invert(x)) == x for every m and x.
-    The flat order is the order in which the tensors come, each in row-major order.
+class Formulation:
+    """The map between masks and points of a program over all entries of `importance`.
 
     Attributes:
-        importance: s; floating-point tensors of any shape, dtype and device, finite. All of
-            float16, bfloat16, float32 and float64 convert to float64 without rounding.
-        keep: k, the number of kept entries over all tensors.
-        program: the 0-1 program, objective −s.
-
-    Raises:
-        ImportanceError: a tensor is not floating point or not finite, or there is no entry at all.
-        CardinalityError: k is not an integer in 0 … n.
+        importance: s; one tensor, named tensors, or a list or tuple of tensors.
+        program: the 0-1 program.
     """
 
     importance: Tensors
-    keep: int
-    program: BinaryProgram = field(init=False)
-
-    def __post_init__(self) -> None:
-        scores = [_flat_scores(name, tensor) for name, tensor in _named(self.importance)]
-        flat = np.concatenate(scores) if scores else np.zeros(0)
-        if flat.size == 0:
-            raise ImportanceError(
-                "CardinalityFormulation: importance has no entry; pass at least one score"
-            )
-        if isinstance(self.keep, bool) or not isinstance(self.keep, int | np.integer):
-            raise CardinalityError(
-                f"CardinalityFormulation: keep={self.keep!r} came; pass an integer"
-            )
-        if not 0 <= self.keep <= flat.size:
-            raise CardinalityError(
-                f"CardinalityFormulation: keep={self.keep} came for {flat.size} entries; "
-                f"pass 0 … {flat.size}"
-            )
-        program = BinaryProgram(
-            objective=-flat,
-            matrix=sparse.csr_array(np.ones((1, flat.size))),
-            senses=(Sense.EQUAL,),
-            rhs=np.array([self.keep], dtype=np.float64),
-        )
-        object.__setattr__(self, "program", program)
+    program: BinaryProgram
 
     def apply(self, masks: Tensors) -> BoolArray:
         """x, (n,) bool: the masks in flat order; True = keep = 1.
@@ -121,8 +86,55 @@ class CardinalityFormulation:
 
 
 @dataclass(frozen=True, eq=False)
-class ConstrainedFormulation:
-    """max s·m over the masks that a constraint allows, one row for each of its conditions.
+class CardinalityFormulation(Formulation):
+    """max s·m, 1·m = k, m ∈ {0,1}ⁿ   ⇄   min (−s)·x, 1·x = k, x ∈ {0,1}ⁿ, with x = m flattened.
+
+    A reduction with an inverse: invert(apply(m)) == m and apply(invert(x)) == x for every m and x.
+    The flat order is the order of the tensors, each in row-major order.
+
+    Attributes:
+        importance: s; floating-point tensors of any shape, dtype and device, finite. All of
+            float16, bfloat16, float32 and float64 convert to float64 without rounding.
+        keep: k, the number of kept entries over all tensors.
+        program: the 0-1 program, objective −s.
+
+    Raises:
+        ImportanceError: a tensor is not floating point or not finite, or there is no entry at all.
+        CardinalityError: k is not an integer in 0 … n.
+    """
+
+    importance: Tensors
+    keep: int
+    program: BinaryProgram = field(init=False)
+
+    def __post_init__(self) -> None:
+        scores = [_flat_scores(name, tensor) for name, tensor in _named(self.importance)]
+        flat = np.concatenate(scores) if scores else np.zeros(0)
+        if flat.size == 0:
+            raise ImportanceError(
+                "CardinalityFormulation: importance has no entry; pass at least one score"
+            )
+        if isinstance(self.keep, bool) or not isinstance(self.keep, int | np.integer):
+            raise CardinalityError(
+                f"CardinalityFormulation: keep={self.keep!r} came; pass an integer"
+            )
+        if not 0 <= self.keep <= flat.size:
+            raise CardinalityError(
+                f"CardinalityFormulation: keep={self.keep} came for {flat.size} entries; "
+                f"pass 0 … {flat.size}"
+            )
+        program = BinaryProgram(
+            objective=-flat,
+            matrix=sparse.csr_array(np.ones((1, flat.size))),
+            senses=(Sense.EQUAL,),
+            rhs=np.array([self.keep], dtype=np.float64),
+        )
+        object.__setattr__(self, "program", program)
+
+
+@dataclass(frozen=True, eq=False)
+class ConstrainedFormulation(Formulation):
+    """max s·m over the masks that a constraint allows, with one row for each condition.
 
     After the row 1·x = k comes one row for each tensor t: Σ_{i∈t} xᵢ = k_t for `PerTensor`, else
     −Σ_{i∈t} xᵢ ≤ −l_t where the tensor has a minimum l_t > 0.
@@ -140,13 +152,12 @@ class ConstrainedFormulation:
     importance: Mapping[str, torch.Tensor]
     constraint: Constraint
     program: BinaryProgram = field(init=False)
-    _plain: CardinalityFormulation = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        plain = CardinalityFormulation(self.importance, self.constraint.keep)
+        plain = CardinalityFormulation(self.importance, self.constraint.keep).program
         self.constraint.validate({name: s.shape for name, s in self.importance.items()})
         each_exact = isinstance(self.constraint, PerTensor)
-        rows, senses = [plain.program.matrix], [Sense.EQUAL]
+        rows, senses = [plain.matrix], [Sense.EQUAL]
         rhs, start = [float(self.constraint.keep)], 0
         for name, scores in self.importance.items():
             number, size = self.constraint.minimums.get(name, 0), scores.numel()
@@ -154,30 +165,21 @@ class ConstrainedFormulation:
                 sign = 1.0 if each_exact else -1.0
                 columns = np.arange(start, start + size)
                 entries = (np.full(size, sign), (np.zeros(size, dtype=np.intp), columns))
-                rows.append(sparse.csr_array(entries, shape=(1, plain.program.size)))
+                rows.append(sparse.csr_array(entries, shape=(1, plain.size)))
                 senses.append(Sense.EQUAL if each_exact else Sense.LESS_OR_EQUAL)
                 rhs.append(sign * number)
             start += size
         program = BinaryProgram(
-            objective=plain.program.objective,
+            objective=plain.objective,
             matrix=sparse.csr_array(sparse.vstack(rows)),
             senses=tuple(senses),
             rhs=np.array(rhs),
         )
         object.__setattr__(self, "program", program)
-        object.__setattr__(self, "_plain", plain)
-
-    def apply(self, masks: Mapping[str, torch.Tensor]) -> BoolArray:
-        """x, (n,) bool: the masks in flat order, as in `CardinalityFormulation`."""
-        return self._plain.apply(masks)
-
-    def invert(self, x: BoolArray) -> Tensors:
-        """The masks at x by tensor name, as in `CardinalityFormulation`."""
-        return self._plain.invert(x)
 
 
 def _named(tensors: Tensors) -> list[tuple[str, torch.Tensor]]:
-    """(name, tensor) in the order given; the position is the name where there is none."""
+    """(name, tensor) in the given order; the position is the name in a list or tuple."""
     if isinstance(tensors, torch.Tensor):
         return [("0", tensors)]
     if isinstance(tensors, Mapping):
@@ -189,7 +191,7 @@ def _flat_scores(name: str, tensor: torch.Tensor) -> np.ndarray[tuple[int], np.d
     """The scores as float64, row-major, (numel,).
 
     Raises:
-        ImportanceError: they are not floating point, or one of them is not finite.
+        ImportanceError: the scores are not floating point, or one is not finite.
     """
     if not tensor.is_floating_point():
         raise ImportanceError(

@@ -12,11 +12,13 @@ import numpy as np
 import scipy
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from solvers.incumbent import settled
+from solvers.incumbent import read_incumbent
 from solvers.program import BinaryProgram, Sense
 from solvers.result import Report, Result, Status
 from solvers.scaling import Scaled
 from solvers.solver import Solver, check_time_limit
+
+VERSION = f"HiGHS, scipy {scipy.__version__}"
 
 STATUSES: Mapping[int, Status] = MappingProxyType(
     {
@@ -30,17 +32,16 @@ STATUSES: Mapping[int, Status] = MappingProxyType(
 """scipy's status code of `milp` and `linprog` ↦ Status; any other code counts as FAILED."""
 
 MODEL_ERROR = "(HiGHS Status 2:"
-"""scipy reports a model that HiGHS refused (a coefficient of 1e15 or more, say) with code 2 as
-well, the code of infeasibility; its message tells the two apart."""
+"""Code 2 means infeasible. scipy uses it for a model that HiGHS refused too (for example with a
+coefficient of 1e15 or more), with this text in the message."""
 
 SOLVE_ERROR = 4
-"""scipy's code for an error inside HiGHS. Its presolve fails so on some tiny infeasible programs,
-such as 3x₀ + 2x₁ − 3x₂ = 1, which it solves well without presolve; so such a program is solved once
-more that way."""
+"""scipy's code for an error inside HiGHS. Its presolve fails with it on some tiny infeasible
+programs, such as 3x₀ + 2x₁ − 3x₂ = 1; they are solved again without presolve, which succeeds."""
 
 
 def status_of(code: int, message: str) -> Status:
-    """scipy's status code, with a refused model told apart from an infeasible one."""
+    """The status of scipy's code and message; FAILED for a model that HiGHS refused."""
     if code == 2 and MODEL_ERROR in message:
         return Status.FAILED
     return STATUSES.get(code, Status.FAILED)
@@ -52,18 +53,18 @@ class Highs(Solver):
 
     HiGHS works in floating point with absolute tolerances near 1e-7 (1e-6 for its absolute gap and
     for integrality), and drops matrix entries below 1e-9, so its "optimal" is a claim. Its point is
-    judged by its exact objective under the original c.
+    evaluated exactly under the original c.
 
     Attributes:
-        scale: multiply objective and rows by powers of two first (`solvers.scaling`). Without it,
-            scores near the tolerances give wrong masks called optimal: kept as a negative control.
+        scale: multiply objective and rows by powers of two first (`solvers.scaling`). False is a
+            negative control: scores near the tolerances give wrong masks called optimal.
     """
 
     name: ClassVar[str] = "highs"
     scale: bool = True
 
     def solve(self, program: BinaryProgram, *, time_limit: float | None = None) -> Result:
-        """What HiGHS claims, with its point rounded to {0,1}ⁿ and evaluated exactly.
+        """The claim of HiGHS, with its point rounded to {0,1}ⁿ and evaluated exactly.
 
         Raises:
             ProgramError: the limit is not > 0.
@@ -71,24 +72,23 @@ class Highs(Solver):
         check_time_limit(time_limit)
         start = time.perf_counter()
         limit = np.inf if time_limit is None else float(time_limit)
-        image, exponent, _ = Scaled.of(program) if self.scale else Scaled.not_at_all(program)
-        outcome = _outcome(image, time_limit=limit, presolve=True)
+        image = Scaled.of(program, scale=self.scale)
+        outcome = _outcome(image.program, time_limit=limit, presolve=True)
         message = outcome.message
         left = limit - (time.perf_counter() - start)
         if outcome.status == SOLVE_ERROR and left > 0:
-            outcome = _outcome(image, time_limit=left, presolve=False)
+            outcome = _outcome(image.program, time_limit=left, presolve=False)
             message = f"{message}; without presolve: {outcome.message}"
-        status, solution, distance = settled(
+        status, solution, distance = read_incumbent(
             program, status_of(outcome.status, outcome.message), outcome.x
         )
-        claim = outcome.fun if solution is not None else None
         report = Report(
             solver=self.name,
-            version=f"HiGHS, scipy {scipy.__version__}",
+            version=VERSION,
             seconds=time.perf_counter() - start,
             message=message,
-            claimed_objective=None if claim is None else float(np.ldexp(claim, -exponent)),
-            exponent=exponent,
+            claimed_objective=image.original_objective(outcome.fun) if solution else None,
+            exponent=image.exponent,
             distance=distance,
         )
         return Result(status, solution, report)

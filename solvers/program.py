@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from scipy import sparse
 
 from pins.errors import ProgramError
@@ -17,7 +18,7 @@ Matrix: TypeAlias = "sparse.csr_array[np.float64, tuple[int, int]]"
 
 
 class Sense(Enum):
-    """How a row's left side relates to its right side."""
+    """The relation between a row's left and right side."""
 
     LESS_OR_EQUAL = "<="
     EQUAL = "="
@@ -37,7 +38,7 @@ class BinaryProgram:
         rhs: b, (r,) float64, finite.
 
     Raises:
-        ProgramError: a shape, a dtype or a number is not as above.
+        ProgramError: a shape, a dtype or a number differs from these.
     """
 
     objective: FloatArray
@@ -75,7 +76,7 @@ class BinaryProgram:
         for name, values in (("objective", self.objective), ("rhs", self.rhs)):
             _check_finite(name, values)
         _check_finite("matrix", matrix.data)
-        # A twice-stored entry means its sum, which a solver would round: rejected instead.
+        # Duplicate entries mean their sum, which a solver would round: rejected instead.
         if not matrix.has_canonical_format:
             raise ProgramError(
                 "BinaryProgram: matrix stores an entry twice or out of order; "
@@ -98,17 +99,22 @@ class BinaryProgram:
 
     @property
     def is_cardinality(self) -> bool:
-        """Whether the only constraint is 1·x = k: one equality row, all n entries one."""
+        """True if the only constraint is 1·x = k: one equality row, all n entries one."""
         return (
             self.senses == (Sense.EQUAL,)
             and self.matrix.nnz == self.size
             and bool(np.all(self.matrix.data == 1.0))
         )
 
-    def feasible(self, x: BoolArray) -> bool:
-        """Whether A x (≤, =) b holds exactly: each row is summed as a rational number.
+    def row(self, j: int) -> tuple[npt.NDArray[np.integer[Any]], FloatArray]:
+        """The columns and the values of the stored entries of row j of A."""
+        entries = slice(self.matrix.indptr[j], self.matrix.indptr[j + 1])
+        return self.matrix.indices[entries], self.matrix.data[entries]
 
-        No tolerance anywhere, so a point that a solver calls feasible may fail here. Cost: O(stored
+    def feasible(self, x: BoolArray) -> bool:
+        """True if A x (≤, =) b holds exactly: each row is summed as a rational number.
+
+        There is no tolerance, so a point that a solver calls feasible may fail here. Cost: O(stored
         entries of A), about 0.1 μs each, plus about 0.1 ms for each row.
 
         Args:
@@ -122,20 +128,19 @@ class BinaryProgram:
                 f"BinaryProgram.feasible: x of shape {x.shape} and dtype {x.dtype} came; "
                 f"pass a bool array of shape ({self.size},)"
             )
-        for row, sense in enumerate(self.senses):
-            entries = slice(self.matrix.indptr[row], self.matrix.indptr[row + 1])
-            kept = self.matrix.data[entries][x[self.matrix.indices[entries]]]
-            left, right = exact_sum(kept), Fraction(float(self.rhs[row]))
+        for j, sense in enumerate(self.senses):
+            columns, weights = self.row(j)
+            left, right = exact_sum(weights[x[columns]]), Fraction(float(self.rhs[j]))
             if left > right or (sense is Sense.EQUAL and left != right):
                 return False
         return True
 
 
 def _check_finite(name: str, values: FloatArray) -> None:
-    """Every entry of `values` is finite.
+    """Require that every entry of `values` is finite.
 
     Raises:
-        ProgramError: the first entry that is not, by index and value.
+        ProgramError: an entry is not finite; the message gives the first, by index and value.
     """
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:

@@ -1,4 +1,4 @@
-"""The table of solvers: one row each."""
+"""The table of solvers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,18 @@ from solvers.enumeration import Enumeration
 from solvers.highs import Highs
 from solvers.solver import Solver
 
-# The LP relaxation has no row: its points are fractional, so it is not a Solver.
+# The LP relaxation is absent: its points may be fractional, so it is not a Solver.
 SOLVERS: Mapping[str, Callable[[], Solver]] = MappingProxyType(
-    {
-        ClosedForm.name: ClosedForm,
-        Enumeration.name: Enumeration,
-        Cbc.name: Cbc,
-        Highs.name: Highs,
-    }
+    {solver.name: solver for solver in (ClosedForm, Enumeration, Cbc, Highs)}
 )
-"""Name ↦ a factory that needs no argument. A new solver is one file and one row here."""
+"""Name ↦ a factory that needs no argument. A new solver is one file and one entry here."""
 
 
 def find_solver(name: str) -> Solver:
     """The solver called `name`, with its default settings.
 
     Raises:
-        ProgramError: no row has this name; the message lists the known ones.
+        ProgramError: no solver has this name; the message lists them all.
     """
     if name not in SOLVERS:
         raise ProgramError(f"there is no solver {name!r}: choose one of {', '.join(SOLVERS)}")

@@ -8,12 +8,11 @@ from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
-import scipy
 from scipy.optimize import linprog
 
 from pins.errors import CardinalityError, ProgramError
 from solvers.exact import FloatArray, exact_sum
-from solvers.highs import status_of
+from solvers.highs import VERSION, status_of
 from solvers.program import BinaryProgram, Sense
 from solvers.result import Report, Status
 from solvers.scaling import Scaled
@@ -51,49 +50,47 @@ class Relaxation:
     | row (A x)ⱼ = bⱼ      | free                          | free                                |
     | row 1·x = k          | in [−s₍ₖ₎, −s₍ₖ₊₁₎]           | in [s₍ₖ₊₁₎, s₍ₖ₎], the threshold     |
 
-    The program is scaled by powers of two (`solvers.scaling`), and the multiplier of row j brought
-    back by 2^(eⱼ − e), which changes no digit (short of overflow and underflow). The simplex itself
-    works to about 1e-7 of the scaled unit, so λ may miss its interval by that much; `dual_value`
-    makes an exact bound of any λ.
+    The program is scaled by powers of two (`solvers.scaling`), and the multiplier of row j is
+    scaled back by 2^(eⱼ − e), exactly except at overflow and underflow. The simplex method has a
+    tolerance of about 1e-7 in the scaled unit, so λ may miss its interval by that much;
+    `dual_value` gives an exact bound for any λ.
     """
 
     name: ClassVar[str] = "relaxation"
 
     def solve(self, program: BinaryProgram) -> RelaxedResult:
-        """The relaxed optimum and the rows' prices."""
+        """The optimum of the relaxation and the multipliers of the rows."""
         start = time.perf_counter()
-        image, exponent, row_exponents = Scaled.of(program)
+        image = Scaled.of(program)
         equal = np.array([sense is Sense.EQUAL for sense in program.senses], dtype=np.bool_)
-        has_less, has_equal = bool((~equal).any()), bool(equal.any())
-        # Sparse matrices are documented for this method; the published types know dense ones only.
-        rows: Any = image.matrix
+        # scipy documents sparse matrices for this method; its published types allow dense ones only
+        rows: Any = image.program.matrix
+        rhs = image.program.rhs
         outcome = linprog(
-            image.objective,
-            A_ub=rows[~equal] if has_less else None,
-            b_ub=image.rhs[~equal] if has_less else None,
-            A_eq=rows[equal] if has_equal else None,
-            b_eq=image.rhs[equal] if has_equal else None,
+            image.program.objective,
+            A_ub=rows[~equal],
+            b_ub=rhs[~equal],
+            A_eq=rows[equal],
+            b_eq=rhs[equal],
             bounds=(0, 1),
             method="highs",
         )
         status = status_of(outcome.status, outcome.message)
-        claim = None if outcome.fun is None else float(np.ldexp(outcome.fun, -exponent))
+        claim = image.original_objective(outcome.fun)
         report = Report(
             solver=self.name,
-            version=f"HiGHS, scipy {scipy.__version__}",
+            version=VERSION,
             seconds=time.perf_counter() - start,
             message=outcome.message,
             claimed_objective=claim,
-            exponent=exponent,
+            exponent=image.exponent,
         )
         if status is not Status.OPTIMAL:
             return RelaxedResult(status, None, None, None, report)
         multipliers = np.zeros(len(program.senses), dtype=np.float64)
-        if has_less:
-            multipliers[~equal] = -outcome.ineqlin.marginals
-        if has_equal:
-            multipliers[equal] = -outcome.eqlin.marginals
-        multipliers = np.ldexp(multipliers, row_exponents - exponent)
+        multipliers[~equal] = -outcome.ineqlin.marginals
+        multipliers[equal] = -outcome.eqlin.marginals
+        multipliers = np.ldexp(multipliers, image.rows - image.exponent)
         return RelaxedResult(status, outcome.x, claim, multipliers, report)
 
 

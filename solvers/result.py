@@ -1,4 +1,4 @@
-"""What a solve returns: a status, a point with its exact objective, and a report."""
+"""The result of a solve: a status, a point with its exact objective, and a report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from solvers.program import BinaryProgram
 
 
 class Status(Enum):
-    """What the solver claims; the value is the sentence a person reads.
+    """The claim of a solver; the value is a sentence for people.
 
     A claim, not a proof: a backend that works in floating point may call a wrong point optimal.
     `solvers.comparison` checks it.
@@ -31,7 +31,7 @@ class Solution:
 
     Attributes:
         x: (n,) bool, read-only; xᵢ = 1 = keep.
-        objective: Σ cᵢxᵢ as a rational number, of the program as given (not scaled).
+        objective: Σ cᵢxᵢ as a rational number, of the unscaled program.
     """
 
     x: BoolArray
@@ -44,7 +44,7 @@ class Solution:
 
     @classmethod
     def of(cls, program: BinaryProgram, x: BoolArray) -> Solution:
-        """The solution at x; not checked for feasibility.
+        """The solution at x; its feasibility is not checked.
 
         Raises:
             ProgramError: `x` has another shape than the objective, or is not bool.
@@ -54,7 +54,7 @@ class Solution:
 
 @dataclass(frozen=True)
 class Report:
-    """How the solve went; nothing here is used in a proof.
+    """A description of the solve; no proof uses it.
 
     Attributes:
         solver: the name in the registry.
@@ -62,7 +62,7 @@ class Report:
         seconds: wall-clock time of the backend, building its model included.
         message: the backend's own status text.
         claimed_objective: the backend's own float for Σ cᵢxᵢ, scaled back by 2^(−exponent); never
-            compared with anything. None where there is none.
+            used in a comparison. None if the backend gave none.
         exponent: the objective was multiplied by 2^exponent before the backend saw it.
         distance: max |vᵢ − xᵢ| between the backend's floats v and the point x read from them.
     """
@@ -81,9 +81,9 @@ class Result:
     """The outcome of one solve.
 
     Attributes:
-        status: what the solver claims.
-        solution: always there for OPTIMAL and NOT_PROVED, sometimes for INTERRUPTED, else None.
-        report: how it went.
+        status: the claim of the solver.
+        solution: the point for OPTIMAL and NOT_PROVED, sometimes for INTERRUPTED, else None.
+        report: version, time and messages.
     """
 
     status: Status

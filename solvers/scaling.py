@@ -1,7 +1,7 @@
-"""A program in the units that solvers are made for: each change a power of two, which is exact.
+"""A program in the units that solvers expect, scaled exactly by powers of two.
 
-Solvers measure objective and rows by absolute tolerances near 1e-7, and drop small entries. Neither
-the scores of a model nor its budgets are of that size.
+Solvers apply absolute tolerances near 1e-7 to objective and rows, and drop small entries. The
+scores and budgets of a model may be far below them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Scaled(NamedTuple):
     """min 2^e c·x  subject to  2^(eⱼ) (A x)ⱼ (≤, =) 2^(eⱼ) bⱼ: the same points, the same optima.
 
     Attributes:
-        program: this program.
+        program: the scaled program.
         exponent: e.
         rows: (eⱼ), (r,) int64.
     """
@@ -29,8 +29,13 @@ class Scaled(NamedTuple):
     rows: Exponents
 
     @classmethod
-    def of(cls, program: BinaryProgram) -> Scaled:
-        """Scaled to 2⁹ ≤ max|c|·2^e < 2¹⁰, and so each row of smaller numbers but for integers."""
+    def of(cls, program: BinaryProgram, *, scale: bool = True) -> Scaled:
+        """Scaled to 2⁹ ≤ max|c|·2^e < 2¹⁰, likewise each row that `row_exponents` scales.
+
+        Without `scale`, the program itself with all exponents 0.
+        """
+        if not scale:
+            return cls(program, 0, np.zeros(len(program.senses), dtype=np.int64))
         c, exponent = scaled(program.objective)
         matrix = program.matrix
         rows = row_exponents(matrix.indptr, matrix.data, program.rhs)
@@ -43,7 +48,6 @@ class Scaled(NamedTuple):
         )
         return cls(image, exponent, rows)
 
-    @classmethod
-    def not_at_all(cls, program: BinaryProgram) -> Scaled:
-        """The program as it is."""
-        return cls(program, 0, np.zeros(len(program.senses), dtype=np.int64))
+    def original_objective(self, value: float | None) -> float | None:
+        """The objective c·x of the original program, from that of this program; None for None."""
+        return None if value is None else float(np.ldexp(value, -self.exponent))

@@ -1,4 +1,4 @@
-"""The interface of everything that solves a 0-1 program."""
+"""The interface of a solver of 0-1 programs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from solvers.result import Result
 
 
 class Solver(ABC):
-    """BinaryProgram ↦ Result; the program is never changed.
+    """BinaryProgram ↦ Result; a solver does not change the program.
 
     Attributes:
-        name: the solver's row in `solvers.registry.SOLVERS`.
+        name: the solver's key in `solvers.registry.SOLVERS`.
     """
 
     name: ClassVar[str]
@@ -33,10 +33,10 @@ class Solver(ABC):
 
 
 def check_time_limit(time_limit: float | None) -> None:
-    """time_limit > 0, or None.
+    """Require time_limit > 0, or None.
 
     Raises:
-        ProgramError: it is zero, negative or NaN.
+        ProgramError: the limit is zero, negative or NaN.
     """
     if time_limit is not None and not time_limit > 0:
         raise ProgramError(

@@ -1,4 +1,4 @@
-"""The 0-1 program of a trust region: two terms and a radius become a program, a point masks."""
+"""The 0-1 program of a trust region: terms, constraint and radius ↦ a program."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from solvers.program import BinaryProgram, Sense
 
 
 @dataclass(frozen=True, eq=False)
-class RegionFormulation:
+class TrustRegionFormulation:
     """max s·m, 1·m = k, c·(1−m) ≤ ρ   ⇄   min s·x, 1·x = n − k, c·x ≤ ρ, with x = 1 − m flattened.
 
-    Here xᵢ = 1 = prune. In x every number of the program is one that was given: in m the budget
-    would be −c·m ≤ ρ − 1·c, whose right side is a sum that no float may hold.
+    Here xᵢ = 1 = prune, so that every number of the program is an input: in m the budget would be
+    −c·m ≤ ρ − 1·c, and a float may not hold that sum exactly.
 
-    The rows are those of `ConstrainedFormulation` for 1 − x, the budget after them. With a row
-    Σ_{i∈t} mᵢ ≥ l_t, for one, comes Σ_{i∈t} xᵢ ≤ n_t − l_t.
+    The rows are the rows of `ConstrainedFormulation` for 1 − x, then the budget. For example,
+    Σ_{i∈t} mᵢ ≥ l_t becomes Σ_{i∈t} xᵢ ≤ n_t − l_t.
 
     Attributes:
-        terms: s and c by tensor name; as the importance of `CardinalityFormulation`, and c ≥ 0.
-        constraint: which masks are allowed beside the radius.
+        terms: s and c ≥ 0 by tensor name, as the importance of `CardinalityFormulation`.
+        constraint: the masks that are allowed, apart from the radius.
         radius: ρ, finite.
         program: the 0-1 program, objective s.
 
@@ -48,7 +48,9 @@ class RegionFormulation:
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.radius):
-            raise ProgramError(f"RegionFormulation: radius={self.radius} came; pass a finite one")
+            raise ProgramError(
+                f"TrustRegionFormulation: radius={self.radius} came; pass a finite radius"
+            )
         terms = {name: Terms(*each) for name, each in self.terms.items()}
         for name, (importance, cost) in terms.items():
             _check_cost(name, importance, cost)
@@ -59,7 +61,7 @@ class RegionFormulation:
         budget = sparse.csr_array(costs.numpy()[None, :])
         plain = kept.program
         # A m (≤, =) b is −A x (≤, =) b − A 1; an equality may be written with either sign. The
-        # entries of A are counts, so that nothing is rounded.
+        # entries of A are 0, 1 and −1, so nothing is rounded.
         equal = np.array([sense is Sense.EQUAL for sense in plain.senses])
         signs = np.where(equal, 1.0, -1.0)
         rows = plain.matrix.copy()
@@ -75,7 +77,7 @@ class RegionFormulation:
         object.__setattr__(self, "_kept", kept)
 
     def apply(self, masks: Mapping[str, torch.Tensor]) -> BoolArray:
-        """x, (n,) bool: what the masks prune, in flat order; True = prune = 1.
+        """x, (n,) bool: the pruned entries in flat order; True = prune = 1.
 
         Raises:
             MaskError: as `CardinalityFormulation.apply`.
@@ -92,24 +94,24 @@ class RegionFormulation:
 
 
 def _check_cost(name: str, importance: torch.Tensor, cost: torch.Tensor) -> None:
-    """c is a tensor of costs for s.
+    """Require c ≥ 0, finite, floating point, and of the shape of s.
 
     Raises:
-        ImportanceError: it is not.
+        ImportanceError: c is not.
     """
     if cost.shape != importance.shape:
         raise ImportanceError(
-            f"RegionFormulation: cost {name} has shape {tuple(cost.shape)}; pass one of shape "
-            f"{tuple(importance.shape)}, that of the importance"
+            f"TrustRegionFormulation: cost {name} has shape {tuple(cost.shape)}; pass one of shape "
+            f"{tuple(importance.shape)}, the shape of the importance"
         )
     if not cost.is_floating_point():
         raise ImportanceError(
-            f"RegionFormulation: cost {name} has dtype {cost.dtype}; pass floating-point costs"
+            f"TrustRegionFormulation: cost {name} has dtype {cost.dtype}; pass floating-point costs"
         )
     bad = torch.nonzero(~(cost.isfinite() & (cost >= 0)).reshape(-1))
     if bad.numel():
         index = int(bad[0])
         raise ImportanceError(
-            f"RegionFormulation: cost {name} is {cost.reshape(-1)[index].item()} at flat index "
-            f"{index}; pass finite costs ≥ 0 only"
+            f"TrustRegionFormulation: cost {name} is {cost.reshape(-1)[index].item()} at flat "
+            f"index {index}; pass finite costs ≥ 0 only"
         )

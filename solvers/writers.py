@@ -1,4 +1,4 @@
-"""A program as a file that any solver can read: CPLEX LP and free MPS, with every digit."""
+"""A program as a file for any solver: CPLEX LP or free MPS, without rounding."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ def write(program: BinaryProgram, path: str | os.PathLike[str]) -> None:
     """min c·x, A x (≤, =) b, x ∈ {0,1}ⁿ, written to `path` as `.lp` or `.mps`.
 
     Every number is written by `repr`, the shortest decimal that reads back as the same float64 (17
-    significant digits at most), so nothing is lost. PuLP's own writers round to 13 digits (MPS) and
-    12 (LP); that is why this is a writer of our own. Variables are called x0 … x(n−1), rows r0 …
-    r(m−1). The file appears whole or not at all.
+    significant digits at most), so nothing is lost; PuLP's writers round to 13 digits (MPS) and 12
+    (LP). Variables are called x0 … x(n−1), rows r0 … r(m−1). The write is atomic.
 
     Args:
         program: the program.
-        path: the file; its suffix chooses the format, and it is replaced if it is there.
+        path: the file; its suffix chooses the format, and an existing file is replaced.
 
     Raises:
         ProgramError: another suffix.
@@ -46,7 +45,7 @@ def _lp_lines(program: BinaryProgram) -> Iterator[str]:
     yield "Subject To"
     for row, sense in enumerate(program.senses):
         yield f" r{row}:"
-        columns, weights = _row(program, row)
+        columns, weights = (stored.tolist() for stored in program.row(row))
         # A row needs a left side; a row of zeros gets 0 x0.
         yield from (
             _term(weight, i) for i, weight in zip(columns or [0], weights or [0.0], strict=True)
@@ -85,12 +84,6 @@ def _mps_lines(program: BinaryProgram) -> Iterator[str]:
 def _term(weight: float, index: int) -> str:
     """One term of a sum, sign first: ` + 0.5 x3`."""
     return f" {'-' if weight < 0 else '+'} {abs(weight)!r} x{index}"
-
-
-def _row(program: BinaryProgram, row: int) -> tuple[list[int], list[float]]:
-    """The stored columns and weights of one row of A."""
-    entries = slice(program.matrix.indptr[row], program.matrix.indptr[row + 1])
-    return program.matrix.indices[entries].tolist(), program.matrix.data[entries].tolist()
 
 
 FORMATS: Mapping[str, Callable[[BinaryProgram], Iterator[str]]] = MappingProxyType(

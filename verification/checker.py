@@ -7,21 +7,21 @@ is a dual proof of it. For every λ and every mask with Σm = k,
 
 with equality iff every score above λ is kept and every score below λ is pruned. So the checker
 counts the ones and compares every score with λ: O(n), one pass, no sort, no rounding. For a mask
-that is not optimal the difference of the two sides, at a dual optimal λ, is its exact regret.
+that is not optimal, the difference of the two sides at a dual optimal λ is its exact regret.
 
-Where the masks m′ must also keep at least l_t weights of each tensor t, there is a λ_t ≤ λ for each
-tensor in place of λ, less than λ only where the tensor keeps exactly l_t:
+If the masks m′ must also keep at least l_t weights of each tensor t, each tensor has its own
+threshold λ_t ≤ λ, with λ_t < λ only if the tensor keeps exactly l_t:
 
     s·m′  ≤  kλ − Σ_t (λ − λ_t)·l_t + Σ max(0, sᵢ − λ_t)
 
-Where they must also cost no more than c·(1−m′) ≤ ρ, one multiplier μ > 0 puts the cost into the
+If they must also satisfy the trust region c·(1−m′) ≤ ρ, one multiplier μ > 0 adds the cost to the
 score, r = c + μs. With V for the difference of the two sides in r,
 
     s·m′  ≤  s·m + (V + ρ − c·(1−m)) / μ
 
-The file stands alone: Python's standard library, and nothing of the project that it checks. The
-format and every check are written down in CERTIFICATE.md, in the order made here. What a proof asks
-of the numbers, it asks of a `Block`; `fast_checker.py` answers with numpy, to the same verdict.
+This file is self-contained: it needs Python's standard library, and nothing of the project that it
+checks. CERTIFICATE.md specifies the format and every check, in the order used here. A proof reads
+the numbers through a `Block`; `fast_checker.py` implements it with numpy, with the same verdicts.
 
     python verification/checker.py CERTIFICATE.json        exit 0 proved, 1 refuted, 2 unreadable
 
@@ -54,7 +54,7 @@ from typing import Any, NamedTuple, Protocol
 
 
 class Outcome(Enum):
-    """What came of a check; the value is the exit code."""
+    """The outcome of a check; the value is the exit code."""
 
     PROVED = 0
     REFUTED = 1
@@ -63,22 +63,22 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome, and the one line that explains it."""
+    """The outcome, and one line that explains it."""
 
     outcome: Outcome
     message: str
 
 
 class _RefutedError(Exception):
-    """The files were understood, and the claim or its evidence is false of them."""
+    """The files are readable, and the claim or its evidence is false."""
 
 
 class _UnreadableError(Exception):
-    """A file is absent, damaged or not in the format, so nothing is known of the claim."""
+    """A file is absent, damaged or not in the format: the claim is neither proved nor refuted."""
 
 
 def check(path: Path, scan: Scan | None = None) -> Verdict:
-    """Return the verdict on the certificate at `path`, whose files lie beside it; never raises."""
+    """Return the verdict on the certificate at `path` with its files; never raises."""
     path = Path(path)
     try:
         outcome, text = Outcome.PROVED, _prove(path, scan or Scan())
@@ -89,13 +89,13 @@ def check(path: Path, scan: Scan | None = None) -> Verdict:
     except OSError as error:
         name = Path(str(error.filename or path)).name
         outcome, text = Outcome.UNREADABLE, f"{name}: {error.strerror or error}"
-    except Exception as error:  # such as MemoryError: a checker that stumbles has proved nothing
+    except Exception as error:  # such as MemoryError: a failed check proves nothing
         outcome, text = Outcome.UNREADABLE, f"{path.name}: the check broke off with {error!r}"
     return Verdict(outcome, _one_line(f"{outcome.name.lower()}: {text}"))
 
 
 def _one_line(text: str) -> str:
-    """`text` with what the files put into it made harmless: printable, at most 1000 characters."""
+    """`text` with escapes for what is not printable, and at most 1000 characters."""
     head = text if len(text) <= 1000 else text[:999] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in head)
 
@@ -104,7 +104,7 @@ def _one_line(text: str) -> str:
 
 
 def _prove(path: Path, scan: Scan) -> str:
-    """What has been proved, in words; raises if the claim is refuted or cannot be read."""
+    """Return a sentence that states the proof; raises if the claim is refuted or unreadable."""
     claim, evidence = _read_certificate(path)
     names = {role: evidence[role]["file"] for role in _ROLES if role in evidence}
     with ExitStack() as stack:
@@ -115,7 +115,7 @@ def _prove(path: Path, scan: Scan) -> str:
         mask = files["mask"]
         shapes = _mask_shapes(mask)
         floats = [file for file in files.values() if file is not mask]
-        prove = {"optimal": _prove_optimal, "regret": _prove_regret, "region": _prove_region}[
+        prove = {"optimal": _prove_optimal, "regret": _prove_regret, "region": _prove_trust_region}[
             claim["statement"]
         ]
         if prove is _prove_optimal and "constraint" in claim:
@@ -155,7 +155,7 @@ def _check_scope(
     mask: str,
     shapes: dict[str, tuple[int, ...]],
 ) -> None:
-    """The files hold exactly the tensors of the scope, in these shapes and dtypes."""
+    """Require exactly the tensors of the scope in each file, with their shapes and dtypes."""
     held = [(f.name, {key: stored["shape"] for key, stored in f.tensors.items()}) for f in floats]
     held.append((mask, shapes))
     for name, shape, dtype in (tensor.values() for tensor in claim["scope"]):
@@ -180,7 +180,7 @@ def _check_scope(
 
 
 def _check_counts(claim: dict[str, Any], evidence: dict[str, Any], counts: list[int]) -> None:
-    """Σm = k, and so tensor by tensor."""
+    """Require Σm = k, and the stated number of ones in each tensor."""
     if (kept := sum(counts)) != claim["keep"]:
         raise _RefutedError(f"kept {kept} of {claim['total']}, the claim says {claim['keep']}")
     for tensor, found, said in zip(claim["scope"], counts, evidence["counts"], strict=True):
@@ -189,13 +189,13 @@ def _check_counts(claim: dict[str, Any], evidence: dict[str, Any], counts: list[
 
 
 def _prove_optimal(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
-    """min{sᵢ : mᵢ = 1} ≥ λ ≥ max{sᵢ : mᵢ = 0}, with the claimed ends, uniqueness and ties."""
+    """min{sᵢ : mᵢ = 1} ≥ λ ≥ max{sᵢ : mᵢ = 0}, with the claimed ends, uniqueness and tie rule."""
     lam, counts = evidence["lambda"], [0] * len(claim["scope"])
     lowest, highest = _Extreme(kept=True), _Extreme(kept=False)
     for block in weights():
         counts[block.position] += block.ones()
-        lowest.see(block)
-        highest.see(block)
+        lowest.add(block)
+        highest.add(block)
     _check_counts(claim, evidence, counts)
 
     kept, pruned = lowest.weight, highest.weight
@@ -207,19 +207,19 @@ def _prove_optimal(claim: dict[str, Any], evidence: dict[str, Any], weights: _We
     if threshold is not None and by_index:
         ties = _Ties(threshold)
         for block in weights():
-            ties.see(block)
+            ties.add(block)
     return f"no mask with as many has a larger score sum (λ = {lam}, {_ties(threshold, by_index)})"
 
 
 def _prove_constrained(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
-    """The same in each tensor with its own λ_t, where λ_t < λ only at the tensor's minimum."""
+    """`_prove_optimal` in each tensor with its own λ_t ≤ λ, equal unless the minimum is tight."""
     scope, lam, thresholds = claim["scope"], evidence["lambda"], evidence["thresholds"]
     counts = [0] * len(scope)
     lowest, highest = ([_Extreme(kept=kept) for _ in scope] for kept in (True, False))
     for block in weights():
         counts[block.position] += block.ones()
-        lowest[block.position].see(block)
-        highest[block.position].see(block)
+        lowest[block.position].add(block)
+        highest[block.position].add(block)
     _check_counts(claim, evidence, counts)
     spare = _check_constraint(claim, counts)
     _check_thresholds(claim, evidence)
@@ -246,7 +246,7 @@ def _prove_constrained(claim: dict[str, Any], evidence: dict[str, Any], weights:
 
 
 def _rivals(claim: dict[str, Any], evidence: dict[str, Any]) -> tuple[str, str]:
-    """In words: the masks that are allowed, and the thresholds that none of them passes."""
+    """Phrases for the competing masks and for the thresholds of the proof."""
     if claim["constraint"]["kind"] == "per-tensor":
         return "that keeps as many of each tensor", "a threshold for each tensor"
     lam = evidence["lambda"]
@@ -257,7 +257,7 @@ def _rivals(claim: dict[str, Any], evidence: dict[str, Any]) -> tuple[str, str]:
 
 
 def _check_thresholds(claim: dict[str, Any], evidence: dict[str, Any]) -> None:
-    """λ_t ≤ λ."""
+    """Require λ_t ≤ λ for every tensor t."""
     lam = evidence["lambda"]
     for tensor, threshold in zip(claim["scope"], evidence["thresholds"], strict=True):
         if threshold > lam:
@@ -266,7 +266,7 @@ def _check_thresholds(claim: dict[str, Any], evidence: dict[str, Any]) -> None:
 
 
 def _check_constraint(claim: dict[str, Any], counts: list[int]) -> list[int]:
-    """Each tensor keeps its number, or at least its minimum; how many more than that it keeps."""
+    """Require the number or the minimum of each tensor; return how many more each keeps."""
     exact = claim["constraint"]["kind"] == "per-tensor"
     spare = []
     for tensor, found, number in zip(
@@ -282,7 +282,7 @@ def _check_constraint(claim: dict[str, Any], counts: list[int]) -> list[int]:
 
 
 def _check_sides(kept: Weight | None, pruned: Weight | None, lam: float, called: str) -> None:
-    """min kept ≥ λ ≥ max pruned."""
+    """Require min kept ≥ λ ≥ max pruned."""
     faults = []
     if kept and kept.score < lam:
         faults.append(f"{kept} is kept with score {kept.score}, below {called}")
@@ -293,7 +293,7 @@ def _check_sides(kept: Weight | None, pruned: Weight | None, lam: float, called:
 
 
 def _check_ends(evidence: dict[str, Any], kept: Weight | None, pruned: Weight | None) -> None:
-    """The least kept and the greatest pruned score are the stated ones."""
+    """Require the stated least kept and greatest pruned score."""
     for key, weight in (("kept_min", kept), ("pruned_max", pruned)):
         found, said = weight.score if weight else None, evidence[key]
         if found != said:
@@ -301,7 +301,7 @@ def _check_ends(evidence: dict[str, Any], kept: Weight | None, pruned: Weight | 
 
 
 def _check_unique(claim: dict[str, Any], tied: float | None) -> None:
-    """Another mask is as good iff a kept and a pruned score that could be exchanged are equal."""
+    """Another mask is optimal too iff two exchangeable weights, one kept, have equal scores."""
     if claim["unique"] != (tied is None):
         fact = "unique" if tied is None else f"not unique, scores tie at {tied}"
         raise _RefutedError(f"the optimum is {fact}; the claim says unique = {claim['unique']}")
@@ -310,25 +310,25 @@ def _check_unique(claim: dict[str, Any], tied: float | None) -> None:
 def _check_lower_index(
     weights: _Weights, own: list[float | None], across: float | None, spare: list[int]
 ) -> None:
-    """Of equal scores that could be exchanged, within a tensor or across, the first are kept."""
+    """Require that among exchangeable equal scores, in a tensor or across, the first are kept."""
     ties = [None if score is None else _Ties(score) for score in own]
     ties_across = None if across is None else _Ties(across)
     for block in weights():
         if within := ties[block.position]:
-            within.see(block)
+            within.add(block)
         if ties_across:
-            ties_across.see(block, may_lose=spare[block.position] > 0)
+            ties_across.add(block, may_lose=spare[block.position] > 0)
 
 
 @dataclass
 class _Ties:
-    """The weights with one score, in flat order: once one is pruned, none may be kept any more."""
+    """The weights of one score in flat order: after a pruned weight, none may be kept."""
 
     score: float
     pruned: Weight | None = None
 
-    def see(self, block: Block, *, may_lose: bool = True) -> None:
-        """Go on with `block`, whose kept weights count only if the tensor may lose them."""
+    def add(self, block: Block, *, may_lose: bool = True) -> None:
+        """Check the next block; its kept weights count only if `may_lose`."""
         since = block.start
         if not self.pruned and (found := block.first(self.score, kept=False)):
             self.pruned, since = found, found.index
@@ -340,7 +340,7 @@ class _Ties:
 
 
 def _tie(kept: Weight | None, pruned: Weight | None) -> float | None:
-    """The score of both, or None where they differ or one is absent."""
+    """The common score of the two weights; None if they differ or one is None."""
     return kept.score if kept and pruned and kept.score == pruned.score else None
 
 
@@ -349,13 +349,13 @@ def _ties(tied: float | None, by_index: bool) -> str:
 
 
 def _most(pick: Callable[..., Weight | None], among: Iterable[Weight | None]) -> Weight | None:
-    """The weight of least (min) or greatest (max) score; the first of equals."""
-    there = (weight for weight in among if weight)
-    return pick(there, key=lambda weight: weight.score, default=None)
+    """The weight of least (min) or greatest (max) score, the first among equals; None if none."""
+    present = (weight for weight in among if weight)
+    return pick(present, key=lambda weight: weight.score, default=None)
 
 
 def _minimums(claim: dict[str, Any]) -> str:
-    """The minimums in words: tensor by tensor if these are few."""
+    """A phrase for the minimums: one number for each of up to three tensors, else a summary."""
     names, numbers = [t["name"] for t in claim["scope"]], claim["constraint"]["numbers"]
     if len(names) <= 3:
         return ", ".join(f"{n} of {name}" for n, name in zip(numbers, names, strict=True))
@@ -369,8 +369,8 @@ def _prove_regret(claim: dict[str, Any], evidence: dict[str, Any], weights: _Wei
     above, equal, regret = 0, 0, Fraction(0)
     for block in weights():
         counts[block.position] += block.ones()
-        lowest.see(block)
-        highest.see(block)
+        lowest.add(block)
+        highest.add(block)
         above += block.above(lam)
         equal += block.equal(lam)
         regret += block.shortfall(lam)
@@ -394,8 +394,8 @@ def _prove_regret(claim: dict[str, Any], evidence: dict[str, Any], weights: _Wei
     return f"falls short of the optimum by exactly {_claimed(regret)}, λ = {lam}"
 
 
-def _prove_region(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
-    """s·m′ − s·m ≤ (V + ρ − c·(1−m)) / μ for every mask m′ that is allowed and costs at most ρ."""
+def _prove_trust_region(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
+    """s·m′ − s·m ≤ (V + ρ − c·(1−m)) / μ for every allowed mask m′ with c·(1−m′) ≤ ρ."""
     mu, lam, thresholds = (evidence[key] for key in ("multiplier", "lambda", "thresholds"))
     counts, cost, violation = [0] * len(claim["scope"]), Fraction(0), Fraction(0)
     for block in weights():
@@ -432,10 +432,10 @@ def _prove_region(claim: dict[str, Any], evidence: dict[str, Any], weights: _Wei
 
 
 def _misplaced(block: _Block, mu: float, lam: float) -> Fraction:
-    """Σ{rᵢ − λ : pruned, rᵢ > λ} + Σ{λ − rᵢ : kept, rᵢ < λ} for r = c + μs, with no rounding.
+    """Σ{rᵢ − λ : pruned, rᵢ > λ} + Σ{λ − rᵢ : kept, rᵢ < λ} for r = c + μs, without rounding.
 
-    On which side of λ a weight lies, float64 decides where it can: by the bound for the largest
-    terms of the block, else by that for its own, else in rational arithmetic.
+    Float64 decides the side of λ on which rᵢ lies if an error bound allows it: first the bound for
+    the whole block, then the bound for the weight. Otherwise rational arithmetic decides.
     """
     products = [mu * score for score in block.scores]
     near = list(map(add, block.costs, products))
@@ -447,7 +447,7 @@ def _misplaced(block: _Block, mu: float, lam: float) -> Fraction:
         return Fraction(0)
 
     pairs = list(zip(block.costs, block.scores, strict=True))
-    # a set, because equal pairs may be many: zeros, where a model is pruned already
+    # a set, because many pairs may be equal: the zeros of a model that is pruned already
     unsure = {pair for pair, value in zip(pairs, near, strict=True) if low <= value <= high}
     side = {pair: _side(pair, mu, lam) for pair in unsure}
     missed = [
@@ -461,7 +461,10 @@ def _misplaced(block: _Block, mu: float, lam: float) -> Fraction:
         if value < low or (value <= high and side[pair] < 0)
     ]
     total = (len(excess) - len(missed)) * Fraction(lam)
-    for sign, wrong in ((1, missed), (-1, excess)):  # r is linear, so that its sum is exact too
+    for sign, wrong in (
+        (1, missed),
+        (-1, excess),
+    ):  # r is linear in c and s, so its sum is exact too
         total += _exact_sum([sign * c for c, _ in wrong])
         total += Fraction(mu) * _exact_sum([sign * s for _, s in wrong])
     return total
@@ -480,27 +483,27 @@ def _side(pair: tuple[float, float], mu: float, lam: float) -> int:
 
 
 def _rounding(cost: float, product: float) -> float:
-    """More than float64 can be wrong by in c + μs, for c and |μs| up to these.
+    """An upper bound for the float64 error of c + μs, given upper bounds for c and |μs|.
 
     With p for the float of μs,
 
-        |p − μs| ≤ 2⁻⁵³·|μs| + 2⁻¹⁰⁷⁵                        (the last where p is subnormal)
+        |p − μs| ≤ 2⁻⁵³·|μs| + 2⁻¹⁰⁷⁵                        (the second term if p is subnormal)
         |fl(c + p) − (c + p)| ≤ 2⁻⁵³·(c + |p|)              (a sum does not underflow)
 
-    so that fl(c + p) is within 2⁻⁵²·(1 + 2⁻⁵²)·(c + |p|) + 2⁻¹⁰⁷⁴ of r = c + μs. This is four times
-    as much, which leaves room for its own rounding. Rounding keeps order, so that a float below
-    fl(λ − error) is below λ − error: there r < λ, and likewise above. Where a product or a sum
-    overflows, the error is infinite, and float64 decides nothing.
+    so fl(c + p) is within 2⁻⁵²·(1 + 2⁻⁵²)·(c + |p|) + 2⁻¹⁰⁷⁴ of r = c + μs. The bound returned is
+    four times as large, which covers its own rounding. Rounding is monotone, so a float below
+    fl(λ − error) is below λ − error, hence r < λ; likewise above. If a product or a sum overflows,
+    the bound is infinite, and float64 decides nothing.
     """
     return 2.0**-50 * (cost + product) + 2.0**-1072
 
 
 def _exact_sum(terms: list[float]) -> Fraction:
-    """Σ terms, with no rounding; `terms` is used up.
+    """Σ terms, without rounding; `terms` is changed.
 
-    fsum rounds only its result, so the sum of the terms and of the negated results so far is what
-    rounding has still to give back. It shrinks 2⁵³-fold each time and ends at 0: every term is a
-    multiple of 2⁻¹⁰⁷⁴, so a remainder cannot underflow.
+    fsum rounds only its result, so the sum of the terms and of the negated results so far is the
+    remaining error. It shrinks by 2⁵³ in each round and reaches 0: every term is a multiple of
+    2⁻¹⁰⁷⁴, so a remainder cannot underflow.
     """
     total, unit = Fraction(0), 2**1074
     try:
@@ -515,7 +518,7 @@ def _exact_sum(terms: list[float]) -> Fraction:
 
 
 def _show(value: Fraction) -> str:
-    """p/q in full if it is short, else its leading digits; Decimal, since a float may overflow."""
+    """p/q if it is short, else its leading digits; by Decimal, because a float may overflow."""
     if not value:
         return "0"
     near = f"≈ {Decimal(value.numerator) / Decimal(value.denominator):.3e}"
@@ -525,13 +528,15 @@ def _show(value: Fraction) -> str:
 
 
 def _claimed(value: Fraction) -> str:
-    """A value that the certificate states in full."""
+    """`_show` of a value that the certificate states in full."""
     return _show(value).replace("a long", "the claimed")
 
 
 # ---- The weights, streamed -----------------------------------------------------------------------
 
-_BLOCK = 2**16  # weights held at a time; a multiple of 8, so that a block of bits begins a byte
+_BLOCK = (
+    2**16
+)  # weights held at a time; a multiple of 8, so that a block of bits begins with a byte
 _BITS = [bytes(byte >> i & 1 for i in range(8)) for byte in range(256)]  # least significant first
 _NEGATE = bytes([1, 0]) + bytes(254)  # a table for bytes.translate: 0 to 1, 1 to 0
 
@@ -549,9 +554,9 @@ class Weight:
 
 
 class Stored(NamedTuple):
-    """Consecutive weights of one tensor as they lie in the files.
+    """Consecutive weights of one tensor as stored in the files.
 
-    `costs` is empty where the certificate names no costs.
+    `costs` is empty if the certificate names no costs.
     """
 
     position: int  # of the tensor in the scope
@@ -566,14 +571,14 @@ class Stored(NamedTuple):
 
 
 class Block(Protocol):
-    """Consecutive weights of one tensor, sᵢ and cᵢ finite, cᵢ ≥ 0: what proofs ask of them.
+    """Consecutive weights of one tensor, sᵢ and cᵢ finite, cᵢ ≥ 0, and the sums that proofs need.
 
-    Every answer is exact. `kept` says which side is meant: True = kept, False = pruned.
+    Every result is exact. `kept` selects the weights: True = kept, False = pruned.
     """
 
     @property
     def position(self) -> int:
-        """Place of the tensor in the scope."""
+        """Index of the tensor in the scope."""
 
     @property
     def start(self) -> int:
@@ -583,10 +588,10 @@ class Block(Protocol):
         """Σ mᵢ."""
 
     def extreme(self, *, kept: bool) -> float | None:
-        """The least kept or the greatest pruned score (0 with either sign); None without one."""
+        """The least kept or the greatest pruned score (0 of either sign); None without a weight."""
 
     def first(self, score: float, *, kept: bool, since: int = 0) -> Weight | None:
-        """The first weight of that side and score whose flat index is `since` or more."""
+        """The first kept or pruned weight of this score with a flat index ≥ `since`."""
 
     def above(self, lam: float) -> int:
         """#{sᵢ > λ}."""
@@ -604,18 +609,18 @@ class Block(Protocol):
         """Σ{rᵢ − λ : pruned, rᵢ > λ} + Σ{λ − rᵢ : kept, rᵢ < λ} for r = c + μs."""
 
 
-_Weights = Callable[[], Iterable[Block]]  # each call streams all weights anew, in flat order
+_Weights = Callable[[], Iterable[Block]]  # each call streams all weights again, in flat order
 
 
 class Scan:
-    """How the files are gone through: by the standard library, one after the other."""
+    """The standard library's way to read the files: one after the other."""
 
     def block(self, stored: Stored) -> Block:
-        """The weights of `stored`; raises if a score, a cost or the mask is not what it must be."""
-        return _plain(stored)
+        """The weights of `stored`; raises if a score, a cost or a mask byte is not allowed."""
+        return _read_block(stored)
 
     def after(self, checks: Sequence[Callable[[], None]], proof: Callable[[], str]) -> str:
-        """What `proof` returns; the first to raise, of the checks in order and then it, decides."""
+        """Run the checks in order, then `proof`; return its result or raise the first error."""
         for check in checks:
             check()
         return proof()
@@ -683,8 +688,8 @@ def _stream(
             yield Stored(position, name, start, dtype, raw, extra, flag, packed, mask.name)
 
 
-def _plain(stored: Stored) -> _Block:
-    """The block in Python's floats, each of which is the stored number exactly."""
+def _read_block(stored: Stored) -> _Block:
+    """The block in Python's floats, which represent the stored numbers exactly."""
     name, start = stored.tensor, stored.start
     values, costs = (_decode(raw, stored.dtype) for raw in (stored.scores, stored.costs))
     for what, numbers in (("score", values), ("cost", costs)):
@@ -701,10 +706,10 @@ def _plain(stored: Stored) -> _Block:
 
 
 def _check_finite(values: tuple[float, ...], tensor: str, start: int, what: str) -> None:
-    """No NaN and no infinity.
+    """Require finite values.
 
-    A sum over one is never finite. The converse fails for float64, where a sum may overflow, so a
-    suspicious block is looked through.
+    A sum with a NaN or an infinity is never finite. A sum of finite float64 values may overflow
+    too, so each value is checked if the sum is not finite.
     """
     if not isfinite(sum(values)):
         for index, value in enumerate(values, start):
@@ -721,7 +726,7 @@ def _decode(raw: bytes, dtype: str) -> tuple[float, ...]:
 
 
 def _unpack(packed: bytes, size: int, where: str) -> bytes:
-    """A byte for each of the first `size` bits; bit i % 8 of byte i // 8 is weight i."""
+    """One byte for each of the first `size` bits; bit i % 8 of byte i // 8 is weight i."""
     flags = b"".join(map(_BITS.__getitem__, packed))
     if any(flags[size:]):
         raise _UnreadableError(f"{where} has a one among its padding bits")
@@ -730,13 +735,13 @@ def _unpack(packed: bytes, size: int, where: str) -> bytes:
 
 @dataclass
 class _Extreme:
-    """The kept weight of least score, or the pruned one of greatest; the first of equals."""
+    """The kept weight of least score, or the pruned weight of greatest; the first among equals."""
 
     kept: bool
     weight: Weight | None = None
 
-    def see(self, block: Block) -> None:
-        """Take the weights of `block` into account."""
+    def add(self, block: Block) -> None:
+        """Include the weights of `block`."""
         score = block.extreme(kept=self.kept)
         if score is None:
             return
@@ -745,13 +750,13 @@ class _Extreme:
             self.weight = block.first(score, kept=self.kept)
 
 
-# ---- JSON: a reader takes a value and its place, and returns the value parsed or raises ----------
+# ---- JSON: a reader takes a value and its path, and returns the parsed value or raises -----------
 
 _Reader = Callable[[Any, str], Any]
 
 
 def _parse_json(raw: bytes | str, where: str) -> Any:
-    """The JSON value in `raw`: UTF-8, no key twice, no NaN or Infinity."""
+    """The JSON value in `raw`: UTF-8, unique keys, no NaN or Infinity."""
 
     def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         unique: dict[str, Any] = {}
@@ -779,7 +784,7 @@ def _unexpected(value: Any, where: str, expected: str) -> _UnreadableError:
 
 def _typed(kind: type, expected: str) -> _Reader:
     def read(value: Any, where: str) -> Any:
-        if type(value) is not kind:  # not isinstance, to which True is an integer
+        if type(value) is not kind:  # not isinstance, for which True is an int
             raise _unexpected(value, where, expected)
         return value
 
@@ -833,7 +838,7 @@ def _natural(value: Any, where: str) -> int:
 
 
 def _float64(value: Any, where: str) -> float:
-    """A finite float64 in the notation of float.hex, which must name it without rounding."""
+    """A finite float64 in the notation of float.hex, exactly representable."""
     text = value if type(value) is str else ""
     form = re.fullmatch(r"(-?)0x([01])\.([0-9a-f]{1,13})p([+-][0-9]{1,4})", text)
     try:
@@ -854,7 +859,7 @@ def _positive_float64(value: Any, where: str) -> float:
 
 
 def _rational(longest: int, *, zero: bool) -> _Reader:
-    """A rational above 0, or from 0, in lowest terms."""
+    """A rational > 0, or ≥ 0 if `zero`, in lowest terms."""
     form = f"[1-9][0-9]{{0,{longest - 1}}}"
     positive = _pattern(form, "a string of decimal digits, at least '1'")
     natural = _pattern(f"0|{form}", "a string of decimal digits") if zero else positive
@@ -875,7 +880,7 @@ _shape = _sequence(_natural, longest=64)
 
 # ---- safetensors ---------------------------------------------------------------------------------
 
-_HEADER_BYTES = 100_000_000  # the limit that the safetensors format sets
+_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
 _DTYPE_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
@@ -892,13 +897,13 @@ _STORED = _record(
 
 
 def _open(path: Path, name: str) -> BufferedReader:
-    if not path.is_file():  # nor a pipe, which would block, nor a device, which need not end
+    if not path.is_file():  # a pipe would block, and a device may be endless
         raise _UnreadableError(f"{name}: no such file")
     return path.open("rb")
 
 
 class _TensorFile:
-    """A safetensors file whose header accounts for every byte of it exactly once."""
+    """A safetensors file whose header describes every byte exactly once."""
 
     def __init__(self, name: str, path: Path, stream: BufferedReader) -> None:
         self.name, self._path, self._stream = name, path, stream
@@ -919,7 +924,7 @@ class _TensorFile:
         for key, stored in sorted(self.tensors.items(), key=lambda item: item[1]["data_offsets"]):
             begin, end = end, end + prod(stored["shape"]) * _DTYPE_BYTES[stored["dtype"]]
             lies, belongs = stored["data_offsets"], (begin - self._origin, end - self._origin)
-            if lies != belongs:  # a hole, an overlap, or another size than the shape's
+            if lies != belongs:  # a hole, an overlap, or a size that is not the shape's
                 raise _unexpected(lies, f"{name}: {key}.data_offsets", f"{belongs}")
         if on_disk != end:
             raise _UnreadableError(f"{name}: {on_disk} bytes on disk, the header says {end}")
@@ -931,19 +936,19 @@ class _TensorFile:
         return data
 
     def sha256(self) -> str:
-        """SHA-256 of the whole file, in hexadecimal; blocks may be read meanwhile."""
+        """SHA-256 of the whole file, in hexadecimal; other threads may read blocks."""
         with _open(self._path, self.name) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def blocks(self, tensor: str, sizes: Sequence[int]) -> Iterator[bytes]:
-        """The bytes of the tensor in blocks of these sizes; no others may be read meanwhile."""
-        self._stream.seek(0, 2)  # forgets what was buffered before the digest was taken
+        """The bytes of the tensor in blocks of these sizes; use one such iterator at a time."""
+        self._stream.seek(0, 2)  # drops the buffer that was filled before the digest
         self._stream.seek(self._origin + self.tensors[tensor]["data_offsets"][0])
         return map(self._read, sizes)
 
 
 def _mask_shapes(mask: _TensorFile) -> dict[str, tuple[int, ...]]:
-    """The mask's shape for each tensor: that of a BOOL tensor, the recorded one for packed bits."""
+    """The mask's shape for each tensor: of the BOOL tensor, or as recorded for packed bits."""
     shapes = {key: s["shape"] for key, s in mask.tensors.items() if s["dtype"] == "BOOL"}
     packed = {key: s["shape"] for key, s in mask.tensors.items() if s["dtype"] == "U8"}
     for key in sorted(mask.tensors.keys() - shapes.keys() - packed.keys()):
@@ -963,8 +968,8 @@ def _mask_shapes(mask: _TensorFile) -> dict[str, tuple[int, ...]]:
 
 # ---- The certificate -----------------------------------------------------------------------------
 
-_ROLES = ("scores", "cost", "mask")  # of the files
-_CERTIFICATE_BYTES = 16 * 2**20  # a few lines a tensor: far more than any model needs
+_ROLES = ("scores", "cost", "mask")  # the files, by their keys in the evidence
+_CERTIFICATE_BYTES = 16 * 2**20  # a few lines for each tensor: more than any model needs
 _SCORE_LETTERS = {"F16": "e", "BF16": "f", "F32": "f", "F64": "d"}  # struct's; BF16 once widened
 # A path at or below the certificate's folder on any system: no root, drive, backslash, '.' or '..'.
 _INSIDE = r"(?!\.{1,2}(/|$))[^/\\:\0]+(/(?!\.{1,2}(/|$))[^/\\:\0]+)*"
@@ -1012,7 +1017,7 @@ _OWN_CLAIM: dict[str, dict[str, _Reader]] = {
         "unique": _typed(bool, "true or false"),
     },
     "regret": {"regret": _rational(1000, zero=False)},
-    # with a radius of so many digits no gap has 2,700
+    # a gap has fewer than 2,700 digits if its radius has at most 1,000
     "region": {"radius": _rational(1000, zero=True), "gap": _rational(3000, zero=True)},
 }
 _OWN_EVIDENCE: dict[str, dict[str, _Reader]] = {
@@ -1023,14 +1028,14 @@ _OWN_EVIDENCE: dict[str, dict[str, _Reader]] = {
 
 
 def _read_certificate(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The claim and the evidence, with the keys of CERTIFICATE.md, each of its type."""
+    """The claim and the evidence, with the keys and types of CERTIFICATE.md."""
     with _open(path, path.name) as stream:
         raw = stream.read(_CERTIFICATE_BYTES + 1)
     if len(raw) > _CERTIFICATE_BYTES:
         raise _UnreadableError(f"{path.name}: longer than {_CERTIFICATE_BYTES} bytes")
     where = f"{path.name}: certificate"
     document = _object(_parse_json(raw, path.name), where)
-    # Format, version and statement come first, because they decide which keys there are.
+    # Format, version and statement are read first, because they determine the other keys.
     _choice("pins-certificate")(document.get("format"), f"{where}.format")
     version = _natural(document.get("version"), f"{where}.version")
     if version not in _STATEMENTS:
@@ -1071,7 +1076,7 @@ def main(arguments: Sequence[str], scan: Scan | None = None) -> int:
         return Outcome.UNREADABLE.value
     verdict = check(Path(arguments[0]), scan)
     stream = sys.stdout if verdict.outcome is Outcome.PROVED else sys.stderr
-    encoding = stream.encoding or "utf-8"  # a terminal without λ is no reason to fail
+    encoding = stream.encoding or "utf-8"  # the terminal may be unable to print λ
     print(verdict.message.encode(encoding, "backslashreplace").decode(encoding), file=stream)
     return verdict.outcome.value
 

@@ -1,8 +1,8 @@
-"""Numbers as people read them: signs, percentages, thousands."""
+"""Numbers for people: signs, percentages, thousands."""
 
 
 def signed(value: float) -> str:
-    """A change: sign, and as many digits as tell something."""
+    """A change with its sign and two or three significant digits; "0" for 0."""
     if value == 0:
         return "0"
     size = abs(value)
@@ -14,12 +14,12 @@ def signed(value: float) -> str:
 
 
 def percent(value: float, digits: int = 1) -> str:
-    """A ratio in per cent; small ones keep their first digit."""
+    """A ratio in per cent; a ratio that would round to 0 keeps its first digit."""
     if 0 < abs(value) < 0.5 * 10 ** (-digits - 2):
         return f"{100 * value:.0g} %"
     return f"{100 * value:.{digits}f} %"
 
 
 def count(value: int) -> str:
-    """An integer with thousands apart."""
+    """An integer with commas between the thousands."""
     return f"{value:,}"

@@ -1,8 +1,8 @@
-"""The laws of the optimal mask, each as a predicate of a selector, scores and k: for any pruner.
+"""The laws of the optimal mask: predicates of a selector, scores and k, for any pruner.
 
-A selector is whatever makes one mask of scores and k, this package's or another's. The laws follow
-from Theorem 1 and from the rule that of equal scores the lower flat index is kept. To look for
-scores that break one, see `instances` and `counterexample` in `verification.strategies`.
+A selector is a function from scores and k to one mask, of this package or another. The laws follow
+from Theorem 1 and the tie rule: among equal scores the lower flat index is kept. `instances` and
+`counterexample` in `verification.strategies` search for scores that break a law.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ Selector = Callable[[Mapping[str, Tensor], int], Tensor]
 
 @dataclass(frozen=True)
 class Law:
-    """What the mask of a correct selector satisfies, whatever the scores.
+    """A property of the mask of every correct selector, for all scores.
 
     Attributes:
         name: short, unique, kebab-case.
-        statement: the law in a sentence.
-        holds: (selector, importance, keep) ↦ whether it holds on this one instance.
-        integers: stated for small integers only.
-        tie_rule: needs the rule for equal scores, unless all are distinct.
+        statement: the law as a sentence.
+        holds: (selector, importance, keep) ↦ True if the law holds for this instance.
+        integers: True if the law is stated for small integers only.
+        tie_rule: True if the law needs the tie rule for scores that are not distinct.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Law:
 
 
 def flat(tensors: Mapping[str, Tensor]) -> Tensor:
-    """All entries in flat order, in the widest dtype that occurs, (n,): of scores or of masks."""
+    """All entries of scores or masks in flat order, (n,), in their common dtype."""
     dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors.values()))
     return torch.cat([tensor.to(dtype).reshape(-1) for tensor in tensors.values()])
 
 
 def exact_count(select: Selector, importance: Mapping[str, Tensor], keep: int) -> bool:
-    """Σm = k, and one entry for each score."""
+    """Σm = k, and m has one entry for each score."""
     mask = select(importance, keep)
     return mask.shape == flat(importance).shape and int(mask.sum()) == keep
 
@@ -59,7 +59,7 @@ def theorem_1(select: Selector, importance: Mapping[str, Tensor], keep: int) -> 
 def sorted_with_ties_to_the_lower_index(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
-    """m is 1 on the first k of the indices sorted by (−sᵢ, i), and nowhere else."""
+    """m is 1 exactly on the first k indices in the order of (−sᵢ, i)."""
     scores = flat(importance).double().tolist()
     best = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:keep]
     return select(importance, keep).nonzero().flatten().tolist() == sorted(best)
@@ -68,9 +68,9 @@ def sorted_with_ties_to_the_lower_index(
 def permuting_distinct_scores_permutes_the_mask(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
-    """m(s∘π) = m(s)∘π; of scores that occur more than once, the first is taken."""
-    together = flat(importance)
-    scores = torch.tensor(list(dict.fromkeys(together.tolist())), dtype=together.dtype)
+    """m(s∘π) = m(s)∘π for distinct scores; duplicates are removed first."""
+    values = flat(importance)
+    scores = torch.tensor(list(dict.fromkeys(values.tolist())), dtype=values.dtype)
     keep %= scores.numel() + 1
     order = torch.randperm(scores.numel(), generator=torch.Generator().manual_seed(keep))
     mask, permuted = select({"w": scores}, keep), select({"w": scores[order]}, keep)
@@ -80,7 +80,7 @@ def permuting_distinct_scores_permutes_the_mask(
 def increasing_affine_maps_do_not_matter(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
-    """m(a·s + b) = m(s) for a > 0; on small integers, where a·s + b is exact."""
+    """m(a·s + b) = m(s) for a > 0; on small integers, so that a·s + b is exact."""
     mask = select(importance, keep)
     return all(
         torch.equal(mask, select({name: a * s + b for name, s in importance.items()}, keep))
@@ -91,7 +91,7 @@ def increasing_affine_maps_do_not_matter(
 def what_k_keeps_is_kept_by_k_plus_1(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
-    """m for k+1 is m for k and one more."""
+    """m for k+1 is m for k with one more weight."""
     if keep == flat(importance).numel():
         return True
     fewer, more = select(importance, keep), select(importance, keep + 1)
@@ -101,7 +101,7 @@ def what_k_keeps_is_kept_by_k_plus_1(
 def keeping_k_is_pruning_the_others_of_the_negative(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
-    """m for k of s = ¬m for n−k of −s; read backwards, for of equal scores the higher is pruned."""
+    """m for k of s = ¬m for n−k of −s reversed: the tie rule prunes the higher index."""
     negative = -flat(importance).flip(0)
     pruned = select({"w": negative}, negative.numel() - keep).flip(0)
     return torch.equal(select(importance, keep), ~pruned)
@@ -110,7 +110,7 @@ def keeping_k_is_pruning_the_others_of_the_negative(
 def cutting_into_tensors_does_not_matter(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
-    """m of the scores as they come = m of them in one tensor = m of them in two halves."""
+    """m of the given tensors = m of one tensor = m of two halves."""
     scores, mask = flat(importance), select(importance, keep)
     halves = {str(i): half for i, half in enumerate(scores.tensor_split(2))}
     return torch.equal(mask, select({"w": scores}, keep)) and torch.equal(
@@ -119,7 +119,7 @@ def cutting_into_tensors_does_not_matter(
 
 
 def strides_do_not_matter(select: Selector, importance: Mapping[str, Tensor], keep: int) -> bool:
-    """m of every second entry of a matrix, and of its transpose in memory, = m of a copy."""
+    """m of a strided view = m of its copy; m of column-major scores = m of row-major scores."""
     scores = flat(importance)
     mask = select({"w": scores}, keep)
     every_second = torch.stack([scores, scores.flip(0)], dim=1)[:, 0]
@@ -131,15 +131,15 @@ def strides_do_not_matter(select: Selector, importance: Mapping[str, Tensor], ke
 
 
 def float64_does_not_matter(select: Selector, importance: Mapping[str, Tensor], keep: int) -> bool:
-    """m of the scores in float64 = m of the scores: widening rounds nothing."""
-    upcast_half = {name: scores.double() for name, scores in importance.items()}
-    return torch.equal(select(importance, keep), select(upcast_half, keep))
+    """m of the scores in float64 = m of the scores: the conversion is exact."""
+    widened = {name: scores.double() for name, scores in importance.items()}
+    return torch.equal(select(importance, keep), select(widened, keep))
 
 
 def the_sign_of_zero_does_not_matter(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
-    """m with every zero as 0.0 = m with every zero as −0.0 = m."""
+    """m with 0.0 for every zero = m with −0.0 for every zero = m."""
     mask = select(importance, keep)
     return all(
         torch.equal(
@@ -153,14 +153,19 @@ def the_sign_of_zero_does_not_matter(
 def scores_are_left_as_they_are(
     select: Selector, importance: Mapping[str, Tensor], keep: int
 ) -> bool:
-    """s after the selection = s before it."""
+    """The selection does not change s."""
     copies = {name: scores.clone() for name, scores in importance.items()}
     select(copies, keep)
     return all(torch.equal(scores, copies[name]) for name, scores in importance.items())
 
 
 LAWS = (
-    Law("exact-count", "The mask keeps exactly k weights.", exact_count, tie_rule=False),
+    Law(
+        "exact-count",
+        "The mask keeps exactly k weights, whatever the ties.",
+        exact_count,
+        tie_rule=False,
+    ),
     Law("theorem-1", "No kept score is below a pruned one.", theorem_1, tie_rule=False),
     Law(
         "tie-rule",
@@ -178,7 +183,7 @@ LAWS = (
         increasing_affine_maps_do_not_matter,
         integers=True,
     ),
-    Law("nesting", "What is kept of k is kept of k+1.", what_k_keeps_is_kept_by_k_plus_1),
+    Law("nesting", "The weights kept of k are kept of k+1.", what_k_keeps_is_kept_by_k_plus_1),
     Law(
         "complement",
         "Keeping k of s is pruning n−k of −s.",
@@ -199,4 +204,4 @@ LAWS = (
         tie_rule=False,
     ),
 )
-"""Every law; a correct selector with this tie rule keeps them all."""
+"""All laws; a correct selector with the tie rule satisfies each of them."""

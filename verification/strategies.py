@@ -1,8 +1,8 @@
 """Hypothesis strategies for the objects of PINS: scores, selections, masks, programs, schedules.
 
-For the tests of this package and of those who build on it; needs the extra 'test'. What is drawn
-is valid unless the docstring says otherwise: the laws must hold on all of it. `counterexample`
-points them at any selector.
+For the tests of this package and of packages that build on it; needs the extra 'test'. Examples
+are valid unless the docstring says otherwise: the laws must hold for all of them.
+`counterexample` tests a law for any selector.
 """
 
 import contextlib
@@ -43,8 +43,8 @@ def shapes(
 ) -> tuple[int, ...]:
     """Shapes of `min_size` to `max_size` entries in `min_dims` (0 or 1) to `max_dims` dimensions.
 
-    Zero-size shapes such as (2, 0) and the 0-d shape () of one entry are among them. Shrinks to
-    one short dimension.
+    They include zero-size shapes such as (2, 0) and the 0-d shape () of one entry. Shrinks to one
+    short dimension.
     """
     size = draw(st.integers(min_size, max_size))
     dims = draw(st.integers(1, max_dims))
@@ -67,8 +67,8 @@ class _Floats:
     """The finite floats of a dtype as bit patterns: integers whose sign bit is the float's sign.
 
     Attributes:
-        dtype: the floats'.
-        integer: the integers' dtype, of the same width.
+        dtype: of the floats.
+        integer: the integer dtype of the same width.
         negative: the pattern of −0.0, the sign bit alone.
         largest: the pattern of the largest finite float.
         simple: the patterns of `_SIMPLE` and of −0.0.
@@ -89,7 +89,7 @@ class _Floats:
         return cls(dtype, integer, negative, largest, (*simple, negative))
 
     def patterns(self) -> st.SearchStrategy[int]:
-        """Any of them; magnitudes are drawn as integers, so that every exponent is likely."""
+        """Any pattern; magnitudes are drawn as integers, so that every exponent is likely."""
         magnitudes = st.one_of(
             st.sampled_from([0, 1, 2, self.largest - 1, self.largest]),
             st.integers(0, self.largest),
@@ -97,14 +97,14 @@ class _Floats:
         return st.one_of(magnitudes, magnitudes.map(lambda magnitude: self.negative + magnitude))
 
     def around(self, pattern: int) -> list[int]:
-        """A float, its neighbours, and its opposite."""
+        """The patterns of a float, its two neighbours, and its negative."""
         sign = self.negative if pattern < 0 else 0
         magnitude = pattern - sign
         near = [m for m in (magnitude, magnitude - 1, magnitude + 1) if 0 <= m <= self.largest]
         return [*(sign + m for m in near), self.negative - sign + magnitude]
 
     def tensor(self, patterns: Sequence[int], shape: Sequence[int]) -> Tensor:
-        """The tensor of these floats."""
+        """The tensor of floats with these patterns."""
         return torch.tensor(patterns, dtype=self.integer).view(self.dtype).reshape(tuple(shape))
 
 
@@ -123,9 +123,9 @@ def scores(
 ) -> Tensor:
     """One tensor of finite scores, of one of `dtypes`.
 
-    Built from a few floats of any size, subnormals and both zeros included, each repeated, negated
-    and set beside its neighbouring floats, so that a threshold is often tied or nearly so. Shrinks
-    to a short 1-D tensor of zeros of the first dtype.
+    The entries are a few floats of any size, subnormals and both zeros included, with repetitions,
+    negatives and neighbouring floats, so that ties and near-ties at the threshold are frequent.
+    Shrinks to a short 1-D tensor of zeros of the first dtype.
     """
     floats = _FLOATS[draw(st.sampled_from(list(dtypes)))]
     shape = draw(shapes(min_size=min_size, max_size=max_size, min_dims=min_dims, max_dims=max_dims))
@@ -147,8 +147,8 @@ def score_mappings(
 ) -> dict[str, Tensor]:
     """Named tensors of finite scores with at least one entry in all.
 
-    Shapes are any, zero-size and 0-d ones included; dtypes are mixed; the names are not in
-    alphabetical order. Shrinks to one tensor with a single zero.
+    Shapes include zero-size and 0-d ones; dtypes are mixed; the names are not in alphabetical
+    order. Shrinks to one tensor with a single zero.
     """
     number = draw(st.integers(min_tensors, max_tensors))
     names = draw(st.permutations([f"layer.{i}" for i in range(number)]))
@@ -191,8 +191,8 @@ def integer_selections(
 ) -> Instance:
     """(importance, keep): float32 scores that are integers of [−max_value, max_value].
 
-    All distinct where asked. They are small enough that no tolerance of a floating-point solver
-    takes one for another. Shrinks to one tensor with a single zero, nothing kept.
+    With `distinct`, no score occurs twice. Differences exceed every tolerance of a floating-point
+    solver. Shrinks to one tensor with a single zero, nothing kept.
     """
     values = draw(
         st.lists(
@@ -206,10 +206,10 @@ def integer_selections(
 
 
 def instances(law: Law, *, ties: bool = True) -> st.SearchStrategy[Instance]:
-    """What a law is tried on: `selections`, or `integer_selections` where it is stated for those.
+    """The instances of a law: `selections`, or `integer_selections` if `law.integers`.
 
-    With `ties` false, of a law that needs the tie rule, distinct integers: what a selector without
-    that rule can promise.
+    Without `ties`, a law that needs the tie rule gets distinct integers, so that a selector with
+    another tie rule can satisfy it.
     """
     distinct = law.tie_rule and not ties
     if law.integers or distinct:
@@ -223,18 +223,18 @@ def counterexample(
     *tried_on: st.SearchStrategy[Instance],
     max_examples: int = 1000,
 ) -> Instance | None:
-    """A small (importance, keep) on which the selector breaks the law; None if none is found.
+    """A small (importance, keep) for which the selector breaks the law; None if the search fails.
 
-    Strategies are tried one after the other, and what is found is shrunk. The same at each run.
-    None is no proof that the law holds.
+    Strategies are tried in order, and the counterexample is shrunk. The result is deterministic.
+    None does not prove the law.
 
     Args:
-        selector: what makes a mask of scores and k. It is given copies, so that one that changes
-            its scores hides nothing. What it raises is raised.
-        law: one of `verification.laws.LAWS`, or one like them.
-        tried_on: from small to large, for what needs little is found in little sooner than by
-            shrinking; default: two integers, four, a few floats, then `instances(law)`.
-        max_examples: how many instances of each are tried.
+        selector: (importance, keep) ↦ mask. It gets copies of the scores, so that changing them has
+            no effect. Its exceptions are not caught.
+        law: one of `verification.laws.LAWS`, or another `Law`.
+        tried_on: strategies from small to large, because searching small instances first is faster
+            than shrinking; default: two integers, four, a few floats, then `instances(law)`.
+        max_examples: the number of instances of each strategy.
     """
     search = settings(max_examples=max_examples, derandomize=True, database=None, deadline=None)
 
@@ -256,7 +256,7 @@ def _from_small_to_large(law: Law) -> tuple[st.SearchStrategy[Instance], ...]:
 
 @st.composite
 def masks_for(draw: st.DrawFn, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A bool mask for each of `tensors`, of its shape; shrinks to masks that keep nothing."""
+    """A bool mask of the shape of each of `tensors`; shrinks to masks that keep nothing."""
     return {name: draw(_mask(tuple(tensor.shape))) for name, tensor in tensors.items()}
 
 
@@ -264,7 +264,7 @@ def masks_for(draw: st.DrawFn, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
 def masks(
     draw: st.DrawFn, *, min_tensors: int = 0, max_tensors: int = 4, max_size: int = 40
 ) -> dict[str, Tensor]:
-    """Named bool masks of any shapes, zero-size and 0-d ones included.
+    """Named bool masks of any shape, zero-size and 0-d ones included.
 
     The names are not in alphabetical order. Shrinks to `min_tensors` empty masks.
     """
@@ -286,7 +286,7 @@ def programs(
 ) -> BinaryProgram:
     """Small 0-1 programs in integers of [−max_value, max_value], feasible or not.
 
-    Floating-point solvers are exact on them. Shrinks to one variable of cost 0, without rows.
+    Floating-point solvers are exact for them. Shrinks to one variable of cost 0, without rows.
     """
     size = draw(st.integers(1, max_size))
     rows = draw(st.integers(0, max_rows))
@@ -302,12 +302,12 @@ def programs(
 
 
 def sparsities() -> st.SearchStrategy[float | Fraction]:
-    """Ratios of [0, 1] as floats and as fractions; shrinks to 0.0."""
+    """Ratios in [0, 1] as floats and as fractions; shrinks to 0.0."""
     return st.one_of(st.floats(0.0, 1.0), st.fractions(0, 1, max_denominator=1000))
 
 
 def schedules(*, max_steps: int = 60) -> st.SearchStrategy[CubicSchedule | OneShotSchedule]:
-    """Valid schedules of both kinds, decided within `max_steps` steps.
+    """Valid schedules of both kinds that end within `max_steps` steps.
 
     Shrinks to a one-shot schedule at step 1 that prunes nothing.
     """
@@ -319,7 +319,7 @@ def schedules(*, max_steps: int = 60) -> st.SearchStrategy[CubicSchedule | OneSh
 def cubic_schedules(draw: st.DrawFn, *, max_steps: int = 60) -> CubicSchedule:
     """Valid cubic schedules of at most `max_steps` steps; shrinks to one step that prunes nothing.
 
-    The two sparsities are written in the same way: as the decimals of floats, or as fractions.
+    Both sparsities have the same type: float, or fraction.
     """
     steps = draw(st.integers(1, max_steps))
     warmup = draw(st.integers(0, steps - 1))

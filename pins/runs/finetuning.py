@@ -35,13 +35,8 @@ from pins.models.self_distillation import SelfRegularizer
 from pins.models.task_loss import step_loss
 from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import OnDecision, OnRegion, Pruner
-<<<<<<< HEAD
-from pins.runs.microbatches import share
-from pins.runs.optimizer import enable_gradient_checkpointing, make_optimizer, set_learning_rate
-=======
 from pins.runs.microbatches import microbatches_of_rank
-from pins.runs.optimizer import compute_activations_twice, learning_rate, make_optimizer
->>>>>>> w/runs
+from pins.runs.optimizer import enable_gradient_checkpointing, learning_rate, make_optimizer
 from pins.runs.settings import AUTHORS, Settings
 from pins.utils.devices import Device
 from pins.utils.io import flatten, unflatten
@@ -177,13 +172,8 @@ class FineTuning:
     def _measured(self) -> float:
         """The task's loss on the rows of the current step, with the current weights."""
         with self.device.autocast():
-<<<<<<< HEAD
-            own = step_loss(self.model, self._parts, self.head, count=self._count)
-        return sum_over_ranks(own, self.group)
-=======
             own = step_loss(self.model, self._microbatches, self.head, count=self._count)
-        return summed(self.group, own, self.device.device)
->>>>>>> w/runs
+        return sum_over_ranks(own, self.group)
 
     @torch.no_grad()
     def divergence(self) -> float | None:
@@ -296,17 +286,10 @@ class FineTuning:
                 step=self.pruner.steps,
             )
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
-<<<<<<< HEAD
-            # PINS' own errors, too: each is a value or a runtime error that says what differs
-            raise CheckpointError(
-                f"the checkpoint does not fit this model: {first_line(error)}"
-            ) from error
-=======
             # the errors of PINS are among them: each is a ValueError or a RuntimeError
             raise CheckpointError(
                 f"the checkpoint does not fit this model: {first_line(error)}"
             ) from error
->>>>>>> w/runs
 
     def _set_learning_rate(self) -> None:
         """Set the rate of the next step; needed before each, also if a step overflowed."""

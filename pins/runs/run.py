@@ -65,13 +65,8 @@ class Run:
             PinsError: a setting, the task, the model or the checkpoint does not fit.
         """
         self.group: Group = world()
-<<<<<<< HEAD
         on_rank_zero(self.group, lambda: require_free(out, resume))
-        self.out = out
-=======
-        on_first(self.group, lambda: require_free(out, resume))
         self.out, self.seed = out, settings.seed
->>>>>>> w/runs
         self.task: Task = load_task(settings.task, settings.data)
         train, held_out = self.task.hold_out(
             self._drawn(self.task.train, settings.train_rows), self.seed
@@ -103,14 +98,9 @@ class Run:
         )
         self._require_loaded()
         self.fingerprint = self._fingerprint(None if teacher is None else teacher.folder)
-<<<<<<< HEAD
-        rng.seed_rank(settings.seed, self.group)  # dropout; a checkpoint brings its own
-        self._go_on(out / CHECKPOINTS, resume)
-=======
-        rng.start(settings.seed, self.group)  # for dropout; a checkpoint has its own state
+        rng.seed_rank(settings.seed, self.group)  # for dropout; a checkpoint has its own state
         if resume:
             self._resume(out / CHECKPOINTS)
->>>>>>> w/runs
         require_same_run(self.fingerprint, self.step, self.group)
         on_rank_zero(self.group, lambda: require_writable(out))
 
@@ -223,13 +213,8 @@ class Run:
             )
 
     def _evaluate(self) -> None:
-<<<<<<< HEAD
-        """Judge the model on the held-out rows, and offer it as teacher."""
-        score = on_rank_zero(
-=======
         """Evaluate the model on the held-out rows, and offer it as teacher."""
-        score = on_first(
->>>>>>> w/runs
+        score = on_rank_zero(
             self.group, lambda: self._scores(self.held_out, self.pretrained)[self.task.metric]
         )
         pruner, regularizer = self.training.pruner, self.training.regularizer
@@ -296,19 +281,11 @@ class Run:
         for file, terms in ((SCORES, "importance"), (COSTS, "cost")):
             self._save({name: getattr(t, terms) for name, t in program.terms.items()}, file)
 
-<<<<<<< HEAD
-    def _remember_measurement(self) -> None:
-        """What the decision of this step, if there was one, did to the loss."""
-        change, decisions = self.training.pruner.loss_change, self.record.decisions
-        if change is not None and decisions and decisions[-1]["step"] == self.step:
-            decisions[-1] |= change.as_json()
-=======
     def _record_measurement(self) -> None:
         """Add the measured change of the loss to the decision of this step, if it made one."""
-        measurement, decisions = self.training.pruner.measurement, self.history.decisions
+        measurement, decisions = self.training.pruner.loss_change, self.history.decisions
         if measurement is not None and decisions and decisions[-1]["step"] == self.step:
             decisions[-1] |= measurement.as_json()
->>>>>>> w/runs
 
     def _save(self, scores: Mapping[str, Tensor], file: str) -> None:
         header = {"format": "pins-scores", "version": "1"}

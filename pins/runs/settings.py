@@ -12,22 +12,11 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from pins.errors import ScheduleError, SettingError
-<<<<<<< HEAD
-from pins.importance.criteria import CRITERIA, find_criterion
-from pins.importance.criterion import Criterion
-from pins.importance.curvature.sources import CURVATURES
-from pins.importance.smoothing import SMOOTHINGS, default_smoothing
-from pins.importance.trust_region.criterion import TrustRegion
-from pins.models.pretrained import DEMO_MODEL
-from pins.pruning.schedules import SCHEDULES, Schedule, paper_phases, schedule_of_run
-from pins.selection.allocation import Allocation
-=======
->>>>>>> w/runs
 
 if TYPE_CHECKING:
     from pins.importance.criterion import Criterion
     from pins.pruning.schedules import Schedule
-    from pins.selection.allocation import Scope
+    from pins.selection.allocation import Allocation
     from pins.tasks.task import Recipe
 
 AUTHORS = "authors"  # not a criterion but a whole method: the behaviour of the released code
@@ -246,17 +235,11 @@ class Settings:
 
         return self.smoothing or default_smoothing(self.pruning_criterion())
 
-<<<<<<< HEAD
-    def pruning_scope(self) -> Allocation:
+    def pruning_scope(self) -> "Allocation":
         """The scope of each decision."""
-        return Allocation(by_tensor=self.scope == "tensor", minimum_kept=self.minimum_kept)
-=======
-    def pruning_scope(self) -> "Scope":
-        """The scope of each decision."""
-        from pins.selection.allocation import Scope
+        from pins.selection.allocation import Allocation
 
-        return Scope(by_tensor=self.scope == "tensor", minimum_kept=self.minimum_kept)
->>>>>>> w/runs
+        return Allocation(by_tensor=self.scope == "tensor", minimum_kept=self.minimum_kept)
 
     def pruning_schedule(self) -> "Schedule":
         """The schedule of resolved settings.

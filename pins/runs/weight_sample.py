@@ -17,13 +17,8 @@ from torch import Tensor
 from pins.errors import FileError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Observation
-<<<<<<< HEAD
-from pins.utils.io import flatten, load_tensors, save_tensors
-from pins.utils.tensors import sample_indices
-=======
 from pins.utils.io import flatten, load_tensors, save_tensors, unflatten
 from pins.utils.tensors import sample_indices
->>>>>>> w/runs
 
 FORMAT = "pins-weight-sample"
 VERSION = "1"
@@ -95,15 +90,9 @@ class WeightSample:
         return {name: chosen.importance(observation) for name, observation in seen.items()}
 
 
-<<<<<<< HEAD
-def places(size: int, count: int) -> Tensor:
-    """The flat indices of `count` weights of a tensor of `size`: spread over it, ascending."""
-    return sample_indices(size, count).sort().values
-=======
 def flat_indices(size: int, count: int) -> Tensor:
     """Ascending flat indices of `count` of `size` weights, distributed over the tensor."""
     return sample_indices(size, count).sort().values
->>>>>>> w/runs
 
 
 def subsample(tensors: Mapping[str, Tensor], most: int) -> Tensor:
@@ -192,13 +181,13 @@ def load(path: Path) -> WeightSample:
         )
     try:
         about = json.loads(metadata["about"])
-        weights, gradient = nested(tensors, "weights"), nested(tensors, "gradient")
+        weights, gradient = unflatten(tensors, "weights"), unflatten(tensors, "gradient")
         if not weights or gradient.keys() != weights.keys():
             raise KeyError("weights and gradient of the same names")
         return WeightSample(
             weights=weights,
             gradient=gradient,
-            curvature=nested(tensors, "curvature") or None,
+            curvature=unflatten(tensors, "curvature") or None,
             shapes={name: torch.Size(about["shapes"][name]) for name in weights},
             learning_rate=float(about["learning_rate"]),
             sparsity=float(about["sparsity"]),

@@ -7,9 +7,15 @@ import torch
 from hypothesis import Phase, find, given, settings
 
 from solvers import SOLVERS
-from tests.laws import wrong_selectors as wrong
 from tests.laws.paths import PATHS, Path, as_mapping
-from tests.laws.wrong_selectors import BROKEN_BY, WRONG_SELECTORS
+from tests.laws.wrong_selectors import (
+    BROKEN_BY,
+    WRONG_SELECTORS,
+    absolute_value,
+    rounded,
+    ties_to_the_higher_index,
+)
+from verification.claims.laws import all_ties_kept, first_k
 from verification.laws import LAWS, Law, Selector, flat
 from verification.strategies import Instance, counterexample, instances
 
@@ -65,10 +71,10 @@ def test_laws_have_names_and_statements_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("law", "selector", "scores", "keep"),
     [
-        ("theorem-1", wrong.first_k, [0.0, 1.0], 1),
-        ("exact-count", wrong.all_ties_kept, [0.0, 0.0], 1),
-        ("tie-rule", wrong.ties_to_the_higher_index, [0.0, 0.0], 1),
-        ("affine", wrong.absolute_value, [0.0, 1.0], 1),
+        ("theorem-1", first_k, [0.0, 1.0], 1),
+        ("exact-count", all_ties_kept, [0.0, 0.0], 1),
+        ("tie-rule", ties_to_the_higher_index, [0.0, 0.0], 1),
+        ("affine", absolute_value, [0.0, 1.0], 1),
     ],
 )
 def test_a_small_counterexample_is_found_and_the_same_at_each_run(
@@ -81,7 +87,7 @@ def test_a_small_counterexample_is_found_and_the_same_at_each_run(
 
 
 def test_what_only_floats_show_is_found() -> None:
-    found = counterexample(wrong.rounded, BY_NAME["float64"], max_examples=60)
+    found = counterexample(rounded, BY_NAME["float64"], max_examples=60)
     assert found is not None
     assert flat(found[0]).numel() <= 4
 
@@ -89,7 +95,7 @@ def test_what_only_floats_show_is_found() -> None:
 def test_what_only_large_instances_show_is_found() -> None:
     def wrong_from_nine_on(importance: Any, keep: int) -> torch.Tensor:
         total = flat(importance).numel()
-        return (as_mapping if total < 9 else wrong.first_k)(importance, keep)
+        return (as_mapping if total < 9 else first_k)(importance, keep)
 
     found = counterexample(wrong_from_nine_on, BY_NAME["theorem-1"], max_examples=40)
     assert found is not None
@@ -105,7 +111,7 @@ def test_a_selector_that_changes_its_scores_does_not_change_the_counterexample()
     def erases(importance: Any, keep: int) -> torch.Tensor:
         for scores in importance.values():
             scores.fill_(7.0)
-        return wrong.first_k(importance, keep)
+        return first_k(importance, keep)
 
     found = counterexample(erases, BY_NAME["unchanged"])
     assert found is not None
@@ -114,10 +120,10 @@ def test_a_selector_that_changes_its_scores_does_not_change_the_counterexample()
 
 def test_without_ties_the_tie_rule_is_not_asked_for() -> None:
     law = BY_NAME["tie-rule"]
-    backwards = wrong.ties_to_the_higher_index
+    backwards = ties_to_the_higher_index
     assert counterexample(backwards, law, max_examples=200) is not None
     assert counterexample(backwards, law, instances(law, ties=False), max_examples=200) is None
-    assert counterexample(wrong.first_k, law, instances(law, ties=False)) is not None
+    assert counterexample(first_k, law, instances(law, ties=False)) is not None
 
 
 def test_what_a_selector_raises_is_raised() -> None:

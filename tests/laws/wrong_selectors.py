@@ -6,20 +6,13 @@ import torch
 from torch import Tensor
 
 import pins
+from verification.claims.laws import (
+    all_ties_kept,
+    first_k,
+    largest_for_even_k,
+    share_of_each_tensor,
+)
 from verification.laws import Selector, flat
-
-
-def first_k(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    """Does not look at the scores."""
-    return torch.arange(flat(importance).numel()) < keep
-
-
-def all_ties_kept(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    """Keeps what is ≥ the k-th largest score."""
-    scores = flat(importance)
-    if keep == 0:
-        return torch.zeros_like(scores, dtype=torch.bool)
-    return scores >= scores.sort(descending=True).values[keep - 1]
 
 
 def strictly_below_kth_value_pruned(importance: Mapping[str, Tensor], keep: int) -> Tensor:
@@ -36,26 +29,9 @@ def absolute_value(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     return pins.select(flat(importance).abs(), keep)
 
 
-def share_of_each_tensor(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    """Right in each tensor and wrong over all: each keeps its share of k."""
-    total = flat(importance).numel()
-    masks, seen, kept = [], 0, 0
-    for scores in importance.values():
-        seen += scores.numel()
-        share = keep * seen // total - kept
-        kept += share
-        masks.append(pins.select(flat({"": scores}), share) if scores.numel() else scores.bool())
-    return torch.cat([mask.reshape(-1) for mask in masks])
-
-
 def ties_to_the_higher_index(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     """Right but for the tie rule."""
     return pins.select(flat(importance).flip(0), keep).flip(0)
-
-
-def largest_for_even_k(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    """The k largest for even k, the k smallest for odd k."""
-    return pins.select(flat(importance) if keep % 2 == 0 else -flat(importance), keep)
 
 
 def rounded(importance: Mapping[str, Tensor], keep: int) -> Tensor:

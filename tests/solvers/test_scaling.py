@@ -38,7 +38,7 @@ def test_every_number_is_multiplied_by_its_power_of_two_exactly(given_: BinaryPr
 
 @given(programs())
 def test_a_program_that_is_not_scaled_is_the_same(given_: BinaryProgram) -> None:
-    image, exponent, rows = Scaled.not_at_all(given_)
+    image, exponent, rows = Scaled.of(given_, scale=False)
     assert (image, exponent) == (given_, 0)
     assert rows.tolist() == [0] * len(given_.senses)
 

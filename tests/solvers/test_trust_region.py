@@ -13,7 +13,7 @@ from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor
 from solvers.enumeration import optimal_set
 from solvers.result import Status
 from solvers.solver import Solver
-from solvers.trust_region import RegionFormulation
+from solvers.trust_region import TrustRegionFormulation
 from tests.pins.selection.constrained import constrained
 from tests.solvers.solver_cases import GENERAL_SOLVERS, UNSCALED
 
@@ -28,7 +28,7 @@ def worked() -> dict[str, Terms]:
     }
 
 
-def inverted(formulation: RegionFormulation, x: Any) -> Masks:
+def inverted(formulation: TrustRegionFormulation, x: Any) -> Masks:
     masks = formulation.invert(x)
     assert isinstance(masks, dict)
     return masks
@@ -36,7 +36,7 @@ def inverted(formulation: RegionFormulation, x: Any) -> Masks:
 
 def test_each_condition_is_a_row_and_no_number_is_computed() -> None:
     def rows(constraint: Constraint) -> list[tuple[list[float], str, float]]:
-        program = RegionFormulation(worked(), constraint, 0.1).program
+        program = TrustRegionFormulation(worked(), constraint, 0.1).program
         assert program.objective.tolist() == [3, 1, -2]
         senses = [sense.value for sense in program.senses]
         matrix = program.matrix.toarray().tolist()
@@ -69,7 +69,7 @@ def test_the_feasible_points_are_the_masks_allowed_within_the_radius(
         for name, s in importance.items()
     }
     radius = data.draw(st.sampled_from([0.0, 0.1, 0.3, 0.30000000000000004, 2.0]))
-    formulation = RegionFormulation(terms, constraint, radius)
+    formulation = TrustRegionFormulation(terms, constraint, radius)
     n = formulation.program.size
     x = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
     masks = inverted(formulation, x)
@@ -85,12 +85,12 @@ def test_the_feasible_points_are_the_masks_allowed_within_the_radius(
     assert formulation.program.feasible(x) == (allowed and cost <= Fraction(radius))
 
 
-def at_scale(unit: float) -> RegionFormulation:
+def at_scale(unit: float) -> TrustRegionFormulation:
     """14 weights whose costs are below `unit`, and a radius that excludes the best mask of all."""
     generator = torch.Generator().manual_seed(0)
     importance = torch.randn(14, generator=generator)
     terms = {"w": Terms(importance, unit * torch.rand(14, generator=generator))}
-    return RegionFormulation(terms, Cardinality(7), 2.8 * unit)
+    return TrustRegionFormulation(terms, Cardinality(7), 2.8 * unit)
 
 
 @pytest.mark.parametrize("solver", GENERAL_SOLVERS, ids=lambda solver: solver.name)
@@ -115,11 +115,11 @@ def test_an_unscaled_solver_does_not(solver: Solver) -> None:
 
 def test_what_no_mask_can_meet_is_refused() -> None:
     with pytest.raises(CardinalityError, match="keep=4 came for 3 entries"):
-        RegionFormulation(worked(), Cardinality(4), 1.0)
+        TrustRegionFormulation(worked(), Cardinality(4), 1.0)
     for radius in (float("nan"), float("inf")):
-        with pytest.raises(ProgramError, match=f"radius={radius} came; pass a finite one"):
-            RegionFormulation(worked(), Cardinality(1), radius)
-    formulation = RegionFormulation(worked(), Cardinality(1), 1.0)
+        with pytest.raises(ProgramError, match=f"radius={radius} came; pass a finite radius"):
+            TrustRegionFormulation(worked(), Cardinality(1), radius)
+    formulation = TrustRegionFormulation(worked(), Cardinality(1), 1.0)
     with pytest.raises(MaskError, match="pass masks for"):
         formulation.apply({"b": torch.ones(1, 2).bool()})
     with pytest.raises(ProgramError, match=r"x of shape \(4,\)"):
@@ -138,4 +138,4 @@ def test_what_no_mask_can_meet_is_refused() -> None:
 )
 def test_costs_that_are_none_are_refused(cost: torch.Tensor, message: str) -> None:
     with pytest.raises(ImportanceError, match=message):
-        RegionFormulation({"w": Terms(torch.ones(2), cost)}, Cardinality(1), 1.0)
+        TrustRegionFormulation({"w": Terms(torch.ones(2), cost)}, Cardinality(1), 1.0)

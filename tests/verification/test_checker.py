@@ -5,17 +5,11 @@ The files are made here, byte by byte, and truth is decided by enumerating all m
 
 import ast
 import copy
-import hashlib
 import io
 import json
 import math
 import re
-import struct
-import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -28,171 +22,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from tests.verification.certificate_cases import (
+    CHECKER,
+    DTYPES,
+    FINITE,
+    Case,
+    digest,
+    ends_hold,
+    exact,
+    facts_hold,
+    names_of,
+    ones,
+    rational,
+    run,
+    small_blocks,
+    tensor_file,
+    with_header,
+)
+from tests.verification.certificate_forgeries import (
+    Edit,
+    claims,
+    evidence,
+    forge,
+    member,
+    redigested,
+    score,
+)
 from verification import checker
 from verification.checker import Outcome, Verdict, check, main
-
-CHECKER = Path(checker.__file__)
-DTYPES = ("F16", "BF16", "F32", "F64")
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
-
-
-# ---- Files, made independently of the checker ----------------------------------------------------
-
-
-def encode(values: list[float], dtype: str) -> bytes:
-    if dtype == "BF16":
-        return b"".join(struct.pack("<f", value)[2:] for value in values)
-    return struct.pack(f"<{len(values)}{ {'F16': 'e', 'F32': 'f', 'F64': 'd'}[dtype] }", *values)
-
-
-def pack(bits: list[int]) -> bytes:
-    packed = bytearray(-(-len(bits) // 8))
-    for i, bit in enumerate(bits):
-        packed[i // 8] |= bit << (i % 8)
-    return bytes(packed)
-
-
-def with_header(header: Any, data: bytes = b"") -> bytes:
-    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return len(raw).to_bytes(8, "little") + raw + data
-
-
-def tensor_file(
-    tensors: dict[str, tuple[str, list[int], bytes]], metadata: dict[str, str] | None = None
-) -> bytes:
-    header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
-    data = b""
-    for name, (dtype, shape, raw) in tensors.items():
-        offsets = [len(data), len(data) + len(raw)]
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-        data += raw
-    return with_header(header, data)
-
-
-@dataclass
-class Case:
-    """Scores and mask by tensor, and the certificate to go with them."""
-
-    scores: dict[str, list[float]]
-    mask: dict[str, list[int]]
-    dtype: str = "F32"
-    packed: bool = True
-    certificate: dict[str, Any] = field(default_factory=dict)
-
-    def shape(self, name: str) -> list[int]:
-        size = len(self.scores[name])
-        return [2, size // 2] if size % 2 == 0 else [size]
-
-    def score_bytes(self) -> bytes:
-        return tensor_file(
-            {n: (self.dtype, self.shape(n), encode(v, self.dtype)) for n, v in self.scores.items()}
-        )
-
-    def mask_bytes(self) -> bytes:
-        if not self.packed:
-            return tensor_file(
-                {n: ("BOOL", self.shape(n), bytes(bits)) for n, bits in self.mask.items()}
-            )
-        shapes = json.dumps({name: self.shape(name) for name in self.mask})
-        return tensor_file(
-            {n: ("U8", [-(-len(bits) // 8)], pack(bits)) for n, bits in self.mask.items()},
-            {"format": "pins-mask", "version": "1", "shapes": shapes},
-        )
-
-    def certify(self) -> "Case":
-        """The certificate that is true of scores and mask, digests included."""
-        values = [v for scores in self.scores.values() for v in scores]
-        bits = [b for mask in self.mask.values() for b in mask]
-        places = [(name, i) for name, scores in self.scores.items() for i in range(len(scores))]
-        kept = [i for i, bit in enumerate(bits) if bit]
-        pruned = [i for i, bit in enumerate(bits) if not bit]
-        keep = len(kept)
-        ordered = sorted(values, reverse=True)
-        regret = sum(map(Fraction, ordered[:keep])) - sum(Fraction(values[i]) for i in kept)
-        low = min(kept, key=values.__getitem__, default=None)
-        high = max(pruned, key=values.__getitem__, default=None)
-        lam = ordered[keep - 1] if keep else ordered[0] if ordered else 0.0
-        claim: dict[str, Any] = {
-            "statement": "regret" if regret else "optimal",
-            "total": len(values),
-            "keep": keep,
-            "scope": [
-                {"name": name, "shape": self.shape(name), "dtype": self.dtype}
-                for name in self.scores
-            ],
-            "criterion": "made up",
-        }
-        evidence: dict[str, Any] = {
-            "lambda": lam.hex(),
-            "counts": [sum(bits) for bits in self.mask.values()],
-            "scores": {
-                "file": "scores.safetensors",
-                "sha256": hashlib.sha256(self.score_bytes()).hexdigest(),
-            },
-            "mask": {
-                "file": "mask.safetensors",
-                "sha256": hashlib.sha256(self.mask_bytes()).hexdigest(),
-            },
-        }
-        if regret:
-            claim["regret"] = {
-                "numerator": str(regret.numerator),
-                "denominator": str(regret.denominator),
-            }
-            evidence["violation"] = {
-                side: {"tensor": places[i][0], "index": places[i][1], "score": values[i].hex()}
-                for side, i in (("kept", low), ("pruned", high))
-                if i is not None
-            }
-        else:
-            threshold = None if low is None or high is None else values[low]
-            tied = threshold is not None and threshold == max(values[i] for i in pruned)
-            ties = [bit for bit, value in zip(bits, values, strict=True) if value == threshold]
-            by_index = not tied or ties == sorted(ties, reverse=True)
-            claim |= {"tie_rule": "lower-index" if by_index else "none", "unique": not tied}
-            evidence |= {
-                "kept_min": None if low is None else values[low].hex(),
-                "pruned_max": None if high is None else values[high].hex(),
-            }
-        self.certificate = {
-            "format": "pins-certificate",
-            "version": 1,
-            "claim": claim,
-            "evidence": evidence,
-            "provenance": {"anything": [1.5, None]},
-        }
-        return self
-
-    def redigest(self) -> None:
-        evidence = self.certificate["evidence"]
-        evidence["scores"]["sha256"] = hashlib.sha256(self.score_bytes()).hexdigest()
-        evidence["mask"]["sha256"] = hashlib.sha256(self.mask_bytes()).hexdigest()
-
-    def write(self, folder: Path) -> Path:
-        (folder / "scores.safetensors").write_bytes(self.score_bytes())
-        (folder / "mask.safetensors").write_bytes(self.mask_bytes())
-        path = folder / "certificate.json"
-        path.write_text(json.dumps(self.certificate), encoding="utf-8")
-        return path
-
-    def verdict(self) -> Verdict:
-        with tempfile.TemporaryDirectory() as folder:
-            return check(self.write(Path(folder)))
 
 
 def is_true(case: Case) -> bool:
     """Whether claim and evidence hold, by enumerating every mask with k ones."""
     claim, evidence = case.certificate["claim"], case.certificate["evidence"]
-    names = [tensor["name"] for tensor in claim["scope"]]
-    values = [Fraction(v) for name in names for v in case.scores[name]]
+    names = names_of(case)
+    values = exact(case, names)
     mask = [b for name in names for b in case.mask[name]]
     places = [(name, i) for name in names for i in range(len(case.scores[name]))]
-    chosen = tuple(i for i, bit in enumerate(mask) if bit)
-    counts = [sum(case.mask[name]) for name in names]
-    if (len(values), len(chosen), counts) != (claim["total"], claim["keep"], evidence["counts"]):
-        return False
-    digests = [hashlib.sha256(raw).hexdigest() for raw in (case.score_bytes(), case.mask_bytes())]
-    if digests != [evidence["scores"]["sha256"], evidence["mask"]["sha256"]]:
+    chosen = ones(case, names)
+    if not facts_hold(case):
         return False
     by_value: dict[Fraction, list[tuple[int, ...]]] = {}
     for subset in combinations(range(len(values)), len(chosen)):
@@ -205,7 +73,6 @@ def is_true(case: Case) -> bool:
     best_pruned = max((v for v, bit in zip(values, mask, strict=True) if not bit), default=None)
     gap = best - sum((values[i] for i in chosen), Fraction(0))
     if claim["statement"] == "regret":
-        regret = claim["regret"]
         violation = evidence["violation"]
         first = [
             next(i for i, v in enumerate(values) if v == value and mask[i] == bit)
@@ -214,18 +81,14 @@ def is_true(case: Case) -> bool:
         pair = [(w["tensor"], w["index"]) for w in (violation["kept"], violation["pruned"])]
         scores = [Fraction(float.fromhex(violation[side]["score"])) for side in ("kept", "pruned")]
         return (
-            gap == Fraction(int(regret["numerator"]), int(regret["denominator"]))
+            gap == rational(claim["regret"])
             and pair == [places[i] for i in first]
             and scores == [worst_kept, best_pruned]
         )
-    bounds = [
-        None if evidence[key] is None else Fraction(float.fromhex(evidence[key]))
-        for key in ("kept_min", "pruned_max")
-    ]
     # combinations() come in lexicographic order, so the first optimum keeps the lowest indices.
     return (
         gap == 0
-        and bounds == [worst_kept, best_pruned]
+        and ends_hold(case)
         and claim["unique"] == (len(by_value[best]) == 1)
         and (claim["tie_rule"] == "none" or chosen == by_value[best][0])
     )
@@ -252,11 +115,6 @@ def cases(draw: st.DrawFn, *, optimal: bool | None = None, minimum: int = 0) -> 
     return Case(scores, mask, dtype, draw(st.booleans())).certify()
 
 
-def small_blocks() -> Any:
-    """The checker reads eight weights at a time, so that small cases have several blocks."""
-    return mock.patch.object(checker, "_BLOCK", 8)
-
-
 # ---- Truth is proved, falsehood is not -----------------------------------------------------------
 
 
@@ -280,61 +138,16 @@ def test_any_mask_has_a_certificate_of_optimality_or_regret(case: Case) -> None:
     assert verdict.outcome is Outcome.PROVED, verdict.message
 
 
-def _nudge(draw: Callable[..., Any], holder: dict[str, Any], key: str) -> None:
-    holder[key] = float(draw(st.integers(-9, 9)) / 16).hex()
-
-
-def mutate(draw: Callable[..., Any], case: Case) -> None:
-    """Change one thing, at random; the files' digests follow unless the digest is the thing."""
-    claim, evidence = case.certificate["claim"], case.certificate["evidence"]
-    optimal = claim["statement"] == "optimal"
-    name = draw(st.sampled_from([n for n, values in case.scores.items() if values]))
-    index = draw(st.integers(0, len(case.scores[name]) - 1))
-    kinds = ["bit", "score", "keep", "total", "lambda", "count", "digest", "order"]
-    kinds += ["ends", "unique", "ties"] if optimal else ["regret", "violation"]
-    kind = draw(st.sampled_from(kinds))
-    if kind == "bit":
-        case.mask[name][index] ^= 1
-    elif kind == "score":
-        case.scores[name][index] = draw(st.integers(-5, 5)) / 8
-    elif kind in ("keep", "total"):
-        claim[kind] += draw(st.sampled_from([1, 2])) * draw(st.sampled_from([1, -1]))
-        claim[kind] = abs(claim[kind])
-    elif kind == "lambda":
-        _nudge(draw, evidence, "lambda")
-    elif kind == "count":
-        evidence["counts"][draw(st.integers(0, len(evidence["counts"]) - 1))] += 1
-    elif kind == "order":
-        claim["scope"].reverse()
-        if draw(st.booleans()):
-            evidence["counts"].reverse()
-    elif kind == "ends":
-        _nudge(draw, evidence, draw(st.sampled_from(["kept_min", "pruned_max"])))
-    elif kind == "unique":
-        claim["unique"] = not claim["unique"]
-    elif kind == "ties":
-        claim["tie_rule"] = draw(st.sampled_from(["lower-index", "none"]))
-    elif kind == "regret":
-        claim["regret"] = {"numerator": str(draw(st.integers(1, 9))), "denominator": "8"}
-        if Fraction(int(claim["regret"]["numerator"]), 8).denominator != 8:
-            claim["regret"]["denominator"] = "7" if claim["regret"]["numerator"] == "8" else "11"
-    elif kind == "violation":
-        weight = evidence["violation"][draw(st.sampled_from(["kept", "pruned"]))]
-        weight["index"] = draw(st.integers(0, 11))
-    case.redigest()
-    if kind == "digest":
-        which = evidence[draw(st.sampled_from(["scores", "mask"]))]
-        which["sha256"] = hashlib.sha256(b"something else").hexdigest()
-
-
 @given(st.data(), cases(minimum=1) | cases(minimum=1, optimal=False))
-@settings(deadline=None, max_examples=600)
+@settings(deadline=None, max_examples=150)
 def test_after_one_change_the_verdict_is_the_truth(data: st.DataObject, case: Case) -> None:
-    mutate(data.draw, case)
-    with small_blocks():
-        verdict = case.verdict()
-    expected = Outcome.PROVED if is_true(case) else Outcome.REFUTED
-    assert verdict.outcome is expected, verdict.message
+    for _ in range(4):
+        changed = copy.deepcopy(case)
+        forge(data.draw, changed)
+        with small_blocks():
+            verdict = changed.verdict()
+        expected = Outcome.PROVED if is_true(changed) else Outcome.REFUTED
+        assert verdict.outcome is expected, verdict.message
 
 
 def example(dtype: str = "F32", *, packed: bool = True) -> Case:
@@ -385,7 +198,7 @@ def test_files_of_the_safetensors_package_are_read(tmp_path: Path, dtype: torch.
     case.certificate["claim"]["scope"][0]["shape"] = [3, 7]
     for role in ("scores", "mask"):
         raw = (tmp_path / f"{role}.safetensors").read_bytes()
-        case.certificate["evidence"][role]["sha256"] = hashlib.sha256(raw).hexdigest()
+        case.certificate["evidence"][role]["sha256"] = digest(raw)
     path.write_text(json.dumps(case.certificate), encoding="utf-8")
     assert check(path).outcome is Outcome.PROVED, check(path).message
 
@@ -434,32 +247,13 @@ def test_exact_sums_are_exact(terms: list[float]) -> None:
 
 # ---- What is refuted, and in which words ---------------------------------------------------------
 
-Edit = Callable[[Case], object]
-
-
-def _claim(**changes: Any) -> Edit:
-    return lambda case: case.certificate["claim"].update(changes)
-
-
-def _evidence(**changes: Any) -> Edit:
-    return lambda case: case.certificate["evidence"].update(changes)
-
-
-def _score(name: str, index: int, value: float) -> Edit:
-    def edit(case: Case) -> None:
-        case.scores[name][index] = value
-        case.redigest()
-
-    return edit
-
 
 def _flip(*places: tuple[str, int]) -> Edit:
     def edit(case: Case) -> None:
         for name, index in places:
             case.mask[name][index] ^= 1
-        case.redigest()
 
-    return edit
+    return redigested(edit)
 
 
 def _scope(index: int, **changes: Any) -> Edit:
@@ -474,22 +268,22 @@ def _outside(case: Case) -> None:
 @pytest.mark.parametrize(
     ("case", "edit", "message"),
     [
-        (example(), _score("a", 2, math.nan), "a[2] has the score nan"),
-        (example(), _score("b", 1, math.inf), "b[1] has the score inf"),
-        (example(), _score("b", 0, -math.inf), "b[0] has the score -inf"),
+        (example(), score("a", 2, math.nan), "a[2] has the score nan"),
+        (example(), score("b", 1, math.inf), "b[1] has the score inf"),
+        (example(), score("b", 0, -math.inf), "b[0] has the score -inf"),
         (example(), _flip(("a", 1)), "kept 4 of 6, the claim says 3"),
-        (example(), _claim(keep=2), "kept 3 of 6, the claim says 2"),
-        (example(), _claim(keep=99), "kept 3 of 6, the claim says 99"),
-        (example(), _claim(total=7), "the scope holds 6 weights, the claim says 7"),
-        (example(), _evidence(counts=[1, 2]), "kept 2 in a, the certificate says 1"),
+        (example(), claims(keep=2), "kept 3 of 6, the claim says 2"),
+        (example(), claims(keep=99), "kept 3 of 6, the claim says 99"),
+        (example(), claims(total=7), "the scope holds 6 weights, the claim says 7"),
+        (example(), evidence(counts=[1, 2]), "kept 2 in a, the certificate says 1"),
         (
             example(),
-            _evidence(**{"lambda": (0.625).hex()}),
+            evidence(**{"lambda": (0.625).hex()}),
             "a[0] is kept with score 0.5, below λ = 0.625",
         ),
         (
             example(),
-            _evidence(**{"lambda": (0.125).hex()}),
+            evidence(**{"lambda": (0.125).hex()}),
             "a[3] is pruned with score 0.25, above λ = 0.125",
         ),
         (
@@ -500,23 +294,23 @@ def _outside(case: Case) -> None:
         ),
         (
             example(),
-            _evidence(kept_min=(0.75).hex()),
+            evidence(kept_min=(0.75).hex()),
             "kept_min is 0.5, the certificate says 0.75",
         ),
-        (example(), _evidence(kept_min=None), "kept_min is 0.5, the certificate says None"),
+        (example(), evidence(kept_min=None), "kept_min is 0.5, the certificate says None"),
         (
             example(),
-            _evidence(pruned_max=(0.0).hex()),
+            evidence(pruned_max=(0.0).hex()),
             "pruned_max is 0.25, the certificate says 0.0",
         ),
         (
             example(),
-            _claim(unique=False),
+            claims(unique=False),
             "the optimum is unique; the claim says unique = False",
         ),
         (
             tied(),
-            _claim(unique=True),
+            claims(unique=True),
             "the optimum is not unique, scores tie at 0.0; the claim says unique = True",
         ),
         (
@@ -530,17 +324,17 @@ def _outside(case: Case) -> None:
         (example(), _outside, "scores.safetensors holds b, which is outside the scope"),
         (
             lossy(),
-            _evidence(**{"lambda": (2.5).hex()}),
+            evidence(**{"lambda": (2.5).hex()}),
             "λ = 2.5 is not dual optimal for 2 kept: 0 scores exceed it and 0 reach it",
         ),
         (
             lossy(),
-            _evidence(**{"lambda": (0.375).hex()}),
+            evidence(**{"lambda": (0.375).hex()}),
             "λ = 0.375 is not dual optimal for 2 kept: 3 scores exceed it and 3 reach it",
         ),
         (
             lossy(),
-            _claim(regret={"numerator": "10", "denominator": "3"}),
+            claims(regret={"numerator": "10", "denominator": "3"}),
             "the regret is 7/2 (≈ 3.500e+0), the claim says 10/3 (≈ 3.333e+0): "
             "they differ by 1/6 (≈ 1.667e-1)",
         ),
@@ -599,52 +393,37 @@ def test_a_wrong_digest_is_refuted_with_both_digests(role: str) -> None:
 # ---- What cannot be read, and in which words -----------------------------------------------------
 
 
-def _at(*keys: Any) -> Callable[[Any], Edit]:
-    """Set the member of the certificate at this path."""
-
-    def set_to(value: Any) -> Edit:
-        def edit(case: Case) -> None:
-            holder = case.certificate
-            for key in keys[:-1]:
-                holder = holder[key]
-            holder[keys[-1]] = value
-
-        return edit
-
-    return set_to
-
-
 UNREADABLE_CERTIFICATES = [
-    (_at("version")(4), "certificate.version is 4, expected 1, 2 or 3, the ones known here"),
-    (_at("version")(0), "certificate.version is 0, expected 1, 2 or 3"),
-    (_at("version")(True), "certificate.version is True, expected an integer"),
-    (_at("format")("x"), "certificate.format is 'x', expected 'pins-certificate'"),
-    (_at("extra")(0), "certificate has the unknown key 'extra'"),
+    (member("version")(4), "certificate.version is 4, expected 1, 2 or 3, the ones known here"),
+    (member("version")(0), "certificate.version is 0, expected 1, 2 or 3"),
+    (member("version")(True), "certificate.version is True, expected an integer"),
+    (member("format")("x"), "certificate.format is 'x', expected 'pins-certificate'"),
+    (member("extra")(0), "certificate has the unknown key 'extra'"),
     (lambda case: case.certificate.pop("provenance"), "certificate lacks the key 'provenance'"),
-    (_at("provenance")(None), "certificate.provenance is None, expected an object"),
-    (_at("claim")([]), "certificate.claim is [], expected an object"),
+    (member("provenance")(None), "certificate.provenance is None, expected an object"),
+    (member("claim")([]), "certificate.claim is [], expected an object"),
     (
-        _at("claim", "statement")("best"),
+        member("claim", "statement")("best"),
         "claim.statement is 'best', expected 'optimal' or 'regret'",
     ),
-    (_at("claim", "statement")(["optimal"]), "claim.statement is ['optimal'], expected"),
-    (_at("claim", "statement")("regret"), "claim lacks the key 'regret'"),
-    (_at("claim", "total")(True), "claim.total is True, expected an integer"),
-    (_at("claim", "total")(6.0), "claim.total is 6.0, expected an integer"),
-    (_at("claim", "keep")(-1), "claim.keep is -1, expected an integer"),
-    (_at("claim", "keep")(2**63), "claim.keep is 9223372036854775808, expected an integer"),
-    (_at("claim", "unique")(1), "claim.unique is 1, expected true or false"),
-    (_at("claim", "tie_rule")("higher"), "claim.tie_rule is 'higher', expected 'lower-index'"),
-    (_at("claim", "criterion")(3), "claim.criterion is 3, expected a string"),
-    (_at("claim", "scope")({}), "claim.scope is {}, expected a list"),
-    (_at("claim", "scope", 1, "name")("a"), "claim.scope names a tensor twice"),
-    (_at("claim", "scope", 1, "dtype")("I64"), "claim.scope[1].dtype is 'I64', expected 'F16'"),
-    (_at("claim", "scope", 1, "shape")([True]), "claim.scope[1].shape[0] is True, expected"),
-    (_at("claim", "scope", 1, "shape")([1] * 65), "shape is [1, 1, 1, 1, 1, 1, ...], expected"),
-    (_at("evidence", "counts")([3]), "evidence.counts is (3,), expected one for each tensor"),
-    (_at("evidence", "kept_min")(0.5), "evidence.kept_min is 0.5, expected a float64"),
-    (_at("evidence", "scores", "sha256")("AB" * 32), "sha256 is 'ABAB"),
-    (_at("evidence", "mask")("m"), "evidence.mask is 'm', expected an object"),
+    (member("claim", "statement")(["optimal"]), "claim.statement is ['optimal'], expected"),
+    (member("claim", "statement")("regret"), "claim lacks the key 'regret'"),
+    (member("claim", "total")(True), "claim.total is True, expected an integer"),
+    (member("claim", "total")(6.0), "claim.total is 6.0, expected an integer"),
+    (member("claim", "keep")(-1), "claim.keep is -1, expected an integer"),
+    (member("claim", "keep")(2**63), "claim.keep is 9223372036854775808, expected an integer"),
+    (member("claim", "unique")(1), "claim.unique is 1, expected true or false"),
+    (member("claim", "tie_rule")("higher"), "claim.tie_rule is 'higher', expected 'lower-index'"),
+    (member("claim", "criterion")(3), "claim.criterion is 3, expected a string"),
+    (member("claim", "scope")({}), "claim.scope is {}, expected a list"),
+    (member("claim", "scope", 1, "name")("a"), "claim.scope names a tensor twice"),
+    (member("claim", "scope", 1, "dtype")("I64"), "claim.scope[1].dtype is 'I64', expected 'F16'"),
+    (member("claim", "scope", 1, "shape")([True]), "claim.scope[1].shape[0] is True, expected"),
+    (member("claim", "scope", 1, "shape")([1] * 65), "shape is [1, 1, 1, 1, 1, 1, ...], expected"),
+    (member("evidence", "counts")([3]), "evidence.counts is (3,), expected one for each tensor"),
+    (member("evidence", "kept_min")(0.5), "evidence.kept_min is 0.5, expected a float64"),
+    (member("evidence", "scores", "sha256")("AB" * 32), "sha256 is 'ABAB"),
+    (member("evidence", "mask")("m"), "evidence.mask is 'm', expected an object"),
 ]
 
 
@@ -896,7 +675,7 @@ def test_mask_files(tmp_path: Path, raw: bytes, outcome: Outcome, message: str) 
             tensor["shape"] = [2, 1]
     case.shape = lambda name: {"a": [2, 2], "b": [2, 1]}[name]  # type: ignore[method-assign]
     case.redigest()
-    case.certificate["evidence"]["mask"]["sha256"] = hashlib.sha256(raw).hexdigest()
+    case.certificate["evidence"]["mask"]["sha256"] = digest(raw)
     path = case.write(tmp_path)
     (tmp_path / "mask.safetensors").write_bytes(raw)
     verdict = check(path)
@@ -980,11 +759,6 @@ def test_a_message_is_one_printable_line(tmp_path: Path) -> None:
 
 
 # ---- The command ---------------------------------------------------------------------------------
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", "-S", str(CHECKER), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
 
 
 def test_the_command_needs_nothing_installed_and_exits_with_the_outcome(tmp_path: Path) -> None:

@@ -4,38 +4,45 @@ As in `test_checker`, files and certificates are made without the code that make
 """
 
 import copy
-import hashlib
 import json
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.verification.test_checker import CHECKER, Case, example, run, small_blocks
+from tests.verification.certificate_cases import (
+    CHECKER,
+    KEYS,
+    Case,
+    Mask,
+    ends_hold,
+    exact,
+    facts_hold,
+    names_of,
+    numbers_of_constraint,
+    ones,
+    owners,
+    run,
+    small_blocks,
+)
+from tests.verification.certificate_forgeries import (
+    Edit,
+    claims,
+    drops,
+    evidence,
+    forge,
+    masks,
+    number,
+    threshold,
+    thresholds,
+    version,
+)
+from tests.verification.test_checker import example
 from verification.checker import Outcome, Verdict
-
-KEYS = {"per-tensor": "keep", "minimum-per-tensor": "minimum"}
-Mask = tuple[int, ...]
-
-
-def exact(case: Case, names: list[str]) -> list[Fraction]:
-    return [Fraction(value) for name in names for value in case.scores[name]]
-
-
-def ones(case: Case, names: list[str]) -> Mask:
-    """The flat indices that are kept."""
-    return tuple(i for i, bit in enumerate(b for n in names for b in case.mask[n]) if bit)
-
-
-def owners(case: Case, names: list[str]) -> list[int]:
-    """The position of the tensor of each flat index."""
-    return [t for t, name in enumerate(names) for _ in case.scores[name]]
 
 
 def optima(case: Case, names: list[str], keep: int, numbers: list[int], kind: str) -> list[Mask]:
@@ -84,17 +91,12 @@ def constrain(case: Case, kind: str, numbers: list[int]) -> Case:
 def is_true(case: Case) -> bool:
     """Whether claim and evidence hold: by enumeration, and by the value of the dual."""
     claim, evidence = case.certificate["claim"], case.certificate["evidence"]
-    names = [tensor["name"] for tensor in claim["scope"]]
+    names = names_of(case)
     values, owner, mask = exact(case, names), owners(case, names), ones(case, names)
-    kind = claim["constraint"]["kind"]
-    numbers = claim["constraint"][KEYS[kind]]
-    counts = [sum(case.mask[name]) for name in names]
-    if (len(values), len(mask), counts) != (claim["total"], claim["keep"], evidence["counts"]):
+    numbers = numbers_of_constraint(case)
+    if not facts_hold(case):
         return False
-    digests = [hashlib.sha256(raw).hexdigest() for raw in (case.score_bytes(), case.mask_bytes())]
-    if digests != [evidence["scores"]["sha256"], evidence["mask"]["sha256"]]:
-        return False
-    best = optima(case, names, claim["keep"], numbers, kind)
+    best = optima(case, names, claim["keep"], numbers, claim["constraint"]["kind"])
     if mask not in best:
         return False
     lam = Fraction(float.fromhex(evidence["lambda"]))
@@ -104,14 +106,8 @@ def is_true(case: Case) -> bool:
     dual += sum(max(Fraction(0), v - thresholds[t]) for v, t in zip(values, owner, strict=True))
     if max(thresholds) > lam or dual != sum(values[i] for i in mask):
         return False
-    least = min((values[i] for i in mask), default=None)
-    most = max((v for i, v in enumerate(values) if i not in mask), default=None)
-    bounds = [
-        None if evidence[key] is None else Fraction(float.fromhex(evidence[key]))
-        for key in ("kept_min", "pruned_max")
-    ]
     return (
-        bounds == [least, most]
+        ends_hold(case)
         and claim["unique"] == (len(best) == 1)
         and (claim["tie_rule"] == "none" or mask == best[0])
     )
@@ -148,60 +144,11 @@ def test_a_true_certificate_is_proved(case: Case) -> None:
     assert f"keeps exactly {case.certificate['claim']['keep']} of " in verdict.message
 
 
-def mutate(draw: Callable[..., Any], case: Case) -> None:
-    """Change one thing, at random; the files' digests follow."""
-    claim, evidence = case.certificate["claim"], case.certificate["evidence"]
-    name = draw(st.sampled_from([n for n, values in case.scores.items() if values]))
-    index = draw(st.integers(0, len(case.scores[name]) - 1))
-    position = draw(st.integers(0, len(claim["scope"]) - 1))
-    near = draw(st.integers(-7, 7)) / 16
-    kind = claim["constraint"]["kind"]
-    numbers = claim["constraint"][KEYS[kind]]
-    changes = "bit swap score keep lambda threshold both count number kind order ends unique ties"
-    what = draw(st.sampled_from(changes.split()))
-    if what == "bit":
-        case.mask[name][index] ^= 1
-    elif what == "swap":
-        case.mask[name].reverse()
-    elif what == "score":
-        case.scores[name][index] = near * 2
-    elif what == "keep":
-        claim["keep"] = abs(claim["keep"] + draw(st.sampled_from([1, -1])))
-    elif what == "lambda":
-        evidence["lambda"] = near.hex()
-    elif what == "threshold":
-        evidence["thresholds"][position] = near.hex()
-    elif what == "both":
-        evidence["lambda"] = near.hex()
-        evidence["thresholds"] = [
-            min(near, float.fromhex(each)).hex() for each in evidence["thresholds"]
-        ]
-    elif what == "count":
-        evidence["counts"][position] += 1
-    elif what == "number":
-        numbers[position] = abs(numbers[position] + draw(st.sampled_from([1, -1])))
-    elif what == "kind":
-        other = next(each for each in KEYS if each != kind)
-        claim["constraint"] = {"kind": other, KEYS[other]: numbers}
-    elif what == "order":
-        claim["scope"].reverse()
-        if draw(st.booleans()):
-            for values in (evidence["counts"], evidence["thresholds"], numbers):
-                values.reverse()
-    elif what == "ends":
-        evidence[draw(st.sampled_from(["kept_min", "pruned_max"]))] = near.hex()
-    elif what == "unique":
-        claim["unique"] = not claim["unique"]
-    elif what == "ties":
-        claim["tie_rule"] = draw(st.sampled_from(["lower-index", "none"]))
-    case.redigest()
-
-
 @given(st.data(), cases())
 def test_after_one_change_the_verdict_is_the_truth(data: st.DataObject, case: Case) -> None:
     for _ in range(8):
         changed = copy.deepcopy(case)
-        mutate(data.draw, changed)
+        forge(data.draw, changed)
         with small_blocks():
             verdict = changed.verdict()
         expected = Outcome.PROVED if is_true(changed) else Outcome.REFUTED
@@ -249,111 +196,71 @@ def test_the_program_that_was_proved_is_named() -> None:
     assert "minimum of each tensor (0 to 1, 2 in all) has" in message
 
 
-Edit = Callable[[Case], object]
-
-
-def _evidence(**changes: Any) -> Edit:
-    return lambda case: case.certificate["evidence"].update(changes)
-
-
-def _claim(**changes: Any) -> Edit:
-    return lambda case: case.certificate["claim"].update(changes)
-
-
-def _number(position: int, number: int) -> Edit:
-    def edit(case: Case) -> None:
-        constraint = case.certificate["claim"]["constraint"]
-        constraint[KEYS[constraint["kind"]]][position] = number
-
-    return edit
-
-
-def _threshold(position: int, value: float) -> Edit:
-    def edit(case: Case) -> None:
-        case.certificate["evidence"]["thresholds"][position] = value.hex()
-
-    return edit
-
-
-def _thresholds(*values: float) -> Edit:
-    """With the largest as λ."""
-    return _evidence(**{"lambda": max(values).hex(), "thresholds": [v.hex() for v in values]})
-
-
-def _mask(**masks: list[int]) -> Edit:
-    def edit(case: Case) -> None:
-        case.mask.update(masks)
-        case.certificate["evidence"]["counts"] = [sum(bits) for bits in case.mask.values()]
-        case.redigest()
-
-    return edit
-
-
 @pytest.mark.parametrize(
     ("case", "edit", "message"),
     [
-        (minimum(), _threshold(0, 2.5), "the threshold of a is 2.5, above λ = 2.0"),
-        (minimum(), _threshold(2, 3.0), "the threshold of c is 3.0, above λ = 2.0"),
-        (each(), _threshold(1, 2.5), "the threshold of b is 2.5, above λ = 2.0"),
+        (minimum(), threshold(0, 2.5), "the threshold of a is 2.5, above λ = 2.0"),
+        (minimum(), threshold(2, 3.0), "the threshold of c is 3.0, above λ = 2.0"),
+        (each(), threshold(1, 2.5), "the threshold of b is 2.5, above λ = 2.0"),
         (
             minimum(),
-            _threshold(0, 1.0),
+            threshold(0, 1.0),
             "the threshold of a is 1.0, below λ = 2.0, and it keeps more than its minimum",
         ),
         (
             minimum(),
-            _number(1, 1),
+            number(1, 1),
             "the threshold of b is 0.0, below λ = 2.0, and it keeps more than its minimum",
         ),
-        (minimum(), _number(1, 3), "kept 2 in b, the constraint asks for at least 3"),
-        (minimum(), _number(2, 2**62), f"kept 0 in c, the constraint asks for at least {2**62}"),
-        (each(), _number(2, 1), "kept 0 in c, the constraint asks for exactly 1"),
-        (each(), _number(0, 0), "kept 1 in a, the constraint asks for exactly 0"),
+        (minimum(), number(1, 3), "kept 2 in b, the constraint asks for at least 3"),
+        (minimum(), number(2, 2**62), f"kept 0 in c, the constraint asks for at least {2**62}"),
+        (each(), number(2, 1), "kept 0 in c, the constraint asks for exactly 1"),
+        (each(), number(0, 0), "kept 1 in a, the constraint asks for exactly 0"),
         (
             minimum(),
-            _threshold(1, 0.125),
+            threshold(1, 0.125),
             "b[0] is kept with score 0.0, below its tensor's λ = 0.125",
         ),
         (
             minimum(),
-            _thresholds(0.4, 0.0, 0.4),
+            thresholds(0.4, 0.0, 0.4),
             "a[0] is pruned with score 0.5, above its tensor's λ = 0.4",
         ),
         (
             minimum(),
-            _mask(a=[0, 0, 0, 1]),
+            masks(a=[0, 0, 0, 1]),
             "a[3] is kept with score 0.375, below its tensor's λ = 2.0",
         ),
         (
             minimum(),
-            lambda case: (_mask(a=[0, 1, 0, 0])(case), _thresholds(1.0, 0.0, 1.0)(case)),
+            lambda case: (masks(a=[0, 1, 0, 0])(case), thresholds(1.0, 0.0, 1.0)(case)),
             "a[1] is kept with score -1.0, below its tensor's λ = 1.0; "
             "a[2] is pruned with score 2.0, above its tensor's λ = 1.0",
         ),
-        (minimum(), _mask(a=[1, 0, 1, 0]), "kept 4 of 8, the claim says 3"),
-        (minimum(), _mask(b=[1, 0, 0], c=[1]), "kept 1 in b, the constraint asks for at least 2"),
-        (minimum(), _evidence(counts=[2, 1, 0]), "kept 1 in a, the certificate says 2"),
-        (minimum(), _evidence(kept_min=(0.5).hex()), "kept_min is 0.0, the certificate says 0.5"),
-        (minimum(), _evidence(pruned_max=None), "pruned_max is 0.5, the certificate says None"),
-        (minimum(), _claim(unique=False), "the optimum is unique; the claim says unique = False"),
+        (minimum(), masks(a=[1, 0, 1, 0]), "kept 4 of 8, the claim says 3"),
+        (minimum(), masks(b=[1, 0, 0], c=[1]), "kept 1 in b, the constraint asks for at least 2"),
+        (minimum(), evidence(counts=[2, 1, 0]), "kept 1 in a, the certificate says 2"),
+        (minimum(), evidence(kept_min=(0.5).hex()), "kept_min is 0.0, the certificate says 0.5"),
+        (minimum(), evidence(pruned_max=None), "pruned_max is 0.5, the certificate says None"),
+        (minimum(), claims(unique=False), "the optimum is unique; the claim says unique = False"),
         (
             tied(),
-            _claim(unique=True),
+            claims(unique=True),
             "the optimum is not unique, scores tie at 0.0; the claim says unique = True",
         ),
         (
             tied(),
-            _mask(a=[0, 1, 1]),
+            masks(a=[0, 1, 1]),
             "a[0] is pruned and a[1] kept, both with score 0.0, against the tie rule lower-index",
         ),
         (
             tied(),
-            _mask(b=[0, 1, 0]),
+            masks(b=[0, 1, 0]),
             "b[0] is pruned and b[1] kept, both with score 0.0, against the tie rule lower-index",
         ),
         (
             tied(),
-            _mask(a=[0, 0, 1], c=[1]),
+            masks(a=[0, 0, 1], c=[1]),
             "a[0] is pruned and c[0] kept, both with score 0.0, against the tie rule lower-index",
         ),
     ],
@@ -384,7 +291,7 @@ def test_what_a_minimum_keeps_needs_not_come_first() -> None:
 
 def test_thresholds_inside_their_intervals_prove_and_others_do_not() -> None:
     case = minimum()
-    for lam, threshold, outcome in (
+    for lam, own, outcome in (
         (2.0, 0.0, Outcome.PROVED),
         (0.5, -3.0, Outcome.PROVED),
         (1.0, -1.0, Outcome.PROVED),
@@ -393,52 +300,44 @@ def test_thresholds_inside_their_intervals_prove_and_others_do_not() -> None:
         (1.0, 5e-324, Outcome.REFUTED),
         (1.0, math.nextafter(-3.0, -4), Outcome.REFUTED),
     ):
-        _thresholds(lam, threshold, lam)(case)
+        thresholds(lam, own, lam)(case)
         assert case.verdict().outcome is outcome
 
 
 # ---- What cannot be read -------------------------------------------------------------------------
 
 
-def _drop(part: str, key: str) -> Edit:
-    return lambda case: case.certificate[part].pop(key)
-
-
-def _version(number: int) -> Edit:
-    return lambda case: case.certificate.update(version=number)
-
-
 @pytest.mark.parametrize(
     ("case", "edit", "message"),
     [
-        (minimum(), _version(1), "certificate.claim has the unknown key 'constraint'"),
-        (minimum(), _version(3), "claim.statement is 'optimal', expected 'region'"),
-        (minimum(), _version(4), "certificate.version is 4, expected 1, 2 or 3"),
-        (example(), _version(2), "certificate.claim lacks the key 'constraint'"),
-        (minimum(), _claim(statement="regret"), "claim.statement is 'regret', expected 'optimal'"),
-        (minimum(), _drop("claim", "constraint"), "certificate.claim lacks the key 'constraint'"),
-        (minimum(), _drop("evidence", "thresholds"), "evidence lacks the key 'thresholds'"),
-        (minimum(), _drop("evidence", "lambda"), "evidence lacks the key 'lambda'"),
-        (example(), _evidence(thresholds=[]), "evidence has the unknown key 'thresholds'"),
-        (minimum(), _claim(constraint=None), "claim.constraint is None, expected an object"),
-        (minimum(), _claim(constraint={}), "claim.constraint.kind is None, expected 'per-tensor'"),
+        (minimum(), version(1), "certificate.claim has the unknown key 'constraint'"),
+        (minimum(), version(3), "claim.statement is 'optimal', expected 'region'"),
+        (minimum(), version(4), "certificate.version is 4, expected 1, 2 or 3"),
+        (example(), version(2), "certificate.claim lacks the key 'constraint'"),
+        (minimum(), claims(statement="regret"), "claim.statement is 'regret', expected 'optimal'"),
+        (minimum(), drops("claim", "constraint"), "certificate.claim lacks the key 'constraint'"),
+        (minimum(), drops("evidence", "thresholds"), "evidence lacks the key 'thresholds'"),
+        (minimum(), drops("evidence", "lambda"), "evidence lacks the key 'lambda'"),
+        (example(), evidence(thresholds=[]), "evidence has the unknown key 'thresholds'"),
+        (minimum(), claims(constraint=None), "claim.constraint is None, expected an object"),
+        (minimum(), claims(constraint={}), "claim.constraint.kind is None, expected 'per-tensor'"),
         (
             minimum(),
-            _claim(constraint={"kind": "cardinality"}),
+            claims(constraint={"kind": "cardinality"}),
             "constraint.kind is 'cardinality', expected 'per-tensor' or 'minimum-per-tensor'",
         ),
         (
             minimum(),
-            _claim(constraint={"kind": "minimum-per-tensor", "keep": [0, 2, 0]}),
+            claims(constraint={"kind": "minimum-per-tensor", "keep": [0, 2, 0]}),
             "claim.constraint lacks the key 'minimum'",
         ),
         (
             each(),
-            _claim(constraint={"kind": "per-tensor", "keep": [1, 2, 0], "minimum": [0, 0, 0]}),
+            claims(constraint={"kind": "per-tensor", "keep": [1, 2, 0], "minimum": [0, 0, 0]}),
             "claim.constraint has the unknown key 'minimum'",
         ),
-        (minimum(), _number(0, -1), "constraint.minimum[0] is -1, expected an integer"),
-        (minimum(), _number(0, True), "constraint.minimum[0] is True, expected an integer"),
+        (minimum(), number(0, -1), "constraint.minimum[0] is -1, expected an integer"),
+        (minimum(), number(0, True), "constraint.minimum[0] is True, expected an integer"),
         (
             minimum(),
             lambda case: case.certificate["claim"]["constraint"]["minimum"].pop(),
@@ -454,14 +353,14 @@ def _version(number: int) -> Edit:
             lambda case: case.certificate["evidence"]["thresholds"].pop(),
             "evidence.thresholds is (2.0, 0.0), expected one for each tensor",
         ),
-        (minimum(), _evidence(counts=[3]), "evidence.counts is (3,), expected one for each tensor"),
-        (minimum(), _evidence(thresholds=2.0), "evidence.thresholds is 2.0, expected a list"),
+        (minimum(), evidence(counts=[3]), "evidence.counts is (3,), expected one for each tensor"),
+        (minimum(), evidence(thresholds=2.0), "evidence.thresholds is 2.0, expected a list"),
         (
             minimum(),
-            _evidence(thresholds=[0.5, 0.5, 0.5]),
+            evidence(thresholds=[0.5, 0.5, 0.5]),
             "evidence.thresholds[0] is 0.5, expected a float64 in hexadecimal",
         ),
-        (minimum(), _evidence(thresholds=["nan"] * 3), "evidence.thresholds[0] is 'nan', expected"),
+        (minimum(), evidence(thresholds=["nan"] * 3), "evidence.thresholds[0] is 'nan', expected"),
     ],
 )
 def test_a_malformed_certificate_is_unreadable(case: Case, edit: Edit, message: str) -> None:
@@ -476,11 +375,11 @@ def test_a_malformed_certificate_is_unreadable(case: Case, edit: Edit, message: 
 def test_the_command_exits_with_the_outcome(tmp_path: Path) -> None:
     case = minimum()
     assert run(str(case.write(tmp_path))).returncode == 0
-    _threshold(0, 2.5)(case)
+    threshold(0, 2.5)(case)
     refuted = run(str(case.write(tmp_path)))
     assert refuted.returncode == 1
     assert refuted.stderr == "refuted: the threshold of a is 2.5, above λ = 2.0\n"
-    _version(1)(case)
+    version(1)(case)
     assert run(str(case.write(tmp_path))).returncode == 2
     assert CHECKER.is_file()
     assert json.loads((tmp_path / "certificate.json").read_text())["version"] == 1

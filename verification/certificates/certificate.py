@@ -1,4 +1,4 @@
-"""The proof of one pruning decision as a file: the claim first, then the evidence.
+"""Certificates of optimality and of regret, versions 1 and 2: a claim and its evidence as a file.
 
 `CERTIFICATE.md` specifies the format; `checker.py` checks it and shares no code with this module.
 """
@@ -38,7 +38,7 @@ from verification.certificates.document import (
 from verification.certificates.regret import Violation, regret
 
 VERSION = 1
-CONSTRAINED_VERSION = 2  # has the minimums of tensors in its claim
+CONSTRAINED_VERSION = 2  # its claim has a constraint
 
 
 def certify(
@@ -52,21 +52,21 @@ def certify(
     criterion: str | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write the certificate of a decision whose scores and masks are on disk already.
+    """Write the certificate of a decision whose scores and masks are in files.
 
     For an optimal mask it claims optimality, with λ as the proof; for any other its exact regret.
-    Where a constraint has more rows than Σm = k, it claims optimality among the masks allowed, with
-    a threshold for each tensor as the proof, and a mask that is not optimal gets none.
+    Under a constraint with more rows than Σm = k it claims optimality among the allowed masks, with
+    a threshold for each tensor as the proof; a mask that is not optimal is an error.
 
     Args:
         importance: the scores in `scores_file`, in the flat order claimed.
         masks: the masks in `mask_file`, True = keep.
-        certificate: where to write; the two files must lie beside or below it.
+        certificate: the file to write; the two files must be in its folder or below.
         scores_file: safetensors file of the scores.
         mask_file: safetensors file of the masks.
-        constraint: the masks that compete; default: all with as many ones.
-        criterion: how the scores were made; stated, not provable.
-        provenance: anything else worth telling; stated, not provable.
+        constraint: the competing masks; default: all with the same number of ones.
+        criterion: the origin of the scores; stated without proof.
+        provenance: further facts; stated without proof.
 
     Returns:
         The certificate, as written.
@@ -128,18 +128,18 @@ def certify_files(
     mask: Path | None = None,
     criterion: str | None = None,
 ) -> dict[str, Any]:
-    """Certify scores on disk: the mask given, or without one the optimal one, written beside.
+    """Certify scores in a file with a given mask, or with the optimal mask, which is written too.
 
     Args:
         scores: safetensors file of scores.
-        certificate: where to write the certificate.
-        keep: number of ones claimed, or the constraint.
-        scope: with a number: which masks with as many ones compete; default: all. By tensor, a mask
-            that is given competes with those that keep as many of each tensor as it does; one that
-            is made keeps the ratio keep/n of each, to the nearest integer.
-        mask: safetensors file of masks; default: the optimum is made and written as
+        certificate: the file to write.
+        keep: the claimed number of ones, or the constraint.
+        scope: for a number `keep`: the competing masks with the same number of ones; default: all.
+            By tensor, a given mask competes with the masks that have its number of ones in each
+            tensor; without a mask, each tensor keeps the ratio keep/n, to the nearest integer.
+        mask: safetensors file of masks; default: the optimum is computed and written to
             `<certificate's stem>.mask.safetensors`.
-        criterion: how the scores were made; stated, not provable.
+        criterion: the origin of the scores; stated without proof.
 
     Raises:
         CertificateError: the mask keeps another number, or something would be overwritten.
@@ -165,14 +165,14 @@ def certify_files(
 
 
 def save_scores(importance: Mapping[str, Tensor], path: Path) -> None:
-    """Write scores to a safetensors file that remembers their flat order."""
+    """Write scores to a safetensors file that preserves their flat order."""
     save_tensors(importance, path, {"format": "pins-scores", "version": "1"})
 
 
 def _ends(proof: Optimality | ConstrainedOptimality) -> dict[str, str | None]:
-    """The least kept and the largest pruned score; null where nothing is on that side.
+    """The least kept and the largest pruned score; null if nothing is kept or pruned.
 
-    Without more rows than Σm = k they are the dual interval, every λ of which is a proof.
+    If Σm = k is the only row they are the dual interval, and every λ in it is a proof.
     """
     return {
         "kept_min": None if proof.kept_min is None else proof.kept_min.hex(),
@@ -205,7 +205,7 @@ def summary(document: Mapping[str, Any]) -> str:
 
 
 def _near(document: Mapping[str, Any]) -> str:
-    """How near to the optimum of a trust region the mask is."""
+    """The gap of the mask to the optimum of its trust region, as a phrase."""
     claim = document["claim"]
     constraint = claim["constraint"]
     rows = constraint["kind"] == "per-tensor" or any(constraint["minimum"])
@@ -220,7 +220,7 @@ def _about(exact: Mapping[str, str]) -> Decimal:
 
 
 def _among(document: Mapping[str, Any]) -> str:
-    """The masks that a constrained one competes with, and in how many tensors a minimum binds."""
+    """A phrase for the competing masks and the number of tensors whose minimum binds."""
     if document["claim"]["constraint"]["kind"] == "per-tensor":
         return " among masks that keep as many of each tensor"
     evidence = document["evidence"]

@@ -1,4 +1,4 @@
-"""What certificates of every version say in the same way: scope, rows, numbers, files.
+"""The certificate document: the parts that all versions share.
 
 `CERTIFICATE.md` specifies the format.
 """
@@ -48,7 +48,7 @@ def write_document(
 
 
 def stated_scope(importance: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    """The tensors in flat order, with shape and dtype."""
+    """The tensors in flat order with shape and dtype."""
     return [
         {"name": name, "shape": list(scores.shape), "dtype": DTYPES[scores.dtype]}
         for name, scores in importance.items()
@@ -56,12 +56,12 @@ def stated_scope(importance: Mapping[str, Tensor]) -> list[dict[str, Any]]:
 
 
 def stated_counts(masks: Mapping[str, Tensor], importance: Mapping[str, Tensor]) -> list[int]:
-    """How many weights each tensor keeps, in flat order."""
+    """The number of ones of each tensor, in flat order."""
     return [each.kept for each in count_each({name: masks[name] for name in importance}).values()]
 
 
 def stated_constraint(constraint: Constraint, importance: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The constraint as the format states it, one number for each tensor in flat order."""
+    """The constraint in the format, with one number for each tensor in flat order."""
     numbers = [constraint.minimums.get(name, 0) for name in importance]
     if isinstance(constraint, PerTensor):
         return {"kind": "per-tensor", "keep": numbers}
@@ -74,18 +74,18 @@ def stated_fraction(number: Fraction) -> dict[str, str]:
 
 
 def stated_file(file: Path, certificate: Path) -> dict[str, str]:
-    """Name relative to the certificate's folder, and digest."""
+    """The name relative to the certificate's folder, and the digest."""
     return {"file": name_beside(file, certificate), "sha256": sha256(file)}
 
 
 def name_beside(file: Path, certificate: Path) -> str:
-    """The name of a file relative to the certificate's folder, as the format allows it.
+    """The name of a file relative to the certificate's folder.
 
     Raises:
-        CertificateError: the file lies elsewhere, or its name means different things to systems.
+        CertificateError: the file is elsewhere, or its name depends on the operating system.
     """
     try:
-        # a link is a file of the folder it stands in, so only the folders are resolved
+        # a link belongs to its own folder, so only the folders are resolved
         inside = (file.parent.resolve() / file.name).relative_to(certificate.parent.resolve())
     except ValueError:
         raise CertificateError(
@@ -102,10 +102,10 @@ def name_beside(file: Path, certificate: Path) -> str:
 
 
 def mask_beside(certificate: Path, mask: Path | None, *files: Path) -> Path:
-    """The mask's file: the one given, or the one that is to be written beside the certificate.
+    """The file of the given mask, or of the mask that will be written beside the certificate.
 
     Raises:
-        CertificateError: something would be overwritten, or one of the `files` lies elsewhere.
+        CertificateError: a file would be overwritten, or one of `files` is elsewhere.
     """
     if certificate.is_dir() or not certificate.name:
         raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
@@ -121,11 +121,11 @@ def mask_beside(certificate: Path, mask: Path | None, *files: Path) -> Path:
 def load_masks(
     mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint
 ) -> dict[str, Tensor]:
-    """The masks of a file, of these tensors and with this number of ones.
+    """Read masks of these tensors with this number of ones.
 
     Raises:
-        CertificateError: they keep another number.
-        FileError, MaskError: no whole mask file, or one of other tensors.
+        CertificateError: the masks keep another number.
+        FileError, MaskError: the mask file is damaged, or has other tensors.
     """
     masks = masks_module.load(mask)
     require_same_tensors(importance, masks)
@@ -144,12 +144,12 @@ def constraint_of(
     importance: Mapping[str, Tensor],
     masks: Mapping[str, Tensor] | None,
 ) -> Constraint:
-    """What a number of ones and a scope mean for these tensors; a constraint is its own meaning.
+    """The constraint for a number of ones and a scope; a constraint is returned unchanged.
 
-    By tensor, masks that are given compete with those that keep as many of each tensor as they do.
+    By tensor, given masks compete with the masks that have their number of ones in each tensor.
 
     Raises:
-        CardinalityError: no mask of these tensors keeps so many.
+        CardinalityError: no mask of these tensors keeps this number.
     """
     if isinstance(keep, Constraint):
         return keep
@@ -164,10 +164,10 @@ def constraint_of(
 
 
 def require_own(constraint: Constraint, masks: Mapping[str, Tensor]) -> None:
-    """Check that the masks keep the number of ones of their constraint.
+    """Require that the masks keep the number of ones of their constraint.
 
     Raises:
-        CertificateError: they keep another.
+        CertificateError: they keep another number.
     """
     kept = count(masks)
     if constraint.keep != kept.kept:

@@ -1,12 +1,11 @@
-"""The checker with its numbers in numpy: the same verdict in the same words, many times as fast.
+"""The checker on numpy arrays: the same verdicts and messages, many times faster.
 
-Format, claims, checks and messages are those of `checker.py`. What a proof asks of a block is
-answered by whole arrays here, as exactly as there: comparisons are of the stored floats, sums are
-free of rounding, and where float64 cannot decide, the standard library's block does. The digests
-are taken meanwhile, in threads of their own; SHA-256 on one core is then the bound.
+Format, claims, checks and messages come from `checker.py`. Here a block is a set of arrays, with
+equally exact results: comparisons use the stored floats, sums are free of rounding, and where
+float64 cannot decide, the standard library's block does. Threads compute the digests at the same
+time; SHA-256 on one core is then the limit.
 
-    python -m verification.certificates.fast_checker CERTIFICATE.json       exit codes as those of
-    the checker
+    python -m verification.certificates.fast_checker CERTIFICATE.json       same exit codes
 """
 
 import sys
@@ -31,7 +30,8 @@ Bools = npt.NDArray[np.bool_]
 
 _STORED = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
-# −∞ for each kept weight of a byte and +∞ for each pruned one: max with it spares the kept scores
+# for each byte of a mask, −∞ for a kept and +∞ for a pruned weight: the maximum with the scores
+# leaves the kept scores unchanged
 _LIMITS: Mapping[Any, Floats] = {
     np.dtype(kind): np.where(_BITS == 1, -np.inf, np.inf).astype(kind)
     for kind in (np.float32, np.float64)
@@ -39,7 +39,7 @@ _LIMITS: Mapping[Any, Floats] = {
 
 
 def check(path: Path) -> Verdict:
-    """Return the verdict on the certificate at `path`, whose files lie beside it; never raises."""
+    """Return the verdict on the certificate at `path` with its files; never raises."""
     return checker.check(path, Arrays())
 
 
@@ -49,14 +49,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 class Arrays(Scan):
-    """Blocks as arrays, and the digests taken while the blocks are read."""
+    """Blocks as arrays, and threads for the digests."""
 
     def block(self, stored: Stored) -> Block:
-        """The weights of `stored`; raises if a score, a cost or the mask is not what it must be.
+        """The weights of `stored`; raises if a score, a cost or a byte of the mask is not allowed.
 
-        Which of them is wrong, and in which words, the standard library's block says.
+        The standard library's block raises the error, so that the message is the same.
         """
-        with np.errstate(invalid="ignore"):  # a signalling NaN, which is refused
+        with np.errstate(invalid="ignore"):  # a signalling NaN, which is rejected
             scores, costs = (_decode(raw, stored.dtype) for raw in (stored.scores, stored.costs))
             bits = np.frombuffer(stored.flags, np.uint8)
             sound = _finite(scores) and (not costs.size or (_finite(costs) and costs.min() >= 0))
@@ -70,19 +70,22 @@ class Arrays(Scan):
         return _ArrayBlock(stored.position, stored.tensor, stored.start, scores, costs, bits)
 
     def after(self, checks: Sequence[Callable[[], None]], proof: Callable[[], str]) -> str:
-        """What `proof` returns; the first to raise, of the checks in order and then it, decides."""
+        """Run the checks in threads beside `proof` and return its result.
+
+        Of several errors, the first in the order of the checks, then `proof`, is raised.
+        """
         with ThreadPoolExecutor(max(1, len(checks))) as pool:
             running = [pool.submit(each) for each in checks]
             try:
                 return proof()
             finally:
                 for each in running:
-                    each.result()  # raises in place of the proof
+                    each.result()  # raises instead of the proof
 
 
 @dataclass(frozen=True)
 class _ArrayBlock:
-    """A block in arrays: scores and costs in float32 or float64, the mask a bit for each weight."""
+    """A block as arrays: scores and costs in float32 or float64, one mask bit for each weight."""
 
     position: int
     tensor: str
@@ -136,20 +139,20 @@ class _ArrayBlock:
         if highest < lam - error and lam + error < lowest:
             return Fraction(0)
 
-        inexact = self.scores != 0  # a score of 0 leaves r = c, which nothing rounds
+        inexact = self.scores != 0  # a score of 0 gives r = c without rounding
         errors = _rounding(self._costs, np.abs(products)) * inexact
         over, under = near > lam + errors, near < lam - errors
         total = self._undecided(inexact & ~over & ~under, mu, lam)
         signs = _signs(over & ~self._kept, under & self._kept)
         if signs.any():
             total -= int(signs.sum(dtype=np.int64)) * Fraction(lam)
-            # r is linear, so that its sum is exact too
+            # r is linear in c and s, so its sum is exact too
             total += exact_sum(signs * self._costs)
             total += Fraction(mu) * exact_sum(signs * self._scores)
         return total
 
     def _undecided(self, which: Bools, mu: float, lam: float) -> Fraction:
-        """V of the weights that float64 leaves open, by the standard library."""
+        """V of the weights that float64 cannot decide, by the standard library's block."""
         few = np.flatnonzero(which)
         if not few.size:
             return Fraction(0)
@@ -169,7 +172,7 @@ class _ArrayBlock:
 
     @cached_property
     def _scores(self) -> Doubles:
-        # with which a λ is compared as it is; numpy would round it to float32 for the others
+        # a comparison of float32 scores with λ would round λ to float32
         return self.scores.astype(np.float64)
 
     @cached_property
@@ -177,18 +180,18 @@ class _ArrayBlock:
         return self.costs.astype(np.float64)
 
     def _extreme(self, values: Floats, *, kept: bool) -> Any:
-        """Their least kept or greatest pruned; without such a weight ∞ or −∞."""
+        """The least kept or the greatest pruned value; ∞ or −∞ without such a weight."""
         if kept:
             return np.maximum(values, self._limits).min()
         return np.minimum(values, self._limits).max()
 
 
 def exact_sum(terms: Doubles) -> Fraction:
-    """Σ terms, finite float64s, with no rounding; `terms` is used up.
+    """Σ terms, finite float64s, without rounding; `terms` is changed.
 
     For n < 2ᵇ terms below 2ᵉ and σ = 2ᵇ⁺ᵉ, the parts hᵢ = (σ + tᵢ) − σ are multiples of 2⁻⁵³σ of
-    size up to 2ᵉ, so that every sum of them is below σ and a float; tᵢ − hᵢ is one, too, of size up
-    to 2⁻⁵³σ. So each round takes 53 − b bits off the terms and sums them exactly, in any order.
+    size up to 2ᵉ, so every sum of them is below σ and a float; tᵢ − hᵢ is a float too, of size
+    up to 2⁻⁵³σ. Each round removes 53 − b bits from the terms and sums them exactly, in any order.
     (S. M. Rump, T. Ogita and S. Oishi, Accurate floating-point summation I, 2008, ExtractVector.)
     """
     total, parts = Fraction(0), np.empty_like(terms)
@@ -206,17 +209,17 @@ def exact_sum(terms: Doubles) -> Fraction:
 
 
 def _signs(missed: Bools, excess: Bools) -> npt.NDArray[np.int8]:
-    """1 where a weight is missed, −1 where it is in excess."""
+    """1 for a missed weight, −1 for an excess weight, else 0."""
     return missed.view(np.int8) - excess.view(np.int8)
 
 
 def _rounding(cost: Any, product: Any) -> Any:
-    """More than float64 can be wrong by in c + μs, derived in `checker._rounding`."""
+    """An upper bound for the float64 error of c + μs; see `checker._rounding`."""
     return 2.0**-50 * (cost + product) + 2.0**-1072
 
 
 def _decode(raw: bytes, dtype: str) -> Floats:
-    """The stored numbers exactly: in float64 if they are such, else in float32."""
+    """The stored numbers exactly: F64 in float64, the others in float32."""
     if dtype == "BF16":  # the upper half of a float32
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
     stored: Floats = np.frombuffer(raw, _STORED[dtype])
@@ -224,7 +227,7 @@ def _decode(raw: bytes, dtype: str) -> Floats:
 
 
 def _finite(values: Floats) -> bool:
-    """No NaN, with which every comparison fails, and no infinity."""
+    """True if no value is NaN or infinite; comparisons with NaN are False."""
     return bool(values.min() > -np.inf) and bool(values.max() < np.inf)
 
 

@@ -1,21 +1,21 @@
-"""How far a mask is from the optimum of a trust region at most, in rational arithmetic.
+"""An upper bound of the gap to the optimum of a trust region, in rational arithmetic.
 
 Theorem 5 (`pins.importance.trust_region.program`): for any μ > 0 and λ, each mask m′ with as many
-ones as m and c·(1−m′) ≤ ρ has
+ones as m and c·(1−m′) ≤ ρ satisfies
 
     s·m′  ≤  s·m + (V + ρ − c·(1−m)) / μ,      V = Σ_{mᵢ=0} max(0, rᵢ−λ) + Σ_{mᵢ=1} max(0, λ−rᵢ)
 
 with r = c + μs. Here r is exact: c, s, μ and λ are floats, hence rational, and nothing is rounded.
-V is a sum over the *misplaced* weights alone, and linear in r: sums of c and of s over them are all
-it takes. Which ones they are is decided in float64, but for the few that its rounding leaves open.
+V is a sum over the *misplaced* weights only, and linear in r: it needs the sums of c and of s over
+them. Float64 decides which weights are misplaced, and rational arithmetic where float64 cannot.
 
-With a threshold λ_t for each tensor t (minimums, `pins.selection.constraints`) the same holds for
+With a threshold λ_t for each tensor t (minimums, `pins.selection.constraints`) the bound holds for
 each m′ that keeps at least as many weights as m in the tensors whose λ_t is below the largest, λ.
-For
+Proof:
 
     r·m′ − r·m  =  Σᵢ (rᵢ−λ_t)(m′ᵢ−mᵢ) − Σ_t (λ−λ_t) Σ_{i∈t} (m′ᵢ−mᵢ)  ≤  V,
 
-the first sum being V at most and the second 0 at least.
+because the first sum is ≤ V and the second is ≥ 0.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,9 +32,9 @@ from pins.masks import require_same_tensors
 from pins.selection.optimality import ConstrainedOptimality
 from solvers.exact import BoolArray, FloatArray, exact_sum
 
-BLOCK = 1 << 20  # weights looked at together: bounds the memory beside terms and masks
-ROUNDING = 2.0**-51  # of c + μ|s|: twice what the two roundings of float64 can make of r
-SMALLEST = 2.0**-1070  # and, where the product is subnormal, sixteen times the spacing there
+BLOCK = 1 << 20  # weights in a block: bounds the memory apart from terms and masks
+ROUNDING = 2.0**-51  # relative to c + μ|s|: twice the error of the two float64 roundings of r
+SMALLEST = 2.0**-1070  # absolute, for subnormal products: sixteen times their spacing
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class RegionGap:
     """The numbers of Theorem 5, exactly.
 
     Attributes:
-        violation: V ≥ 0, what is misplaced; 0 iff m keeps r above λ and prunes r below it only.
-        slack: ρ − c·(1−m), what is left of the radius; negative where m exceeds it.
-        gap: (V + slack)/μ: no mask within the radius is better than m by more.
+        violation: V ≥ 0; 0 iff every kept r is ≥ λ and every pruned r is ≤ λ.
+        slack: ρ − c·(1−m), the unused part of the radius; negative if m exceeds it.
+        gap: (V + slack)/μ, an upper bound of s·m′ − s·m for all masks m′ within the radius.
     """
 
     violation: Fraction
@@ -62,11 +62,11 @@ def region_gap(
     """V, slack and gap of a mask at (μ, λ) for the radius ρ.
 
     Args:
-        terms: s and c by tensor name, finite; asked for tensor by tensor, once each.
+        terms: s and c by tensor name, finite; each tensor is read once.
         masks: bool masks of the same names and shapes, True = keep.
         multiplier: μ, finite and > 0.
         threshold: λ, or λ_t by tensor name.
-        radius: ρ; None for c·(1−m), the mask's own, which leaves no slack.
+        radius: ρ; None for c·(1−m), the mask's own cost, with slack 0.
 
     Raises:
         CriterionError: μ is not > 0, a number is not finite, or a tensor has no threshold.
@@ -99,7 +99,7 @@ def decision_gap(
     """The gap of a decision with μ > 0, at its own thresholds.
 
     Raises:
-        CriterionError: its μ is 0: it is optimal brain damage, and has no gap.
+        CriterionError: μ is 0: the decision is optimal brain damage, without a gap.
     """
     proof = decision.proof
     return region_gap(
@@ -114,16 +114,16 @@ def decision_gap(
 def _sides(
     s: FloatArray, c: FloatArray, multiplier: float, limit: float
 ) -> tuple[BoolArray, BoolArray]:
-    """Where r = c + μs is above λ and where it is below, exactly."""
+    """(r > λ, r < λ) for r = c + μs, exactly."""
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         product = multiplier * s
         difference = (c + product) - limit
         error = ROUNDING * (np.abs(c) + np.abs(product)) + SMALLEST
-        sure = np.abs(difference) > error  # false for what is not finite
+        sure = np.abs(difference) > error  # False if not finite
     above, below = sure & (difference > 0), sure & (difference < 0)
     open_ones = np.flatnonzero(~sure)
     if open_ones.size:
-        # equal terms fall together: zeros are many in a model that is pruned already
+        # equal terms are decided once: a model that is pruned already has many zeros
         pairs, which = np.unique(c[open_ones] + 1j * s[open_ones], return_inverse=True)
         price, level = Fraction(multiplier), Fraction(limit)
         signs = np.array(
@@ -140,7 +140,7 @@ def _sign(number: Fraction) -> int:
 def _blocks(
     name: str, importance: Tensor, cost: Tensor, mask: Tensor
 ) -> Iterator[tuple[FloatArray, FloatArray, BoolArray]]:
-    """s, c and m of one tensor, block by block, as float64, which holds every float exactly."""
+    """s, c and m of one tensor in blocks, as float64, which represents every score exactly."""
     if importance.shape != cost.shape:
         raise ImportanceError(
             f"region_gap: {name!r} has s of shape {tuple(importance.shape)} and c of shape "
@@ -155,7 +155,7 @@ def _blocks(
 
 
 def _threshold(threshold: float | Mapping[str, float], name: str) -> float:
-    """λ of one tensor."""
+    """The threshold of one tensor."""
     if isinstance(threshold, Mapping):
         if name not in threshold:
             raise CriterionError(

@@ -1,10 +1,10 @@
-"""Regret: what a mask loses against the optimum, R(m′) = s·m* − s·m′ ≥ 0, exactly.
+"""Regret: the exact loss of a mask against the optimum, R(m′) = s·m* − s·m′ ≥ 0.
 
 With λ of the dual interval and Σm′ = k,
 
     R(m′) = Σ_{m′ᵢ=0, sᵢ>λ} (sᵢ − λ) + Σ_{m′ᵢ=1, sᵢ<λ} (λ − sᵢ)
 
-so only the misplaced weights are summed, and the LP dual value kλ + Σ max(0, sᵢ−λ) never is.
+so the sum has only the misplaced weights, not all terms of the dual value kλ + Σ max(0, sᵢ−λ).
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from solvers.exact import FloatArray, exact_sum
 
 @dataclass(frozen=True)
 class Violation:
-    """A weight on the wrong side: tensor, flat index in it, score."""
+    """A weight on the wrong side of λ: its tensor, its flat index in the tensor, its score."""
 
     tensor: str
     index: int
@@ -30,15 +30,15 @@ class Violation:
 
 @dataclass(frozen=True)
 class Regret:
-    """How far a mask falls short of the optimum with as many ones.
+    """The regret of a mask among all masks with the same number of ones.
 
     Attributes:
         exact: R, a rational number; 0 iff the mask is optimal.
-        scale: Σ|sᵢ| over all weights, against which R may be read; a float64 sum.
+        scale: Σ|sᵢ| over all weights, the unit of `relative`; a float64 sum.
         multiplier: λ, an optimal dual multiplier.
         overlap: of the optimal mask (first) with the given one (second).
-        kept: a kept weight of least score, the lowest flat index among equals; None if none is.
-        pruned: a pruned weight of largest score, likewise. They are the pair with the largest gap.
+        kept: the kept weight of least score, the lowest flat index among equals; None without one.
+        pruned: the pruned weight of largest score, likewise. No other pair has a larger gap.
     """
 
     exact: Fraction
@@ -55,7 +55,7 @@ class Regret:
 
 
 def regret(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Regret:
-    """The exact regret of `masks` among all masks with as many ones.
+    """The exact regret of `masks` among all masks with the same number of ones.
 
     Args:
         importance: finite scores by tensor name, larger = keep.
@@ -73,7 +73,7 @@ def regret(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Reg
     kept: Violation | None = None
     pruned: Violation | None = None
     for name, scores in importance.items():
-        # float64 holds every score exactly; in its own dtype λ, another tensor's, might be rounded
+        # in float64, because λ may come from another tensor and be rounded in this tensor's dtype
         flat = scores.detach().cpu().double().reshape(-1)
         mask = masks[name].cpu().reshape(-1)
         lost = flat[~mask & (flat > multiplier)]

@@ -1,13 +1,13 @@
-"""The proof of a decision within a trust region as a file: version 3 of the certificate.
+"""Certificates of the gap within a trust region, version 3.
 
-It claims how far the mask is at most from the best that costs no more than ρ (Theorem 5,
-`pins.importance.trust_region.program`): the masks m′ that the constraint allows and of which
-c·(1−m′) ≤ ρ have
+The claim bounds the distance to the best mask with cost ≤ ρ (Theorem 5,
+`pins.importance.trust_region.program`): for all masks m′ that the constraint allows with
+c·(1−m′) ≤ ρ,
 
     s·m′  ≤  s·m + gap,      gap = (V + ρ − c·(1−m)) / μ
 
-with μ and thresholds as the proof. At the mask's own cost, ρ = c·(1−m), the gap is V/μ: 0, but for
-what was misplaced because the scores it was chosen by, c + μs, had been rounded.
+with μ and the thresholds as the proof. At ρ = c·(1−m), the mask's own cost, the gap is V/μ. It is 0
+unless rounding of the scores c + μs changed the mask.
 """
 
 import math
@@ -62,26 +62,26 @@ def certify_region(
     criterion: str | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write the certificate of a decision whose scores, costs and masks are on disk already.
+    """Write the certificate of a decision whose scores, costs and masks are in files.
 
     Args:
-        terms: s and c by tensor name, those in the files, in the flat order claimed.
+        terms: s and c of the files by tensor name, in the claimed flat order.
         masks: the masks in `mask_file`, True = keep.
-        multiplier: μ, by which the masks were chosen; any μ > 0 proves a gap.
-        certificate: where to write; the three files must lie beside or below it.
+        multiplier: the μ of the masks; any μ > 0 proves a gap.
+        certificate: the file to write; the three files must be in its folder or below.
         scores_file: safetensors file of s.
         cost_file: safetensors file of c.
         mask_file: safetensors file of the masks.
-        radius: ρ; default: c·(1−m), what the mask itself costs.
-        constraint: the masks that compete; default: all with as many ones.
-        criterion: how s and c were made; stated, not provable.
-        provenance: anything else worth telling; stated, not provable.
+        radius: ρ; default: c·(1−m), the mask's own cost.
+        constraint: the competing masks; default: all with the same number of ones.
+        criterion: the origin of s and c; stated without proof.
+        provenance: further facts; stated without proof.
 
     Returns:
         The certificate, as written.
 
     Raises:
-        CertificateError: a file lies elsewhere, μ is not > 0, a cost is < 0, or the mask breaks its
+        CertificateError: a file is elsewhere, μ is not > 0, a cost is < 0, or the mask violates its
             constraint or its radius.
         CardinalityError: no mask of these tensors meets the constraint.
         ImportanceError, MaskError: terms that cannot be ranked, masks that do not fit.
@@ -146,23 +146,23 @@ def certify_region_files(
     mask: Path | None = None,
     criterion: str | None = None,
 ) -> dict[str, Any]:
-    """Certify scores and costs on disk: the mask given, or without one an optimum, written beside.
+    """Certify scores and costs in files with a given mask, or with an optimum, which it writes.
 
     Args:
         scores: safetensors file of s.
         cost: safetensors file of c, of the same tensors.
-        certificate: where to write the certificate.
-        keep: number of ones claimed, or the constraint.
-        multiplier: μ; without it and without a mask, the radius finds it.
-        radius: ρ, the decimal that was written; default: what the mask costs.
-        scope: with a number: which masks with as many ones compete, as `certify_files`.
-        mask: safetensors file of masks; default: the optimum for μ is made and written as
+        certificate: the file to write.
+        keep: the claimed number of ones, or the constraint.
+        multiplier: μ; default, without a mask: computed from the radius.
+        radius: ρ, read as a decimal; default: the cost of the mask.
+        scope: for a number `keep`: the competing masks, as in `certify_files`.
+        mask: safetensors file of masks; default: the optimum for μ is computed and written to
             `<certificate's stem>.mask.safetensors`.
-        criterion: how s and c were made; stated, not provable.
+        criterion: the origin of s and c; stated without proof.
 
     Raises:
-        CertificateError: μ or ρ is missing or makes no sense, the files are not of the same
-            tensors, the mask keeps another number, or something would be overwritten.
+        CertificateError: μ or ρ is missing or invalid, the files have different tensors, the mask
+            keeps another number, or a file would be overwritten.
         FileError, ImportanceError, CardinalityError, MaskError: as the parts raise them.
     """
     if multiplier is None and (radius is None or mask is not None):
@@ -202,7 +202,7 @@ def certify_region_files(
 def _decide(
     program: RegionProgram, multiplier: float | None, radius: float | None, cost: Path
 ) -> RegionDecision:
-    """The optimum for μ; without a μ, for the largest that was found to respect the radius."""
+    """The optimum for μ; without μ, for the largest μ that the search finds within the radius."""
     if multiplier is not None:
         return program.solve(multiplier)
     assert radius is not None, "one of the two is given"
@@ -216,7 +216,7 @@ def _decide(
 
 
 def _require(multiplier: float | None, radius: float | Fraction | None) -> None:
-    """0 < μ < ∞ and 0 ≤ ρ < ∞, and ρ as short as the format asks."""
+    """Require 0 < μ < ∞, 0 ≤ ρ < ∞, and no more digits of ρ than the format allows."""
     if multiplier is not None and not 0 < multiplier < math.inf:
         raise CertificateError(
             f"the multiplier is {multiplier}: it is above 0, and finite; at 0 the costs decide "
@@ -229,7 +229,7 @@ def _require(multiplier: float | None, radius: float | Fraction | None) -> None:
 
 
 def _require_terms(terms: Mapping[str, Terms]) -> None:
-    """Each c is in shape and dtype of its s, and nowhere negative or not a number."""
+    """Require that each c has the shape and dtype of its s, and is ≥ 0 everywhere."""
     for name, (importance, cost) in terms.items():
         if importance.dtype not in DTYPES:
             raise CertificateError(
@@ -247,9 +247,9 @@ def _require_terms(terms: Mapping[str, Terms]) -> None:
 
 
 def _between(pruned_max: float | None, kept_min: float | None) -> float:
-    """A λ amid the dual interval: exact, no r need lie on the side where rounding put it.
+    """The middle of the dual interval.
 
-    At its ends some would not.
+    Rounding may move an exact r across an end of the interval, but not across its middle.
     """
     low, high = (
         other if end is None else end
@@ -261,7 +261,7 @@ def _between(pruned_max: float | None, kept_min: float | None) -> float:
 
 
 def _spare(constraint: Constraint, masks: Mapping[str, Tensor]) -> dict[str, int]:
-    """How many ones more than its minimum each tensor keeps."""
+    """The number of ones of each tensor above its minimum."""
     spare = {}
     for name, each in count_each(masks).items():
         spare[name] = each.kept - (least := constraint.minimums.get(name, 0))
@@ -274,7 +274,7 @@ def _spare(constraint: Constraint, masks: Mapping[str, Tensor]) -> dict[str, int
 
 
 def _double(terms: Mapping[str, Terms]) -> dict[str, Terms]:
-    """The terms in float64, in which c + μs is rounded least."""
+    """The terms in float64, to reduce the rounding of c + μs."""
     return {
         name: Terms(*(part.detach().cpu().to(torch.float64) for part in term))
         for name, term in terms.items()
@@ -282,7 +282,7 @@ def _double(terms: Mapping[str, Terms]) -> dict[str, Terms]:
 
 
 def _load_terms(scores: Path, cost: Path) -> dict[str, Terms]:
-    """s and c of two files of the same tensors, in the order of the first."""
+    """s and c from two files with the same tensors, in the order of the first."""
     importance, costs = load_tensors(scores)[0], load_tensors(cost)[0]
     for name in [*importance, *costs]:
         if name not in importance or name not in costs:

@@ -1,8 +1,8 @@
-"""A certificate is accepted iff its claim is true: the checker against a forger."""
+"""The checker accepts a certificate iff its claim is true: true and forged certificates."""
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from pins import masks as masks_module
 from pins.masks import count, count_each
-from pins.selection.select import select
 from pins.utils.io import sha256, write_json
 from verification import checker
-from verification.certificates.certificate import certify, save_scores
+from verification.certificates.certificate import certify_files, save_scores
 from verification.claims.claim import Claim, Finding, Setting, search
+from verification.laws import flat
 from verification.testing.synthetic_scores import FAMILIES
 
 KEEP = 30
@@ -22,12 +22,12 @@ Judge = Callable[[Path], bool]
 
 
 def by_the_checker(certificate: Path) -> bool:
-    """Whether the standalone checker calls the claim proved."""
+    """True if the standalone checker proves the claim."""
     return checker.check(certificate).outcome is checker.Outcome.PROVED
 
 
 def by_digests_and_counts(certificate: Path) -> bool:
-    """The rival of the control: believes what has the right digests and the right count."""
+    """The rival of the control: checks the digests and the number of ones only."""
     document = json.loads(certificate.read_text(encoding="utf-8"))
     evidence = document["evidence"]
     files = {role: certificate.parent / evidence[role]["file"] for role in ("scores", "mask")}
@@ -38,53 +38,45 @@ def by_digests_and_counts(certificate: Path) -> bool:
 
 
 def accepted_iff_true(setting: Setting, judge: Judge) -> Finding:
-    """Certify the optimum; then exchange a kept weight for a pruned one and forge the evidence."""
+    """Certify the optimum; then exchange two weights of the mask and forge the evidence."""
     rng, wrong, cases = setting.rng(), [], 0
     for name, family in FAMILIES.items():
         for _ in range(setting.pick(2, 20)):
             scores = {"a": family(rng, 60).reshape(6, 10), "b": family(rng, 17)}
-            masks = select(scores, KEEP)
             with tempfile.TemporaryDirectory() as folder:
                 certificate = Path(folder) / "cert.json"
-                scores_file = certificate.with_name("scores.safetensors")
-                mask_file = certificate.with_name("mask.safetensors")
-                save_scores(scores, scores_file)
-                masks_module.save(masks, mask_file)
-                certify(
-                    scores,
-                    masks,
-                    certificate=certificate,
-                    scores_file=scores_file,
-                    mask_file=mask_file,
-                )
+                save_scores(scores, scores_file := certificate.with_name("scores.safetensors"))
+                certify_files(scores_file, certificate, keep=KEEP)
                 if not judge(certificate):
                     wrong.append(f"{name}: a true claim is not accepted")
-                exchange_extremes(scores, masks)
-                masks_module.save(masks, mask_file)
-                forge(certificate, mask_file, masks)
+                forge(certificate, scores)
                 if judge(certificate):
                     wrong.append(f"{name}: a forged claim is accepted")
             cases += 2
     return search(f"{cases} certificates, half of them forged", wrong, certificates=cases)
 
 
-def exchange_extremes(scores: dict[str, Tensor], masks: dict[str, Tensor]) -> None:
+def exchange_extremes(scores: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> None:
     """Prune the largest kept score and keep the smallest pruned one, in place."""
-    flat = torch.cat([s.reshape(-1) for s in scores.values()])
-    mask = torch.cat([m.reshape(-1) for m in masks.values()])
-    largest = torch.where(mask, flat, -torch.inf).argmax()
-    smallest = torch.where(mask, torch.inf, flat).argmin()
+    values, mask = flat(scores), flat(masks)
+    largest = torch.where(mask, values, -torch.inf).argmax()
+    smallest = torch.where(mask, torch.inf, values).argmin()
     mask[largest], mask[smallest] = False, True
     parts = torch.split(mask, [m.numel() for m in masks.values()])
-    for name, part in zip(list(masks), parts, strict=True):
-        masks[name] = part.reshape(masks[name].shape)
+    for old, new in zip(masks.values(), parts, strict=True):
+        old.copy_(new.reshape(old.shape))
 
 
-def forge(certificate: Path, mask_file: Path, masks: dict[str, Tensor]) -> None:
-    """Give the certificate the digest and the counts of the mask that now lies beside it."""
+def forge(certificate: Path, scores: Mapping[str, Tensor]) -> None:
+    """Exchange two weights in the mask, and state its new digest and counts."""
     document = json.loads(certificate.read_text(encoding="utf-8"))
-    document["evidence"]["mask"]["sha256"] = sha256(mask_file)
-    document["evidence"]["counts"] = [each.kept for each in count_each(masks).values()]
+    evidence = document["evidence"]
+    mask_file = certificate.parent / evidence["mask"]["file"]
+    masks = masks_module.load(mask_file)
+    exchange_extremes(scores, masks)
+    masks_module.save(masks, mask_file)
+    evidence["mask"]["sha256"] = sha256(mask_file)
+    evidence["counts"] = [each.kept for each in count_each(masks).values()]
     write_json(document, certificate)
 
 

@@ -16,7 +16,7 @@ Shared = TypeVar("Shared")
 
 
 class Setting:
-    """What checks may use: how thorough to be, random numbers, and a real model's gradients."""
+    """The inputs of checks: profile, random numbers, and a real model's gradients."""
 
     def __init__(
         self,
@@ -27,14 +27,14 @@ class Setting:
         real: RealModel | None = None,
         loss: SmoothLoss | None = None,
     ) -> None:
-        """Choose.
+        """Set the inputs.
 
         Args:
             profile: "quick" (a minute on two cores) or "full".
             seed: of all random numbers.
-            model: id or folder of the real model, loaded when a check first asks for it.
-            real: gradients observed already, instead of loading `model`.
-            loss: a loss as a function of the weights, instead of that of `model`.
+            model: id or folder of the real model, loaded when a check first needs it.
+            real: observed gradients, instead of loading `model`.
+            loss: a loss as a function of the weights, instead of the loss of `model`.
         """
         self.profile = profile
         self.seed = seed
@@ -48,20 +48,20 @@ class Setting:
         """The real model.
 
         Raises:
-            ModelError: it is not there.
+            ModelError: it cannot be loaded.
         """
         return self._real or observe(self.model, seed=self.seed)
 
     def loss(self) -> SmoothLoss:
-        """The real model's loss as a function; loaded at each call, since it is large.
+        """The real model's loss as a function of the weights; loaded at each call, as it is large.
 
         Raises:
-            ModelError: it is not there.
+            ModelError: it cannot be loaded.
         """
         return self._loss or observe_loss(self.model, rows=self.pick(4, 16), seed=self.seed)
 
     def shared(self, compute: "Callable[[Setting], Shared]") -> Shared:
-        """compute(self), from the first call on: what several checks look at."""
+        """compute(self), computed once: for values that several checks use."""
         if compute not in self._shared:
             self._shared[compute] = compute(self)
         result: Shared = self._shared[compute]
@@ -78,12 +78,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        holds: whether the statement held wherever it was tried.
-        evidence: one line: what was tried, and the numbers or the first counterexample.
-        numbers: the same for machines; JSON values.
+        holds: True if no counterexample was found.
+        evidence: one line: the cases tried, and the numbers or the first counterexample.
+        numbers: the same as JSON values.
     """
 
     holds: bool
@@ -100,12 +100,12 @@ class Claim:
 
     Attributes:
         id: short, unique, kebab-case.
-        statement: what is claimed.
-        scope: where it is claimed.
-        source: theorem or paper it comes from.
-        check: tries to refute the statement; `holds` when it could not.
-        control_statement: the same with something made wrong on purpose.
-        control: checks that; must come back with `holds` false, or the check proves nothing.
+        statement: the claim.
+        scope: the domain of the claim.
+        source: its theorem or paper.
+        check: searches for a counterexample to the statement.
+        control_statement: a false variant of the statement.
+        control: the same check of the false variant; if it holds, the check proves nothing.
     """
 
     id: str
@@ -118,7 +118,7 @@ class Claim:
 
 
 def search(tried: str, counterexamples: list[str], **numbers: Any) -> Finding:
-    """The finding of a search for counterexamples that tried `tried`."""
+    """The finding of a search: holds iff it found no counterexample; `tried` names the cases."""
     if counterexamples:
         return Finding(False, f"{tried}: {counterexamples[0]}", numbers)
     return Finding(True, tried, numbers)

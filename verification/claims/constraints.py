@@ -1,9 +1,7 @@
 """With numbers of ones for each tensor: the closed form against enumeration, CBC and HiGHS."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
-import numpy as np
 from torch import Tensor
 
 from pins.masks import count_each
@@ -15,9 +13,15 @@ from pins.selection.constraints import (
     per_tensor,
 )
 from pins.selection.select import decide, select
-from solvers import ConstrainedFormulation, Status, Verdict, compare, find_solver, optimal_set
-from verification.claims.claim import Claim, Finding, Setting, search
-from verification.claims.closed_form import KEPT_RATIO, SOLVER_TOLERANCE, TITLE
+from solvers import ConstrainedFormulation, find_solver
+from verification.claims.claim import Claim, Finding, Setting
+from verification.claims.solver_comparison import (
+    KEPT_RATIO,
+    TITLE,
+    Instance,
+    against_enumeration,
+    against_solver,
+)
 from verification.testing.synthetic_scores import FAMILIES, ties
 
 MINIMUM_RATIO = 0.1
@@ -34,9 +38,9 @@ def closed_form(scores: Scores, constraint: Constraint) -> dict[str, Tensor]:
 
 
 def clipped(scores: Scores, constraint: Constraint) -> dict[str, Tensor]:
-    """The rival of the controls: one ranking, then tensors that got too few are filled up.
+    """The rival of the controls: one ranking, then each tensor is raised to its minimum.
 
-    The first tensors that can spare weights pay for it; every mask is allowed, few are optimal.
+    The first tensors above their minimums lose as many weights. Feasible, and seldom optimal.
     """
     plain = count_each(select(scores, constraint.keep))
     least = {name: constraint.minimums.get(name, 0) for name in scores}
@@ -47,66 +51,42 @@ def clipped(scores: Scores, constraint: Constraint) -> dict[str, Tensor]:
     return {name: select(scores[name], counts[name]) for name in scores}
 
 
-def small_programs(rng: np.random.Generator, number: int) -> Iterator[tuple[Scores, Constraint]]:
+def small(setting: Setting, decider: Decider) -> Iterator[Instance]:
     """Scores with ties in three tensors, and every kind of constraint."""
-    for _ in range(number):
+    rng = setting.rng()
+    for _ in range(setting.pick(20, 300)):
         sizes = rng.integers(1, 4, 3)
         scores = {f"layer {i}": 0.5**i * ties(rng, int(size)) for i, size in enumerate(sizes)}
         least = {name: int(rng.integers(0, s.numel() + 1)) for name, s in scores.items()}
-        yield scores, PerTensor(least)
-        for keep in range(sum(least.values()), int(sizes.sum()) + 1):
-            yield scores, MinimumPerTensor(keep, least)
+        keeps = range(sum(least.values()), int(sizes.sum()) + 1)
+        told = {name: s.tolist() for name, s in scores.items()}
+        minimums = (MinimumPerTensor(keep, least) for keep in keeps)
+        constraints: list[Constraint] = [PerTensor(least), *minimums]
+        for constraint in constraints:
+            formulation = ConstrainedFormulation(scores, constraint)
+            yield Instance.of(f"{constraint}, s = {told}", formulation, decider(scores, constraint))
 
 
-def against_enumeration(setting: Setting, decider: Decider) -> Finding:
-    """Compare with every mask allowed."""
-    wrong, cases = [], 0
-    for scores, constraint in small_programs(setting.rng(), setting.pick(20, 300)):
-        formulation = ConstrainedFormulation(scores, constraint)
-        best = optimal_set(formulation.program)
-        mine = formulation.apply(decider(scores, constraint))
-        cases += 1
-        if not any(np.array_equal(mine, x) for x in best):
-            told = {name: s.tolist() for name, s in scores.items()}
-            wrong.append(f"{constraint}, s = {told}: not among {len(best)} optima")
-    return search(f"{cases} programs enumerated, n ≤ 9, with ties", wrong, programs=cases)
+def enumerated(setting: Setting, decider: Decider) -> Finding:
+    """Compare with all masks that the constraint allows."""
+    return against_enumeration(small(setting, decider), "n ≤ 9, with ties")
 
 
-def large_programs(setting: Setting) -> Iterator[tuple[str, Scores, Constraint]]:
+def large(setting: Setting, decider: Decider) -> Iterator[Instance]:
     """Every family of scores in tensors of different scale, so that minimums bind."""
     rng, size = setting.rng(), setting.pick(QUICK_SIZE, FULL_SIZE) // TENSORS
     for family_name, family in FAMILIES.items():
         scores = {f"layer {i}": 0.25**i * family(rng, size) for i in range(TENSORS)}
         sizes = {name: tensor.numel() for name, tensor in scores.items()}
         keep = round(KEPT_RATIO * sum(sizes.values()))
-        yield f"{family_name}, minimum", scores, minimum_per_tensor(keep, MINIMUM_RATIO, sizes)
-        yield f"{family_name}, per tensor", scores, per_tensor(1 - KEPT_RATIO, sizes)
-
-
-def against_solver(setting: Setting, backend: str, decider: Decider) -> Finding:
-    """No mask of the solver may be better, and what it misses must be within its tolerance."""
-    solver, wrong, exact = find_solver(backend), [], 0
-    rows: list[Mapping[str, Any]] = []
-    for name, scores, constraint in large_programs(setting):
-        formulation = ConstrainedFormulation(scores, constraint)
-        reference = formulation.apply(decider(scores, constraint))
-        result = solver.solve(formulation.program)
-        comparison = compare(formulation.program, reference, result)
-        gap = comparison.relative_gap
-        if result.status is not Status.OPTIMAL or gap is None:
-            wrong.append(f"{name}: {result.status.value} {comparison.verdict.value}")
-        elif comparison.verdict is Verdict.THEOREM_REFUTED:
-            wrong.append(f"{name}: {solver.name} is better by {gap:.3g}")
-        elif gap > SOLVER_TOLERANCE:
-            wrong.append(f"{name}: {solver.name} misses {gap:.3g}")
-        if wrong:
-            break  # one counterexample is enough, and solving takes time
-        exact += gap == 0
-        rows.append({"instance": name, "verdict": comparison.verdict.name.lower(), "gap": gap})
-    told = f"{len(rows)} programs of n = {setting.pick(QUICK_SIZE, FULL_SIZE):,}, {exact} equal to "
-    worst = max((row["gap"] for row in rows), default=0)
-    told += f"the last bit, the solver worse by ≤ {worst:.1e} in the others"
-    return search(told, wrong, programs=rows)
+        constraints: dict[str, Constraint] = {
+            "minimum": minimum_per_tensor(keep, MINIMUM_RATIO, sizes),
+            "per tensor": per_tensor(1 - KEPT_RATIO, sizes),
+        }
+        for kind, constraint in constraints.items():
+            formulation = ConstrainedFormulation(scores, constraint)
+            masks = decider(scores, constraint)
+            yield Instance.of(f"{family_name}, {kind}", formulation, masks)
 
 
 def _solver_claim(backend: str) -> Claim:
@@ -117,9 +97,9 @@ def _solver_claim(backend: str) -> Claim:
         f"{KEPT_RATIO:.0%} kept and {MINIMUM_RATIO:.0%} of each at least, or {KEPT_RATIO:.0%} of "
         f"each; n = {QUICK_SIZE} (full: {FULL_SIZE:,})",
         source="Theorem 4 (pins.selection.constraints)",
-        check=lambda setting: against_solver(setting, backend, closed_form),
+        check=lambda setting: against_solver(find_solver(backend), large(setting, closed_form)),
         control_statement="one ranking, clipped to the minimums, is as good",
-        control=lambda setting: against_solver(setting, backend, clipped),
+        control=lambda setting: against_solver(find_solver(backend), large(setting, clipped)),
     )
 
 
@@ -131,9 +111,9 @@ CLAIMS = (
         scope="n ≤ 9 in three tensors, scores with ties, every k; all 2ⁿ masks compared in exact "
         "arithmetic",
         source="Theorem 4 (greed on a matroid; pins.selection.constraints)",
-        check=lambda setting: against_enumeration(setting, closed_form),
+        check=lambda setting: enumerated(setting, closed_form),
         control_statement="one ranking, clipped to the minimums, is an optimum",
-        control=lambda setting: against_enumeration(setting, clipped),
+        control=lambda setting: enumerated(setting, clipped),
     ),
     *(_solver_claim(backend) for backend in TITLE),
 )

@@ -1,4 +1,4 @@
-"""Each criterion is the optimum of its program; enumeration over all masks says so."""
+"""Each criterion solves its own program: its mask against all masks."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ SIZE = 7  # 2⁷ masks, and 2⁷ sign patterns for each
 
 
 def observations(setting: Setting) -> Iterator[Observation]:
-    """Small random layers in multiples of 1/16, on which every product below is exact."""
+    """Small random layers in multiples of 1/16, so that every product below is exact."""
     generator = torch.Generator().manual_seed(setting.seed)
 
     def draw() -> Tensor:
@@ -32,23 +32,27 @@ def observations(setting: Setting) -> Iterator[Observation]:
 
 def first_order(o: Observation, mask: Tensor) -> float:
     """ΔL of step and mask, first order."""
-    named = ({"w": o.gradient}, {"w": o.before}, {"w": o.after})
-    return FirstOrderModel(*named).predicted_change({"w": mask})
+    model = FirstOrderModel({"w": o.gradient}, {"w": o.before}, {"w": o.after})
+    return model.predicted_change({"w": mask})
 
 
 def second_order(o: Observation, mask: Tensor) -> float:
     """ΔL of step and mask, second order with diagonal h."""
+    return _second_order_model(o).predicted_change({"w": mask})
+
+
+def _second_order_model(o: Observation) -> DiagonalSecondOrderModel:
     named = ({"w": o.gradient}, {"w": o.before}, {"w": o.after}, {"w": o.curvature})
-    return DiagonalSecondOrderModel(*named).predicted_change({"w": mask})
+    return DiagonalSecondOrderModel(*named)
 
 
 def quadratic(o: Observation, mask: Tensor) -> float:
-    """½ Σ hᵢ (mᵢ−1)² (θᵢ+uᵢ)²: what removing costs where the gradient vanishes."""
+    """½ Σ hᵢ (mᵢ−1)² (θᵢ+uᵢ)²: the loss change by the mask at zero gradient."""
     return float((0.5 * o.curvature * torch.where(mask, 0.0, o.after).square()).sum())
 
 
 def worst_case(o: Observation, mask: Tensor) -> float:
-    """max over signs σ ∈ {−1,1}ⁿ of Σ_{mᵢ=0} σᵢ gᵢθᵢ, by trying them all."""
+    """max over signs σ ∈ {−1,1}ⁿ of Σ_{mᵢ=0} σᵢ gᵢθᵢ, by enumeration."""
     terms = torch.where(mask, 0.0, o.gradient * o.before)
     signs = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=SIZE)), dtype=torch.float64)
     return float((signs @ terms).max())
@@ -60,7 +64,7 @@ Objective = Callable[[Observation, Tensor], float]
 def minimises(
     setting: Setting, importance: Callable[[Observation], Tensor], objective: Objective
 ) -> Finding:
-    """No mask with as many ones has a smaller objective."""
+    """No mask with the same number of ones has a smaller objective."""
     wrong, programs = [], 0
     for observation in observations(setting):
         scores = importance(observation)
@@ -109,11 +113,6 @@ def _claim(
     )
 
 
-def _second_order_importance(o: Observation) -> Tensor:
-    named = ({"w": o.gradient}, {"w": o.before}, {"w": o.after}, {"w": o.curvature})
-    return DiagonalSecondOrderModel(*named).importance()["w"]
-
-
 CLAIMS = (
     _claim(
         "pins",
@@ -125,7 +124,7 @@ CLAIMS = (
     _claim(
         "second-order",
         "−g(θ+u) + ½h(θ²−u²) minimises the diagonal second-order loss change.",
-        _second_order_importance,
+        lambda o: _second_order_model(o).importance()["w"],
         second_order,
         "pins",
     ),

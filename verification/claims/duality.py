@@ -1,4 +1,4 @@
-"""The LP relaxation loses nothing, its multiplier is the threshold, uniqueness can be read off."""
+"""Duality: the LP relaxation is tight, its multiplier is the threshold, uniqueness is a gap."""
 
 from collections.abc import Callable
 
@@ -18,6 +18,7 @@ from solvers import (
     objective,
     optimal_set,
 )
+from solvers.exact import FloatArray
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.testing.synthetic_scores import FAMILIES, ties
 
@@ -25,7 +26,7 @@ LP_TOLERANCE = 1e-6  # of the LP solver, relative to the largest score
 
 
 def dual_closes_the_gap(setting: Setting, multiplier: Callable[[float, float], float]) -> Finding:
-    """kλ + Σ max(0, sᵢ−λ) = s·m*, exactly, with λ made from the ends of the dual interval."""
+    """kλ + Σ max(0, sᵢ−λ) = s·m*, exactly, with λ = multiplier(low, high) of the dual interval."""
     rng, wrong, cases = setting.rng(), [], 0
     for name, family in FAMILIES.items():
         for _ in range(setting.pick(5, 50)):
@@ -55,8 +56,7 @@ def relaxation_is_integral(setting: Setting, *, second_row: bool) -> Finding:
         if relaxed.status is not Status.OPTIMAL or relaxed.x is None or relaxed.multipliers is None:
             wrong.append(relaxed.status.value)
             continue
-        fractional = int(((relaxed.x > LP_TOLERANCE) & (relaxed.x < 1 - LP_TOLERANCE)).sum())
-        if fractional:
+        if fractional := fractional_entries(relaxed.x):
             wrong.append(f"k = {keep}: {fractional} fractional entries")
         low, high = dual_interval(-program.objective, keep)
         price, slack = float(relaxed.multipliers[0]), LP_TOLERANCE * float(scores.abs().max())
@@ -65,8 +65,13 @@ def relaxation_is_integral(setting: Setting, *, second_row: bool) -> Finding:
     return search(f"{cases} relaxations solved by HiGHS, n = 200", wrong, programs=cases)
 
 
+def fractional_entries(x: FloatArray) -> int:
+    """How many entries are neither 0 nor 1, up to the LP solver's tolerance."""
+    return int(((x > LP_TOLERANCE) & (x < 1 - LP_TOLERANCE)).sum())
+
+
 def _with_budget(program: BinaryProgram, rng: np.random.Generator) -> BinaryProgram:
-    """The same program with a second row, a budget Σ wᵢxᵢ ≤ half of what the optimum would cost."""
+    """The same program with a second row, a budget Σ wᵢxᵢ between its least value and k."""
     costs = rng.uniform(0.5, 1.5, program.size)
     kept = float(program.rhs[0])
     return BinaryProgram(
@@ -78,7 +83,7 @@ def _with_budget(program: BinaryProgram, rng: np.random.Generator) -> BinaryProg
 
 
 def uniqueness(setting: Setting, predicted: Callable[[Tensor, int], bool]) -> Finding:
-    """Whether there is one optimum, predicted and counted by enumeration."""
+    """Compare the prediction that the optimum is unique with the number of optima."""
     rng, wrong, cases = setting.rng(), [], 0
     for _ in range(setting.pick(6, 60)):
         scores = ties(rng, int(rng.integers(1, 11)))

@@ -1,20 +1,18 @@
-"""What the usual heuristics lose on all prunable weights of a real model, exactly."""
+"""The exact regret of the usual heuristics on all prunable weights of a real model."""
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from pins.selection.select import select
 from verification.certificates.regret import Regret, regret
 from verification.claims.claim import Claim, Finding, Setting, search
+from verification.claims.solver_comparison import KEPT_RATIO
+from verification.laws import flat
 
 HEURISTICS = ("magnitude", "sensitivity", "movement", "abs-pins")
-KEPT_RATIO = 0.2
 
 
 def regrets(setting: Setting) -> dict[str, Regret]:
-    """Regret of each heuristic's mask under the scores of pins."""
+    """The regret of each heuristic's mask under the scores of the criterion pins."""
     scores = setting.real.importance("pins")
     keep = round(KEPT_RATIO * sum(s.numel() for s in scores.values()))
     return {
@@ -22,17 +20,8 @@ def regrets(setting: Setting) -> dict[str, Regret]:
     }
 
 
-def _describe(found: Regret) -> dict[str, Any]:
-    return {
-        "regret": float(found.exact),
-        "relative_regret": found.relative,
-        "overlap_of_kept": found.overlap.kept_jaccard,
-        "misplaced": found.overlap.first_only + found.overlap.second_only,
-    }
-
-
 def never_better(setting: Setting) -> Finding:
-    """Every heuristic's regret is ≥ 0, and > 0 exactly when it keeps other weights."""
+    """Every heuristic's regret is ≥ 0, and > 0 iff it keeps other weights."""
     found = setting.shared(regrets)
     wrong = [
         f"{name}: regret {float(r.exact):.3g} with {r.overlap.first_only} weights exchanged"
@@ -41,11 +30,16 @@ def never_better(setting: Setting) -> Finding:
     ]
     total = sum(weight.numel() for weight in setting.real.before.values())
     told = ", ".join(f"{name} {100 * r.relative:.3g} %" for name, r in found.items())
-    return search(
-        f"regret as a share of Σ|s| over {total:,} weights: {told}",
-        wrong,
-        **{name: _describe(r) for name, r in found.items()},
-    )
+    numbers = {
+        name: {
+            "regret": float(r.exact),
+            "relative_regret": r.relative,
+            "overlap_of_kept": r.overlap.kept_jaccard,
+            "misplaced": r.overlap.first_only + r.overlap.second_only,
+        }
+        for name, r in found.items()
+    }
+    return search(f"regret as a share of Σ|s| over {total:,} weights: {told}", wrong, **numbers)
 
 
 def heuristics_are_optimal(setting: Setting) -> Finding:
@@ -58,16 +52,16 @@ def heuristics_are_optimal(setting: Setting) -> Finding:
 
 
 def chunking(setting: Setting, *, global_ranking: bool) -> Finding:
-    """The decision over the model's tensors against the one over all weights in one tensor."""
+    """Compare the decision over the model's tensors with the decision over one long tensor."""
     scores = setting.real.importance("pins")
     keep = round(KEPT_RATIO * sum(s.numel() for s in scores.values()))
-    together = select(torch.cat([s.reshape(-1) for s in scores.values()]), keep)
+    together = select(flat(scores), keep)
     apart: dict[str, Tensor] = (
         select(scores, keep)
         if global_ranking
         else {name: select(s, round(KEPT_RATIO * s.numel())) for name, s in scores.items()}
     )
-    differing = int((torch.cat([m.reshape(-1) for m in apart.values()]) ^ together).sum())
+    differing = int((flat(apart) ^ together).sum())
     wrong = [f"{differing:,} weights decided differently"] if differing else []
     return search(f"{len(scores)} tensors, {together.numel():,} weights, same mask", wrong)
 

@@ -1,7 +1,7 @@
-"""The ledger: every claim checked, every control made to fail, the outcome written down.
+"""The ledger: the outcome of every claim's check and control.
 
-Empirical claims stand beside them (`verification.empirical`). They decide nothing about whether all
-holds: that a claim about measurements fails is a finding.
+Empirical claims (`verification.empirical`) are listed too, without effect on `all_hold`: a failure
+of a claim about measurements is a finding.
 """
 
 import time
@@ -17,7 +17,7 @@ FORMAT = "pins-ledger"
 
 
 class Outcome(Enum):
-    """How a claim ended; the value is the sentence a person reads."""
+    """The outcome of a claim; the value is a sentence for people."""
 
     HOLDS = "holds in its scope; the control fails as it should"
     REFUTED = "does not hold"
@@ -26,7 +26,7 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """A claim with what its check and its control found."""
+    """A claim with the findings of its check and its control."""
 
     claim: Claim
     check: Finding
@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def outcome(self) -> Outcome:
-        """The claim stands iff the check holds and the control does not."""
+        """HOLDS iff the check holds and the control does not."""
         if not self.check.holds:
             return Outcome.REFUTED
         return Outcome.UNSOUND if self.control.holds else Outcome.HOLDS
@@ -45,7 +45,7 @@ def run(claims: Iterable[Claim], setting: Setting) -> Iterator[Entry]:
     """Check each claim and its control, one after the other.
 
     Raises:
-        PinsError: what a check needs is not there; nothing is passed over in silence.
+        PinsError: a check cannot run; no claim is skipped.
     """
     for claim in claims:
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How a solver can be wrong while it says "Optimal", and what notices."""
+"""A solver may call a wrong point optimal; exact comparison detects it."""
 
 from pins.selection.select import select
 from solvers import CardinalityFormulation, Cbc, Highs, Solver, Status, Verdict, compare
@@ -7,11 +7,11 @@ from verification.testing.synthetic_scores import real_scale
 
 SIZE = 1000
 KEEP = 200
-FLOAT_TOLERANCE = 1e-6  # of a comparison as it is usually written
+FLOAT_TOLERANCE = 1e-6  # of the usual comparison of floats
 
 
 def unscaled_failure_is_noticed(setting: Setting, *, exactly: bool) -> Finding:
-    """Ask for the optimum of scores near 1e-9, unscaled, and compare with the closed form."""
+    """Solve a program with scores near 1e-9, unscaled, and compare with the closed form."""
     scores = real_scale(setting.rng(), SIZE)
     formulation = CardinalityFormulation(scores, KEEP)
     reference = formulation.apply(select(scores, KEEP))

@@ -1,11 +1,10 @@
-"""Within a trust region: what one multiplier decides, against every mask there is."""
+"""Within a trust region: the mask of one multiplier against all masks."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,16 +12,16 @@ from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import RegionProgram, Terms
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.selection.select import decide, select
-from solvers import exact_sum, objective, optimal_set
-from solvers.trust_region import RegionFormulation
+from solvers import TrustRegionFormulation, exact_sum, objective, optimal_set
 from verification.certificates.gap import RegionGap, decision_gap
 from verification.claims.claim import Claim, Finding, Setting, search
+from verification.claims.solver_comparison import Instance, against_enumeration
 from verification.testing.synthetic_scores import FAMILIES
 
 DYADIC = tuple(2.0**octave for octave in (-6, -2, 0, 2, 6))  # μ, for terms in multiples of 1/16
 OCTAVES = range(-20, 21)  # of μ, for terms that are integers below 2¹²: c + μs is exact as well
-SPREAD = 100  # of integers |s| and c/2: then two scores change places at 1/200 ≤ μ ≤ 200
-BEYOND = 2.0**-10, 2.0**10
+LARGEST = 100  # of the integers |s| and c/2: two scores change places only at 1/200 ≤ μ ≤ 200
+BEYOND = 2.0**-10, 2.0**10  # values of μ outside that range
 
 Named = Mapping[str, Terms]
 Masks = Mapping[str, Tensor]
@@ -41,7 +40,7 @@ def mixed_with_magnitude(terms: Terms, multiplier: float) -> Tensor:
 
 
 def masks_of(named: Named, constraint: Constraint, ranking: Ranking, multiplier: float) -> Masks:
-    """The mask of the largest scores of a ranking that the constraint allows."""
+    """The optimal mask for the scores of a ranking, under the constraint."""
     scores = {name: ranking(terms, multiplier) for name, terms in named.items()}
     return decide(scores, constraint).masks
 
@@ -56,7 +55,7 @@ def pruned_sums(named: Named, masks: Masks) -> tuple[Fraction, Fraction]:
 
 
 def costs(program: RegionProgram) -> tuple[float, float]:
-    """What the masks of optimal brain damage and of PINS cost."""
+    """The costs of the masks of optimal brain damage (μ = 0) and of PINS (μ = ∞)."""
     pins = {name: terms.importance for name, terms in program.terms.items()}
     ends = program.solve(0.0).masks, decide(pins, program.constraint).masks
     low, high = (float(pruned_sums(program.terms, masks)[1]) for masks in ends)
@@ -83,21 +82,20 @@ def small_programs(setting: Setting, number: int, size: int) -> Iterator[RegionP
             yield RegionProgram(terms, constraint)
 
 
-def optimal_for_its_radius(setting: Setting, ranking: Ranking) -> Finding:
-    """Compare with every mask that costs no more."""
-    wrong, cases = [], 0
+def at_their_radius(setting: Setting, ranking: Ranking) -> Iterator[Instance]:
+    """A ranking's masks, each with its own cost as the radius."""
     programs = small_programs(setting, setting.pick(6, 60), 3)
     for program, multiplier in itertools.product(programs, DYADIC):
         masks = masks_of(program.terms, program.constraint, ranking, multiplier)
         radius = float(pruned_sums(program.terms, masks)[1])  # a multiple of 1/16: exact
-        formulation = RegionFormulation(program.terms, program.constraint, radius)
-        best, mine = optimal_set(formulation.program), formulation.apply(masks)
-        cases += 1
-        if not any(np.array_equal(mine, x) for x in best):
-            what = f"{program.constraint}, μ = {multiplier}, ρ = {radius}"
-            wrong.append(f"{what}: not among {len(best)} optima")
-            break
-    return search(f"{cases} programs enumerated, n ≤ 9, exact arithmetic", wrong, programs=cases)
+        formulation = TrustRegionFormulation(program.terms, program.constraint, radius)
+        name = f"{program.constraint}, μ = {multiplier}, ρ = {radius}"
+        yield Instance.of(name, formulation, masks)
+
+
+def optimal_for_its_radius(setting: Setting, ranking: Ranking) -> Finding:
+    """Compare with all masks that cost no more."""
+    return against_enumeration(at_their_radius(setting, ranking), "n ≤ 9, exact arithmetic")
 
 
 def certified(found: RegionGap, multiplier: float) -> Fraction:  # noqa: ARG001
@@ -111,20 +109,20 @@ def without_slack(found: RegionGap, multiplier: float) -> Fraction:
 
 
 def bounded(setting: Setting, bound: Bound) -> Finding:
-    """The best of all masks within random radii, against one multiplier's and its bound."""
+    """Compare one multiplier's mask and its bound with the best mask within random radii."""
     rng, wrong, cases, beaten = setting.rng(), [], 0, 0
     for program in small_programs(setting, setting.pick(7, 60), 4):
         low, high = costs(program)
         if low == high:
-            continue  # one mask is all there is, or as good as all
+            continue  # the radius leaves no choice
         radius = low + math.ceil(64 * rng.uniform(0, high - low)) / 64  # exact
         decision = within(program, radius)
-        formulation = RegionFormulation(program.terms, program.constraint, radius)
+        formulation = TrustRegionFormulation(program.terms, program.constraint, radius)
         mine = formulation.apply(decision.masks)
         if not formulation.program.feasible(mine):
-            wrong.append(f"{program.constraint}, ρ = {radius}: {decision.cost} is above it")
+            wrong.append(f"{program.constraint}, ρ = {radius}: the mask costs {decision.cost}")
         if decision.multiplier == 0:
-            continue  # optimal brain damage, of which no bound is claimed
+            continue  # optimal brain damage: no bound is claimed for it
         best = optimal_set(formulation.program)[0]
         better = objective(formulation.program.objective, mine) - objective(
             formulation.program.objective, best
@@ -143,7 +141,7 @@ def bounded(setting: Setting, bound: Bound) -> Finding:
 
 
 def monotone(setting: Setting, ranking: Ranking) -> Finding:
-    """Drop and cost along a grid of μ."""
+    """Evaluate the predicted decrease −s·(1−m) and the cost along a grid of μ."""
     rng, wrong, cases = setting.rng(), [], 0
     for name in itertools.chain.from_iterable([FAMILIES] * setting.pick(1, 5)):
         size = int(rng.integers(20, 500))
@@ -169,12 +167,12 @@ def whole(values: Tensor) -> Tensor:
 
 
 def limits(setting: Setting, least: Callable[[Terms], Tensor]) -> Finding:
-    """The masks of a μ below, and of one above, all at which two weights change places."""
+    """Compare the masks at two μ, below and above every μ at which two weights change places."""
     rng, wrong, cases = setting.rng(), [], 0
     for number in range(setting.pick(30, 300)):
         size = int(rng.integers(2, 13))
-        # without replacement all are distinct; of few values many are tied
-        few = SPREAD if number % 2 else 3
+        # without replacement all scores are distinct; with few values many are tied
+        few = LARGEST if number % 2 else 3
         s, c = (
             torch.from_numpy(rng.choice(2 * few + 1, size, replace=few == 3)).double()
             for _ in range(2)
@@ -193,7 +191,7 @@ def limits(setting: Setting, least: Callable[[Terms], Tensor]) -> Finding:
 
 
 def lexicographic(first: Tensor, second: Tensor) -> Tensor:
-    """Integers ranked by the first, and where that ties by the second."""
+    """Scores that rank integers by `first`, and by `second` among equals."""
     return first * 2**20 + second
 
 

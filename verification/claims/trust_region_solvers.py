@@ -11,40 +11,46 @@ import numpy as np
 from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import RegionDecision, RegionProgram, Terms
 from pins.selection.constraints import Cardinality, minimum_per_tensor
-from solvers import Relaxation, Status, find_solver, objective, optimal_set
+from solvers import (
+    Relaxation,
+    Status,
+    TrustRegionFormulation,
+    find_solver,
+    objective,
+    optimal_set,
+)
 from solvers.exact import BoolArray
-from solvers.trust_region import RegionFormulation
 from verification.certificates.gap import decision_gap
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.claims.closed_form import KEPT_RATIO, TITLE
 from verification.claims.constraints import MINIMUM_RATIO
-from verification.claims.duality import LP_TOLERANCE
+from verification.claims.duality import LP_TOLERANCE, fractional_entries
+from verification.claims.solver_comparison import KEPT_RATIO, TITLE
 from verification.claims.trust_region import Masks, costs
 from verification.experiments.model_snapshot import spread
 from verification.testing.synthetic_scores import FAMILIES
 
 QUICK_SIZE, FULL_SIZE = 120, 300
-SHARES = (0.1, 0.5)  # of the way from what optimal brain damage costs to what PINS does
-SMALL, LARGE = 12, 200  # programs whose relaxation is solved
-TIME_LIMIT = 60.0  # seconds for a program; what a solver has found by then is compared
-# Solvers take 1 − 1e-6 for 1, hence ρ + 1e-6 max c for ρ; and where such a point meets a radius
-# that is smaller by less, CBC may say that nothing is within it. The factor of 2 is a heuristic.
+SHARES = (0.1, 0.5)  # radii, between the costs of optimal brain damage (0) and of PINS (1)
+SMALL, LARGE = 12, 200  # sizes of the programs whose relaxation is solved
+TIME_LIMIT = 60.0  # seconds for a program; the solver's best point by then is compared
+# Solvers accept x = 1 − 1e-6 as 1, hence a cost of ρ + 1e-6 max c as ρ. If the radius is reduced by
+# less than that, CBC may call the program infeasible. The factor of 2 is a heuristic.
 RADIUS_TOLERANCE = 2.0**-19
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A program, a radius, and what one multiplier decides within it."""
+    """A program, a radius, and the decision of one multiplier within it."""
 
     name: str
     program: RegionProgram
     radius: float
     decision: RegionDecision
 
-    def formulation(self, radius: float | None = None) -> RegionFormulation:
-        """The 0-1 program, for its own radius or for another."""
-        aim = self.radius if radius is None else radius
-        return RegionFormulation(self.program.terms, self.program.constraint, aim)
+    def formulation(self, reduced_by: float = 0.0) -> TrustRegionFormulation:
+        """The 0-1 program, for the radius or a smaller one."""
+        radius = self.radius - reduced_by
+        return TrustRegionFormulation(self.program.terms, self.program.constraint, radius)
 
 
 Contender = Callable[[Instance], tuple[Masks, Fraction]]
@@ -57,12 +63,12 @@ def one_multiplier(instance: Instance) -> tuple[Masks, Fraction]:
 
 
 def brain_damage(instance: Instance) -> tuple[Masks, Fraction]:
-    """The rival of the controls: optimal brain damage, said to have no gap."""
+    """The rival of the controls: optimal brain damage, with a gap of 0."""
     return instance.program.solve(0.0).masks, Fraction(0)
 
 
 def instances(setting: Setting) -> list[Instance]:
-    """The programs, at some shares of the way from what optimal brain damage costs to PINS."""
+    """Every program at the radii of `SHARES`."""
     found = []
     for name, program in large_programs(setting).items():
         low, high = costs(program)
@@ -90,7 +96,7 @@ def large_programs(setting: Setting) -> dict[str, RegionProgram]:
 
 
 def real_terms(setting: Setting, size: int) -> dict[str, Terms]:
-    """s and c of about `size` weights, of each layer type; h = 1 where none was estimated."""
+    """s and c of about `size` weights, from each layer type; h = 1 without estimated curvatures."""
     importance, after = setting.real.importance("pins"), setting.real.after
     kinds, found = setting.real.layer_types(), {}
     for kind, name in kinds.items():
@@ -103,24 +109,24 @@ def real_terms(setting: Setting, size: int) -> dict[str, Terms]:
 
 
 def solver_point(backend: str, instance: Instance) -> tuple[BoolArray | None, Status, bool]:
-    """A point of the solver within ρ, exactly, or None; what it claims; whether ρ was tightened.
+    """(a point within ρ exactly or None, the solver's claim, whether ρ was reduced).
 
-    A point that exceeds ρ by the solver's tolerance says nothing. The program is then solved within
-    a radius that is smaller by so much: what comes of it is within ρ, and may miss the best.
+    A point that exceeds ρ by the solver's tolerance proves nothing. The program is then solved
+    again with ρ reduced by that tolerance: its point is within ρ, and may be worse than the best.
     """
     largest = max(float(terms.cost.max()) for terms in instance.program.terms.values())
-    for aim in (instance.radius, instance.radius - RADIUS_TOLERANCE * largest):
-        program = instance.formulation(aim).program
+    for reduced_by in (0.0, RADIUS_TOLERANCE * largest):
+        program = instance.formulation(reduced_by).program
         result = find_solver(backend).solve(program, time_limit=TIME_LIMIT)
         if result.solution is None:
             break
         if instance.formulation().program.feasible(result.solution.x):
-            return result.solution.x, result.status, aim < instance.radius
-    return None, result.status, aim < instance.radius
+            return result.solution.x, result.status, reduced_by > 0
+    return None, result.status, reduced_by > 0
 
 
 def against_solver(setting: Setting, backend: str, contender: Contender) -> Finding:
-    """No mask of the solver within the radius may be better by more than the gap."""
+    """No mask of the solver within the radius is better by more than the gap."""
     wrong: list[str] = []
     rows: list[dict[str, Any]] = []
     for instance in setting.shared(instances):
@@ -134,10 +140,14 @@ def against_solver(setting: Setting, backend: str, contender: Contender) -> Find
         if point is not None:
             better = objective(program.objective, mine) - objective(program.objective, point)
         scale = float(np.abs(program.objective).sum())
-        row = {"instance": instance.name, "status": status.name.lower(), "tightened": tightened}
-        row["gap"] = float(gap) / scale
-        row["better"] = None if better is None else float(better) / scale
-        row["of_gap"] = float(better / gap) if better is not None and gap else None
+        row = {
+            "instance": instance.name,
+            "status": status.name.lower(),
+            "tightened": tightened,
+            "gap": float(gap) / scale,
+            "better": None if better is None else float(better) / scale,
+            "of_gap": float(better / gap) if better is not None and gap else None,
+        }
         rows.append(row)
         if better is not None and better > gap:
             wrong.append(
@@ -151,7 +161,7 @@ def against_solver(setting: Setting, backend: str, contender: Contender) -> Find
 
 
 def told(backend: str, rows: list[dict[str, Any]]) -> str:
-    """The rows in a line; what the solver missed is in it."""
+    """The rows in one line, with the solver's failures."""
     found = [row for row in rows if row["better"] is not None]
     above = [row["of_gap"] or 0.0 for row in found if row["better"] > 0]
     below = [-row["better"] for row in found if row["better"] < 0]
@@ -169,19 +179,19 @@ def told(backend: str, rows: list[dict[str, Any]]) -> str:
 
 
 def relaxation(setting: Setting, *, fractional: int) -> Finding:
-    """The LP's vertex has so many fractional entries at most, and its value bounds the optimum."""
-    rng, wrong, most, cases, silent = setting.rng(), [], 0, 0, 0
+    """The LP's vertex has at most `fractional` fractional entries, and its value is a bound."""
+    rng, wrong, most, cases, unsolved = setting.rng(), [], 0, 0, 0
     for name, size in itertools.product(FAMILIES, (SMALL, LARGE) * setting.pick(2, 10)):
         terms = {"w": Terms(FAMILIES[name](rng, size), FAMILIES[name](rng, size).abs())}
         program = RegionProgram(terms, Cardinality(int(rng.integers(1, size))))
         radius = rng.uniform(*costs(program))
-        formulation = RegionFormulation(terms, program.constraint, radius)
+        formulation = TrustRegionFormulation(terms, program.constraint, radius)
         relaxed, c = Relaxation().solve(formulation.program), formulation.program.objective
         cases += 1
         if relaxed.x is None or relaxed.objective is None:
-            silent += 1  # of rows that are nearly parallel the simplex may make nothing
+            unsolved += 1  # the simplex may fail on rows that are nearly parallel
             continue
-        count = int(((relaxed.x > LP_TOLERANCE) & (relaxed.x < 1 - LP_TOLERANCE)).sum())
+        count = fractional_entries(relaxed.x)
         most = max(most, count)
         if count > fractional:
             wrong.append(f"{name}, n = {size}: {count} fractional entries")
@@ -193,10 +203,10 @@ def relaxation(setting: Setting, *, fractional: int) -> Finding:
             wrong.append(f"{name}, n = {size}: {relaxed.objective} is no bound of {float(best)}")
         if wrong:
             break
-    if silent == cases:
+    if unsolved == cases:
         wrong.append("HiGHS solved none")
-    tried = f"{cases - silent} of {cases} relaxations solved by HiGHS, {most} fractional at most"
-    return search(tried, wrong, relaxations=cases, solved=cases - silent)
+    tried = f"{cases - unsolved} of {cases} relaxations solved by HiGHS, {most} fractional at most"
+    return search(tried, wrong, relaxations=cases, solved=cases - unsolved)
 
 
 def _solver_claim(backend: str) -> Claim:

@@ -1,1 +1,1 @@
-"""Inputs for property tests: synthetic scores, ranks as threads."""
+"""Synthetic scores and a process group of threads, for tests and claims."""

@@ -1,4 +1,4 @@
-"""Families of synthetic scores, each hard for a selection or a solver in its own way."""
+"""Families of synthetic scores, each difficult for a selection or a solver."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,7 +15,7 @@ def gaussian(rng: np.random.Generator, size: int) -> Tensor:
 
 
 def heavy_tails(rng: np.random.Generator, size: int) -> Tensor:
-    """Cauchy scores: a few are larger than all the others together."""
+    """Cauchy scores: a few exceed the sum of the others."""
     return torch.from_numpy(rng.standard_cauchy(size)).float()
 
 
@@ -26,7 +26,7 @@ def magnitudes(rng: np.random.Generator, size: int) -> Tensor:
 
 
 def ties(rng: np.random.Generator, size: int) -> Tensor:
-    """Seven values, so that the threshold is tied."""
+    """Seven distinct values, so that scores tie at the threshold."""
     return torch.from_numpy(rng.integers(-3, 4, size) / 4).float()
 
 

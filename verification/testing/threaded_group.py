@@ -1,4 +1,4 @@
-"""Ranks as threads of one process: what several processes compute, without starting any."""
+"""Ranks as threads of one process: a process group without several processes."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +12,15 @@ from pins.distributed.process_group import Group
 
 T = TypeVar("T")
 
-PATIENCE = 300.0  # seconds that a rank waits for the others, of which one may have ended without it
+PATIENCE = 300.0  # seconds that a rank waits for the others, one of which may have failed
 
 
 class ThreadRank(Group):
     """One of several threads that exchange values in the same order.
 
     Attributes:
-        sent: bytes that this rank has given to the others.
-        exchanges: how often.
+        sent: the number of bytes that this rank gave to the others.
+        exchanges: the number of exchanges.
     """
 
     def __init__(self, rank: int, slots: list[Any], barrier: threading.Barrier) -> None:
@@ -29,15 +29,15 @@ class ThreadRank(Group):
         self._slots, self._barrier = slots, barrier
 
     def total(self, counts: Tensor) -> Tensor:
-        """Every thread adds what all have given."""
+        """Σ of the counts of all threads; every thread computes it."""
         return torch.stack(self._exchanged(counts)).sum(0, dtype=counts.dtype)
 
     def gathered(self, values: Tensor) -> list[Tensor]:
-        """What all have given."""
+        """The values of all threads by rank."""
         return self._exchanged(values)
 
     def leave(self) -> None:
-        """Wait for nobody and let nobody wait."""
+        """Abort every pending and later exchange."""
         self._barrier.abort()
 
     def _exchanged(self, values: Tensor) -> list[Tensor]:
@@ -46,12 +46,14 @@ class ThreadRank(Group):
         self._slots[self.rank] = values
         self._barrier.wait()
         found = list(self._slots)
-        self._barrier.wait()  # nobody gives the next before all have taken this
+        self._barrier.wait()  # no thread writes its next value before all have read this one
         return found
 
 
 def together(size: int, work: Callable[[ThreadRank], T]) -> list[T]:
-    """What each of `size` ranks comes to, in their order; of errors, the first rank's own.
+    """Run `work` on each of `size` ranks; its results by rank.
+
+    If several ranks raise, the lowest rank's own error is raised.
 
     Raises:
         threading.BrokenBarrierError: a rank exchanges more often than another.
@@ -77,7 +79,7 @@ def together(size: int, work: Callable[[ThreadRank], T]) -> list[T]:
 
 
 def shards(tensors: Mapping[str, Tensor], cuts: Sequence[float]) -> list[dict[str, Tensor]]:
-    """Each tensor's flat values cut at these shares of it: the parts of `len(cuts) + 1` ranks."""
+    """Each tensor's flat values, cut at these shares, for `len(cuts) + 1` ranks."""
     parts: list[dict[str, Tensor]] = [{} for _ in range(len(cuts) + 1)]
     for name, tensor in tensors.items():
         flat = tensor.reshape(-1)

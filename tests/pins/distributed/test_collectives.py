@@ -219,11 +219,7 @@ def curvature_is_of_all_rows(rank: int, _: int, __: Path) -> None:
         parameters = {n: p for n, p in model.named_parameters() if p.dim() == 2}
         count = head_of(head).count(batch)
         first_alone = [batch] if rank == 0 else []
-<<<<<<< HEAD
-        for cut in (share([batch], ProcessGroup()), first_alone):
-=======
-        for cut in (microbatches_of_rank([batch], Ranks()), first_alone):
->>>>>>> w/runs
+        for cut in (microbatches_of_rank([batch], ProcessGroup()), first_alone):
             step = partial(
                 TrainedStep,
                 parameters=parameters,

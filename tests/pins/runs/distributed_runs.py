@@ -64,22 +64,9 @@ def keep(run: Run, folder: Path, name: str) -> None:
     (folder / f"{name}.{run.group.rank}.json").write_text(json.dumps(result(run)))
 
 
-<<<<<<< HEAD
-def main(folder: Path, names: list[str]) -> None:
-    for name in names:
-        keep(take(run_of(name, folder, f"{name} of many")), folder, name)
-        if name == "dropout":  # once more, and stopped on the way
-            take(run_of(name, folder, f"{name}, cut"), 7)
-            keep(take(run_of(name, folder, f"{name}, cut", resume=True)), folder, f"{name}, cut")
-
-
-if __name__ == "__main__":
-    with only_rank_zero_prints():
-        main(Path(sys.argv[1]), sys.argv[2:])
-=======
 def run_variants(folder: Path, names: Sequence[str]) -> None:
     """On each rank: every variant, to its end."""
-    with one_voice():
+    with only_rank_zero_prints():
         for name in names:
             keep(take(run_of(name, folder, f"{name} of many")), folder, name)
             if name == "dropout":  # once more, and stopped on the way
@@ -87,4 +74,3 @@ def run_variants(folder: Path, names: Sequence[str]) -> None:
                 keep(
                     take(run_of(name, folder, f"{name}, cut", resume=True)), folder, f"{name}, cut"
                 )
->>>>>>> w/runs

@@ -386,13 +386,8 @@ def test_what_is_measured_is_the_loss_of_the_whole_step_however_it_is_cut(head: 
     found = []
     for number in (1, 3):
         training = tuning(head, criterion="trust-region", optimizer="adamw", steps=2)
-<<<<<<< HEAD
-        training.step(parts(batch(head), number))
-        measurement = training.pruner.loss_change
-=======
         training.step(microbatches(batch(head), number))
-        measurement = training.pruner.measurement
->>>>>>> w/runs
+        measurement = training.pruner.loss_change
         assert measurement is not None
         dense = training._measured() - measurement.measured
         assert dense > 0

@@ -10,8 +10,8 @@ from pins.importance.trust_region.program import RegionProgram, Terms
 from pins.selection.constraints import Cardinality
 from solvers import Status
 from verification.claims.claim import Setting
-from verification.claims.closed_form import TITLE
-from verification.claims.trust_region import CLAIMS, OCTAVES, SPREAD, mixed, pruned_sums, whole
+from verification.claims.solver_comparison import TITLE
+from verification.claims.trust_region import CLAIMS, LARGEST, OCTAVES, mixed, pruned_sums, whole
 from verification.claims.trust_region_solvers import (
     Instance,
     against_solver,
@@ -110,7 +110,7 @@ def test_the_scores_of_the_grid_are_exact(family: str) -> None:
             for s, c in zip(*(part.tolist() for part in terms), strict=True)
         ]
         assert [Fraction(r) for r in mixed(terms, 2.0**octave).tolist()] == exact
-    assert SPREAD < 2**12
+    assert LARGEST < 2**12
 
 
 def test_the_sums_over_what_is_pruned_are_exact() -> None:

@@ -5,30 +5,44 @@ and V is computed in another way: as the difference of the dual value and r·m.
 """
 
 import copy
-import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.verification.test_checker import (
+from tests.verification.certificate_cases import (
     DTYPES,
     FINITE,
-    Case,
+    KEYS,
+    RegionCase,
+    digest,
+    exact,
+    facts_hold,
+    fraction,
+    names_of,
+    numbers_of_constraint,
+    ones,
+    owners,
+    rational,
     run,
     small_blocks,
 )
-from tests.verification.test_checker_constraints import KEYS, exact, ones, owners
+from tests.verification.certificate_forgeries import (
+    Edit,
+    claims,
+    costs,
+    drops,
+    evidence,
+    forge,
+    masks,
+)
 from verification import checker
 from verification.checker import Outcome, Verdict
 
@@ -38,51 +52,14 @@ TINY = 5e-324
 EXTREMES = st.sampled_from([HUGE, -HUGE, TINY, -TINY, 1e-308, 1e-162, 1.0, -1.0, 0.0, -0.0])
 
 
-def fraction(number: Fraction) -> dict[str, str]:
-    return {"numerator": str(number.numerator), "denominator": str(number.denominator)}
-
-
-def rational(parts: dict[str, str]) -> Fraction:
-    return Fraction(int(parts["numerator"]), int(parts["denominator"]))
-
-
-@dataclass
-class Region(Case):
-    """Scores, costs and mask by tensor, and the certificate to go with them."""
-
-    costs: dict[str, list[float]] = field(default_factory=dict)
-
-    def cost_bytes(self) -> bytes:
-        shaped = Case(self.costs, {}, self.dtype)
-        return shaped.score_bytes()
-
-    def redigest(self) -> None:
-        super().redigest()
-        digest = hashlib.sha256(self.cost_bytes()).hexdigest()
-        self.certificate["evidence"]["cost"]["sha256"] = digest
-
-    def write(self, folder: Path) -> Path:
-        (folder / "cost.safetensors").write_bytes(self.cost_bytes())
-        return super().write(folder)
-
-    def removed(self) -> Fraction:
-        """c·(1−m)."""
-        total = Fraction(0)
-        for name, costs in self.costs.items():
-            total += sum(
-                Fraction(cost) for cost, bit in zip(costs, self.mask[name], strict=True) if not bit
-            )
-        return total
-
-
-def gap(case: Region) -> Fraction:
+def gap(case: RegionCase) -> Fraction:
     """(V + ρ − c·(1−m)) / μ at the multipliers of the certificate."""
     claim, evidence = case.certificate["claim"], case.certificate["evidence"]
-    names = [tensor["name"] for tensor in claim["scope"]]
+    names = names_of(case)
     mu = Fraction(float.fromhex(evidence["multiplier"]))
     lam = Fraction(float.fromhex(evidence["lambda"]))
     thresholds = [Fraction(float.fromhex(each)) for each in evidence["thresholds"]]
-    numbers = claim["constraint"][KEYS[claim["constraint"]["kind"]]]
+    numbers = numbers_of_constraint(case)
     costs = [Fraction(cost) for name in names for cost in case.costs[name]]
     values = [c + mu * s for c, s in zip(costs, exact(case, names), strict=True)]
     dual = claim["keep"] * lam
@@ -96,14 +73,14 @@ def gap(case: Region) -> Fraction:
 
 
 def certify(
-    case: Region,
+    case: RegionCase,
     mu: float,
     thresholds: list[float],
     *,
     kind: str = LEAST,
     numbers: list[int] | None = None,
     radius: Fraction | None = None,
-) -> Region:
+) -> RegionCase:
     """The certificate of version 3 that is true of the mask, at these multipliers."""
     case.certificate = {}
     case.certify()
@@ -129,10 +106,10 @@ def certify(
     return case
 
 
-def best(case: Region) -> Fraction:
+def best(case: RegionCase) -> Fraction:
     """The largest s·m′ of the masks allowed, by trying all."""
     claim = case.certificate["claim"]
-    names = [tensor["name"] for tensor in claim["scope"]]
+    names = names_of(case)
     values, owner = exact(case, names), owners(case, names)
     costs = [Fraction(cost) for name in names for cost in case.costs[name]]
     kind = claim["constraint"]["kind"]
@@ -148,25 +125,16 @@ def best(case: Region) -> Fraction:
     return max(sums)
 
 
-def is_true(case: Region) -> bool:
+def is_true(case: RegionCase) -> bool:
     """Whether claim and evidence hold; that the claim follows from the evidence is a test."""
     claim, evidence = case.certificate["claim"], case.certificate["evidence"]
-    names = [tensor["name"] for tensor in claim["scope"]]
+    names = names_of(case)
     if any(not 0 <= cost < math.inf for costs in case.costs.values() for cost in costs):
         return False
     counts = [sum(case.mask[name]) for name in names]
-    total = sum(len(case.scores[name]) for name in names)
-    if (total, sum(counts), counts) != (claim["total"], claim["keep"], evidence["counts"]):
+    if not facts_hold(case):
         return False
-    for role, raw in (
-        ("scores", case.score_bytes()),
-        ("cost", case.cost_bytes()),
-        ("mask", case.mask_bytes()),
-    ):
-        if evidence[role]["sha256"] != hashlib.sha256(raw).hexdigest():
-            return False
-    kind = claim["constraint"]["kind"]
-    numbers = claim["constraint"][KEYS[kind]]
+    kind, numbers = claim["constraint"]["kind"], numbers_of_constraint(case)
     enough = all(count >= number for count, number in zip(counts, numbers, strict=True))
     lam = float.fromhex(evidence["lambda"])
     return (
@@ -177,7 +145,7 @@ def is_true(case: Region) -> bool:
     )
 
 
-def follows(case: Region) -> bool:
+def follows(case: RegionCase) -> bool:
     """s·m′ ≤ s·m + gap for every mask allowed."""
     names = list(case.scores)
     values = exact(case, names)
@@ -197,7 +165,7 @@ def numbers_of(dtype: str) -> st.SearchStrategy[float]:
 
 
 @st.composite
-def regions(draw: st.DrawFn) -> Region:
+def regions(draw: st.DrawFn) -> RegionCase:
     """Up to three tensors and nine weights, any mask, any μ > 0 and λ_t, any radius it fits in."""
     sizes = draw(st.lists(st.integers(0, 4), min_size=1, max_size=3).filter(lambda z: sum(z) <= 9))
     dtype = draw(st.sampled_from(DTYPES))
@@ -220,7 +188,7 @@ def regions(draw: st.DrawFn) -> Region:
     level = st.sampled_from([value for value in near if math.isfinite(value)]) | FINITE
     one = draw(level)
     thresholds = [draw(level) for _ in names] if draw(st.booleans()) else [one] * len(names)
-    case = Region(scores, mask, dtype, draw(st.booleans()), costs=costs)
+    case = RegionCase(scores, mask, dtype, draw(st.booleans()), costs=costs)
     counts = [sum(bits) for bits in mask.values()]
     kind = draw(st.sampled_from(list(KEYS)))
     least = [draw(st.integers(0, count)) for count in counts]
@@ -240,7 +208,9 @@ def regions(draw: st.DrawFn) -> Region:
 
 @given(regions())
 @settings(max_examples=150)
-def test_a_true_certificate_is_proved_and_no_mask_within_the_radius_is_better(case: Region) -> None:
+def test_a_true_certificate_is_proved_and_no_mask_within_the_radius_is_better(
+    case: RegionCase,
+) -> None:
     assert is_true(case)
     with small_blocks():
         verdict = case.verdict()
@@ -248,67 +218,11 @@ def test_a_true_certificate_is_proved_and_no_mask_within_the_radius_is_better(ca
     assert follows(case)
 
 
-def mutate(draw: Callable[..., Any], case: Region) -> None:
-    """Change one thing, at random; the files' digests follow unless the digest is the thing."""
-    claim, evidence = case.certificate["claim"], case.certificate["evidence"]
-    name = draw(st.sampled_from([n for n, values in case.scores.items() if values]))
-    index = draw(st.integers(0, len(case.scores[name]) - 1))
-    position = draw(st.integers(0, len(claim["scope"]) - 1))
-    near = draw(st.integers(-7, 7)) / 16
-    kind = claim["constraint"]["kind"]
-    numbers = claim["constraint"][KEYS[kind]]
-    changes = (
-        "bit pair score cost negative keep total lambda threshold multiplier radius gap count "
-        "number kind order exchanged digest"
-    )
-    what = draw(st.sampled_from(changes.split()))
-    if what == "bit":
-        case.mask[name][index] ^= 1
-    elif what == "pair":
-        case.mask[name].reverse()
-    elif what == "score":
-        case.scores[name][index] = near * 2
-    elif what == "cost":
-        case.costs[name][index] = abs(near)
-    elif what == "negative":
-        case.costs[name][index] = draw(st.sampled_from([-0.5, -math.inf, math.inf, math.nan]))
-    elif what in ("keep", "total"):
-        claim[what] = abs(claim[what] + draw(st.sampled_from([1, -1])))
-    elif what == "lambda":
-        evidence["lambda"] = near.hex()
-    elif what == "threshold":
-        evidence["thresholds"][position] = near.hex()
-    elif what == "multiplier":
-        evidence["multiplier"] = math.nextafter(float.fromhex(evidence["multiplier"]), 1).hex()
-    elif what in ("radius", "gap"):
-        value = rational(claim[what])
-        step = Fraction(1, 10 ** draw(st.integers(0, 600)))
-        claim[what] = fraction(max(Fraction(0), value + step * draw(st.sampled_from([1, -1]))))
-    elif what == "count":
-        evidence["counts"][position] += 1
-    elif what == "number":
-        numbers[position] = abs(numbers[position] + draw(st.sampled_from([1, -1])))
-    elif what == "kind":
-        other = next(each for each in KEYS if each != kind)
-        claim["constraint"] = {"kind": other, KEYS[other]: numbers}
-    elif what == "order":
-        claim["scope"].reverse()
-        if draw(st.booleans()):
-            for values in (evidence["counts"], evidence["thresholds"], numbers):
-                values.reverse()
-    elif what == "exchanged":
-        case.scores, case.costs = case.costs, case.scores
-    case.redigest()
-    if what == "digest":
-        which = evidence[draw(st.sampled_from(["scores", "cost", "mask"]))]
-        which["sha256"] = hashlib.sha256(b"something else").hexdigest()
-
-
 @given(st.data(), regions().filter(lambda case: case.certificate["claim"]["total"]))
-def test_after_one_change_the_verdict_is_the_truth(data: st.DataObject, case: Region) -> None:
+def test_after_one_change_the_verdict_is_the_truth(data: st.DataObject, case: RegionCase) -> None:
     for _ in range(8):
         changed = copy.deepcopy(case)
-        mutate(data.draw, changed)
+        forge(data.draw, changed)
         with small_blocks():
             verdict = changed.verdict()
         expected = Outcome.PROVED if is_true(changed) else Outcome.REFUTED
@@ -358,10 +272,10 @@ def test_what_is_misplaced_is_summed_exactly(data: st.DataObject) -> None:
     assert found == misplaced(costs, scores, kept, mu, lam)
 
 
-def rounded_up() -> Region:
+def rounded_up() -> RegionCase:
     """r = 1 − x² = 2⁻²⁶ − 2⁻⁵⁴ is kept, below the next float λ; float64 says 2⁻²⁶."""
     x = 1 - 2.0**-27
-    case = Region({"w": [-x, 0.0]}, {"w": [1, 0]}, "F64", costs={"w": [1.0, 0.0]})
+    case = RegionCase({"w": [-x, 0.0]}, {"w": [1, 0]}, "F64", costs={"w": [1.0, 0.0]})
     return certify(case, x, [math.nextafter(2.0**-26 - 2.0**-54, 1)])
 
 
@@ -392,7 +306,7 @@ def test_the_longest_gaps_can_be_stated_and_shown() -> None:
         (TINY, [0, 1], Fraction(10**1000 - 1, 10**691 + 1)),
         (HUGE, [1, 0], Fraction(10**690 + 1, 10**1000 - 1)),
     ):
-        case = Region({"w": [-TINY, TINY]}, {"w": mask}, "F64", costs={"w": [HUGE, TINY]})
+        case = RegionCase({"w": [-TINY, TINY]}, {"w": mask}, "F64", costs={"w": [HUGE, TINY]})
         certify(case, mu, [-HUGE], radius=radius)
         gap = case.certificate["claim"]["gap"]
         assert max(map(len, gap.values())) > 1300
@@ -408,15 +322,15 @@ def test_the_longest_gaps_can_be_stated_and_shown() -> None:
 # ---- In which words ------------------------------------------------------------------------------
 
 
-def example(dtype: str = "F32", *, packed: bool = True) -> Region:
+def example(dtype: str = "F32", *, packed: bool = True) -> RegionCase:
     """k = 3 and μ = ½: c + s/2 is 1, −½, 2, 1¼ in a, ¼, ½, 2, 0 in b; V = 0, what is removed 1½."""
     scores = {"a": [0.5, -1.0, 3.0, 0.5], "b": [0.0, 0.75, -2.0, -1.0]}
     costs = {"a": [0.75, 0.0, 0.5, 1.0], "b": [0.25, 0.125, 3.0, 0.5]}
-    case = Region(scores, {"a": [0, 0, 1, 1], "b": [0, 0, 1, 0]}, dtype, packed, costs=costs)
+    case = RegionCase(scores, {"a": [0, 0, 1, 1], "b": [0, 0, 1, 0]}, dtype, packed, costs=costs)
     return certify(case, 0.5, [1.125, 1.125])
 
 
-def own() -> Region:
+def own() -> RegionCase:
     """At least two of b: it keeps ½ for that, where a prunes 1."""
     case = example()
     case.mask = {"a": [0, 0, 1, 0], "b": [0, 1, 1, 0]}
@@ -459,44 +373,12 @@ def test_the_program_that_was_proved_is_named() -> None:
     case = certify(example(), 0.5, [1.125, 1.125], radius=example().removed() + long)
     assert "removes at most the claimed fraction (≈ 1.625e+0)" in case.verdict().message
     assert "by more than the claimed fraction (≈ 2.000e-50)" in case.verdict().message
-    nothing = certify(Region({"w": [1.0]}, {"w": [1]}, costs={"w": [1.0]}), 1.0, [0.0])
+    nothing = certify(RegionCase({"w": [1.0]}, {"w": [1]}, costs={"w": [1.0]}), 1.0, [0.0])
     assert "removes a cost of 0, and no mask with as many" in nothing.verdict().message
 
 
-Edit = Callable[[Region], object]
-
-
-def _claim(**changes: Any) -> Edit:
-    return lambda case: case.certificate["claim"].update(changes)
-
-
-def _evidence(**changes: Any) -> Edit:
-    return lambda case: case.certificate["evidence"].update(changes)
-
-
 def _cost(index: int, value: float) -> Edit:
-    def edit(case: Region) -> None:
-        case.costs["a"][index] = value
-        case.redigest()
-
-    return edit
-
-
-def _mask(**masks: list[int]) -> Edit:
-    def edit(case: Region) -> None:
-        case.mask.update(masks)
-        case.certificate["evidence"]["counts"] = [sum(bits) for bits in case.mask.values()]
-        case.redigest()
-
-    return edit
-
-
-def _costs(change: Callable[[dict[str, list[float]]], object]) -> Edit:
-    def edit(case: Region) -> None:
-        change(case.costs)
-        case.redigest()
-
-    return edit
+    return costs(lambda named: named["a"].__setitem__(index, value))
 
 
 @pytest.mark.parametrize(
@@ -507,71 +389,71 @@ def _costs(change: Callable[[dict[str, list[float]]], object]) -> Edit:
         (example(), _cost(3, -0.5), "a[3] has the cost -0.5, below 0"),
         (
             example(),
-            _costs(lambda costs: costs.pop("b")),
+            costs(lambda costs: costs.pop("b")),
             "cost.safetensors has no tensor b, the scope has",
         ),
         (
             example(),
-            _costs(lambda costs: costs.update(a=[1.0] * 4, c=[])),
+            costs(lambda costs: costs.update(a=[1.0] * 4, c=[])),
             "cost.safetensors holds c, which is outside the scope",
         ),
-        (example(), _mask(a=[1, 0, 1, 1]), "kept 4 of 8, the claim says 3"),
-        (example(), _evidence(counts=[1, 2]), "kept 2 in a, the certificate says 1"),
+        (example(), masks(a=[1, 0, 1, 1]), "kept 4 of 8, the claim says 3"),
+        (example(), evidence(counts=[1, 2]), "kept 2 in a, the certificate says 1"),
         (
             example(),
-            _claim(constraint={"kind": LEAST, "minimum": [0, 2]}),
+            claims(constraint={"kind": LEAST, "minimum": [0, 2]}),
             "kept 1 in b, the constraint asks for at least 2",
         ),
         (
             example(),
-            _claim(constraint={"kind": "per-tensor", "keep": [3, 0]}),
+            claims(constraint={"kind": "per-tensor", "keep": [3, 0]}),
             "kept 2 in a, the constraint asks for exactly 3",
         ),
         (
             example(),
-            _evidence(thresholds=[(1.125).hex(), (1.25).hex()]),
+            evidence(thresholds=[(1.125).hex(), (1.25).hex()]),
             "the threshold of b is 1.25, above λ = 1.125",
         ),
         (
             example(),
-            _claim(radius={"numerator": "3", "denominator": "2"}),
+            claims(radius={"numerator": "3", "denominator": "2"}),
             "the mask removes a cost of 13/8 (≈ 1.625e+0), the radius is 3/2 (≈ 1.500e+0): it "
             "exceeds it by 1/8 (≈ 1.250e-1)",
         ),
         (
             example(),
-            _claim(radius={"numerator": "0", "denominator": "1"}),
+            claims(radius={"numerator": "0", "denominator": "1"}),
             "the mask removes a cost of 13/8 (≈ 1.625e+0), the radius is 0: it exceeds it by 13/8",
         ),
         (
             example(),
-            _claim(radius={"numerator": "2", "denominator": "1"}),
+            claims(radius={"numerator": "2", "denominator": "1"}),
             "the gap is 3/4 (≈ 7.500e-1), the claim says 0: they differ by 3/4 (≈ 7.500e-1)",
         ),
         (
             example(),
-            _claim(gap={"numerator": "1", "denominator": "1" + "0" * 100}),
+            claims(gap={"numerator": "1", "denominator": "1" + "0" * 100}),
             "the gap is 0, the claim says a long fraction (≈ 1.000e-100): they differ by a long",
         ),
         (
             example(),
-            _evidence(multiplier=(1.0).hex()),
+            evidence(multiplier=(1.0).hex()),
             "the gap is 1/4 (≈ 2.500e-1), the claim says 0",  # of a[0] and b[2]
         ),
         (
             example(),
-            _evidence(**{"lambda": (1.25).hex()}),  # with thresholds of 9/8, a keeps 2 and b 1
+            evidence(**{"lambda": (1.25).hex()}),  # with thresholds of 9/8, a keeps 2 and b 1
             "the gap is 3/4 (≈ 7.500e-1), the claim says 0",
         ),
         (
             example(),
-            _evidence(**{"lambda": (0.875).hex(), "thresholds": [(0.875).hex()] * 2}),
+            evidence(**{"lambda": (0.875).hex(), "thresholds": [(0.875).hex()] * 2}),
             "the gap is 1/4 (≈ 2.500e-1), the claim says 0",  # a[0] is pruned with 1
         ),
     ],
 )
 def test_a_false_certificate_is_refuted_with_its_reason(
-    case: Region, edit: Edit, message: str
+    case: RegionCase, edit: Edit, message: str
 ) -> None:
     case = copy.deepcopy(case)
     edit(case)
@@ -582,10 +464,10 @@ def test_a_false_certificate_is_refuted_with_its_reason(
 
 def test_an_exchanged_pair_is_refuted() -> None:
     case = example()
-    _mask(a=[0, 0, 0, 1], b=[0, 0, 1, 1])(case)  # r = 0 in place of 2, at the same cost
+    masks(a=[0, 0, 0, 1], b=[0, 0, 1, 1])(case)  # r = 0 in place of 2, at the same cost
     assert case.verdict().message.startswith("refuted: the gap is 4 (≈ 4.000e+0), the claim says 0")
     case = certify(example(), 0.5, [1.125, 1.125], radius=Fraction(3))
-    _mask(a=[1, 0, 1, 0])(case)  # 1 in place of 1¼, for the cost alone: the bound is the same
+    masks(a=[1, 0, 1, 0])(case)  # 1 in place of 1¼, for the cost alone: the bound is the same
     assert case.verdict().outcome is Outcome.PROVED
     assert follows(case)
 
@@ -601,7 +483,7 @@ def test_costs_of_another_shape_or_dtype_are_refuted(tmp_path: Path) -> None:
     path = case.write(tmp_path)
     case.dtype = "F64"
     (tmp_path / "cost.safetensors").write_bytes(raw := case.cost_bytes())
-    case.certificate["evidence"]["cost"]["sha256"] = hashlib.sha256(raw).hexdigest()
+    case.certificate["evidence"]["cost"]["sha256"] = digest(raw)
     path.write_text(json.dumps(case.certificate), encoding="utf-8")
     assert checker.check(path).message == (
         "refuted: a has the dtype F64 in cost.safetensors, F32 in the scope"
@@ -618,7 +500,7 @@ def test_a_wrong_digest_of_the_costs_is_refuted() -> None:
 
 
 def test_the_first_weight_at_fault_is_named_across_blocks() -> None:
-    case = Region({"w": [0.0] * 20}, {"w": [0, 1] * 10}, costs={"w": [1.0] * 20})
+    case = RegionCase({"w": [0.0] * 20}, {"w": [0, 1] * 10}, costs={"w": [1.0] * 20})
     certify(case, 1.0, [1.0])
     with small_blocks():
         assert case.verdict().outcome is Outcome.PROVED
@@ -632,38 +514,34 @@ def test_the_first_weight_at_fault_is_named_across_blocks() -> None:
 NUMBER = {"numerator": "1", "denominator": "2"}
 
 
-def _drop(part: str, key: str) -> Edit:
-    return lambda case: case.certificate[part].pop(key)
-
-
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
         (lambda case: case.certificate.update(version=2), "claim.statement is 'region', expected"),
-        (_claim(statement="optimal"), "claim.statement is 'optimal', expected 'region'"),
-        (_claim(unique=True), "claim has the unknown key 'unique'"),
-        (_drop("claim", "radius"), "claim lacks the key 'radius'"),
-        (_drop("claim", "gap"), "claim lacks the key 'gap'"),
-        (_drop("claim", "constraint"), "claim lacks the key 'constraint'"),
-        (_drop("evidence", "multiplier"), "evidence lacks the key 'multiplier'"),
-        (_drop("evidence", "thresholds"), "evidence lacks the key 'thresholds'"),
-        (_drop("evidence", "cost"), "evidence lacks the key 'cost'"),
-        (_evidence(kept_min=None), "evidence has the unknown key 'kept_min'"),
-        (_evidence(multiplier="0x0.0p+0"), "multiplier is '0x0.0p+0', expected a float64 above 0"),
-        (_evidence(multiplier="-0x1.0p+0"), "multiplier is '-0x1.0p+0', expected a float64 above"),
-        (_evidence(multiplier="inf"), "evidence.multiplier is 'inf', expected a float64 in hex"),
-        (_evidence(multiplier=0.5), "evidence.multiplier is 0.5, expected a float64 in hex"),
-        (_evidence(cost="c"), "evidence.cost is 'c', expected an object"),
-        (_evidence(thresholds=["0x1.0p+0"]), "thresholds is (1.0,), expected one for each tensor"),
-        (_claim(radius=NUMBER | {"numerator": "-1"}), "radius.numerator is '-1', expected"),
-        (_claim(radius=NUMBER | {"numerator": "2"}), "claim.radius is not in lowest terms"),
-        (_claim(radius=NUMBER | {"numerator": "0"}), "claim.radius is not in lowest terms"),
-        (_claim(radius=NUMBER | {"denominator": "0"}), "radius.denominator is '0', expected"),
-        (_claim(radius=NUMBER | {"numerator": "1" * 1001}), "radius.numerator is '1111"),
-        (_claim(radius="1/2"), "claim.radius is '1/2', expected an object"),
-        (_claim(gap=NUMBER | {"numerator": "00"}), "gap.numerator is '00', expected"),
-        (_claim(gap=NUMBER | {"numerator": "1" * 3001}), "gap.numerator is '1111"),
-        (_claim(gap=0), "claim.gap is 0, expected an object"),
+        (claims(statement="optimal"), "claim.statement is 'optimal', expected 'region'"),
+        (claims(unique=True), "claim has the unknown key 'unique'"),
+        (drops("claim", "radius"), "claim lacks the key 'radius'"),
+        (drops("claim", "gap"), "claim lacks the key 'gap'"),
+        (drops("claim", "constraint"), "claim lacks the key 'constraint'"),
+        (drops("evidence", "multiplier"), "evidence lacks the key 'multiplier'"),
+        (drops("evidence", "thresholds"), "evidence lacks the key 'thresholds'"),
+        (drops("evidence", "cost"), "evidence lacks the key 'cost'"),
+        (evidence(kept_min=None), "evidence has the unknown key 'kept_min'"),
+        (evidence(multiplier="0x0.0p+0"), "multiplier is '0x0.0p+0', expected a float64 above 0"),
+        (evidence(multiplier="-0x1.0p+0"), "multiplier is '-0x1.0p+0', expected a float64 above"),
+        (evidence(multiplier="inf"), "evidence.multiplier is 'inf', expected a float64 in hex"),
+        (evidence(multiplier=0.5), "evidence.multiplier is 0.5, expected a float64 in hex"),
+        (evidence(cost="c"), "evidence.cost is 'c', expected an object"),
+        (evidence(thresholds=["0x1.0p+0"]), "thresholds is (1.0,), expected one for each tensor"),
+        (claims(radius=NUMBER | {"numerator": "-1"}), "radius.numerator is '-1', expected"),
+        (claims(radius=NUMBER | {"numerator": "2"}), "claim.radius is not in lowest terms"),
+        (claims(radius=NUMBER | {"numerator": "0"}), "claim.radius is not in lowest terms"),
+        (claims(radius=NUMBER | {"denominator": "0"}), "radius.denominator is '0', expected"),
+        (claims(radius=NUMBER | {"numerator": "1" * 1001}), "radius.numerator is '1111"),
+        (claims(radius="1/2"), "claim.radius is '1/2', expected an object"),
+        (claims(gap=NUMBER | {"numerator": "00"}), "gap.numerator is '00', expected"),
+        (claims(gap=NUMBER | {"numerator": "1" * 3001}), "gap.numerator is '1111"),
+        (claims(gap=0), "claim.gap is 0, expected an object"),
     ],
 )
 def test_a_malformed_certificate_is_unreadable(edit: Edit, message: str) -> None:
