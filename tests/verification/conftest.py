@@ -14,7 +14,7 @@ from tests.pins.runs.tiny_runs import save_data, settings, take
 from tests.tiny_model import save_tiny_bert
 from tests.verification.small_network import observed_network
 from verification.experiments.loss_change import Experiment
-from verification.experiments.model_snapshot import RealModel
+from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.smooth_loss import SmoothLoss
 
 
@@ -40,7 +40,7 @@ def experiment(tiny_model: Path) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def observed(experiment: Experiment) -> RealModel:
+def observed(experiment: Experiment) -> ModelSnapshot:
     return experiment.observe("tiny", fisher_rows=4, seed=0)
 
 
@@ -78,7 +78,7 @@ def prune_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def small_real() -> RealModel:
+def small_real() -> ModelSnapshot:
     """Weights and gradients in the shape of a model, small enough for every claim."""
     generator = torch.Generator().manual_seed(0)
     names = [f"bert.encoder.layer.{i}.{part}.weight" for i in range(2) for part in ("key", "dense")]
@@ -86,7 +86,7 @@ def small_real() -> RealModel:
     def draw(scale: float) -> dict[str, torch.Tensor]:
         return {name: scale * torch.randn(40, 30, generator=generator) for name in names}
 
-    return RealModel("random weights", before=draw(0.05), gradient=draw(1e-3))
+    return ModelSnapshot("random weights", before=draw(0.05), gradient=draw(1e-3))
 
 
 @pytest.fixture(scope="session")

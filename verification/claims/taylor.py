@@ -13,7 +13,7 @@ from torch import Tensor
 from pins.importance.taylor_models import DiagonalSecondOrderModel, FirstOrderModel
 from pins.selection.select import select
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.experiments.model_snapshot import RealModel
+from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.taylor_test import (
     Line,
     displacement,
@@ -67,7 +67,7 @@ def expansions(setting: Setting) -> dict[str, Expansion]:
     return found
 
 
-def decisions(setting: Setting, observed: RealModel) -> Iterator[tuple[str, Tensors, Tensors]]:
+def decisions(setting: Setting, observed: ModelSnapshot) -> Iterator[tuple[str, Tensors, Tensors]]:
     """Names, weights θ+u and masks m: random steps u without a mask, and masks without a step."""
     before = observed.before
     generator = torch.Generator().manual_seed(setting.seed)

@@ -26,7 +26,7 @@ from pins.models.batches import Encoded
 from pins.pruning.acceptance import Rehearse, choose
 from pins.selection.constraints import Cardinality, keep_count
 from pins.selection.select import Decision, decide, select
-from verification.experiments.model_snapshot import LEARNING_RATE, RealModel
+from verification.experiments.model_snapshot import LEARNING_RATE, ModelSnapshot
 from verification.experiments.training import evaluate, loss_gradient, per_example_losses
 
 STEP_ALONE = "step alone"  # the row without a mask
@@ -93,12 +93,12 @@ class Experiment:
     rehearsal: Encoded
     learning_rate: float = LEARNING_RATE
 
-    def observe(self, description: str, *, fisher_rows: int, seed: int) -> RealModel:
+    def observe(self, description: str, *, fisher_rows: int, seed: int) -> ModelSnapshot:
         """θ, g on all rows and the empirical Fisher of `fisher_rows` of them."""
         batches = self.rows.batches(EVALUATION_BATCH)
         some = self.rows.sample(fisher_rows, torch.Generator().manual_seed(seed))
         losses = per_example_losses(self.model, some.batches(EVALUATION_BATCH))
-        return RealModel(
+        return ModelSnapshot(
             description=description,
             before={name: p.detach().clone() for name, p in self.parameters.items()},
             gradient=loss_gradient(self.model, batches, self.parameters),
@@ -119,7 +119,7 @@ class Experiment:
 
 
 @contextmanager
-def measuring(experiment: Experiment, observed: RealModel, start: Losses) -> Iterator[Measure]:
+def measuring(experiment: Experiment, observed: ModelSnapshot, start: Losses) -> Iterator[Measure]:
     """Measure what masks do to the loss, each from θ+u; the weights come back after the block.
 
     Args:
@@ -149,7 +149,7 @@ def measuring(experiment: Experiment, observed: RealModel, start: Losses) -> Ite
 
 def loss_changes(
     experiment: Experiment,
-    observed: RealModel,
+    observed: ModelSnapshot,
     criteria: Sequence[str],
     fractions: Sequence[float],
     start: Losses,
@@ -188,7 +188,7 @@ def loss_changes(
 
 
 def _rehearsed(
-    observed: RealModel, criterion: Criterion, keep: int, loss: float, rehearse: Rehearse
+    observed: ModelSnapshot, criterion: Criterion, keep: int, loss: float, rehearse: Rehearse
 ) -> dict[str, Tensor]:
     """The mask of a criterion that is fitted to each decision, led by the loss on its own rows."""
 
@@ -237,7 +237,7 @@ def lowest_of_all(cells: Mapping[str, Row], criterion: str, field: str) -> bool:
     )
 
 
-def _models(observed: RealModel) -> tuple[FirstOrderModel, DiagonalSecondOrderModel]:
+def _models(observed: ModelSnapshot) -> tuple[FirstOrderModel, DiagonalSecondOrderModel]:
     # in float64, in which they predict, once for all masks
     terms = [
         {name: tensor.double() for name, tensor in each.items()}

@@ -12,7 +12,7 @@ from pins.utils.progress import make_console
 from tests.verification.conftest import SMALL_DEMO
 from verification import checker, formatting
 from verification.demo.command import run_demo, shortened_table, summary
-from verification.demo.pipeline import SHORTENED, DemoSettings
+from verification.demo.settings import SHORTENED, DemoSettings
 
 pytest.importorskip("transformers", reason="the demo's model is a transformers model")
 pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
