@@ -1,15 +1,17 @@
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from pins.models.heads import CLASSIFICATION
 from pins.models.parameters import prunable_parameters
 from pins.models.pretrained import load_model
 from pins.runs.run import Run
 from pins.tasks.text_classification import Example, encode_texts
+from pins.utils.io import write_json, write_text
+from pins.utils.progress import make_console
 from tests.pins.runs.tiny_runs import save_data, settings, take
 from tests.tiny_model import save_tiny_bert
 from tests.verification.small_network import observed_network
@@ -54,15 +56,23 @@ SMALL_DEMO: dict[str, Any] = {
 }
 
 
+PRINTED = "printed.txt"  # beside the folder of the demo
+
+
 @pytest.fixture(scope="session")
 def demo_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a demo wrote; not to be changed."""
+    """What a demo wrote over an earlier report; not to be changed."""
     pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
     from verification.demo.command import run_demo
 
     folder = tmp_path_factory.mktemp("demo") / "report"
+    write_json({"format": "pins-report", "finished": True}, folder / "results.json")
+    for earlier in ("index.html", "decisions/0099/mask.safetensors", "figures/a.svg", "model/a"):
+        write_text("earlier", folder / earlier)
     given = {**SMALL_DEMO, "model": str(tiny_model), "keep_scores": True}
-    run_demo(Console(quiet=True), folder, given)
+    stream = io.StringIO()
+    assert run_demo(make_console(stream), folder, given) == 0
+    write_text(stream.getvalue(), folder.parent / PRINTED)
     return folder
 
 

@@ -6,7 +6,7 @@ mean of trust-region is at least the mean of any other method, over the seeds th
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, Verdict, untested
@@ -34,24 +34,23 @@ ROUNDING = 1e-9  # rounding error of a mean of scores
 def above_rivals(found: Sequence[Results], method: str) -> Ruling:
     """A method against each of the paper's rivals, at each high sparsity, over tasks and seeds."""
     scores = final_scores(found)
+    mine = {
+        s: {run for run in scores.rows if (run.method, run.sparsity) == (method, s)} for s in HIGH
+    }
     cells = [
         Cell(exact_percent(sparsity), rival, some)
-        for sparsity in HIGH
+        for sparsity, chosen in mine.items()
         for rival in PAPERS_RIVALS
-        if (
-            some := _against(
-                scores, rival, lambda run, s=sparsity: run.method == method and run.sparsity == s
-            )
-        )
+        if (some := _against(scores, rival, chosen))
     ]
     if not cells:
         return _not_run(f"{method} and one of {joined(PAPERS_RIVALS)}", scores)
     return decide(cells, PAPERS_RIVALS, scores)
 
 
-def _against(scores: Scores, rival: str, compared: Callable[[Run], bool]) -> list[Pair]:
+def _against(scores: Scores, rival: str, chosen: Container[Run]) -> list[Pair]:
     """The chosen runs, each paired with the same run of a rival."""
-    return pairs(scores, lambda run: run._replace(method=rival) if compared(run) else None)
+    return pairs(scores, lambda run: run._replace(method=rival) if run in chosen else None)
 
 
 def _not_run(what: str, scores: Scores) -> Ruling:
@@ -135,7 +134,7 @@ def _margin(scores: Scores, sparsity: float, task: str, self_regularization: boo
     gains = {
         rival: [pair.gain for pair in some]
         for rival in rivals
-        if (some := _against(scores, rival, mine.__contains__))
+        if (some := _against(scores, rival, mine))
     }
     if not gains:
         return None

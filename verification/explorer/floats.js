@@ -1,8 +1,8 @@
 /**
  * Floats as the rational numbers they are, and their rounding to fewer digits.
  *
- * Every finite double is n·2^e with integers n and e. So sums, differences and integer multiples
- * of doubles are such numbers too, {n: BigInt, e: Number}, and nothing here rounds but `near`.
+ * Every finite double is n·2^e with integers n and e. So are sums, differences and integer
+ * multiples of doubles: {n: BigInt, e: Number}. Only `near` rounds.
  */
 
 const UNIT = -1074; // 2^UNIT is the smallest positive double: no double has a bit below it
@@ -80,7 +80,7 @@ function trailingZeros(n) {
   return zeros;
 }
 
-/** The nearest bfloat16 of the nearest float32, each time to even where two are as near. */
+/** The nearest bfloat16 of the nearest float32, ties to even. */
 function toBfloat16(value) {
   scratch.setFloat32(0, value);
   const bits = scratch.getUint32(0);
@@ -88,7 +88,7 @@ function toBfloat16(value) {
   return scratch.getFloat32(0);
 }
 
-/** How scores are rounded before anything is done with them, by the name of the precision. */
+/** Precision → how scores are rounded before anything else. */
 const ROUNDINGS = {
   float64: (value) => value,
   float32: Math.fround,

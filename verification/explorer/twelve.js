@@ -45,7 +45,7 @@ class Twelve {
     return button;
   }
 
-  /** Take over a mask; what was said of an earlier one goes. */
+  /** Set the mask, and clear the messages about an earlier one. */
   #set(kept, said) {
     this.kept = kept;
     this.buttons.forEach((button, i) => {
@@ -151,11 +151,4 @@ function proofInWords({ feasible, optimal, keep, count, r }, lambda) {
     `${threshold}. Every kept score is at least λ and every pruned one at most λ, so no ${keep} ` +
     "of them sum to more."
   );
-}
-
-/** An HTML element with a text. */
-function element(tag, content = "") {
-  const made = document.createElement(tag);
-  made.textContent = content;
-  return made;
 }

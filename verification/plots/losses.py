@@ -45,7 +45,8 @@ def predicted_against_measured(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(7.0, 4.8))
     axes = figure.subplots()
     for name, points in _by_criterion(rows).items():
-        axes.scatter(*columns(points, "predicted", "measured"), label=name, s=34, **look(name))
+        predicted, measured = columns(points, "predicted", "measured")
+        axes.scatter(predicted, measured, label=name, s=34, **look(name))
     values = [row[field] for row in rows for field in ("predicted", "measured")]
     ends = [min(values), max(values)]
     axes.plot(ends, ends, color=GREY, linewidth=0.8, label="prediction true")

@@ -1,6 +1,7 @@
 """Figures of one run: its training, its decisions, its last scores, where the zeros are."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -95,7 +96,7 @@ def training(losses: Sequence[float], decisions: Sequence[Row], dense_steps: int
     at, height = columns(decisions, "step", "sparsity")
     at = [dense_steps + step for step in at]
     style = {"color": COLOURS["pins"], "linewidth": 1.6}
-    _staircase(sparsity, [dense_steps, *at], [0, *height], len(losses), **style)
+    _staircase(sparsity, len(losses), [dense_steps, *at], [0, *height], **style)
     label = "sparsity, a certified decision each"
     sparsity.plot(at, height, "o", color=COLOURS["pins"], markersize=4, label=label)
     sparsity.set(ylim=(0, 1), ylabel="sparsity")
@@ -169,7 +170,7 @@ def schedule(planned: Sequence[float], decisions: Sequence[Row], limit: float) -
     steps, reached = columns(decisions, "step", "sparsity")
     upper.plot(planned, color=GREY, linewidth=1.2, label="schedule", zorder=1)
     style = {"color": COLOURS["platon"], "linewidth": 1.4, "label": "sparsity in force"}
-    _staircase(upper, steps, reached, len(planned) - 1, **style)
+    _staircase(upper, len(planned) - 1, steps, reached, **style)
     upper.plot(steps, reached, "o", color=COLOURS["pins"], markersize=5, label="decision, exact")
     _sparsity_axis(upper)
     upper.legend(loc="lower right")
@@ -255,7 +256,7 @@ def self_regularization(
         (chosen, teacher, "--", "teacher"),
     ):
         style = {"color": colour, "linewidth": 1.4, "linestyle": line, "label": label}
-        _staircase(middle, *columns(rows, "step", "sparsity"), end, **style)
+        _staircase(middle, end, *columns(rows, "step", "sparsity"), **style)
     _sparsity_axis(middle)
     middle.legend(loc="lower right")
     known = [row for row in evaluations if row["divergence"] is not None]
@@ -266,7 +267,7 @@ def self_regularization(
 
 
 def _staircase(
-    axes: Axes, steps: Sequence[int], heights: Sequence[float], end: int, **style: object
+    axes: Axes, end: int, steps: Sequence[int], heights: Sequence[float], **style: Any
 ) -> None:
     """From 0 at step 0; each height holds until the next step, the last one until the end."""
     axes.step([0, *steps, end], [0, *heights, [0, *heights][-1]], where="post", **style)

@@ -52,26 +52,6 @@ def selection(sizes: Sequence[Row], adversarial: Sequence[Row]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def solving(points: Mapping[str, Sequence[tuple[float, float]]], limit: float | None) -> Figure:
-    """Seconds of a whole solve against n, by solver.
-
-    Args:
-        points: (n, seconds) by solver, ascending.
-        limit: seconds after which a solver was stopped; None: draw no limit.
-    """
-    figure = Figure(figsize=(7.0, 4.2))
-    axes = figure.subplots()
-    _lines(axes, points)
-    sizes = sorted({size for line in points.values() for size, _ in line})
-    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axes.set_xticks([], minor=True)
-    if limit is not None:
-        axes.axhline(limit, color=GREY, linewidth=0.8, linestyle="--", label="time limit")
-    axes.set(xlabel="number of weights n", ylabel="time to solve (s)")
-    shared_legend(figure, [axes])
-    return figure
-
-
 def solver_times(rows: Sequence[Row], limit: float) -> Figure:
     """Seconds of a whole solve against n, by solver: means over the seeds, of scaled objectives.
 
@@ -80,8 +60,18 @@ def solver_times(rows: Sequence[Row], limit: float) -> Figure:
         limit: seconds after which a solver was stopped; drawn if one was.
     """
     scaled = [row for row in rows if row["scaled"]]
-    stopped = any(row["status"] == "INTERRUPTED" for row in scaled)
-    return solving(mean_seconds(scaled), limit if stopped else None)
+    figure = Figure(figsize=(7.0, 4.2))
+    axes = figure.subplots()
+    points = mean_seconds(scaled)
+    _lines(axes, points)
+    sizes = sorted({size for line in points.values() for size, _ in line})
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.set_xticks([], minor=True)
+    if any(row["status"] == "INTERRUPTED" for row in scaled):
+        axes.axhline(limit, color=GREY, linewidth=0.8, linestyle="--", label="time limit")
+    axes.set(xlabel="number of weights n", ylabel="time to solve (s)")
+    shared_legend(figure, [axes])
+    return figure
 
 
 def mean_seconds(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
