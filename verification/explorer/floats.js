@@ -42,17 +42,11 @@ function difference(a, b) {
 
 /** In lowest terms, as strings of decimal digits. */
 function fraction({ n, e }) {
-  let numerator = n;
-  let denominator = 1n;
-  if (e >= 0) {
-    numerator <<= BigInt(e);
-  } else {
-    const powers = n === 0n ? BigInt(-e) : BigInt(trailingZeros(n));
-    const shift = powers < BigInt(-e) ? powers : BigInt(-e);
-    numerator >>= shift;
-    denominator <<= BigInt(-e) - shift;
-  }
-  return { numerator: numerator.toString(), denominator: denominator.toString() };
+  let numerator = e < 0 ? n : n << BigInt(e);
+  let power = Math.max(-e, 0);
+  for (; power > 0 && (numerator & 1n) === 0n; power -= 1) numerator >>= 1n;
+  const denominator = 1n << BigInt(power);
+  return { numerator: String(numerator), denominator: String(denominator) };
 }
 
 /** a / b, b ≠ 0, to 53 bits or nearly: to show, not to compute with. */
@@ -72,12 +66,6 @@ function near({ n, e }) {
   const size = n < 0n ? -n : n;
   const excess = Math.max(size.toString(16).length * 4 - 64, 0);
   return { value: Number(n >> BigInt(excess)), e: e + excess };
-}
-
-function trailingZeros(n) {
-  let zeros = 0;
-  for (let rest = n; (rest & 1n) === 0n; rest >>= 1n) zeros += 1;
-  return zeros;
 }
 
 /** The nearest bfloat16 of the nearest float32, ties to even. */

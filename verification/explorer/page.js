@@ -2,20 +2,12 @@
 
 const at = (id) => document.getElementById(id);
 const sample = read(at("sample").textContent);
-const controls = Object.fromEntries(
-  ["layer", "criterion", "multiplier", "sparsity", "rate", "ties", "precision"].map((id) => [
-    id,
-    at(id),
-  ]),
-);
+const names = ["layer", "criterion", "multiplier", "sparsity", "rate", "ties", "precision"];
+const controls = Object.fromEntries(names.map((id) => [id, at(id)]));
 const ratios = sparsities(sample.sparsity);
 const grid = new MaskGrid(at("mask"), at("legend"), at("weight"));
-const twelve = new Twelve(
-  Object.fromEntries(
-    Array.from(document.querySelectorAll("[data-twelve]"), (part) => [part.dataset.twelve, part]),
-  ),
-  sample,
-);
+const parts = Array.from(document.querySelectorAll("[data-twelve]"));
+const twelve = new Twelve(Object.fromEntries(parts.map((p) => [p.dataset.twelve, p])), sample);
 const PAUSE = 150; // milliseconds after the last move: a thousand rows are slow to draw
 let latest = null; // the decision that is shown
 let waiting = 0; // timer of the table of all weights
@@ -180,9 +172,10 @@ function about({ layer, settings }) {
 }
 
 async function showCertificate(solution) {
-  at("verdict").textContent = verdict(solution, about(solution));
+  const stated = about(solution);
+  at("verdict").textContent = verdict(solution, stated);
   at("verdict").className = solution.feasible ? "good" : "bad";
-  const files = await proofFiles(solution, about(solution));
+  const files = await proofFiles(solution, stated);
   if (solution === latest) at("certificate").textContent = files.text; // else a control moved
 }
 

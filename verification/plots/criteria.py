@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 from verification.experiments.criterion_overlap import RegretPoint
 from verification.plots.style import COLOURS, GREY, PLAIN, STYLE, Row, columns, heat_map, look
 
-BAND = {"linewidth": 6, "alpha": 0.22}  # of the bound by the LP dual
+BAND: Any = {"linewidth": 6, "alpha": 0.22}  # of the bound by the LP dual
 
 
 @mpl.rc_context(STYLE)
@@ -63,8 +64,8 @@ def overlap(shares: Mapping[str, Mapping[str, float]], sparsity: float) -> Figur
     heat_map(axes, cells, f"pruned in common at {sparsity:.0%} sparsity (%)")
     for (row, column), value in np.ndenumerate(cells):
         colour = "#000000" if value > 0.55 else "#ffffff"
-        centred = {"ha": "center", "va": "center"}
-        axes.text(column, row, f"{100 * value:.0f}", fontsize=9.5, color=colour, **centred)
+        label = f"{100 * value:.0f}"
+        axes.text(column, row, label, ha="center", va="center", fontsize=9.5, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set_yticks(range(len(names)), names)
     return figure
@@ -126,7 +127,7 @@ def plane(
             )
         for number, values in enumerate(drawn.boundaries):
             line = "-" if number == len(drawn.boundaries) // 2 else ":"
-            black = {"levels": [0], "colors": "#000000", "linewidths": 1.4}
+            black: Any = {"levels": [0], "colors": "#000000", "linewidths": 1.4}
             axes.contour(*grid, values, linestyles=line, **black)
         axes.set_title(f"{name} {drawn.note}".strip(), fontsize=9.5)
         axes.set_yscale("asinh", linear_width=linear)

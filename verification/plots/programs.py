@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -158,7 +159,7 @@ def unscaled(asked: Sequence[Row]) -> Figure:
         asked: a result of `verification.experiments.solver_tolerance` for each criterion.
     """
     figure = Figure(figsize=(5.0 * len(asked) + 1.2, 4.6))
-    shape = {"sharex": "col", "sharey": "row", "squeeze": False, "height_ratios": (1.2, 1)}
+    shape: Any = {"sharex": "col", "sharey": "row", "squeeze": False, "height_ratios": (1.2, 1)}
     panels = figure.subplots(2, len(asked), **shape)
     for (upper, lower), answers in zip(panels.T, asked, strict=True):
         _sizes(upper, answers)
@@ -181,7 +182,7 @@ def _sizes(axes: Axes, answers: Row) -> None:
     sizes = np.abs(np.asarray(answers["scores"]))
     shown = sizes > 0
     ranks = np.arange(len(sizes))[shown]
-    look = {"color": BLUE, "markersize": 3, "label": "a weight"}
+    look: Any = {"color": BLUE, "markersize": 3, "label": "a weight"}
     axes.plot(ranks, sizes[shown], ".", rasterized=True, **look)
     axes.axhline(TOLERANCE, color="#000000", linewidth=1, linestyle="--", label="tolerance, 1e−7")
     axes.set_title(f"scores of {answers['criterion']}", fontsize=10)
@@ -193,7 +194,7 @@ def _strokes(axes: Axes, answers: Row) -> None:
         kept = np.asarray([] if row["kept"] is None else row["kept"])
         for wrong, colour in ((False, GREEN), (True, ORANGE)):
             chosen = kept[(kept >= keep) == wrong]
-            stroke = {"color": colour, "linewidth": 0.8, "rasterized": True}
+            stroke: Any = {"color": colour, "linewidth": 0.8, "rasterized": True}
             axes.vlines(chosen, place - 0.36, place + 0.36, **stroke)
         axes.annotate(
             _verdict(row, keep),

@@ -95,7 +95,7 @@ def training(losses: Sequence[float], decisions: Sequence[Row], dense_steps: int
     sparsity.grid(visible=False)
     at, height = columns(decisions, "step", "sparsity")
     at = [dense_steps + step for step in at]
-    style = {"color": COLOURS["pins"], "linewidth": 1.6}
+    style: Any = {"color": COLOURS["pins"], "linewidth": 1.6}
     _staircase(sparsity, len(losses), [dense_steps, *at], [0, *height], **style)
     label = "sparsity, a certified decision each"
     sparsity.plot(at, height, "o", color=COLOURS["pins"], markersize=4, label=label)
@@ -169,7 +169,7 @@ def schedule(planned: Sequence[float], decisions: Sequence[Row], limit: float) -
     upper, lower = figure.subplots(2, sharex=True, height_ratios=(1.5, 1))
     steps, reached = columns(decisions, "step", "sparsity")
     upper.plot(planned, color=GREY, linewidth=1.2, label="schedule", zorder=1)
-    style = {"color": COLOURS["platon"], "linewidth": 1.4, "label": "sparsity in force"}
+    style: Any = {"color": COLOURS["platon"], "linewidth": 1.4, "label": "sparsity in force"}
     _staircase(upper, len(planned) - 1, steps, reached, **style)
     upper.plot(steps, reached, "o", color=COLOURS["pins"], markersize=5, label="decision, exact")
     _sparsity_axis(upper)
@@ -255,7 +255,7 @@ def self_regularization(
         (decisions, model, "-", "model"),
         (chosen, teacher, "--", "teacher"),
     ):
-        style = {"color": colour, "linewidth": 1.4, "linestyle": line, "label": label}
+        style: Any = {"color": colour, "linewidth": 1.4, "linestyle": line, "label": label}
         _staircase(middle, end, *columns(rows, "step", "sparsity"), **style)
     _sparsity_axis(middle)
     middle.legend(loc="lower right")

@@ -1,6 +1,7 @@
 """The figure of the scope map: loss changes over learning rates and steps of fine-tuning."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -58,7 +59,7 @@ def _panel(axes: Axes, measured: Mapping[float, Mapping[str, Mapping[int, float]
         )
         widths = np.array([point.half_width or 0.0 for point in points.values()])
         if widths.any():
-            band = {"color": drawn.get_color(), "alpha": 0.13, "linewidth": 0}
+            band: Any = {"color": drawn.get_color(), "alpha": 0.13, "linewidth": 0}
             axes.fill_between(fractions, means - widths, means + widths, **band)
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=LINEAR)
