@@ -18,9 +18,8 @@ from benchmarks.harness.score_sets import MODEL
 from benchmarks.loss_decrease.driver import mean_over_seeds
 from benchmarks.selection.methods import KTHVALUE, PARTITION, SELECT, TOPK
 from benchmarks.selection.table import by_instance, is_exact
-from verification.empirical.wording import percent
 from verification.experiments.loss_change import by_fraction
-from verification.formatting import signed
+from verification.formatting import exact_percent, signed
 
 PAGE = "docs/evidence.md"
 TASKS = ("stdlib-docs", "sst2")  # of the loss-decrease files
@@ -128,7 +127,7 @@ def _one_decision(folder: Path) -> Row:
         ]
     ]
     return Row(
-        f"Optimal for the linear model is not optimal for the loss: {percent(BEYOND)} of the "
+        f"Optimal for the linear model is not optimal for the loss: {exact_percent(BEYOND)} of the "
         "weights, pruned in one decision by the signed optimum, raise it",
         f"change of the loss, {'; '.join(shown)}",
         f"[one decision]({PAGE}#optimal-for-the-model-not-for-the-loss)",
@@ -149,8 +148,8 @@ def _gradual(folder: Path) -> Row:
         said.append(f"guessing {document['tasks'][task]['majority']:.3f}")
         shown.append(f"{task}: {', '.join(said)}")
     return Row(
-        f"Pruned gradually to {percent(SPARSITY)}, averaged `abs-pins` keeps much of the accuracy; "
-        "signed `pins` is left with guessing",
+        f"Pruned gradually to {exact_percent(SPARSITY)}, averaged `abs-pins` keeps much of the "
+        "accuracy; signed `pins` is left with guessing",
         f"{'; '.join(shown)} ({document['settings']['steps']} steps, nothing tuned)",
         f"[gradual pruning]({PAGE}#what-is-left-after-gradual-pruning)",
     )

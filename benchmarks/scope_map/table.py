@@ -6,19 +6,17 @@ from typing import Any
 from benchmarks.harness.results import measured_with
 from verification.experiments.loss_change import STEP_ALONE, Row
 from verification.experiments.seed_comparison import (
-    CONFIDENCE,
     FIELDS,
     RIVALS,
     Crossover,
-    Interval,
     Winner,
     by_point,
     changes,
     crossover,
-    interval,
     reach,
     winners,
 )
+from verification.experiments.student_interval import CONFIDENCE, Interval, interval
 from verification.formatting import signed
 
 Points = Mapping[tuple[float, int], list[Row]]

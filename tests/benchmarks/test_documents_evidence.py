@@ -13,7 +13,7 @@ from benchmarks.documents import evidence
 from benchmarks.documents.readme import ROOT
 from benchmarks.end_accuracy.table import summary
 from benchmarks.harness.results import RESULTS, read
-from verification.empirical.wording import percent
+from verification.formatting import exact_percent
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -28,7 +28,8 @@ def test_there_are_six_and_each_leads_somewhere() -> None:
 
 
 def test_the_fractions_at_which_the_real_loss_rises_are_those_measured() -> None:
-    low, high = (percent(f) for f in (min(evidence.first_rises()), max(evidence.first_rises())))
+    rises = evidence.first_rises()
+    low, high = exact_percent(min(rises)), exact_percent(max(rises))
     assert f"{low.removesuffix(' %')}–{high}" in README
 
 

@@ -1,20 +1,22 @@
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 from pins.models.heads import CLASSIFICATION
 from pins.models.parameters import prunable_parameters
 from pins.models.pretrained import load_model
 from pins.runs.run import Run
 from pins.tasks.text_classification import Example, encode_texts
+from pins.utils.io import write_json, write_text
+from pins.utils.progress import make_console
 from tests.pins.runs.tiny_runs import save_data, settings, take
 from tests.tiny_model import save_tiny_bert
 from tests.verification.small_network import observed_network
 from verification.experiments.loss_change import Experiment
-from verification.experiments.model_snapshot import RealModel
+from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.smooth_loss import SmoothLoss
 
 
@@ -40,7 +42,7 @@ def experiment(tiny_model: Path) -> Experiment:
 
 
 @pytest.fixture(scope="module")
-def observed(experiment: Experiment) -> RealModel:
+def observed(experiment: Experiment) -> ModelSnapshot:
     return experiment.observe("tiny", fisher_rows=4, seed=0)
 
 
@@ -54,15 +56,23 @@ SMALL_DEMO: dict[str, Any] = {
 }
 
 
+PRINTED = "printed.txt"  # beside the folder of the demo
+
+
 @pytest.fixture(scope="session")
 def demo_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a demo wrote; not to be changed."""
+    """What a demo wrote over an earlier report; not to be changed."""
     pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
     from verification.demo.command import run_demo
 
     folder = tmp_path_factory.mktemp("demo") / "report"
+    write_json({"format": "pins-report", "finished": True}, folder / "results.json")
+    for earlier in ("index.html", "decisions/0099/mask.safetensors", "figures/a.svg", "model/a"):
+        write_text("earlier", folder / earlier)
     given = {**SMALL_DEMO, "model": str(tiny_model), "keep_scores": True}
-    run_demo(Console(quiet=True), folder, given)
+    stream = io.StringIO()
+    assert run_demo(make_console(stream), folder, given) == 0
+    write_text(stream.getvalue(), folder.parent / PRINTED)
     return folder
 
 
@@ -78,7 +88,7 @@ def prune_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def small_real() -> RealModel:
+def small_real() -> ModelSnapshot:
     """Weights and gradients in the shape of a model, small enough for every claim."""
     generator = torch.Generator().manual_seed(0)
     names = [f"bert.encoder.layer.{i}.{part}.weight" for i in range(2) for part in ("key", "dense")]
@@ -86,7 +96,7 @@ def small_real() -> RealModel:
     def draw(scale: float) -> dict[str, torch.Tensor]:
         return {name: scale * torch.randn(40, 30, generator=generator) for name in names}
 
-    return RealModel("random weights", before=draw(0.05), gradient=draw(1e-3))
+    return ModelSnapshot("random weights", before=draw(0.05), gradient=draw(1e-3))
 
 
 @pytest.fixture(scope="session")

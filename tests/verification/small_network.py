@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from pins.importance.curvature.fisher import empirical_fisher
 from pins.models.parameters import prunable_parameters
-from verification.experiments.model_snapshot import RealModel
+from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.smooth_loss import SmoothLoss, loss_function
 
 ROWS, LENGTH, WIDTH, CLASSES = 6, 3, 4, 3
@@ -47,7 +47,7 @@ def observed_network(seed: int = 0) -> SmoothLoss:
     parameters = prunable_parameters(network).parameters
     loss = loss_function(network, batch)
     singles = [{k: v[row : row + 1] for k, v in batch.items()} for row in range(ROWS)]
-    observed = RealModel(
+    observed = ModelSnapshot(
         description="small network",
         before={name: parameter.detach() for name, parameter in parameters.items()},
         gradient=dict(

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from pins.models.pretrained import DEMO_MODEL
-from verification.experiments.model_snapshot import RealModel, observe
+from verification.experiments.model_snapshot import ModelSnapshot, observe
 from verification.experiments.smooth_loss import SmoothLoss, observe_loss
 
 Profile = Literal["quick", "full"]
@@ -24,7 +24,7 @@ class Setting:
         *,
         seed: int = 0,
         model: str = DEMO_MODEL,
-        real: RealModel | None = None,
+        real: ModelSnapshot | None = None,
         loss: SmoothLoss | None = None,
     ) -> None:
         """Set the inputs.
@@ -44,7 +44,7 @@ class Setting:
         self._shared: dict[Any, Any] = {}
 
     @cached_property
-    def real(self) -> RealModel:
+    def real(self) -> ModelSnapshot:
         """The real model.
 
         Raises:

@@ -14,7 +14,7 @@ from pins.importance.taylor_models import DiagonalSecondOrderModel, FirstOrderMo
 from pins.selection.select import select
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.claims.solver_comparison import KEPT_RATIO
-from verification.experiments.model_snapshot import RealModel
+from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.taylor_test import (
     Line,
     displacement,
@@ -67,7 +67,7 @@ def expansions(setting: Setting) -> dict[str, Expansion]:
     return found
 
 
-def decisions(setting: Setting, observed: RealModel) -> Iterator[tuple[str, Tensors, Tensors]]:
+def decisions(setting: Setting, observed: ModelSnapshot) -> Iterator[tuple[str, Tensors, Tensors]]:
     """(name, θ+u, m): random steps u with m = 1, and masks m with u = 0."""
     before = observed.before
     generator = torch.Generator().manual_seed(setting.seed)

@@ -1,14 +1,12 @@
 """The demo's report: results → one page that opens from disk, with its figures.
 
-Nothing in the page is written by hand but the explanations: every number comes from `results`.
+Only the explanations are written by hand: every number of the page comes from `results`.
 """
 
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pins.errors import FileError
 from pins.runs import weight_sample
@@ -17,6 +15,7 @@ from pins.utils.io import require_replaceable, write_json, write_text
 from verification import explorer, plots
 from verification.experiments.loss_change import Row, by_fraction, pins_lowers_most, step_alone
 from verification.experiments.run_reader import REPORT, REPORT_FORMAT
+from verification.explorer.page import environment
 from verification.formatting import count, percent, signed
 
 LEDGER = "ledger.json"
@@ -25,10 +24,10 @@ TEMPLATE = "report.html.j2"
 
 
 def require_free(folder: Path) -> None:
-    """Refuse a folder that holds something other than an earlier report.
+    """Refuse a folder that is not empty, unless it holds an earlier report.
 
     Raises:
-        FileError: it is not a folder, or holds files that no report has written.
+        FileError: it is a file, or it holds files and no earlier report.
     """
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file: give a folder for the report")
@@ -42,7 +41,7 @@ def require_free(folder: Path) -> None:
 
 
 def start(folder: Path) -> None:
-    """Mark the folder as a report in the making; all that an earlier one wrote goes.
+    """Mark the folder as an unfinished report; removes everything that an earlier one wrote.
 
     Raises:
         FileError: as `require_free`.
@@ -78,21 +77,15 @@ def write(results: Mapping[str, Any], figures: Mapping[str, str], folder: Path) 
     for name, text in figures.items():
         write_text(text, folder / "figures" / f"{name}.svg")
     sample = weight_sample.load(folder / SAMPLE)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"signed": signed, "percent": percent, "count": count}
-    page = environment.get_template(TEMPLATE).render(
+    templates = environment(Path(__file__).parent)
+    templates.filters |= {"signed": signed, "percent": percent, "count": count}
+    page = templates.get_template(TEMPLATE).render(
         results=results,
         figures=figures,
         sampled=sample.total,
         folder=folder.name,
         table=_loss_table(results),
-        scope=_scope(results),
+        range=_range(results),
     )
     write_text(page, folder / PAGE)
     explorer.write(sample, folder / explorer.FILE)
@@ -101,7 +94,7 @@ def write(results: Mapping[str, Any], figures: Mapping[str, str], folder: Path) 
 
 
 def _loss_table(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Fractions down, criteria across; the lowest measured change of each line is marked."""
+    """A line for each fraction, a cell for each criterion; marks the lowest change of a line."""
     lines = []
     for fraction, cells in by_fraction(results["loss_changes"]).items():
         best = min(row["measured"] for row in cells.values())
@@ -119,8 +112,8 @@ def _loss_table(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scope(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Where the signed optimum of the linear model lowered the real loss most, and where not."""
+def _range(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The fractions at which `pins` lowered the measured loss most, and the first other one."""
     best_at: list[Row] = []
     broken: list[Row] = []
     for cells in by_fraction(results["loss_changes"]).values():

@@ -9,7 +9,7 @@ from verification.empirical.results import Kind, Results
 
 
 class Verdict(Enum):
-    """What the measurements say of a claim; the value is the sentence a person reads."""
+    """The result of a claim; the value is the sentence a person reads."""
 
     HOLDS = "holds in this scope"
     FAILS = "does not hold"
@@ -18,13 +18,13 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Ruling:
-    """What was found of one claim.
+    """The result of one claim, with its evidence.
 
     Attributes:
         verdict: whether it holds.
         scope_found: where it holds, if it does.
-        evidence: one line: what was compared, with numbers; why, where nothing was decided.
-        numbers: the same for machines; JSON values.
+        evidence: one line: what was compared, with numbers, or why nothing was decided.
+        numbers: the same as JSON values.
     """
 
     verdict: Verdict
@@ -33,7 +33,7 @@ class Ruling:
     numbers: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """The verdict, and the scope it has."""
+        """The verdict and its scope."""
         return f"{self.verdict.value}{': ' if self.scope_found else ''}{self.scope_found}"
 
 
@@ -42,16 +42,16 @@ Decide = Callable[[Sequence[Results]], Ruling]
 
 @dataclass(frozen=True)
 class EmpiricalClaim:
-    """One line of the empirical ledger; a finding, whichever way it goes.
+    """One line of the empirical ledger; a finding whether it holds or not.
 
     Attributes:
         id: short, unique, kebab-case.
         statement: what is claimed.
-        scope: where it is looked at.
+        scope: where it is tested.
         rule: when it holds, does not hold, and is not decided.
-        source: whose claim it is.
-        reads: the kind of results files that tell.
-        decide: the ruling from one file of that kind or more, by `rule` alone.
+        source: who makes the claim.
+        reads: the kind of results files that decide it.
+        decide: the ruling from one or more files of that kind, by `rule` alone.
     """
 
     id: str
@@ -68,5 +68,5 @@ OURS = "PINS"
 
 
 def untested(why: str, **numbers: Any) -> Ruling:
-    """No verdict, and the reason."""
+    """The ruling of a claim that was not tested, and the reason."""
     return Ruling(Verdict.UNTESTED, "", why, numbers)

@@ -1,17 +1,17 @@
-"""The score after gradual pruning at high sparsity: whose is the best?
+"""The score after gradual pruning at high sparsity: which method has the best?
 
-The paper's claim is about its score and those of earlier methods, run by run. Ours is about means:
-trust-region's is no lower than any other method's, over the seeds that both were run with.
+The paper's claim compares its score with earlier methods, run by run. Our claim compares means: the
+mean of trust-region is at least the mean of any other method, over the seeds that both have.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, Verdict, untested
-from verification.empirical.paired_differences import RULE
 from verification.empirical.paired_runs import (
+    RULE,
     SELF_REGULARIZED,
     Cell,
     Pair,
@@ -22,40 +22,40 @@ from verification.empirical.paired_runs import (
     pairs,
 )
 from verification.empirical.results import END_ACCURACY, Results
-from verification.empirical.wording import joined, percent, signed
+from verification.formatting import exact_percent, joined, rounded
 
 HIGH = (0.8, 0.9, 0.97)
+WHERE = joined([exact_percent(sparsity) for sparsity in HIGH])
 PAPERS_RIVALS = ("magnitude", "sensitivity", "platon")
 TRUST_REGION = "trust-region"
-ROUNDING = 1e-9  # of means of scores
+ROUNDING = 1e-9  # rounding error of a mean of scores
 
 
 def above_rivals(found: Sequence[Results], method: str) -> Ruling:
     """A method against each of the paper's rivals, at each high sparsity, over tasks and seeds."""
     scores = final_scores(found)
+    mine = {
+        s: {run for run in scores.rows if (run.method, run.sparsity) == (method, s)} for s in HIGH
+    }
     cells = [
-        Cell(percent(sparsity), rival, some)
-        for sparsity in HIGH
+        Cell(exact_percent(sparsity), rival, some)
+        for sparsity, chosen in mine.items()
         for rival in PAPERS_RIVALS
-        if (some := _against(scores, method, rival, sparsity))
+        if (some := _against(scores, rival, chosen))
     ]
     if not cells:
         return _not_run(f"{method} and one of {joined(PAPERS_RIVALS)}", scores)
     return decide(cells, PAPERS_RIVALS, scores)
 
 
-def _against(scores: Scores, method: str, rival: str, sparsity: float) -> list[Pair]:
-    def other(run: Run) -> Run | None:
-        compared = run.method == method and run.sparsity == sparsity
-        return run._replace(method=rival) if compared else None
-
-    return pairs(scores, other)
+def _against(scores: Scores, rival: str, chosen: Container[Run]) -> list[Pair]:
+    """The chosen runs, each paired with the same run of a rival."""
+    return pairs(scores, lambda run: run._replace(method=rival) if run in chosen else None)
 
 
 def _not_run(what: str, scores: Scores) -> Ruling:
-    where = joined([percent(sparsity) for sparsity in HIGH])
     return untested(
-        f"no runs of {what} at {where} that differ in nothing else: run `{END_ACCURACY.command}`"
+        f"no runs of {what} at {WHERE} that differ in nothing else: run `{END_ACCURACY.command}`"
         f"{scores.left_out()}"
     )
 
@@ -65,12 +65,12 @@ class Margin:
     """Trust-region at one task and sparsity, with self-regularisation or without.
 
     Attributes:
-        place: the words for it.
-        sparsity: of both.
-        rival: the method that is nearest to it, or furthest above.
-        seeds: that both were run with.
-        margin: its mean less the rival's.
-        error: sampling error of an accuracy of its mean, √(p(1−p)/rows); None of other scores.
+        place: the task and the sparsity in words.
+        sparsity: of both methods.
+        rival: the method with the least margin.
+        seeds: the number of seeds that both were run with.
+        margin: mean of trust-region − mean of the rival.
+        error: sampling error √(p(1−p)/rows) of an accuracy p; None for other scores.
     """
 
     place: str
@@ -84,6 +84,10 @@ class Margin:
     def holds(self) -> bool:
         """Whether no method has a higher mean."""
         return self.margin >= -ROUNDING
+
+    def __str__(self) -> str:
+        """The margin at its place."""
+        return f"{self.place} ({rounded(self.margin, 2)} to {self.rival})"
 
 
 def no_lower(found: Sequence[Results]) -> Ruling:
@@ -99,52 +103,50 @@ def no_lower(found: Sequence[Results]) -> Ruling:
     margins = [each for place in places if (each := _margin(scores, *place))]
     if not margins:
         return _not_run(f"{TRUST_REGION} and another method", scores)
-    holds = [each for each in margins if each.holds]
     lower = [each for each in margins if not each.holds]
-    missing = [percent(s) for s in HIGH if s not in {each.sparsity for each in margins}]
-    evidence = f"no lower at {len(holds)} of {len(margins)} places"
     shown = lower or [min(margins, key=lambda each: each.margin)]
-    evidence += f"; {'lower' if lower else 'least margin'} at " + ", ".join(map(_told, shown))
+    evidence = (
+        f"no lower at {len(margins) - len(lower)} of {len(margins)} places; "
+        f"{'lower' if lower else 'least margin'} at {', '.join(map(str, shown))}"
+    )
     errors = [each.error for each in margins if each.error is not None]
     if errors:
         evidence += f"; the sampling error of one score is up to {max(errors):.3f}"
+    missing = [exact_percent(s) for s in HIGH if s not in {each.sparsity for each in margins}]
     if missing:
         evidence += f"; not run at {joined(missing)}"
     return Ruling(
         Verdict.FAILS if lower else Verdict.HOLDS,
-        "" if lower else joined([each.place for each in holds]),
+        "" if lower else joined([each.place for each in margins]),
         evidence + scores.left_out(),
         {"places": [{**vars(each), "holds": each.holds} for each in margins]},
     )
 
 
 def _margin(scores: Scores, sparsity: float, task: str, self_regularization: bool) -> Margin | None:
-    """Against the method with the highest mean; None where there is no other."""
-
-    def against(rival: str) -> list[Pair]:
-        def other(run: Run) -> Run | None:
-            compared = run == Run(task, run.seed, TRUST_REGION, sparsity, self_regularization)
-            return run._replace(method=rival) if compared else None
-
-        return pairs(scores, other)
-
+    """Against the method with the highest mean; None without another method."""
+    mine = {
+        run: row
+        for run, row in scores.rows.items()
+        if run == Run(task, run.seed, TRUST_REGION, sparsity, self_regularization)
+    }
     rivals = sorted({run.method for run in scores.rows} - {TRUST_REGION})
-    gains = {rival: [pair.gain for pair in some] for rival in rivals if (some := against(rival))}
+    gains = {
+        rival: [pair.gain for pair in some]
+        for rival in rivals
+        if (some := _against(scores, rival, mine))
+    }
     if not gains:
         return None
     nearest = min(gains, key=lambda rival: statistics.fmean(gains[rival]))
-    mine = [
-        row
-        for run, row in scores.rows.items()
-        if run == Run(task, run.seed, TRUST_REGION, sparsity, self_regularization)
-    ]
-    mean = statistics.fmean(row["score"] for row in mine)
+    mean = statistics.fmean(row["score"] for row in mine.values())
     error = None
-    if all(row["metric"] == "accuracy" for row in mine):
-        error = math.sqrt(max(mean * (1 - mean), 0) / min(row["test_rows"] for row in mine))
+    if all(row["metric"] == "accuracy" for row in mine.values()):
+        rows = min(row["test_rows"] for row in mine.values())
+        error = math.sqrt(max(mean * (1 - mean), 0) / rows)
     regularized = f" with {SELF_REGULARIZED}" if self_regularization else ""
     return Margin(
-        f"{task} {percent(sparsity)}{regularized}",
+        f"{task} {exact_percent(sparsity)}{regularized}",
         sparsity,
         nearest,
         len(gains[nearest]),
@@ -153,16 +155,12 @@ def _margin(scores: Scores, sparsity: float, task: str, self_regularization: boo
     )
 
 
-def _told(margin: Margin) -> str:
-    return f"{margin.place} ({signed(margin.margin, 2)} to {margin.rival})"
-
-
 def _paper(method: str, what: str) -> EmpiricalClaim:
     return EmpiricalClaim(
         id=f"gradual-{method}",
         statement=f"At high sparsity {what} ({method}, averaged with its uncertainty) leaves a "
         f"higher score than {joined(PAPERS_RIVALS)}.",
-        scope=f"gradual pruning to {joined([percent(sparsity) for sparsity in HIGH])}, all tasks "
+        scope=f"gradual pruning to {WHERE}, all tasks "
         "and seeds that were run, with self-regularisation and without",
         rule=RULE,
         source=PAPER,
@@ -178,7 +176,7 @@ CLAIMS = (
         id="gradual-trust-region",
         statement="At high sparsity trust-region leaves a score that is at least the best of all "
         "other criteria.",
-        scope=f"gradual pruning to {joined([percent(sparsity) for sparsity in HIGH])}, each task "
+        scope=f"gradual pruning to {WHERE}, each task "
         "that was run, with self-regularisation and without",
         rule="Holds if its mean over the seeds that both were run with is no lower than that of "
         "any other method, at each task and sparsity that was run; does not hold if there is one "

@@ -1,4 +1,4 @@
-"""The empirical ledger: every claim ruled on from a folder of results files."""
+"""The empirical ledger: a ruling of every claim from a folder of results files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,26 +21,24 @@ class EmpiricalEntry:
 
 
 def rule(found: ByKind, claims: Iterable[EmpiricalClaim] = ALL) -> list[EmpiricalEntry]:
-    """Each claim, ruled on from the results of the kind it reads.
+    """The ruling of each claim from the results of the kind that it reads.
 
-    Where there are none it is not tested, and the ruling says what to run.
+    A claim without results is not tested, and the ruling says what to run.
     """
-    return [
-        EmpiricalEntry(
-            claim,
-            claim.decide(given)
-            if (given := found.get(claim.reads))
-            else untested(f"no {claim.reads.pattern}: run `{claim.reads.command}`"),
-        )
-        for claim in claims
-    ]
+
+    def ruling(claim: EmpiricalClaim) -> Ruling:
+        if given := found.get(claim.reads):
+            return claim.decide(given)
+        return untested(f"no {claim.reads.pattern}: run `{claim.reads.command}`")
+
+    return [EmpiricalEntry(claim, ruling(claim)) for claim in claims]
 
 
 def rule_folder(folder: Path | None) -> list[EmpiricalEntry]:
-    """`rule` on the results files of a folder; without one, nothing is tested.
+    """`rule` on the results files of a folder; None: nothing is tested.
 
     Raises:
-        FileError: it is no folder, or one of the files is damaged.
+        FileError: it is not a folder, or a file is damaged.
     """
     return rule({} if folder is None else read_folder(folder))
 
@@ -48,25 +46,25 @@ def rule_folder(folder: Path | None) -> list[EmpiricalEntry]:
 def rule_changes(
     name: str, changes: Sequence[Mapping[str, Any]], *, seed: int
 ) -> list[EmpiricalEntry]:
-    """`rule` on loss changes that were measured just now, with one seed.
+    """`rule` on the loss changes of one run with one seed.
 
     Args:
         name: what they were measured on.
         changes: `verification.experiments.loss_change.LossChange`s as JSON values.
-        seed: of all of them.
+        seed: the seed of the run.
     """
     rows = [{"seed": seed, **change} for change in changes]
     return rule({LOSS_DECREASE: [results(LOSS_DECREASE, name, rows, name)]})
 
 
 def committed() -> Path | None:
-    """The results of this checkout; None where the package is installed without one."""
+    """The results of this checkout; None if the package is installed without one."""
     folder = CHECKOUT / "benchmarks" / "results"
     return folder if folder.is_dir() and (CHECKOUT / "pyproject.toml").is_file() else None
 
 
 def choose_folder(given: Path | None) -> Path | None:
-    """The folder that was asked for, else that of the checkout, if there is one."""
+    """The folder given; by default the results of the checkout, if there is one."""
     return committed() if given is None else given
 
 
@@ -76,7 +74,7 @@ def counts(entries: Sequence[EmpiricalEntry]) -> dict[Verdict, int]:
 
 
 def rules(entries: Sequence[EmpiricalEntry]) -> dict[str, list[str]]:
-    """Rule of decision → the ids of the claims that are decided by it."""
+    """Rule → the ids of the claims that it decides."""
     found: dict[str, list[str]] = {}
     for entry in entries:
         found.setdefault(entry.claim.rule, []).append(entry.claim.id)

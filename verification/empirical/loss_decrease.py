@@ -1,8 +1,8 @@
-"""What one pruning decision does to the loss: who lowers it most, and at which fractions.
+"""The loss after one pruning decision: which criterion lowers it most, and at which fractions.
 
-A criterion is lower than its rivals at a fraction if its measured change of the loss is, by more
-than what rounding makes of it, on the mean over the seeds and in each seed. A fraction counts as
-tried where all of them were measured on a seed; nothing is interpolated.
+A criterion is lower than its rivals at a fraction if its measured change of the loss is lower by
+more than rounding errors, on the mean over the seeds and in each seed. A fraction counts as tried
+if all of them were measured on some seed; nothing is interpolated.
 """
 
 import math
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, Verdict, untested
-from verification.empirical.results import LOSS_DECREASE, Results, Row
-from verification.empirical.wording import counted, joined, percent, runs_of, signed
+from verification.empirical.results import LOSS_DECREASE, Results
+from verification.formatting import counted, exact_percent, joined, ranges, rounded
 
-RESOLUTION = 1e-6  # losses come from float32 arithmetic: what differs by less is the same
+RESOLUTION = 1e-6  # losses come from float32 arithmetic: smaller differences are rounding
 PAPERS_RIVALS = ("magnitude", "sensitivity")
 RANGE = 0.01, 0.5
 ROWS, UNSEEN = "measured", "measured_unseen"  # fields
@@ -30,14 +30,14 @@ class Place:
     """A criterion and its rivals at one fraction of one results file.
 
     Attributes:
-        file: its name.
+        file: the file's name.
         fraction: of the weights that were pruned.
-        seeds: in how many all of them were measured.
-        mine: the mean change of the loss.
+        seeds: the number of seeds on which all of them were measured.
+        mine: the criterion's mean change of the loss.
         rival: the rival with the lowest mean.
-        theirs: that mean.
-        lower_mean: whether mine is lower than every rival's mean.
-        lower: whether it is in each seed as well.
+        theirs: the rival's mean.
+        lower_mean: whether `mine` is lower than every rival's mean.
+        lower: whether it is lower in each seed as well.
     """
 
     file: str
@@ -53,7 +53,7 @@ class Place:
 def places(
     found: Sequence[Results], name: str, rivals: Sequence[str] | None, field: str
 ) -> list[Place]:
-    """Where a criterion was measured beside its rivals (None: beside all others)."""
+    """The places at which a criterion and its rivals (None: all others) were measured."""
     return [
         place
         for results in found
@@ -68,15 +68,15 @@ def _place(
     by_seed: dict[int, dict[str, float]] = {}
     for row in results.rows:
         if row["fraction"] == fraction:
-            by_seed.setdefault(row["seed"], {})[row["criterion"]] = _change(row, field)
-    everyone = {criterion for cells in by_seed.values() for criterion in cells}
-    others = sorted(everyone - {name}) if rivals is None else rivals
+            change = math.inf if math.isnan(row[field]) else float(row[field])  # a destroyed model
+            by_seed.setdefault(row["seed"], {})[row["criterion"]] = change
+    others = sorted(set().union(*by_seed.values()) - {name}) if rivals is None else rivals
     cells = [cells for cells in by_seed.values() if {name, *others} <= cells.keys()]
     if not (cells and others):
         return None
     means = {each: statistics.fmean(cell[each] for cell in cells) for each in (name, *others)}
     rival = min(others, key=lambda each: means[each])
-    lower_mean = all(means[name] < means[each] - RESOLUTION for each in others)
+    lower = [all(c[name] < c[each] - RESOLUTION for each in others) for c in (means, *cells)]
     return Place(
         file=results.name,
         fraction=fraction,
@@ -84,75 +84,60 @@ def _place(
         mine=means[name],
         rival=rival,
         theirs=means[rival],
-        lower_mean=lower_mean,
-        lower=lower_mean
-        and all(cell[name] < cell[each] - RESOLUTION for cell in cells for each in others),
+        lower_mean=lower[0],
+        lower=all(lower),
     )
-
-
-def _change(row: Row, field: str) -> float:
-    """A loss that is no number is that of a destroyed model: as large as can be."""
-    value = float(row[field])
-    return math.inf if math.isnan(value) else value
 
 
 def somewhere(found: Sequence[Results], name: str, rivals: Sequence[str], field: str) -> Ruling:
     """Holds at the fractions at which the criterion is lower; does not hold if there are none."""
     tried = places(found, name, rivals, field)
-    if not tried:
-        return _not_measured(name)
-    lower = [place for place in tried if place.lower]
-    return Ruling(
-        Verdict.HOLDS if lower else Verdict.FAILS,
-        _fractions(lower, tried) if lower else "",
-        _evidence(tried, name),
-        _numbers(tried),
-    )
+    return _ruling(tried, name, holds=any(place.lower for place in tried))
 
 
 def everywhere(found: Sequence[Results], name: str, field: str) -> Ruling:
     """Holds if the criterion is lower than all others at every fraction of the range tried."""
     low, high = RANGE
     tried = [p for p in places(found, name, None, field) if low <= p.fraction <= high]
+    return _ruling(tried, name, holds=all(place.lower for place in tried))
+
+
+def _ruling(tried: Sequence[Place], name: str, *, holds: bool) -> Ruling:
     if not tried:
-        return _not_measured(name)
-    if all(place.lower for place in tried):
-        return Ruling(
-            Verdict.HOLDS, _fractions(tried, tried), _evidence(tried, name), _numbers(tried)
+        return untested(
+            f"no row of {name} beside its rivals at these fractions: run `{LOSS_DECREASE.command}`"
         )
-    return Ruling(Verdict.FAILS, "", _evidence(tried, name), _numbers(tried))
-
-
-def _not_measured(name: str) -> Ruling:
-    return untested(
-        f"no row of {name} beside its rivals at these fractions: run `{LOSS_DECREASE.command}`"
+    rows = [{key: _finite(value) for key, value in vars(place).items()} for place in tried]
+    return Ruling(
+        Verdict.HOLDS if holds else Verdict.FAILS,
+        _where(tried) if holds else "",
+        ". ".join(_in_file(file, places, name) for file, places in _files(tried).items()),
+        {"places": rows},
     )
 
 
-def _fractions(some: Sequence[Place], tried: Sequence[Place]) -> str:
+def _files(places: Sequence[Place]) -> dict[str, list[Place]]:
+    """The places of each file."""
+    found: dict[str, list[Place]] = {}
+    for place in places:
+        found.setdefault(place.file, []).append(place)
+    return found
+
+
+def _where(tried: Sequence[Place]) -> str:
+    """The fractions at which the criterion is lower, by file."""
     return "; ".join(
-        f"{file}, {_ranges([p for p in some if p.file == file], tried)} pruned"
-        for file in dict.fromkeys(place.file for place in some)
+        f"{file}, {_ranges(lower, places)} pruned"
+        for file, places in _files(tried).items()
+        if (lower := [place for place in places if place.lower])
     )
 
 
 def _ranges(some: Sequence[Place], tried: Sequence[Place]) -> str:
-    """Fractions of one file, neighbours among those tried in it drawn together."""
-    files = {place.file for place in some}
-    return runs_of(
-        [place.fraction for place in some],
-        [place.fraction for place in tried if place.file in files],
-    )
+    return ranges([place.fraction for place in some], [place.fraction for place in tried])
 
 
-def _evidence(tried: Sequence[Place], name: str) -> str:
-    return ". ".join(
-        _in_file([place for place in tried if place.file == file], name)
-        for file in dict.fromkeys(place.file for place in tried)
-    )
-
-
-def _in_file(tried: Sequence[Place], name: str) -> str:
+def _in_file(file: str, tried: Sequence[Place], name: str) -> str:
     """Where it is lower and where not, and the first place where it is not."""
     lower = [place for place in tried if place.lower]
     mean_alone = [place for place in tried if place.lower_mean and not place.lower]
@@ -163,20 +148,14 @@ def _in_file(tried: Sequence[Place], name: str) -> str:
     if higher:
         words.append(f"not lower at {_ranges(higher, tried)} ({_told(higher[0], name)})")
     seeds = joined([counted(number, "seed") for number in sorted({p.seeds for p in tried})])
-    return f"{tried[0].file}, {seeds}: {'; '.join(words)}"
+    return f"{file}, {seeds}: {'; '.join(words)}"
 
 
 def _told(place: Place, name: str) -> str:
-    at = f"at {percent(place.fraction)}"
+    at = f"at {exact_percent(place.fraction)}"
     if abs(place.mine - place.theirs) <= RESOLUTION:
-        return f"{at} {name} and {place.rival} alike, {signed(place.mine)}"
-    return f"{at} {name} {signed(place.mine)}, {place.rival} {signed(place.theirs)}"
-
-
-def _numbers(tried: Sequence[Place]) -> dict[str, object]:
-    return {
-        "places": [{key: _finite(value) for key, value in vars(place).items()} for place in tried]
-    }
+        return f"{at} {name} and {place.rival} alike, {rounded(place.mine)}"
+    return f"{at} {name} {rounded(place.mine)}, {place.rival} {rounded(place.theirs)}"
 
 
 def _finite(value: object) -> object:
@@ -200,7 +179,7 @@ def _paper(name: str, field: str, what: str) -> EmpiricalClaim:
 
 
 def _ours(field: str) -> EmpiricalClaim:
-    low, high = map(percent, RANGE)
+    low, high = map(exact_percent, RANGE)
     return EmpiricalClaim(
         id=f"one-shot-trust-region-{'rows' if field == ROWS else 'unseen'}",
         statement="trust-region has the lowest measured loss of all criteria at every fraction "

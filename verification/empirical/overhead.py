@@ -1,7 +1,7 @@
-"""What self-regularisation costs: the paper's figures, and ours to be met.
+"""The cost of self-regularisation: the paper's figures, and our goal.
 
-Both are of BERT-base on a GPU. Other networks and devices are told as evidence and decide nothing.
-Time is compared round by round with dense training, and the median of the ratios counts.
+Both are about BERT-base on a GPU. Other networks and devices are evidence and decide nothing. Time
+is compared round by round with dense training; the median of the ratios counts.
 """
 
 import statistics
@@ -23,13 +23,13 @@ class Cost:
     """Self-regularisation against dense training: ratios less 1.
 
     Attributes:
-        network: what was trained.
-        device: where.
-        precision: in which.
-        time: the median of the rounds.
-        low: the least of them.
-        high: the greatest.
-        memory: at the peak.
+        network: name of the network.
+        device: type of the device.
+        precision: of the training.
+        time: median of the rounds.
+        low: least of the rounds.
+        high: greatest of the rounds.
+        memory: peak memory.
     """
 
     network: str
@@ -41,7 +41,7 @@ class Cost:
     memory: float
 
     def __str__(self) -> str:
-        """The numbers with their place."""
+        """The numbers, with network, device and precision."""
         return (
             f"{self.network} on {self.device}, {self.precision}: time {_change(self.time)} "
             f"({_change(self.low)} to {_change(self.high)}), memory {_change(self.memory)}"
@@ -49,7 +49,7 @@ class Cost:
 
 
 def costs(found: Sequence[Results]) -> list[Cost]:
-    """Of every network and precision in which both trainings were measured."""
+    """The costs of every network and precision for which both variants were measured."""
     variants: dict[tuple[str, str, str], dict[str, Row]] = {}
     for results in found:
         for row in results.rows:
@@ -57,54 +57,46 @@ def costs(found: Sequence[Results]) -> list[Cost]:
             variants.setdefault(place, {})[row["variant"]] = row
     measured = []
     for (network, device, precision), rows in variants.items():
-        if not {DENSE, REGULARIZED} <= rows.keys():
-            continue
-        dense, own = rows[DENSE], rows[REGULARIZED]
-        if not all(row["seconds"] and row["peak_bytes"] for row in (dense, own)):
-            continue  # one of them failed
+        both = [rows.get(name, {}) for name in (REGULARIZED, DENSE)]
+        if not all(row.get("seconds") and row.get("peak_bytes") for row in both):
+            continue  # not measured, or failed
+        own, dense = both
         ratios = [a / b - 1 for a, b in zip(own["seconds"], dense["seconds"], strict=False)]
-        measured.append(
-            Cost(
-                network,
-                device.partition(":")[0],
-                precision,
-                statistics.median(ratios),
-                min(ratios),
-                max(ratios),
-                own["peak_bytes"] / dense["peak_bytes"] - 1,
-            )
-        )
+        time = statistics.median(ratios), min(ratios), max(ratios)
+        memory = own["peak_bytes"] / dense["peak_bytes"] - 1
+        measured.append(Cost(network, device.partition(":")[0], precision, *time, memory))
     return measured
 
 
 def judge(found: Sequence[Results], meets: Callable[[Cost], bool]) -> Ruling:
-    """Holds if BERT-base on a GPU meets it in each precision that was measured."""
+    """Holds if BERT-base on a GPU meets the figures in each precision that was measured."""
     measured = costs(found)
     judged = [cost for cost in measured if (cost.network, cost.device) == (NETWORK, GPU)]
     evidence = "; ".join(map(str, judged or measured)) or "nothing"
+    numbers = [vars(cost) for cost in measured]
     if not judged:
         return untested(
             f"{NETWORK} on a GPU was not measured: run `{OVERHEAD.command} --device {GPU}`. "
             f"Measured was {evidence}",
-            costs=[vars(cost) for cost in measured],
+            costs=numbers,
         )
     holds = all(map(meets, judged))
     return Ruling(
         Verdict.HOLDS if holds else Verdict.FAILS,
         f"{NETWORK}, {', '.join(cost.precision for cost in judged)}" if holds else "",
         evidence,
-        {"costs": [vars(cost) for cost in measured]},
+        {"costs": numbers},
     )
 
 
 def as_the_paper_says(cost: Cost) -> bool:
-    """Within five points of both figures."""
+    """Within five points of both of the paper's figures."""
     off = (cost.time - PAPERS_TIME, cost.memory - PAPERS_MEMORY)
     return all(abs(each) <= ABOUT for each in off)
 
 
 def within_the_goal(cost: Cost) -> bool:
-    """At most both figures."""
+    """At most both of our figures."""
     return cost.time <= MOST_TIME and cost.memory <= MOST_MEMORY
 
 

@@ -1,4 +1,13 @@
-"""Gradual pruning: final scores, runs that differ in one thing, what their differences decide."""
+"""Gradual pruning: final scores, pairs of runs that differ in one thing, and what they decide.
+
+Runs A and B are a pair if they differ only in what is compared. The mean of n ≥ 2 differences has
+an interval of Student (`student_interval`) with confidence 1 − 0.05/c: the c intervals of a claim
+hold together in 95 of 100 cases (Bonferroni), so testing many places does not make one of them hold
+by chance. Scores are multiples of 1/rows, the worth of one test row, so two differences may be
+equal by chance: the standard deviation is taken to be at least 1/rows.
+
+The test rows are the same in all runs: nothing is said about other rows.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,15 +15,20 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from verification.empirical.claim import Ruling, Verdict
-from verification.empirical.paired_differences import Difference, Sign, difference
 from verification.empirical.results import Results, Row
-from verification.empirical.wording import counted, joined
+from verification.experiments.student_interval import CONFIDENCE, Interval, Sign, interval
+from verification.formatting import counted, joined, rounded
 
 SELF_REGULARIZED = "self-regularisation"
+RULE = (
+    "Holds at the places where the interval of the mean of paired differences lies above 0, for "
+    "each rival; does not hold if that is nowhere and one interval lies below 0; not tested if "
+    "neither is so (too few runs to tell). Student's intervals, 95 % for all of the claim together."
+)
 
 
 class Run(NamedTuple):
-    """What a run is told by."""
+    """What identifies a run."""
 
     task: str
     seed: int
@@ -28,9 +42,9 @@ class Scores:
     """The final scores that can be compared, and what was left out.
 
     Attributes:
-        rows: by run; scores are ratios or correlations of which more is better.
-        failed: how many runs pruned and came to no score.
-        others: tasks with another kind of score (perplexity, BLEU), of which nothing is said.
+        rows: run → its row; scores are ratios or correlations, larger = better.
+        failed: the number of runs that pruned and have no finite score.
+        others: tasks with another kind of score (perplexity, BLEU), which are not compared.
     """
 
     rows: Mapping[Run, Row]
@@ -38,7 +52,7 @@ class Scores:
     others: tuple[str, ...]
 
     def left_out(self) -> str:
-        """What a reader of the evidence has to know of it; empty where there is nothing."""
+        """A sentence for the evidence; empty if nothing was left out."""
         words = []
         if self.failed:
             words.append(f"{counted(self.failed, 'run')} that failed")
@@ -48,7 +62,7 @@ class Scores:
 
 
 def final_scores(found: Sequence[Results]) -> Scores:
-    """Of the runs that pruned."""
+    """The scores of the runs that pruned."""
     pruned = [row for results in found for row in results.rows if row["sparsity"] > 0]
     failed = [row for results in found for row in results.failed if row["sparsity"] > 0]
     whole = [row for row in pruned if math.isfinite(row["score"])]
@@ -66,8 +80,8 @@ class Pair(NamedTuple):
 
     Attributes:
         run: A.
-        gain: its score less that of B.
-        resolution: what one test row is worth.
+        gain: score of A − score of B.
+        resolution: 1/rows, the worth of one test row.
     """
 
     run: Run
@@ -76,7 +90,7 @@ class Pair(NamedTuple):
 
 
 def pairs(scores: Scores, other: Callable[[Run], Run | None]) -> list[Pair]:
-    """A pair for each run A for which `other` names a run B that there is."""
+    """A pair for each run A for which `other` names an existing run B."""
     found = []
     for run, row in scores.rows.items():
         named = other(run)
@@ -88,7 +102,7 @@ def pairs(scores: Scores, other: Callable[[Run], Run | None]) -> list[Pair]:
 
 
 class Cell(NamedTuple):
-    """One comparison of those that a claim makes: with a rival, at a place."""
+    """One comparison of a claim: with a rival, at a place."""
 
     place: str
     rival: str
@@ -96,17 +110,13 @@ class Cell(NamedTuple):
 
 
 def decide(cells: Sequence[Cell], rivals: Sequence[str], scores: Scores) -> Ruling:
-    """Holds at the places where A is above every rival (`paired_differences`).
-
-    Where there is none: does not hold if at some place A is below a rival; else not tested, for
-    there are too few runs. The c intervals of the claim are those of the cells.
-    """
-    compared: dict[str, dict[str, Difference]] = {}
+    """The ruling by `RULE`; the claim has an interval for each cell."""
+    compared: dict[str, dict[str, Interval]] = {}
     for cell in cells:
-        compared.setdefault(cell.place, {})[cell.rival] = difference(
+        compared.setdefault(cell.place, {})[cell.rival] = interval(
             [pair.gain for pair in cell.pairs],
+            confidence=1 - (1 - CONFIDENCE) / len(cells),
             resolution=max(pair.resolution for pair in cell.pairs),
-            intervals=len(cells),
         )
     above = [
         place
@@ -122,19 +132,35 @@ def decide(cells: Sequence[Cell], rivals: Sequence[str], scores: Scores) -> Ruli
     else:
         verdict, evidence = Verdict.UNTESTED, f"{Sign.OPEN.value}: {evidence}"
     numbers = {
-        place: {rival: each.numbers() for rival, each in by.items()}
+        place: {rival: _numbers(each) for rival, each in by.items()}
         for place, by in compared.items()
     }
-    return Ruling(
-        verdict, joined(above) if above else "", evidence + scores.left_out(), {"places": numbers}
-    )
+    where = joined(above) if above else ""
+    return Ruling(verdict, where, evidence + scores.left_out(), {"places": numbers})
 
 
-def _told(place: str, by: Mapping[str, Difference], rivals: Sequence[str]) -> str:
+def _told(place: str, by: Mapping[str, Interval], rivals: Sequence[str]) -> str:
     words = []
     for rival in rivals:
         if rival in by:
-            words.append(f"{f'over {rival} ' if len(rivals) > 1 else ''}{by[rival]}")
+            words.append(f"{f'over {rival} ' if len(rivals) > 1 else ''}{_difference(by[rival])}")
         else:
             words.append(f"{rival} was not run")
     return f"{place} pruned: {', '.join(words)}"
+
+
+def _difference(found: Interval) -> str:
+    """Mean ± standard error (number of pairs), and whether there are too few."""
+    error = "" if found.error is None else f" ± {found.error:.2g}"
+    undecided = ", undecided" if found.sign is Sign.OPEN else ""
+    return f"{rounded(found.mean, 2)}{error} ({counted(found.number, 'pair')}{undecided})"
+
+
+def _numbers(found: Interval) -> dict[str, object]:
+    return {
+        "pairs": found.number,
+        "mean": found.mean,
+        "error": found.error,
+        "half_width": found.half_width,
+        "sign": found.sign.name.lower(),
+    }

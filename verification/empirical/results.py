@@ -1,11 +1,11 @@
-"""Results files as the claims read them: kinds, what a row of each must hold, reading them.
+"""Results files that the claims read: the kinds, the fields of a row, and reading with checks.
 
     loss_decrease-NAME.json   one pruning decision: the loss after it, by criterion and fraction
     end_accuracy.json         gradual pruning: the score after it, by method and sparsity
     overhead-DEVICE.json      whole training steps: seconds and peak memory, by variant
 
-They are written by `benchmarks`, which this package cannot import. What they say is believed; only
-what cannot be read as such a file is refused.
+They are written by `benchmarks`, which this package cannot import. Their numbers are believed; a
+file that is not of its kind is refused.
 """
 
 import json
@@ -18,43 +18,23 @@ from typing import Any
 from pins.errors import FileError
 
 Row = Mapping[str, Any]
-Test = Callable[[Any], bool]
+Check = Callable[[Any], bool]
+"""Whether a JSON value is allowed."""
 
 
-def _text(value: Any) -> bool:
-    return isinstance(value, str)
+def _of(*types: type, least: float = -math.inf, most: float = math.inf) -> Check:
+    """A value of one of these types (a bool is no int); finite and in [least, most] if given."""
+    bounded = (least, most) != (-math.inf, math.inf)
+    return lambda value: type(value) in types and (not bounded or least <= value <= most)
 
 
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _ratio(value: Any) -> bool:
-    return _number(value) and 0 <= value <= 1
-
-
-def _finite(value: Any) -> bool:
-    return _number(value) and math.isfinite(value)
-
-
-def _positive(value: Any) -> bool:
-    return _finite(value) and value > 0
+TEXT, FLAG, INTEGER, NUMBER = _of(str), _of(bool), _of(int), _of(int, float)
+RATIO = _of(int, float, least=0, most=1)
+POSITIVE = _of(int, float, least=math.ulp(0), most=math.nextafter(math.inf, 0))
 
 
 def _seconds(value: Any) -> bool:
-    return value is None or (isinstance(value, list) and bool(value) and all(map(_positive, value)))
-
-
-def _bytes(value: Any) -> bool:
-    return value is None or _positive(value)
+    return value is None or (type(value) is list and bool(value) and all(map(POSITIVE, value)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,48 +43,38 @@ class Kind:
 
     Attributes:
         pattern: of their names.
-        command: that writes them.
-        fields: of each row, with what their values must be.
-        measured: likewise, of the rows without an "error".
-        key: the fields by which a row is told from every other.
+        command: writes them.
+        fields: field → check, for each row.
+        measured: likewise, for the rows without an "error".
+        key: the fields that identify a row.
     """
 
     pattern: str
     command: str
-    fields: Mapping[str, Test]
-    measured: Mapping[str, Test]
+    fields: Mapping[str, Check]
+    measured: Mapping[str, Check]
     key: tuple[str, ...]
 
 
 LOSS_DECREASE = Kind(
     "loss_decrease-*.json",
     "python -m benchmarks.loss_decrease",
-    {"seed": _integer, "criterion": _text, "fraction": _ratio},
-    {"measured": _number, "measured_unseen": _number},  # NaN where a model was destroyed
+    {"seed": INTEGER, "criterion": TEXT, "fraction": RATIO},
+    {"measured": NUMBER, "measured_unseen": NUMBER},  # NaN if the model was destroyed
     ("seed", "criterion", "fraction"),
 )
 END_ACCURACY = Kind(
     "end_accuracy.json",
     "python -m benchmarks.end_accuracy",
-    {
-        "task": _text,
-        "seed": _integer,
-        "method": _text,
-        "sparsity": _ratio,
-        "self_regularization": _flag,
-    },
-    {
-        "metric": _text,
-        "score": _number,
-        "test_rows": lambda value: _integer(value) and value > 0,
-    },
+    {"task": TEXT, "seed": INTEGER, "method": TEXT, "sparsity": RATIO, "self_regularization": FLAG},
+    {"metric": TEXT, "score": NUMBER, "test_rows": _of(int, least=1)},
     ("task", "seed", "method", "sparsity", "self_regularization"),
 )
 OVERHEAD = Kind(
     "overhead-*.json",
     "python -m benchmarks.overhead",
-    {"network": _text, "precision": _text, "variant": _text, "device": _text},
-    {"seconds": _seconds, "peak_bytes": _bytes},
+    {"network": TEXT, "precision": TEXT, "variant": TEXT, "device": TEXT},
+    {"seconds": _seconds, "peak_bytes": lambda value: value is None or POSITIVE(value)},
     ("network", "precision", "variant"),
 )
 KINDS = (LOSS_DECREASE, END_ACCURACY, OVERHEAD)
@@ -112,12 +82,12 @@ KINDS = (LOSS_DECREASE, END_ACCURACY, OVERHEAD)
 
 @dataclass(frozen=True)
 class Results:
-    """The rows of one results file, each of them as its kind says.
+    """The checked rows of one results file.
 
     Attributes:
-        name: of the file, without what all of its kind have in common.
-        rows: those that were measured.
-        failed: those of runs that failed.
+        name: the part of the file's name that its kind does not fix.
+        rows: the rows that were measured.
+        failed: the rows of runs that failed.
     """
 
     name: str
@@ -129,10 +99,10 @@ ByKind = Mapping[Kind, Sequence[Results]]
 
 
 def read_folder(folder: Path) -> ByKind:
-    """Every results file in the folder by its kind; files of other names are passed over.
+    """Every results file in the folder by its kind; ignores files with other names.
 
     Raises:
-        FileError: it is no folder, or one of the files is damaged.
+        FileError: it is not a folder, or a file is damaged.
     """
     if not folder.is_dir():
         raise FileError(f"{folder} is not a folder: give one with results files")
@@ -143,7 +113,7 @@ def read(kind: Kind, file: Path) -> Results:
     """The results in a file.
 
     Raises:
-        FileError: it cannot be read, or is no file of that kind.
+        FileError: it cannot be read, or is not of that kind.
     """
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
@@ -163,8 +133,7 @@ def results(kind: Kind, name: str, rows: Iterable[Any], where: str) -> Results:
     """The rows as results of that kind.
 
     Raises:
-        FileError: a row is not one of that kind, or stands there twice; the message begins with
-            `where`.
+        FileError: a row is not of that kind, or occurs twice; the message begins with `where`.
     """
     measured: list[Row] = []
     failed: list[Row] = []
@@ -172,11 +141,11 @@ def results(kind: Kind, name: str, rows: Iterable[Any], where: str) -> Results:
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             raise FileError(f"{where}: row {number} is {row!r:.60}, not an object")
-        tests = kind.fields if "error" in row else {**kind.fields, **kind.measured}
-        for field, test in tests.items():
+        checks = kind.fields if "error" in row else {**kind.fields, **kind.measured}
+        for field, allowed in checks.items():
             if field not in row:
                 raise FileError(f"{where}: row {number} has no {field!r}")
-            if not test(row[field]):
+            if not allowed(row[field]):
                 raise FileError(f"{where}: row {number} has {field!r} {row[field]!r:.60}")
         key = tuple(row[field] for field in kind.key)
         if key in seen:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from verification.empirical.claim import PAPER, EmpiricalClaim, Ruling, untested
-from verification.empirical.paired_differences import RULE
 from verification.empirical.paired_runs import (
+    RULE,
     SELF_REGULARIZED,
     Cell,
     Pair,
@@ -14,13 +14,13 @@ from verification.empirical.paired_runs import (
     pairs,
 )
 from verification.empirical.results import END_ACCURACY, Results
-from verification.empirical.wording import percent
+from verification.formatting import exact_percent
 
 WITHOUT = f"runs without {SELF_REGULARIZED}"
 
 
 def improves(found: Sequence[Results]) -> Ruling:
-    """Each run with self-regularisation against the same one without, by task and sparsity."""
+    """Each run with self-regularisation against the same run without, by task and sparsity."""
     scores = final_scores(found)
     by_place: dict[tuple[str, float], list[Pair]] = {}
     for pair in pairs(scores, _without):
@@ -31,7 +31,7 @@ def improves(found: Sequence[Results]) -> Ruling:
             f"`{END_ACCURACY.command}`{scores.left_out()}"
         )
     cells = [
-        Cell(f"{task} {percent(sparsity)}", WITHOUT, by_place[task, sparsity])
+        Cell(f"{task} {exact_percent(sparsity)}", WITHOUT, by_place[task, sparsity])
         for task, sparsity in sorted(by_place)
     ]
     return decide(cells, (WITHOUT,), scores)

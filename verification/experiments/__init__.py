@@ -1,1 +1,1 @@
-"""Measurements on real and made-up models, which claims, plots and demo share."""
+"""Measurements on real and toy models, which claims, plots and demo share."""

@@ -1,4 +1,4 @@
-"""Criteria on the same sampled weights: what each keeps, and its regret under PINS' scores."""
+"""Criteria on the same sample of weights: their masks, overlaps, and regret under PINS' scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +22,8 @@ from verification.certificates.regret import regret
 from verification.laws import flat
 
 SPARSITIES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)
-RELAXED = 4096  # weights that the LP relaxation is solved for
-DEFAULT_SHARE = TrustRegion().radius  # of the loss, that a decision may promise
+RELAXED = 4096  # weights in the LP relaxation: HiGHS solves it within a second or so
+DEFAULT_SHARE = TrustRegion().radius  # predicted reduction, as a share of the loss
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class RegretPoint:
 
     Attributes:
         regret: s·m* − s·m as a share of Σ|s|; exact until this division.
-        bound: what the LP relaxation proves of it without m*: (D(λ) − s·m)/Σ|s| with the λ that
-            HiGHS returns for the relaxation, likewise.
+        bound: upper bound of the regret by the LP relaxation, without m*: (D(λ) − s·m)/Σ|s| with
+            the λ that HiGHS returns; exact until this division.
     """
 
     criterion: str
@@ -43,11 +43,11 @@ class RegretPoint:
 
 
 def criteria_of(sample: WeightSample, loss: float | None = None) -> dict[str, Criterion]:
-    """The criteria that the sample has everything for, by name.
+    """The criteria whose observations the sample contains, by name.
 
     Args:
         sample: some weights.
-        loss: of the model there; with it the trust region is fitted to the run's sparsity.
+        loss: the model's loss; with it the trust region is fitted to the run's sparsity.
     """
     known = {
         name: criterion
@@ -69,7 +69,7 @@ def criteria_of(sample: WeightSample, loss: float | None = None) -> dict[str, Cr
 def masks_of(
     sample: WeightSample, criteria: Mapping[str, Criterion], sparsity: float
 ) -> dict[str, dict[str, Tensor]]:
-    """The optimal mask of each criterion by its name, one ranking over all tensors."""
+    """Criterion → its optimal mask, one ranking over all tensors."""
     keep = keep_count(sparsity, sample.total)
     return {name: select(sample.importance(each), keep) for name, each in criteria.items()}
 
@@ -81,7 +81,7 @@ def regrets(
 ) -> list[RegretPoint]:
     """The regret of each criterion at each sparsity, and its bound by the LP relaxation.
 
-    Of the sample's weights no more than HiGHS solves in a second or so are taken.
+    Uses at most `RELAXED` weights of the sample.
     """
     scores = {name: subsample(sample.importance(each), RELAXED) for name, each in criteria.items()}
     importance = {"sample": subsample(sample.importance("pins"), RELAXED)}
@@ -95,22 +95,16 @@ def regrets(
         dual = dual_value(values, keep, float(relaxed.multipliers[0]))
         for name, ranked in scores.items():
             mask = select(ranked, keep)
-            value = exact_sum(values[mask.numpy()])
-            points.append(
-                RegretPoint(
-                    criterion=name,
-                    sparsity=sparsity,
-                    regret=float(regret(importance, {"sample": mask}).exact) / scale,
-                    bound=float(dual - value) / scale,
-                )
-            )
+            exact = regret(importance, {"sample": mask}).exact
+            bound = dual - exact_sum(values[mask.numpy()])
+            points.append(RegretPoint(name, sparsity, float(exact) / scale, float(bound) / scale))
     return points
 
 
 def overlaps(
     sample: WeightSample, criteria: Mapping[str, Criterion], sparsity: float
 ) -> dict[str, dict[str, float]]:
-    """|A∩B| / |A∪B| of the sets that each two criteria prune, by both names."""
+    """|A∩B| / |A∪B| for each pair of criteria, A and B the sets that they prune, by both names."""
     masks = masks_of(sample, criteria, sparsity)
     return {
         first: {second: compare(m, n).pruned_jaccard for second, n in masks.items()}
@@ -119,10 +113,10 @@ def overlaps(
 
 
 def spread_weights(sample: WeightSample, number: int) -> list[float]:
-    """The scores of PINS of some weights that a figure can tell apart.
+    """The scores of PINS of a number of weights, of similar magnitude, for a figure.
 
-    Real scores span many orders of magnitude. From the sample's, in the order of their size, those
-    between the middle and the uppermost tenth are taken, evenly.
+    Real scores span many orders of magnitude. These are evenly spaced ranks of |s| in the sample,
+    from the median to the 0.9-quantile.
     """
     scores = _flat(sample.importance("pins"))
     order = np.argsort(np.abs(scores), kind="stable")

@@ -1,11 +1,10 @@
-"""Predicted against measured: what one pruning decision does to the loss.
+"""The loss change L(m⊙(θ+u)) − L(θ) of one pruning decision: predicted and measured.
 
-From the weights θ one SGD step u = −ηg is taken and the mask of a criterion applied. The change
-L(m⊙(θ+u)) − L(θ) is predicted by the first-order and the diagonal second-order model, and measured
-on the rows that the gradient was taken on and on rows it has never seen. The models are only good
-near θ; how near, this table shows. A trust region is led by its loss on rows of a rehearsal
-(`pins.pruning.acceptance`): training rows that the gradient was not taken on, as a promise on rows
-that it was made from is easily kept. Unseen rows lead nothing.
+An SGD step u = −ηg from θ, then the mask m of a criterion. The change is predicted by the
+first-order and the diagonal second-order model, and measured on the rows of the gradient and on
+unseen rows. The models are good only near θ; the table shows how near. A trust region tests its
+prediction (`pins.pruning.acceptance`) on training rows that are not the rows of the gradient, since
+a prediction is optimistic on the rows it was made from. Unseen rows influence no decision.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from pins.models.batches import Encoded
 from pins.pruning.acceptance import TrialLoss, accepted_solution
 from pins.selection.constraints import Cardinality, keep_count
 from pins.selection.select import select
-from verification.experiments.model_snapshot import LEARNING_RATE, RealModel
+from verification.experiments.model_snapshot import LEARNING_RATE, ModelSnapshot
 from verification.experiments.training import evaluate, loss_gradient, per_example_losses
 
 STEP_ALONE = "step alone"  # the row without a mask
@@ -33,23 +32,23 @@ EVALUATION_BATCH = 32
 
 
 def two_samples(encoded: Encoded, rows: int, generator: torch.Generator) -> tuple[Encoded, Encoded]:
-    """Two samples of `rows` rows that have none in common; of less than 2·rows the second less."""
+    """Two disjoint samples of `rows` rows; the second is smaller if there are not 2·rows."""
     both = encoded.sample(2 * rows, generator)
     return both.take(range(min(rows, len(both)))), both.take(range(rows, len(both)))
 
 
 @dataclass(frozen=True)
 class LossChange:
-    """One criterion at one pruned fraction; losses are means over rows, changes are to L(θ).
+    """One criterion at one fraction; changes from L(θ), a mean over rows.
 
     Attributes:
-        criterion: its name, or "step alone" for the row without pruning.
-        fraction: of the prunable weights to prune, in this one decision.
-        pruned: their exact number.
+        criterion: its name, or "step alone" for the step without pruning.
+        fraction: share of the prunable weights that this decision prunes.
+        pruned: the exact number of pruned weights.
         predicted: by the first-order model on the gradient's rows.
         predicted_second_order: by the diagonal second-order model.
         measured: on the gradient's rows.
-        measured_unseen: on rows that took no part.
+        measured_unseen: on unseen rows.
     """
 
     criterion: str
@@ -62,11 +61,11 @@ class LossChange:
 
 
 Measure = Callable[[str, float, Mapping[str, Tensor]], LossChange]
-"""(criterion, fraction, masks) ↦ what these masks do."""
+"""(criterion, fraction, masks) ↦ the loss change of the masks."""
 
 
 class Losses(NamedTuple):
-    """Mean losses of a model as it stands: on the gradient's rows, and on unseen ones."""
+    """Mean losses of the current model: on the gradient's rows, and on unseen rows."""
 
     rows: float
     unseen: float
@@ -74,15 +73,15 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A model at θ, and the rows on which its loss is looked at.
+    """A model at θ, and the rows on which its loss is measured.
 
     Attributes:
-        model: at θ.
-        parameters: the prunable ones by name.
-        rows: those of the gradient.
-        unseen: those that take no part.
-        rehearsal: those on which a trust region sees whether its promises are kept.
-        learning_rate: of the step that is taken with the mask.
+        model: the model at θ.
+        parameters: the prunable parameters by name.
+        rows: the rows of the gradient.
+        unseen: rows that influence no decision.
+        rehearsal: the rows on which a trust region tests its predictions.
+        learning_rate: η of the step before the mask.
     """
 
     model: nn.Module
@@ -92,12 +91,12 @@ class Experiment:
     rehearsal: Encoded
     learning_rate: float = LEARNING_RATE
 
-    def observe(self, description: str, *, fisher_rows: int, seed: int) -> RealModel:
+    def observe(self, description: str, *, fisher_rows: int, seed: int) -> ModelSnapshot:
         """θ, g on all rows and the empirical Fisher of `fisher_rows` of them."""
         batches = self.rows.batches(EVALUATION_BATCH)
         some = self.rows.sample(fisher_rows, torch.Generator().manual_seed(seed))
         losses = per_example_losses(self.model, some.batches(EVALUATION_BATCH))
-        return RealModel(
+        return ModelSnapshot(
             description=description,
             before={name: p.detach().clone() for name, p in self.parameters.items()},
             gradient=loss_gradient(self.model, batches, self.parameters),
@@ -106,11 +105,11 @@ class Experiment:
         )
 
     def losses(self) -> Losses:
-        """The loss on the gradient's rows and on unseen ones, as the model stands."""
+        """The current loss on the gradient's rows and on unseen rows."""
         return Losses(self._loss(self.rows), self._loss(self.unseen))
 
     def rehearsed(self) -> float:
-        """The loss on the rows of a rehearsal, as the model stands."""
+        """The current loss on the rows on which a trust region tests its predictions."""
         return self._loss(self.rehearsal)
 
     def _loss(self, rows: Encoded) -> float:
@@ -118,12 +117,12 @@ class Experiment:
 
 
 @contextmanager
-def measuring(experiment: Experiment, observed: RealModel, start: Losses) -> Iterator[Measure]:
-    """Measure what masks do to the loss, each from θ+u; the weights come back after the block.
+def measuring(experiment: Experiment, observed: ModelSnapshot, start: Losses) -> Iterator[Measure]:
+    """Measure the loss change of masks, each from θ+u; restores the weights after the block.
 
     Args:
         experiment: the model at θ.
-        observed: what `experiment.observe` saw there.
+        observed: `experiment.observe(…)` at θ.
         start: `experiment.losses()` at θ.
     """
     first, second = _models(observed)
@@ -148,18 +147,18 @@ def measuring(experiment: Experiment, observed: RealModel, start: Losses) -> Ite
 
 def loss_changes(
     experiment: Experiment,
-    observed: RealModel,
+    observed: ModelSnapshot,
     criteria: Sequence[str],
     fractions: Sequence[float],
     start: Losses,
 ) -> Iterator[LossChange]:
-    """One row for the step alone, then one per criterion and fraction; the weights come back.
+    """A row for the step alone, then one per criterion and fraction; restores the weights.
 
     Args:
         experiment: the model at θ.
-        observed: what `experiment.observe` saw there.
+        observed: `experiment.observe(…)` at θ.
         criteria: names of criteria.
-        fractions: of the prunable weights to prune in one decision, each from θ.
+        fractions: shares of the prunable weights, each pruned in one decision from θ.
         start: `experiment.losses()` at θ.
     """
     total = sum(weight.numel() for weight in observed.before.values())
@@ -185,7 +184,7 @@ def loss_changes(
 
 
 def _rehearsed(
-    observed: RealModel, keep: int, loss: float, trial_loss: TrialLoss
+    observed: ModelSnapshot, keep: int, loss: float, trial_loss: TrialLoss
 ) -> dict[str, Tensor]:
     """The mask of a trust region, accepted by the loss on its own rows."""
     solution = accepted_solution(
@@ -203,7 +202,7 @@ Row = Mapping[str, Any]  # a LossChange as JSON values, as results files hold it
 
 
 def by_fraction(rows: Sequence[Row]) -> dict[float, dict[str, Row]]:
-    """Fraction, ascending → criterion → its row; the step alone, which prunes nothing, left out."""
+    """Fraction, ascending → criterion → its row, without the step alone."""
     pruned = sorted((row for row in rows if row["fraction"] > 0), key=lambda row: row["fraction"])
     table: dict[float, dict[str, Row]] = {}
     for row in pruned:
@@ -217,19 +216,17 @@ def step_alone(rows: Sequence[Row]) -> Row:
 
 
 def pins_lowers_most(cells: Mapping[str, Row], field: str) -> bool:
-    """The paper's claim at one fraction: pins lowers the loss more than magnitude, sensitivity."""
+    """The paper's claim at one fraction: pins is below magnitude and sensitivity."""
     return bool(cells["pins"][field] < min(cells[n][field] for n in ("magnitude", "sensitivity")))
 
 
 def lowest_of_all(cells: Mapping[str, Row], criterion: str, field: str) -> bool:
     """Whether a criterion's value is strictly the lowest of its fraction."""
-    return all(
-        cells[criterion][field] < row[field] for name, row in cells.items() if name != criterion
-    )
+    return all(cells[criterion][field] < cells[name][field] for name in cells.keys() - {criterion})
 
 
-def _models(observed: RealModel) -> tuple[FirstOrderModel, DiagonalSecondOrderModel]:
-    # in float64, in which they predict, once for all masks
+def _models(observed: ModelSnapshot) -> tuple[FirstOrderModel, DiagonalSecondOrderModel]:
+    # convert to float64, in which they predict, once for all masks
     terms = [
         {name: tensor.double() for name, tensor in each.items()}
         for each in (observed.gradient, observed.before, observed.after, observed.curvature or {})
@@ -245,7 +242,7 @@ def _set(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None
 
 @contextmanager
 def _restored(parameters: Mapping[str, Tensor]) -> Iterator[None]:
-    """The weights after the block are those before it."""
+    """Restore the weights after the block."""
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     try:
         yield

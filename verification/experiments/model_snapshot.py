@@ -1,4 +1,4 @@
-"""Weights and gradients of a real model on real text: what the claims are checked on."""
+"""A snapshot of a model: its weights, gradient and curvature, the data of the claims."""
 
 import re
 from collections.abc import Mapping
@@ -17,19 +17,19 @@ from pins.tasks import Task, load_task
 from verification.experiments.training import loss_gradient
 
 MAX_LENGTH = 64  # tokens of a row
-LEARNING_RATE = 0.01  # of the SGD step u = −ηg that the scores of "pins" take into account
+LEARNING_RATE = 0.01  # η of the SGD step u = −ηg, which the scores of "pins" contain
 
 
 @dataclass(frozen=True)
-class RealModel:
-    """θ, g and the SGD step of one model, by parameter name.
+class ModelSnapshot:
+    """θ, g and the SGD step u = −ηg of one model, by parameter name.
 
     Attributes:
-        description: which model, which gradient.
+        description: names the model and the gradient.
         before: θ.
         gradient: g at θ.
-        learning_rate: η of the step u = −ηg.
-        curvature: h at θ, where it was estimated.
+        learning_rate: η.
+        curvature: h at θ; None if it was not estimated.
     """
 
     description: str
@@ -48,7 +48,7 @@ class RealModel:
 
     @cached_property
     def observations(self) -> dict[str, Observation]:
-        """What a criterion sees of the step, by parameter name."""
+        """The observation of each parameter that a criterion scores, by name."""
         after = self.after
         return {
             name: Observation(
@@ -61,10 +61,10 @@ class RealModel:
         }
 
     def importance(self, criterion: str | Criterion) -> dict[str, Tensor]:
-        """The scores of a criterion on every prunable weight; by its name, before it is fitted.
+        """The scores of a criterion, or of the unfitted criterion of that name, by parameter.
 
         Raises:
-            ObservationError: it reads a curvature and none was estimated.
+            ObservationError: it reads the curvature, which was not estimated.
         """
         chosen = find_criterion(criterion) if isinstance(criterion, str) else criterion
         if Reads.CURVATURE in chosen.reads and self.curvature is None:
@@ -72,7 +72,7 @@ class RealModel:
         return {name: chosen.importance(each) for name, each in self.observations.items()}
 
     def layer_types(self) -> dict[str, str]:
-        """Kind of layer → one tensor of that kind, the one in the middle of the model."""
+        """Kind of layer → the name of its tensor in the middle of the model."""
         kinds: dict[str, list[str]] = {}
         for name in self.before:
             kinds.setdefault(layer_type(name), []).append(name)
@@ -80,7 +80,7 @@ class RealModel:
 
 
 def layer_type(name: str) -> str:
-    """A parameter's name with the layer's number and the model's prefix left out: its kind.
+    """The kind of a layer: the parameter's name without the layer's number and the model's prefix.
 
     >>> layer_type("bert.encoder.layer.3.attention.self.query.weight")
     'attention.self.query'
@@ -88,11 +88,13 @@ def layer_type(name: str) -> str:
     return re.sub(r"^.*?\.\d+\.", "", name).removesuffix(".weight")
 
 
-def observe(model: str, *, task: str = "stdlib-docs", rows: int = 32, seed: int = 0) -> RealModel:
+def observe(
+    model: str, *, task: str = "stdlib-docs", rows: int = 32, seed: int = 0
+) -> ModelSnapshot:
     """The pre-trained model with a fresh head, and its gradient on one batch of the task.
 
     Raises:
-        ModelError, TaskError: the model or the task is not there.
+        ModelError, TaskError: the model or the task is missing.
     """
     loaded_task = remembered_task(task)
     classifier = load_model(model, loaded_task.heads, loaded_task.labels, seed=seed)
@@ -102,7 +104,7 @@ def observe(model: str, *, task: str = "stdlib-docs", rows: int = 32, seed: int 
     drawn = examples.sample(rows, torch.Generator().manual_seed(seed))
     parameters = prunable_parameters(classifier.model).parameters
     gradient = loss_gradient(classifier.model, drawn.batches(rows), parameters)
-    return RealModel(
+    return ModelSnapshot(
         description=f"{model}, pre-trained, gradient on {rows} rows of {task}",
         before={name: parameter.detach() for name, parameter in parameters.items()},
         gradient=gradient,
@@ -111,12 +113,12 @@ def observe(model: str, *, task: str = "stdlib-docs", rows: int = 32, seed: int 
 
 @lru_cache(maxsize=1)
 def remembered_task(name: str) -> Task:
-    """The task of that name, loaded once: that takes longer than what is observed on it."""
+    """The task of that name, loaded once: loading takes longer than the experiment."""
     return load_task(name)
 
 
 def spread(tensor: Tensor, size: int) -> Tensor:
-    """`size` entries spread evenly over a tensor (all of them, where there are fewer)."""
+    """`size` evenly spaced entries of a tensor, or all if it has fewer."""
     flat = tensor.detach().reshape(-1)
     if flat.numel() <= size:
         return flat

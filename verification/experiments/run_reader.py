@@ -1,13 +1,13 @@
-"""What a run left in its folder, read for figures: of `pins demo`, of `pins prune`, of a benchmark.
+"""The folder of a run, read for figures: of `pins demo`, of `pins prune`, of a benchmark.
 
-Each says what is missing, and which command would have written it.
+Errors say what is missing, and which command writes it.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pins import masks
 from pins.errors import FileError
@@ -29,16 +29,16 @@ Row = Mapping[str, Any]
 
 
 class RunData:
-    """The folder of a run, each part of which is read when it is asked for."""
+    """The folder of a run; each part is read at its first use."""
 
     def __init__(self, folder: Path) -> None:
-        """Look whether there is such a folder.
+        """Check that the folder exists.
 
         Raises:
-            FileError: there is none.
+            FileError: it is not a folder.
         """
         if not folder.is_dir():
-            raise FileError(f"{folder} is no folder: give that of a run, as `pins demo` makes it")
+            raise FileError(f"{folder} is no folder: give the folder of a run, as of `pins demo`")
         self.folder = folder
 
     @cached_property
@@ -46,7 +46,7 @@ class RunData:
         """results.json of a demo, or run.json of `pins prune`.
 
         Raises:
-            FileError: there is neither, or the run is not at its end.
+            FileError: there is neither, or the run is not finished.
         """
         for name, kind in KINDS.items():
             file = self.folder / name
@@ -56,23 +56,23 @@ class RunData:
             if document.get("format") != kind:
                 raise FileError(f"{file} is no {kind}: give the folder of a run")
             if not document.get("finished", True):
-                raise FileError(f"{self.folder} holds a run that is not at its end: finish it")
+                raise FileError(f"{self.folder} holds a run that is not finished: finish it")
             return document
         raise FileError(
-            f"{self.folder} holds no {' and no '.join(KINDS)}: give the folder of a run that is "
-            "done, of `pins demo` or `pins prune`"
+            f"{self.folder} holds no {' and no '.join(KINDS)}: give the folder of a finished run "
+            "of `pins demo` or `pins prune`"
         )
 
     @property
     def is_demo(self) -> bool:
-        """Whether it is a demo's, with the fields of its report."""
+        """Whether it is the folder of a demo."""
         return bool(self.document["format"] == REPORT_FORMAT)
 
     def field(self, name: str, command: str) -> Any:
         """A part of the document.
 
         Raises:
-            FileError: it is not there; `command` would have written it.
+            FileError: it is missing; `command` writes it.
         """
         found = self.document.get(name)
         if not found:
@@ -84,10 +84,10 @@ class RunData:
 
     @cached_property
     def sample(self) -> WeightSample:
-        """Some weights as a decision saw them.
+        """The sample of weights at a decision.
 
         Raises:
-            FileError: there are none.
+            FileError: there is none.
         """
         file = self.folder / SAMPLE
         if not file.is_file():
@@ -100,15 +100,14 @@ class RunData:
     @property
     def decisions(self) -> Sequence[Row]:
         """All decisions, in order."""
-        found: Sequence[Row] = self.field("decisions", "pins prune")
-        return found
+        return cast(Sequence[Row], self.field("decisions", "pins prune"))
 
     @property
     def counted(self) -> Sequence[Row]:
-        """All decisions, with what each changed.
+        """All decisions, with the number of weights that each changed.
 
         Raises:
-            FileError: an earlier version, which did not count that, made the run.
+            FileError: the run is of an earlier version, which did not count them.
         """
         if "each" not in self.decisions[0]:
             raise FileError(f"{self.folder} holds a run that did not count what its decisions did")
@@ -116,11 +115,9 @@ class RunData:
 
     @property
     def tensors(self) -> Mapping[str, int]:
-        """Name and number of weights of each pruned tensor, in order."""
-        layers = (
-            self.document["layers"] if self.is_demo else self.document["costs"]["weights"]["layers"]
-        )
-        return {layer["name"]: layer["total"] for layer in layers}
+        """Name → number of weights of each pruned tensor, in order."""
+        place = self.document if self.is_demo else self.document["costs"]["weights"]
+        return {layer["name"]: layer["total"] for layer in place["layers"]}
 
     @property
     def kinds(self) -> Sequence[str]:
@@ -129,7 +126,7 @@ class RunData:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """Of the run."""
+        """The schedule of the run."""
         asked = self.document["settings"]
         if self.is_demo:
             return CubicSchedule(
@@ -144,7 +141,7 @@ class RunData:
 
     @property
     def steps(self) -> int:
-        """Of training with a pruner."""
+        """The number of steps with a pruner."""
         asked = self.document["settings"]
         return int(asked["sparse_steps" if self.is_demo else "steps"])
 
@@ -152,8 +149,7 @@ class RunData:
     def curve(self) -> Row:
         """The sorted scores of the last decision, with its threshold."""
         if self.is_demo:
-            found: Row = self.field("last_decision", "pins demo")
-            return found
+            return cast(Row, self.field("last_decision", "pins demo"))
         scores, _ = load_tensors(self.folder / SCORES)
         if (self.folder / COSTS).is_file():
             costs, _ = load_tensors(self.folder / COSTS)
@@ -162,7 +158,7 @@ class RunData:
         return score_curve(scores, optimality(scores, masks.load(self.folder / MASKS)))
 
     def rows(self, pattern: str, command: str) -> dict[str, Any]:
-        """A results file of a benchmark in the folder: the first of that name.
+        """The first results file of a benchmark whose name matches.
 
         Raises:
             FileError: there is none; `command` writes one.
@@ -175,7 +171,7 @@ class RunData:
             )
         document = _json(files[0])
         if not document.get("rows"):
-            raise FileError(f"{files[0]} holds no rows: let `{command}` come to its end")
+            raise FileError(f"{files[0]} holds no rows: let `{command}` finish")
         return document
 
 

@@ -9,18 +9,18 @@ from torch import Tensor
 from pins.selection.optimality import ConstrainedOptimality, Optimality
 from verification.laws import flat
 
-POINTS = 400  # of the whole curve, at evenly spaced ranks
+POINTS = 400  # evenly spaced ranks of the whole curve
 AROUND = 20  # ranks shown on each side of the threshold
 
 
 def score_curve(
     importance: Mapping[str, Tensor], proof: Optimality | ConstrainedOptimality
 ) -> dict[str, Any]:
-    """What there is to draw of a decision, as JSON values.
+    """The numbers to draw a decision from, as JSON values.
 
     Args:
         importance: s by tensor name, larger = keep.
-        proof: of the mask that was decided.
+        proof: the proof of the decision's mask.
 
     Returns:
         `ranks` (from 0) and `scores` of the whole curve; `near`, the scores of the ranks from

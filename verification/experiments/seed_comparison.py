@@ -1,66 +1,38 @@
-"""Scope: at which fractions a criterion lowers the real loss, and which one lowers it most.
+"""At which fractions a criterion lowers the real loss, and which criterion lowers it most.
 
-Read off the rows of one point of training (`verification.experiments.loss_change`), of one seed or
-several. Fractions are those that were tried; nothing is interpolated. Criteria are compared seed by
-seed, on the same weights and the same rows, and the mean d̄ of a difference has the 95 % interval
-of Student
-
-    d̄ ± t · s/√n      n seeds, s the sample standard deviation, t the 0.975 quantile for n−1
-
-which supposes differences that are normal over seeds. One seed has no interval. The best of many is
-chosen on the seeds that it is compared on, and nothing is corrected for how many places are looked
-at: some intervals that leave out 0 do so by chance.
+Computed from the rows of one point of training (`verification.experiments.loss_change`), of one or
+several seeds, at the fractions that were tried; nothing is interpolated. Criteria are compared seed
+by seed, on the same weights and the same rows, by the 95 % interval of Student of the mean
+difference (`student_interval`), which assumes differences that are normal over seeds. The best of
+many criteria is chosen on the seeds on which it is compared, and nothing corrects for the number of
+places: some intervals exclude 0 by chance.
 """
 
-import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtrit
-
 from pins.errors import FileError
 from verification.experiments.loss_change import STEP_ALONE, Row
+from verification.experiments.student_interval import Interval, Sign, interval
 
-# the measured change that a row holds → on which rows of the task
+# field of a row → the rows of the task on which the change was measured
 FIELDS: Mapping[str, str] = {"measured_unseen": "unseen rows", "measured": "the gradient's rows"}
-CONFIDENCE = 0.95
-RIVALS = ("magnitude", "sensitivity")  # below which the paper claims that pins lowers the loss
+RIVALS = ("magnitude", "sensitivity")  # the paper claims that pins lowers the loss more than these
 
-BySeed = Mapping[int, float]  # seed → change of the loss
-
-
-@dataclass(frozen=True)
-class Interval:
-    """mean ± half_width; of one value the width is None."""
-
-    mean: float
-    half_width: float | None
-
-    @property
-    def positive(self) -> bool:
-        """All of it lies above 0."""
-        return self.half_width is not None and self.mean > self.half_width
-
-
-def interval(values: Collection[float]) -> Interval:
-    """Student's confidence interval of the mean of these values, one at least."""
-    number, mean = len(values), statistics.fmean(values)
-    if number < 2:
-        return Interval(mean, None)
-    quantile = float(stdtrit(number - 1, (1 + CONFIDENCE) / 2))
-    return Interval(mean, quantile * statistics.stdev(values) / math.sqrt(number))
+BySeed = Mapping[int, float]
+"""Seed → change of the loss."""
 
 
 @dataclass(frozen=True)
 class Winner:
-    """The criterion with the lowest mean change at one fraction; of equals the one listed first.
+    """The criterion with the lowest mean change at one fraction; among equals the first listed.
 
     Attributes:
         fraction: of the weights that were pruned.
         criterion: the winner.
-        change: of the loss, under the winner.
-        margins: by how much each of the others lies above it, seed by seed, the second best first.
+        change: change of the loss under the winner.
+        margins: change under each other criterion − change, the second best first.
     """
 
     fraction: float
@@ -70,28 +42,28 @@ class Winner:
 
     @property
     def second(self) -> str | None:
-        """The second best; None where there is one criterion alone."""
+        """The second best; None if there is one criterion."""
         return next(iter(self.margins), None)
 
     @property
     def confident(self) -> bool:
         """The interval of second best − best lies above 0."""
-        return self.second is not None and self.margins[self.second].positive
+        return self.second is not None and self.second not in self.near
 
     @property
     def near(self) -> tuple[str, ...]:
-        """The criteria that these seeds do not tell from the winner: their intervals hold 0."""
-        return tuple(name for name, margin in self.margins.items() if not margin.positive)
+        """The criteria whose intervals contain 0: these seeds do not separate them from it."""
+        return tuple(n for n, margin in self.margins.items() if margin.sign is not Sign.ABOVE)
 
 
 @dataclass(frozen=True)
 class Crossover:
-    """Up to which fraction a change lies below those it is compared with.
+    """Up to which fraction a criterion's change is lower than its references.
 
     Attributes:
-        largest: the largest fraction tried at which its mean does; None: it does at none.
-        confident: the largest at which the intervals of all differences do, too.
-        gaps: fractions tried below `largest` at which its mean does not.
+        largest: the largest fraction tried at which its mean is lower; None if there is none.
+        confident: the largest at which the intervals of all differences are above 0 as well.
+        gaps: fractions tried below `largest` at which its mean is not lower.
     """
 
     largest: float | None
@@ -103,7 +75,7 @@ def changes(rows: Sequence[Row], field: str) -> dict[float, dict[str, dict[int, 
     """Fraction, ascending → criterion → seed → change of the loss; the step alone has fraction 0.
 
     Args:
-        rows: of one point of training; without a seed they are of one.
+        rows: of one point of training; rows without a seed have seed 0.
         field: of `FIELDS`.
 
     Raises:
@@ -125,7 +97,7 @@ def changes(rows: Sequence[Row], field: str) -> dict[float, dict[str, dict[int, 
 
 
 def winners(rows: Sequence[Row], field: str) -> list[Winner]:
-    """The winner at each fraction, ascending, among all criteria that rows were pruned by.
+    """The winner at each fraction, ascending, among all criteria in the rows.
 
     Raises:
         FileError: as `changes`.
@@ -150,16 +122,16 @@ def crossover(rows: Sequence[Row], field: str) -> dict[str, Crossover]:
 
 
 def reach(rows: Sequence[Row], field: str, name: str, references: Collection[str]) -> Crossover:
-    """Up to which fraction one criterion lowers the loss more than each of the references does.
+    """Up to which fraction a criterion lowers the loss more than each of the references.
 
     Args:
         rows: of one point of training.
         field: of `FIELDS`.
         name: of the criterion.
-        references: criteria, each compared at the same fraction, or the step alone.
+        references: other criteria at the same fraction, or the step alone.
 
     Raises:
-        FileError: as `changes`, or one of them was not measured.
+        FileError: as `changes`, or a criterion was not measured.
     """
     measured = changes(rows, field)
     lower, confident, tried = [], [], []
@@ -170,7 +142,7 @@ def reach(rows: Sequence[Row], field: str, name: str, references: Collection[str
             tried.append(fraction)
             if all(gain.mean > 0 for gain in gains):
                 lower.append(fraction)
-                if all(gain.positive for gain in gains):
+                if all(gain.sign is Sign.ABOVE for gain in gains):
                     confident.append(fraction)
     largest = max(lower, default=None)
     gaps = tuple(f for f in tried if largest is not None and f < largest and f not in lower)
@@ -178,7 +150,7 @@ def reach(rows: Sequence[Row], field: str, name: str, references: Collection[str
 
 
 def by_point(rows: Sequence[Row]) -> dict[tuple[float, int], list[Row]]:
-    """(Learning rate, steps of fine-tuning), ascending → the rows that were measured there."""
+    """(Learning rate, steps of fine-tuning), ascending → the rows measured there."""
     found: dict[tuple[float, int], list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row["learning_rate"], row["progress"])):
         found.setdefault((row["learning_rate"], row["progress"]), []).append(row)
@@ -190,7 +162,7 @@ def _difference(above: BySeed, below: BySeed) -> Interval:
 
 
 def _cell(measured: Mapping[float, Mapping[str, BySeed]], name: str, fraction: float) -> BySeed:
-    """The changes of one criterion at a fraction, or those of the step alone, which has none."""
+    """The changes of a criterion at a fraction; of the step alone, which has fraction 0."""
     cells = measured.get(0.0 if name == STEP_ALONE else fraction, {})
     if name not in cells:
         raise FileError(f"there are no rows of {name} to compare at fraction {fraction}")

@@ -16,7 +16,7 @@ from pins.models.batches import Batch
 from pins.models.inference import evaluation_mode
 from pins.models.parameters import prunable_parameters
 from pins.models.pretrained import load_model
-from verification.experiments.model_snapshot import RealModel, remembered_task
+from verification.experiments.model_snapshot import ModelSnapshot, remembered_task
 from verification.experiments.taylor_test import Loss
 from verification.experiments.training import loss_gradient, per_example_losses
 
@@ -29,10 +29,10 @@ class SmoothLoss:
 
     Attributes:
         observed: θ, g and the diagonal empirical Fisher h, in float64.
-        loss: L as a function of the prunable weights by name; what else the model has is constant.
+        loss: L as a function of the prunable weights by name; all other parameters are constant.
     """
 
-    observed: RealModel
+    observed: ModelSnapshot
     loss: Loss = field(repr=False)
 
 
@@ -41,10 +41,10 @@ def observe_loss(
 ) -> SmoothLoss:
     """The loss of the pre-trained model with a fresh head, without dropout.
 
-    L takes the rows in one batch and g in two of unequal size, which must not make a difference.
+    L is computed on one batch and g on two batches of unequal size: both must agree.
 
     Raises:
-        ModelError, TaskError: the model or the task is not there.
+        ModelError, TaskError: the model or the task is missing.
     """
     loaded_task = remembered_task(task)
     classifier = load_model(model, loaded_task.heads, loaded_task.labels, seed=seed)
@@ -56,7 +56,7 @@ def observe_loss(
     parameters = prunable_parameters(network).parameters
     batches = examples.batches(max(rows - 1, 1))
     with twice_differentiable():
-        observed = RealModel(
+        observed = ModelSnapshot(
             description=f"{model}, pre-trained, loss of {rows} rows of {task} in float64",
             before={name: parameter.detach() for name, parameter in parameters.items()},
             gradient=loss_gradient(network, batches, parameters),
@@ -66,7 +66,7 @@ def observe_loss(
 
 
 def loss_function(model: nn.Module, batch: Batch) -> Loss:
-    """θ ↦ L(θ) on one batch: a model in float64, called with other weights than its own."""
+    """θ ↦ L(θ) on one batch: a float64 model, called with other weights than its own."""
 
     def loss(weights: Mapping[str, Tensor]) -> Tensor:
         with evaluation_mode(model), twice_differentiable():
@@ -78,16 +78,16 @@ def loss_function(model: nn.Module, batch: Batch) -> Loss:
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """A model of float64 stays in it inside the block, and its attention has second derivatives."""
-    # the fused kernels of attention have first ones only
+    """Inside the block a model computes in float64, and its attention has second derivatives."""
+    # the fused attention kernels have first derivatives only
     with sdpa_kernel(SDPBackend.MATH), _Float64():
         yield
 
 
 class _Float64(TorchFunctionMode):
-    """float64 where float32 is asked for by name, as the norms of Llama and T5 do.
+    """float64 wherever code asks for float32 by name, as the norms of Llama and T5 do.
 
-    They mean it to be wider than 16 bits; here it would round everything that comes after it.
+    They use it as a wider type than 16 bits; here it would round all later results.
     """
 
     def __torch_function__(

@@ -1,8 +1,8 @@
-"""What solvers answer when they are asked for one decision on real scores, scaled and as they are.
+"""The answers of solvers for one decision on real scores, scaled and unscaled.
 
-CBC and HiGHS work to absolute tolerances near 1e-7. Scores far below, as those of optimal brain
-damage are, all look alike to them, and they call wrong masks optimal; multiplied by a power of two
-first, which is exact, they do not. Scores of PINS lie nearer to the tolerance, above it or below.
+CBC and HiGHS work to absolute tolerances near 1e-7. They cannot distinguish scores far below it,
+such as those of optimal brain damage, and call wrong masks optimal. Scaling by a power of two,
+which is exact, cures that. Scores of PINS lie near the tolerance, above or below it.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,21 +18,21 @@ SOLVERS: Mapping[str, Callable[[bool], Solver]] = {
     Cbc.name: lambda scale: Cbc(scale=scale),
     Highs.name: lambda scale: Highs(scale=scale),
 }
-CRITERIA = ("pins", "obd")  # of which a demo asks
+CRITERIA = ("pins", "obd")  # of the demo
 TIME_LIMIT = 60.0  # seconds of each solve
 
 
 def solver_answers(sample: WeightSample, criterion: str) -> dict[str, Any]:
-    """The scores of some weights, and which of them each solver keeps, as JSON values.
+    """The scores of some weights, and the weights that each solver keeps, as JSON values.
 
     Args:
         sample: of a run.
         criterion: the name of the scores.
 
     Returns:
-        `criterion`; `scores` in descending order; `keep`; and of each answer the solver, whether
-        the objective was scaled, its status, its verdict in exact arithmetic, its gap as a share of
-        the optimum, and `kept`, the ranks (from 0) that it keeps, None without an answer.
+        `criterion`; `scores` in descending order; `keep`; and for each of the `answers` the solver,
+        whether the objective was scaled, the status, the verdict in exact arithmetic, the gap as a
+        share of the optimum, and `kept`, the ranks (from 0) that it keeps; None without an answer.
     """
     chosen = subsample(sample.importance(criterion), SIZE)
     scores = chosen.sort(descending=True, stable=True).values
@@ -43,7 +43,9 @@ def solver_answers(sample: WeightSample, criterion: str) -> dict[str, Any]:
     for name, make in SOLVERS.items():
         for scaled in (True, False):
             result = make(scaled).solve(formulation.program, time_limit=TIME_LIMIT)
-            found = compare(formulation.program, reference, result)
+            found, kept = compare(formulation.program, reference, result), None
+            if result.solution is not None:
+                kept = result.solution.x.nonzero()[0].tolist()
             answers.append(
                 {
                     "solver": name,
@@ -52,14 +54,7 @@ def solver_answers(sample: WeightSample, criterion: str) -> dict[str, Any]:
                     "verdict": found.verdict.name,
                     "relative_gap": found.relative_gap,
                     "seconds": round(result.report.seconds, 3),
-                    "kept": None
-                    if result.solution is None
-                    else result.solution.x.nonzero()[0].tolist(),
+                    "kept": kept,
                 }
             )
-    return {
-        "criterion": criterion,
-        "scores": scores.tolist(),
-        "keep": keep,
-        "answers": answers,
-    }
+    return {"criterion": criterion, "scores": scores.tolist(), "keep": keep, "answers": answers}

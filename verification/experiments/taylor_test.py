@@ -1,4 +1,4 @@
-"""The Taylor test: derivatives of a loss are right if what they do not explain falls fast enough.
+"""The Taylor test: derivatives of a loss are right if the remainders fall fast enough.
 
 On the line θ+εd let φ(ε) = L(θ+εd), so that φ′(0) = g·d and φ″(0) = d·Hd. The remainder of order k,
 
@@ -26,15 +26,15 @@ from pins.masks import require_same_tensors
 
 Loss = Callable[[Mapping[str, Tensor]], Tensor]  # the weights by name → L, a scalar with its graph
 
-# powers of two, by which a float is multiplied exactly: θ+εd is off the line by one rounding alone
+# powers of two: εd is exact, so θ+εd has one rounding error only
 EPSILONS = tuple(2.0**-power for power in range(4, 20))
-ASYMPTOTIC = 4  # remainders that tell a slope: enough for a median, all near ε = 0
+ASYMPTOTIC = 4  # remainders that define a slope: enough for a median, all near ε = 0
 LEAST = 3
-# Successive slopes that differ by more are still on their way to a slope, as where a remainder of
-# slope k+2 cancels one of k+1. Of such a pair, those that differ by less are within 0.1 of k+1.
+# If successive slopes differ by more, they have not converged, for example if a term of slope k+2
+# cancels one of slope k+1. If they differ by less, such a pair of terms is within 0.1 of k+1.
 AGREEMENT = 0.15
-# What rounding can do to a remainder, relative to φ. A forward pass in float64 errs by a few units
-# in the last place; 2⁷ of them leave two digits to each remainder that counts. A heuristic.
+# Bound of the rounding error of a remainder, relative to φ. A forward pass in float64 errs by a few
+# units in the last place; with 2⁷ of them each larger remainder has two digits. A heuristic.
 ROUNDING = 2.0**7 * torch.finfo(torch.float64).eps
 
 
@@ -43,13 +43,12 @@ class TaylorTest:
     """Remainders of the expansion of φ at 0, and how fast they fall.
 
     Attributes:
-        epsilons: ε, falling geometrically.
-        remainders: by order k = 0 …, the remainder Rₖ(ε) of each ε.
-        rounding: at or below this a remainder says nothing.
-        slopes: by order, d log Rₖ / d log ε near 0: the median of the successive slopes of the four
-            smallest ε whose remainders are above rounding, since larger ε are not asymptotic yet
-            and smaller ones drown. None, no slope can be told, where fewer than three are above
-            rounding (Rₖ vanishes) or the successive slopes disagree (none is asymptotic).
+        epsilons: ε, a falling geometric sequence.
+        remainders: for each order k = 0 …, the remainder Rₖ(ε) of each ε.
+        rounding: a remainder at or below this is rounding error.
+        slopes: for each order, d log Rₖ / d log ε near 0: the median of the successive slopes of
+            the four smallest ε whose remainders are above rounding. None if fewer than three are
+            above rounding (Rₖ vanishes) or the successive slopes disagree (not asymptotic).
     """
 
     epsilons: tuple[float, ...]
@@ -73,10 +72,10 @@ class Line:
     values: tuple[float, ...]
 
     def test(self, derivatives: Sequence[float]) -> TaylorTest:
-        """The Taylor test of the supposed derivatives φ′(0), φ″(0), …: one order for each, and 0.
+        """The Taylor test of the given derivatives φ′(0), φ″(0), …: orders 0, 1, 2, ….
 
-        With none, the remainder of order 0 is |φ(ε) − φ(0)| itself, which must be of slope 1 for
-        the others to say anything.
+        The remainder of order 0 is |φ(ε) − φ(0)|; it must have slope 1, else the other orders mean
+        nothing.
         """
         terms = (self.start, *derivatives)
         rounding = ROUNDING * max(abs(value) for value in (self.start, *self.values))
@@ -97,7 +96,7 @@ def sample(
     direction: Mapping[str, Tensor],
     epsilons: Sequence[float] = EPSILONS,
 ) -> Line:
-    """φ(ε) = L(θ+εd) at 0 and at each ε: one evaluation of the loss each, without graph.
+    """φ(ε) = L(θ+εd) at 0 and at each ε: one evaluation of the loss for each, without a graph.
 
     Args:
         loss: L; the same weights must give the same loss, so no dropout.
@@ -106,7 +105,7 @@ def sample(
         epsilons: a falling geometric sequence, three or more.
 
     Raises:
-        SettingError: the ε are no such sequence.
+        SettingError: the ε are not such a sequence.
         ObservationError: names or shapes differ, weights or losses are not in float64, or a loss
             is not finite.
     """
@@ -121,9 +120,9 @@ def sample(
 def hessian_product(
     loss: Loss, at: Mapping[str, Tensor], direction: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Hd = ∇(g·d), H = ∇²L at θ, by tensor name: exact, no difference is taken.
+    """Hd = ∇(g·d), H = ∇²L at θ, by tensor name: exact, without finite differences.
 
-    Reverse mode twice: forward mode over forward mode, which would do with scalars, has a wrong
+    Uses reverse mode twice: forward mode over forward mode, which needs scalars alone, has a wrong
     second derivative of `layer_norm` in torch 2.13.
 
     Raises:
@@ -150,7 +149,7 @@ def dot(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Tensor:
 
 
 def gaussian(at: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """A random direction as long as θ: d ~ N(0, I), scaled to ‖d‖ = ‖θ‖."""
+    """A random direction d ~ N(0, I), scaled to ‖d‖ = ‖θ‖."""
     drawn = {
         name: torch.randn(w.shape, generator=generator, dtype=w.dtype) for name, w in at.items()
     }
@@ -161,11 +160,11 @@ def gaussian(at: Mapping[str, Tensor], generator: torch.Generator) -> dict[str, 
 def displacement(
     before: Mapping[str, Tensor], after: Mapping[str, Tensor], masks: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """δ = m⊙(θ+u) − θ, the direction of a pruning decision: at ε = 1 it has been carried out.
+    """δ = m⊙(θ+u) − θ, the direction of a pruning decision, which ends at ε = 1.
 
     Args:
         before: θ.
-        after: θ+u, the weights after the step; equal to `before` when none is taken.
+        after: θ+u, the weights after the step; equal to `before` without a step.
         masks: bool masks, True = keep.
 
     Raises:
@@ -183,7 +182,7 @@ def _moved(
 
 
 def _powers(terms: Sequence[float], epsilon: float) -> list[float]:
-    """φ⁽ʲ⁾(0) εʲ/j! of each j."""
+    """φ⁽ʲ⁾(0) εʲ/j! for each j."""
     return [term * epsilon**j / math.factorial(j) for j, term in enumerate(terms)]
 
 
@@ -201,7 +200,7 @@ def _slope(epsilons: Sequence[float], remainders: Sequence[float], rounding: flo
 def _value(loss: Tensor, epsilon: float) -> float:
     if loss.dtype is not torch.float64:
         raise ObservationError(
-            f"the loss came in {loss.dtype}, in which remainders drown: convert the model with "
+            f"the loss has dtype {loss.dtype}, too coarse for remainders: convert the model with "
             "double()"
         )
     value = loss.item()
@@ -213,9 +212,7 @@ def _value(loss: Tensor, epsilon: float) -> float:
 def _require_comparable(at: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> None:
     if set(at) != set(direction):
         (name, *_) = sorted(set(at) ^ set(direction))
-        raise ObservationError(
-            f"{name!r} is in one of weights and direction alone: give it in both"
-        )
+        raise ObservationError(f"{name!r} is in only one of weights and direction: give it in both")
     for name, weight in at.items():
         if direction[name].shape != weight.shape:
             raise ObservationError(
@@ -225,7 +222,7 @@ def _require_comparable(at: Mapping[str, Tensor], direction: Mapping[str, Tensor
         for what, tensor in (("weights", weight), ("direction", direction[name])):
             if tensor.dtype is not torch.float64:
                 raise ObservationError(
-                    f"the {what} of {name!r} came in {tensor.dtype}: the Taylor test takes float64"
+                    f"the {what} of {name!r}: dtype is {tensor.dtype}, give float64"
                 )
 
 

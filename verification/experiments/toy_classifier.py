@@ -1,9 +1,9 @@
-"""A classifier that a lesson trains within a second: small, noisy, and the same on every machine.
+"""A toy classifier that trains within a second: small, noisy, and the same on every machine.
 
-x ~ N(0, I₂₀), y = argmax(Dᵀx + ε) over three classes, D drawn once and ε ~ N(0, I₃) for each row.
-So there is something to learn, and no network can be right about all rows. Rows are drawn by NumPy,
-whose streams are the same on every platform; they and the weights are float64, so that what differs
-between CPUs is far below the digits that a lesson prints. Torch's generator is left as it is.
+x ~ N(0, I₂₀), y = argmax(Dᵀx + ε) over three classes, D drawn once and ε ~ N(0, I₃) for each row:
+a network can learn, but no network is right about all rows. NumPy draws the rows, since its streams
+are the same on every platform. Rows and weights are float64: differences between CPUs are far below
+the digits that a lesson prints. The state of torch's generator does not change.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from pins.importance.curvature.fisher import empirical_fisher
 from pins.models.batches import Batch
 from pins.models.parameters import prunable_parameters
-from verification.experiments.model_snapshot import RealModel
+from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.smooth_loss import loss_function
 from verification.experiments.training import loss_gradient, training_steps
 
@@ -28,10 +28,10 @@ BATCH = 128
 WIDTHS = (FEATURES, 256, 256, CLASSES)  # 71,424 weights in three matrices
 
 
-class Classifier(nn.Module):
-    """Linear layers with ReLU between them; called as transformers' models are.
+class Network(nn.Module):
+    """Linear layers with ReLU between them, with the interface of transformers' models.
 
-    x (B, 20) float64, labels (B,) int64 ↦ `.logits` (B, 3) and, where there are labels, `.loss`.
+    x (B, 20) float64, labels (B,) int64 ↦ `.logits` (B, 3) and, with labels, `.loss`.
     """
 
     def __init__(self) -> None:
@@ -40,22 +40,22 @@ class Classifier(nn.Module):
         self.layers = nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2])
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> SimpleNamespace:
-        """Logits, and the mean cross-entropy."""
+        """The logits, and with labels the mean cross-entropy."""
         logits = self.layers(x)
         loss = None if labels is None else cross_entropy(logits, labels)
         return SimpleNamespace(logits=logits, loss=loss)
 
 
-class Classroom:
-    """A classifier and its rows.
+class ToyClassifier:
+    """A network and its rows.
 
     Attributes:
-        model: as `nn.Linear` draws its layers, until it is trained.
-        unseen: 2,048 rows that no batch has any of.
+        model: the network, with `nn.Linear`'s initial weights until it is trained.
+        unseen: 2,048 rows that no batch contains.
     """
 
     def __init__(self, seed: int = 0) -> None:
-        """Draw everything; the rows are the same for each seed, weights and batches are not."""
+        """Draw rows, weights and batches; the rows do not depend on the seed."""
         random = np.random.default_rng(0)
         x = random.normal(size=(TRAINING + UNSEEN, FEATURES))
         scores = x @ random.normal(size=(FEATURES, CLASSES))
@@ -65,24 +65,23 @@ class Classroom:
         self._random = np.random.default_rng((1, seed))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.model = Classifier()
+            self.model = Network()
 
     def batch(self) -> Batch:
-        """Other 128 training rows each time."""
+        """128 new random training rows."""
         return self._taken(self._random.integers(TRAINING, size=BATCH))
 
     def train(self, steps: int) -> None:
-        """Steps of Adam on as many batches, each gradient clipped to norm 1."""
+        """Steps of Adam, a batch each, with gradients clipped to norm 1."""
         optimizer = torch.optim.Adam(self.model.parameters(), lr=0.003)
-        for _ in training_steps(self.model, (self.batch() for _ in range(steps)), optimizer):
-            pass
+        list(training_steps(self.model, (self.batch() for _ in range(steps)), optimizer))
 
-    def observe(self, rows: Batch) -> RealModel:
-        """θ, g = ∇L on these rows, and h the empirical Fisher of them, one by one."""
+    def observe(self, rows: Batch) -> ModelSnapshot:
+        """θ, g = ∇L on these rows, and h, their empirical Fisher."""
         parameters = prunable_parameters(self.model).parameters
         singles = ({k: v[i : i + 1] for k, v in rows.items()} for i in range(len(rows["labels"])))
-        return RealModel(
-            description="the classroom's classifier",
+        return ModelSnapshot(
+            description="the toy classifier",
             before={name: parameter.detach().clone() for name, parameter in parameters.items()},
             gradient=loss_gradient(self.model, [rows], parameters),
             curvature=empirical_fisher(parameters, (self.model(**row).loss for row in singles)),
@@ -90,14 +89,15 @@ class Classroom:
 
     @torch.no_grad()
     def losses(self, weights: Mapping[str, Tensor], rows: Batch) -> Tensor:
-        """(2,): L on these rows and L on the unseen ones, with these weights for the model's own.
+        """(2,): the loss with these weights on these rows, and on the unseen rows.
 
         Args:
-            weights: some or all of the parameters by name; the model is left as it is.
-            rows: such as those of a gradient.
+            weights: some or all of the parameters by name; the model does not change.
+            rows: for example the rows of a gradient.
         """
-        both = [loss_function(self.model, each)(weights) for each in (rows, self.unseen)]
-        return torch.stack(both)
+        return torch.stack(
+            [loss_function(self.model, each)(weights) for each in (rows, self.unseen)]
+        )
 
     def _taken(self, index: np.ndarray) -> Batch:
         return {name: rows[torch.tensor(index)] for name, rows in self._rows.items()}

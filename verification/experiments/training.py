@@ -1,4 +1,4 @@
-"""Plain training and evaluation of a model that maps a batch to `.loss` and `.logits`."""
+"""Training and evaluation of a model that maps a batch to `.loss` and `.logits`."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,7 +75,7 @@ def loss_gradient(
 ) -> dict[str, Tensor]:
     """g = ∇L, L the mean loss over all rows, without dropout, by parameter name.
 
-    The `.grad` fields of the model are left as they are.
+    The `.grad` fields of the model do not change.
     """
     rows = sum(len(batch["labels"]) for batch in batches)
     total = {name: torch.zeros_like(upcast_half(p.detach())) for name, p in parameters.items()}

@@ -35,7 +35,7 @@ function maskFile(name, kept) {
   return safetensors(name, "BOOL", [kept.length], data, "pins-mask");
 }
 
-/** SHA-256 in hexadecimal digits; null where the browser computes none. */
+/** SHA-256 in hexadecimal digits; null if the browser computes none. */
 async function sha256(bytes) {
   if (!globalThis.crypto?.subtle) return null;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
@@ -43,9 +43,9 @@ async function sha256(bytes) {
 }
 
 /**
- * The certificate; of a mask that keeps k and is not the optimum, that of its regret.
+ * The certificate of optimality, or of regret for a mask that keeps k and is not optimal.
  *
- * A mask that does not keep k gets the one it would need, which a checker refutes.
+ * A mask that does not keep k gets a certificate of optimality, which a checker refutes.
  *
  * about: {name, criterion, byIndex, madeBy, files: {scores, mask}, digests: {scores, mask}}.
  */
@@ -82,7 +82,7 @@ function certificate(proved, about) {
   };
 }
 
-/** The line that a checker prints of such a certificate. */
+/** The line that a checker prints for such a certificate. */
 function verdict(proved, about) {
   const { r, keep, count } = proved;
   if (!proved.feasible) return `refuted: kept ${count} of ${r.length}, the claim says ${keep}`;

@@ -1,4 +1,4 @@
-/** The charts of a decision as SVG, in the pixels of their host; each says its numbers in words. */
+/** The charts of a decision as SVG, in the pixels of their host, each with a text alternative. */
 
 const SPACE = { left: 58, right: 14, top: 46, bottom: 42 };
 const NEIGHBOURS = 8; // ranks on each side of the threshold in the chart of the dual
@@ -14,7 +14,14 @@ function drawn(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Put an empty chart into its host; `label` is what it says to those who do not see it. */
+/** An HTML element with a text. */
+function element(tag, content = "") {
+  const made = document.createElement(tag);
+  made.textContent = content;
+  return made;
+}
+
+/** Put an empty chart into its host; `label` is the text alternative. */
 function chart(host, height, label) {
   const width = Math.max(host.clientWidth, 200);
   const box = { width, height, viewBox: `0 0 ${width} ${height}` };
@@ -30,6 +37,25 @@ function text(x, y, content, attributes = {}) {
 
 function line(x1, y1, x2, y2, name) {
   return drawn("line", { x1, y1, x2, y2, class: name });
+}
+
+/** The vertical axis of a chart with labels at the ticks {at, text}, placed by y, and a title. */
+function verticalAxis({ svg, left, bottom }, from, ticks, y, title) {
+  for (const tick of ticks) {
+    svg.append(line(left - 4, y(tick.at), left, y(tick.at), "axis"));
+    svg.append(text(left - 8, y(tick.at) + 4, tick.text, { "text-anchor": "end" }));
+  }
+  svg.append(line(left, from, left, bottom, "axis"));
+  svg.append(text(left - 48, TITLE, title));
+}
+
+/** The labels below a chart, likewise. */
+function horizontalAxis({ svg, right, bottom }, ticks, x, title) {
+  for (const tick of ticks) {
+    svg.append(line(x(tick.at), bottom, x(tick.at), bottom + 4, "axis"));
+    svg.append(text(x(tick.at), bottom + 18, tick.text, { "text-anchor": "middle" }));
+  }
+  svg.append(text(right, bottom + 36, title, { "text-anchor": "end" }));
 }
 
 /** The linear map of [low, high] to [start, end]. */
@@ -58,7 +84,7 @@ function labelled(low, high, most) {
   return { unit: `10${raised(exponent)}`, ticks: values.map((at) => ({ at, text: shownAs(at) })) };
 }
 
-/** 0 and ± powers of ten, those that leave room for their labels. */
+/** 0 and ± powers of ten whose labels do not overlap. */
 function powersOfTen(low, high, y) {
   const sizes = [low, high].filter(Boolean).map((end) => Math.log10(Math.abs(end)));
   const ticks = [{ at: 0, text: "0" }];
@@ -83,7 +109,8 @@ function powersOfTen(low, high, y) {
 function drawRanking(host, solution, unit) {
   const { r, order, keep, count, multiplier, tied } = solution;
   const label = rankingInWords(solution);
-  const { svg, left, right, top, bottom } = chart(host, 300, label);
+  const frame = chart(host, 300, label);
+  const { svg, left, right, top, bottom } = frame;
   const sizes = Array.from(r, Math.abs).filter(Boolean).sort((a, b) => a - b);
   const width = sizes[Math.floor(sizes.length / 2)] ?? 1;
   const [low, high] = [Math.min(0, r[order.at(-1)]), Math.max(0, r[order[0]])];
@@ -98,19 +125,11 @@ function drawRanking(host, solution, unit) {
   if (count > 0) svg.append(drawn("path", { d: steps(0, count), class: "kept" }));
   if (count < order.length) svg.append(drawn("path", { d: steps(count), class: "pruned" }));
 
-  for (const tick of powersOfTen(low, high, y)) {
-    svg.append(line(left - 4, y(tick.at), left, y(tick.at), "axis"));
-    svg.append(text(left - 8, y(tick.at) + 4, tick.text, { "text-anchor": "end" }));
-  }
-  const { values } = roundNumbers(0, order.length, (right - left) / 70);
-  for (const rank of values.map((value) => Math.max(value, 1))) {
-    const at = (x(rank - 1) + x(rank)) / 2;
-    svg.append(line(at, bottom, at, bottom + 4, "axis"));
-    svg.append(text(at, bottom + 18, String(rank), { "text-anchor": "middle" }));
-  }
-  svg.append(line(left, top, left, bottom, "axis"), line(left, y(0), right, y(0), "axis"));
-  svg.append(text(right, bottom + 36, "rank", { "text-anchor": "end" }));
-  svg.append(text(left - 48, TITLE, `score, ${unit}`));
+  verticalAxis(frame, top, powersOfTen(low, high, y), y, `score, ${unit}`);
+  const ranks = roundNumbers(0, order.length, (right - left) / 70).values;
+  const ticks = ranks.map((rank) => ({ at: Math.max(rank, 1), text: String(Math.max(rank, 1)) }));
+  horizontalAxis(frame, ticks, (rank) => x(rank - 0.5), "rank");
+  svg.append(line(left, y(0), right, y(0), "axis"));
 
   svg.append(line(left, y(multiplier), right, y(multiplier), "threshold"));
   svg.append(text(right, y(multiplier) - 5, "λ", { "text-anchor": "end", class: "strong" }));
@@ -121,7 +140,7 @@ function drawRanking(host, solution, unit) {
   return label;
 }
 
-/** What is kept and pruned, on each side of the boundary or on the one where there is room. */
+/** The numbers kept and pruned, on both sides of the boundary or on the one with more room. */
 function boundaryLabels(at, left, right, { keep, count, order }) {
   const kept = count === keep ? `${count} kept` : `${count} kept, asked ${keep}`;
   const pruned = `${order.length - count} pruned`;
@@ -133,7 +152,7 @@ function boundaryLabels(at, left, right, { keep, count, order }) {
   return [strong(at - 6, `← ${kept}`, "end"), strong(at + 6, `${pruned} →`, "start")];
 }
 
-/** A bracket over the weights that tie at the threshold: they stand side by side. */
+/** A bracket over the weights that tie at the threshold, which are neighbours. */
 function tieMark({ order, tied, multiplier }, x, y) {
   const first = order.indexOf(tied[0]);
   const [from, to] = [x(first), x(first + tied.length)];
@@ -173,39 +192,32 @@ function drawDual(host, solution) {
 
   const highest = Math.max(...points.map(([, height]) => height));
   const label = dualInWords(solution);
-  const { svg, left, right, top, bottom } = chart(host, 260, label);
+  const frame = chart(host, 260, label);
+  const { svg, left, right, top, bottom } = frame;
   const [low, high] = [points[0][0], points.at(-1)[0]];
   const x = linear(low, high, left, right);
   const y = linear(0, highest || 1, bottom - 22, top - 14);
 
   const horizontal = labelled(low, high, (right - left) / 70);
-  for (const tick of horizontal.ticks) {
-    svg.append(line(x(tick.at), bottom, x(tick.at), bottom + 4, "axis"));
-    svg.append(text(x(tick.at), bottom + 18, tick.text, { "text-anchor": "middle" }));
-  }
+  horizontalAxis(frame, horizontal.ticks, x, `λ, in ${horizontal.unit}`);
   const vertical = labelled(0, highest || 1, 4);
-  for (const tick of vertical.ticks) {
-    svg.append(line(left - 4, y(tick.at), left, y(tick.at), "axis"));
-    svg.append(text(left - 8, y(tick.at) + 4, tick.text, { "text-anchor": "end" }));
-  }
-  svg.append(line(left, top - 14, left, bottom, "axis"), line(left, bottom, right, bottom, "axis"));
-  svg.append(text(right, bottom + 36, `λ, in ${horizontal.unit}`, { "text-anchor": "end" }));
-  svg.append(text(left - 48, TITLE, `dual value − its least, in ${vertical.unit}`));
+  const title = `dual value − its least, in ${vertical.unit}`;
+  verticalAxis(frame, top - 14, vertical.ticks, y, title);
+  svg.append(line(left, bottom, right, bottom, "axis"));
 
+  let primal = "primal value r·m";
   if (feasible) {
     svg.append(line(left, y(0), right, y(0), "primal"));
-    svg.append(text(left + 6, y(0) + 16, "primal value r·m"));
+  } else {
+    const side = gap.n < 0n ? "above" : "below";
+    primal = `primal value: ${shown(Math.abs(approximate(gap)), 3)} ${side}`;
   }
+  svg.append(text(left + 6, y(0) + 16, primal));
   const path = points.map(([at, height]) => `${x(at)} ${y(height)}`).join("L");
   svg.append(drawn("path", { d: `M${path}`, class: "dual" }));
   const ends = [Math.max(interval.low, low), Math.min(interval.high, high)].map(x);
   svg.append(line(ends[0], y(0), ends[1], y(0), "flat"));
   svg.append(...ends.map((cx) => drawn("circle", { cx, cy: y(0), r: 4.5, class: "flat" })));
-  if (!feasible) {
-    const side = gap.n < 0n ? "above" : "below";
-    const words = `primal value: ${shown(Math.abs(approximate(gap)), 3)} ${side}`;
-    svg.append(text(left + 6, y(0) + 16, words));
-  }
   return label;
 }
 

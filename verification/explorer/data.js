@@ -3,7 +3,7 @@
 /**
  * The layers with their numbers as doubles; float32 from base64, little-endian.
  *
- * `index` is where a weight of the sample stands in the whole tensor.
+ * `index` is the flat index of a weight of the sample in the whole tensor.
  */
 function read(text) {
   const sample = JSON.parse(text);
@@ -28,7 +28,7 @@ function decoded(text) {
   return Float64Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
 }
 
-/** Sparsity on its slider: thousandths, and the run's own where that is none; {p, q} is p/q. */
+/** Sparsity on its slider: thousandths, and the run's own ratio; {p, q} is p/q. */
 function sparsities({ numerator, denominator }) {
   const own = { p: BigInt(numerator), q: BigInt(denominator) };
   const grid = Array.from({ length: 1001 }, (_, i) => ({ p: BigInt(i), q: 1000n }));

@@ -1,7 +1,7 @@
-"""What the page knows of a run: θ, g and h of each layer to the bit, and where its sliders stand.
+"""The data of the page: θ, g and h of each layer to the bit, and the positions of its sliders.
 
-float32 becomes text without rounding, as base64 of its bytes, little-endian. What the page can
-compute, scores, masks and proofs, is not in it.
+float32 becomes text without rounding, as base64 of its bytes, little-endian. The page computes
+scores, masks and proofs itself.
 """
 
 import base64
@@ -21,15 +21,15 @@ from pins.selection.constraints import exact_ratio
 from pins.utils.tensors import GOLDEN
 from verification.explorer.twelve import twelve
 
-LEAST_RATE = -4  # η on the slider begins at 10^−4, beside 0
-REACH = 60  # steps of μ in each direction at most: beyond, ties keep two orders apart for ever
+LEAST_RATE = -4  # the least η on the slider, except 0, is 10^−4
+REACH = 60  # most steps of μ in each direction: because of ties two orders may never be equal
 
 
 def data(sample: WeightSample) -> dict[str, Any]:
-    """The sample as JSON, layer by layer; a tensor without a weight is no layer.
+    """The sample as JSON, layer by layer, without empty tensors.
 
     Raises:
-        ImportanceError: a number is not finite, or there is no weight at all.
+        ImportanceError: a number is not finite, or the sample has no weight.
     """
     names = [name for name, weights in sample.weights.items() if weights.numel()]
     if not names:
@@ -63,15 +63,15 @@ def learning_rates(sample: WeightSample) -> list[float]:
 def offset(curvature: Tensor) -> float:
     """δ: the mean of h over the weights of a layer, the exact sum rounded once.
 
-    As the trust region adds it to a Fisher information of some rows.
+    The trust region adds it to a Fisher information of a few rows.
     """
     return OF_FEW_ROWS * math.fsum(curvature.double().tolist()) / curvature.numel()
 
 
 def multipliers(terms: Terms) -> tuple[int, int]:
-    """The least and the greatest e of μ = 2^e on the slider, by what c + μs ranks.
+    """The least and the greatest e of μ = 2^e on the slider.
 
-    At the lower end it ranks as c alone, at the upper one as s alone, if `REACH` steps do it.
+    At the lower end c + μs ranks like c, at the upper end like s, if `REACH` steps suffice.
     """
     importance, cost = terms
     size, price = importance.abs().median().item(), cost.median().item()
@@ -110,11 +110,8 @@ def _layer(sample: WeightSample, name: str) -> dict[str, Any]:
 
 
 def _require_finite(sample: WeightSample) -> None:
-    for what, tensors in (
-        ("θ", sample.weights),
-        ("g", sample.gradient),
-        ("h", sample.curvature or {}),
-    ):
+    parts = {"θ": sample.weights, "g": sample.gradient, "h": sample.curvature or {}}
+    for what, tensors in parts.items():
         for name, values in tensors.items():
             if not values.isfinite().all():
                 raise ImportanceError(

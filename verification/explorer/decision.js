@@ -13,7 +13,7 @@ function solve(layer, settings) {
 }
 
 /**
- * What is to be said of a mask under the scores r, k being asked for.
+ * The proof, or the refutation, that a mask is optimal under the scores r and keeps k.
  *
  * `feasible`: it keeps k. `optimal`: it does, and no kept score is below a pruned one. `unique`: no
  * kept score is equal to a pruned one. `tied` are the weights whose score is on both sides of the

@@ -1,6 +1,6 @@
-/** The files of a proof: made, shown and offered. */
+/** The files of a proof, and their download. */
 
-/** Certificate and files of a decision; not `digested` where the browser computes no SHA-256. */
+/** Certificate and files of a decision; not `digested` if the browser computes no SHA-256. */
 async function proofFiles(proved, about) {
   const { prefix, name } = about;
   const files = {
@@ -18,7 +18,7 @@ async function proofFiles(proved, about) {
   return { text, digested: scores !== null, all: [files.scores, files.mask, file] };
 }
 
-/** Links to the files in `host`, each of which is downloaded at once as well. */
+/** Download the files, and put links to them into `host`. */
 function offer(host, { all, digested }) {
   for (const link of host.querySelectorAll("a")) URL.revokeObjectURL(link.href);
   if (!digested) {
@@ -28,16 +28,14 @@ function offer(host, { all, digested }) {
     return;
   }
   const links = all.map(({ name, bytes }) => {
-    const link = document.createElement("a");
+    const link = element("a", name);
     link.href = URL.createObjectURL(new Blob([bytes]));
     link.download = name;
-    link.textContent = name;
     return link;
   });
-  const command = document.createElement("code");
-  command.textContent = `python verification/checker.py ${all.at(-1).name}`;
+  const command = element("code", `python verification/checker.py ${all.at(-1).name}`);
   const list = links.flatMap((link) => [link, " "]);
   const how = "Check them in a folder of their own: ";
-  host.replaceChildren("Downloaded: ", ...list, document.createElement("br"), how, command);
+  host.replaceChildren("Downloaded: ", ...list, element("br"), how, command);
   for (const link of links) link.click();
 }

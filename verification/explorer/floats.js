@@ -1,8 +1,8 @@
 /**
  * Floats as the rational numbers they are, and their rounding to fewer digits.
  *
- * Every finite double is n·2^e with integers n and e. So sums, differences and integer multiples
- * of doubles are such numbers too, {n: BigInt, e: Number}, and nothing here rounds but `near`.
+ * Every finite double is n·2^e with integers n and e. So are sums, differences and integer
+ * multiples of doubles: {n: BigInt, e: Number}. Only `near` rounds.
  */
 
 const UNIT = -1074; // 2^UNIT is the smallest positive double: no double has a bit below it
@@ -42,17 +42,11 @@ function difference(a, b) {
 
 /** In lowest terms, as strings of decimal digits. */
 function fraction({ n, e }) {
-  let numerator = n;
-  let denominator = 1n;
-  if (e >= 0) {
-    numerator <<= BigInt(e);
-  } else {
-    const powers = n === 0n ? BigInt(-e) : BigInt(trailingZeros(n));
-    const shift = powers < BigInt(-e) ? powers : BigInt(-e);
-    numerator >>= shift;
-    denominator <<= BigInt(-e) - shift;
-  }
-  return { numerator: numerator.toString(), denominator: denominator.toString() };
+  let numerator = e < 0 ? n : n << BigInt(e);
+  let power = Math.max(-e, 0);
+  for (; power > 0 && (numerator & 1n) === 0n; power -= 1) numerator >>= 1n;
+  const denominator = 1n << BigInt(power);
+  return { numerator: String(numerator), denominator: String(denominator) };
 }
 
 /** a / b, b ≠ 0, to 53 bits or nearly: to show, not to compute with. */
@@ -74,13 +68,7 @@ function near({ n, e }) {
   return { value: Number(n >> BigInt(excess)), e: e + excess };
 }
 
-function trailingZeros(n) {
-  let zeros = 0;
-  for (let rest = n; (rest & 1n) === 0n; rest >>= 1n) zeros += 1;
-  return zeros;
-}
-
-/** The nearest bfloat16 of the nearest float32, each time to even where two are as near. */
+/** The nearest bfloat16 of the nearest float32, ties to even. */
 function toBfloat16(value) {
   scratch.setFloat32(0, value);
   const bits = scratch.getUint32(0);
@@ -88,7 +76,7 @@ function toBfloat16(value) {
   return scratch.getFloat32(0);
 }
 
-/** How scores are rounded before anything is done with them, by the name of the precision. */
+/** Precision → how scores are rounded before anything else. */
 const ROUNDINGS = {
   float64: (value) => value,
   float32: Math.fround,

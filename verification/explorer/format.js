@@ -1,4 +1,4 @@
-/** Numbers as they are read: a minus sign, a power of ten, six digits unless told. */
+/** Numbers for people: a minus sign, a power of ten, six digits by default. */
 
 const RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹";
 

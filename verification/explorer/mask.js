@@ -3,7 +3,7 @@
 const CELL = { least: 5, most: 18 };
 const HIGHEST = 320; // pixels of the grid
 
-/** What a cell looks like: by shape first, then by colour. At the corner x, y, of width w. */
+/** The shape of a cell with corner x, y and width w: shapes differ, not colours alone. */
 const SHAPES = {
   kept: (x, y, w) => `M${x + 1} ${y + 1}h${w - 2}v${w - 2}h${2 - w}Z`,
   pruned: (x, y, w) => `M${x + w * 0.38} ${y + w * 0.38}h${w * 0.24}v${w * 0.24}h${w * -0.24}Z`,
@@ -12,7 +12,7 @@ const SHAPES = {
   tied: (x, y, w) => `M${x + 0.5} ${y + 0.5}h${w - 1}v${w - 1}h${1 - w}Z`,
 };
 
-/** What the shapes mean. */
+/** The meaning of each shape. */
 const MEANINGS = {
   kept: "kept, as in the optimum of PINS",
   pruned: "pruned, as in the optimum of PINS",
@@ -21,7 +21,7 @@ const MEANINGS = {
   tied: "tied at the threshold",
 };
 
-/** The shape of weight i, ties left aside. */
+/** The shape of weight i, apart from ties. */
 function shapeOf({ kept, regret: { best } }, i) {
   if (kept[i]) return best[i] ? "kept" : "added";
   return best[i] ? "missed" : "pruned";
@@ -41,8 +41,8 @@ function weightInWords(solution, i) {
 }
 
 /**
- * The grid in its host. Arrow keys, Home and End move the cursor, the pointer does too; `said` is
- * where the weight under it is told.
+ * The grid in its host. Arrow keys, Home, End and the pointer move the cursor; the element `said`
+ * describes the weight under it.
  */
 class MaskGrid {
   constructor(host, legend, said) {
@@ -86,7 +86,7 @@ class MaskGrid {
     this.legend.replaceChildren(
       ...items.map(([name, members]) => {
         const path = drawn("path", { d: SHAPES[name](0, 0, 14), class: name });
-        const item = document.createElement("li");
+        const item = element("li");
         const svg = drawn("svg", { width: 14, height: 14, "aria-hidden": "true" }, path);
         item.append(svg, ` ${members.length} ${MEANINGS[name]}`);
         return item;

@@ -2,25 +2,17 @@
 
 const at = (id) => document.getElementById(id);
 const sample = read(at("sample").textContent);
-const controls = Object.fromEntries(
-  ["layer", "criterion", "multiplier", "sparsity", "rate", "ties", "precision"].map((id) => [
-    id,
-    at(id),
-  ]),
-);
+const names = ["layer", "criterion", "multiplier", "sparsity", "rate", "ties", "precision"];
+const controls = Object.fromEntries(names.map((id) => [id, at(id)]));
 const ratios = sparsities(sample.sparsity);
 const grid = new MaskGrid(at("mask"), at("legend"), at("weight"));
-const twelve = new Twelve(
-  Object.fromEntries(
-    Array.from(document.querySelectorAll("[data-twelve]"), (part) => [part.dataset.twelve, part]),
-  ),
-  sample,
-);
-const PAUSE = 150; // milliseconds after the last move: a thousand rows are too slow for each
+const parts = Array.from(document.querySelectorAll("[data-twelve]"));
+const twelve = new Twelve(Object.fromEntries(parts.map((p) => [p.dataset.twelve, p])), sample);
+const PAUSE = 150; // milliseconds after the last move: a thousand rows are slow to draw
 let latest = null; // the decision that is shown
-let waiting = 0; // for the table of all weights
+let waiting = 0; // timer of the table of all weights
 
-/** What the controls say: the layer, and the settings of solve(). */
+/** The values of the controls: the layer, and the settings of solve(). */
 function chosen() {
   const layer = sample.layers[Number(controls.layer.value)];
   return {
@@ -36,7 +28,7 @@ function chosen() {
   };
 }
 
-/** A decision of a layer of that number: what the page shows, for whoever wants to compare. */
+/** The decision of a layer, by its number: what the page shows, for tests. */
 function explore(number, settings) {
   return solve(sample.layers[number], settings);
 }
@@ -66,12 +58,11 @@ function draw() {
   grid.show(latest);
 }
 
-/** The values of the sliders beside them, and as what they are read aloud. */
+/** Show the values of the sliders, also to a screen reader. */
 function tell(layer, { criterion, keep, rate, multiplier }) {
   const { p, q } = ratios.positions[Number(controls.sparsity.value)];
-  const sparsity = `${percent(Number(p) / Number(q))}`;
   const says = {
-    sparsity: `${sparsity}: keep ${keep} of ${layer.count}`,
+    sparsity: `${percent(Number(p) / Number(q))}: keep ${keep} of ${layer.count}`,
     rate: rate === sample.learning_rate ? `${repr(rate)}, the run's own` : repr(rate),
     multiplier: multiplierInWords(multiplier),
   };
@@ -101,19 +92,19 @@ function inWords({ keep, count, r, multiplier, unique, feasible, gap, regret: { 
 }
 
 function showNumbers(solution) {
-  const { keep, count, r, multiplier, interval, primal, dual, gap, feasible } = solution;
+  const { keep, count, r, multiplier, interval, primal, dual, gap, feasible, tied } = solution;
   const lost = solution.regret;
-  const relative = lost.scale.n === 0n ? 0 : quotient(lost.exact, lost.scale);
-  at("card-kept").textContent = `${count} of ${r.length}`;
-  at("card-asked").textContent = feasible ? "kept, exactly as asked" : `kept; asked for ${keep}`;
-  at("card-lambda").textContent = shown(multiplier, 4);
-  at("card-unique").textContent = solution.tied.length
-    ? `λ, a threshold at which ${solution.tied.length} tie`
-    : "λ, a threshold at which none tie";
-  at("card-gap").textContent = gap.n === 0n ? "0" : shown(approximate(gap), 3);
-  at("card-regret").textContent = percent(relative);
-  const exchanged = counted(lost.exchanged, "weight");
-  at("card-exchanged").textContent = `of Σ|s|: regret; ${exchanged} exchanged`;
+  const relative = percent(lost.scale.n === 0n ? 0 : quotient(lost.exact, lost.scale));
+  const cards = {
+    kept: `${count} of ${r.length}`,
+    asked: feasible ? "kept, exactly as asked" : `kept; asked for ${keep}`,
+    lambda: shown(multiplier, 4),
+    unique: `λ, a threshold at which ${tied.length || "none"} tie`,
+    gap: gap.n === 0n ? "0" : shown(approximate(gap), 3),
+    regret: relative,
+    exchanged: `of Σ|s|: regret; ${counted(lost.exchanged, "weight")} exchanged`,
+  };
+  for (const [name, content] of Object.entries(cards)) at(`card-${name}`).textContent = content;
 
   const rows = {
     lambda: exactly(multiplier),
@@ -129,7 +120,7 @@ function showNumbers(solution) {
     at(`about-${name}`).textContent = about;
     at(`exact-${name}`).textContent = exact;
   }
-  at("about-relative").textContent = percent(relative);
+  at("about-relative").textContent = relative;
 }
 
 function exactly(value) {
@@ -142,7 +133,7 @@ function dyadicly(number) {
   return { about: shown(approximate(number)), exact: written(fraction(number)) };
 }
 
-/** All weights as a table, for as long as it is open. */
+/** The table of all weights. */
 function showWeights(solution) {
   const { layer, order, r, s } = solution;
   const rank = new Map(order.map((i, place) => [i, place + 1]));
@@ -159,7 +150,7 @@ function showWeights(solution) {
   at("weights-rows").replaceChildren(...rows);
 }
 
-/** How the scores were made, in letters that every terminal prints. */
+/** The origin of the scores, in ASCII. */
 function criterionInWords(layer, { criterion, rate, multiplier, precision }) {
   const step = `eta = ${repr(rate)}`;
   const rounded = precision === "float64" ? "" : `, rounded to ${precision}`;
@@ -169,7 +160,7 @@ function criterionInWords(layer, { criterion, rate, multiplier, precision }) {
   return `trust-region, mu = ${mu}, delta = ${repr(layer.offset)}, ${step}${rounded}`;
 }
 
-/** What a certificate says of the decision beside its numbers. */
+/** The statements of a certificate that are not numbers. */
 function about({ layer, settings }) {
   return {
     name: layer.name,
@@ -181,13 +172,14 @@ function about({ layer, settings }) {
 }
 
 async function showCertificate(solution) {
-  at("verdict").textContent = verdict(solution, about(solution));
+  const stated = about(solution);
+  at("verdict").textContent = verdict(solution, stated);
   at("verdict").className = solution.feasible ? "good" : "bad";
-  const files = await proofFiles(solution, about(solution));
-  if (solution === latest) at("certificate").textContent = files.text; // else a control has moved
+  const files = await proofFiles(solution, stated);
+  if (solution === latest) at("certificate").textContent = files.text; // else a control moved
 }
 
-/** Another layer: its own twelve weights, its own range of μ, on which μ stays or moves up. */
+/** Show another layer: its twelve weights, and its range of μ; μ stays or moves up. */
 function enter() {
   const { layer } = chosen();
   const positions = multipliers(layer);

@@ -1,6 +1,6 @@
-"""The page: sample, style and scripts in one file of HTML that asks nothing of any network.
+"""The page: sample, style and scripts in one HTML file that makes no network request.
 
-The scripts are one module, joined in the order of `SCRIPTS`: each file uses what stands before it.
+The scripts are joined in the order of `SCRIPTS` into one module: a file may use those before it.
 """
 
 import json
@@ -14,7 +14,7 @@ from verification.explorer.data import data
 
 FOLDER = Path(__file__).parent
 FILE = "explorer.html"  # in the folder of a run
-# by which a page is known, so that one may take the place of another
+# marks a page as the explorer's: such a file may be overwritten
 MARK = '<meta name="generator" content="PINS explorer">'
 TITLE = "A pruning decision to explore"
 TEMPLATE = "page.html.j2"
@@ -35,41 +35,49 @@ SCRIPTS = (
 )
 
 
-def page(sample: WeightSample, *, title: str | None = None) -> str:
-    """The HTML; of the same sample the same text.
-
-    Args:
-        sample: what the page lets explore.
-        title: of the page; the description of the sample stands below it.
-
-    Raises:
-        ImportanceError: a number of the sample is not finite, or it holds none.
-    """
-    known = data(sample)
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
+def environment(folder: Path) -> Environment:
+    """The templates of a folder: they escape what they insert, and refuse a missing variable."""
+    return Environment(
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(TEMPLATE).render(
-        mark=MARK,
-        title=title or TITLE,
-        sample=sample,
-        layers=known["layers"],
-        style=_asset(STYLE),
-        script="\n".join(map(_asset, SCRIPTS)),
-        data=_inert(known),
+
+
+def page(sample: WeightSample, *, title: str | None = None) -> str:
+    """The HTML; the same sample gives the same text.
+
+    Args:
+        sample: the weights to explore.
+        title: of the page; the description of the sample is below it.
+
+    Raises:
+        ImportanceError: a number of the sample is not finite, or the sample is empty.
+    """
+    known = data(sample)
+    return (
+        environment(FOLDER)
+        .get_template(TEMPLATE)
+        .render(
+            mark=MARK,
+            title=title or TITLE,
+            sample=sample,
+            layers=known["layers"],
+            style=_asset(STYLE),
+            script="\n".join(map(_asset, SCRIPTS)),
+            data=_inert(known),
+        )
     )
 
 
 def write(sample: WeightSample, out: Path, *, title: str | None = None) -> Path:
-    """Write the page to `out`, whole or not at all; the path of the page.
+    """Write the page to `out` atomically, and return `out`.
 
     Raises:
         ImportanceError: as `page`.
-        FileError: `out` cannot be written, as where it is a folder.
+        FileError: `out` cannot be written.
     """
     write_text(page(sample, title=title), out)
     return out
@@ -80,5 +88,5 @@ def _asset(name: str) -> str:
 
 
 def _inert(value: object) -> str:
-    """JSON without `<`, so that no name in it ends the element or begins a comment."""
+    """JSON without `<`: no name in it can end the script element or begin a comment."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")

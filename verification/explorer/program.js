@@ -13,7 +13,7 @@ function ranking(scores, higherFirst = false) {
   );
 }
 
-/** The dual interval [s₍ₖ₊₁₎, s₍ₖ₎]; without a bound where nothing is pruned or nothing kept. */
+/** The dual interval [s₍ₖ₊₁₎, s₍ₖ₎]; −∞ or ∞ if nothing is pruned or nothing kept. */
 function dualInterval(scores, keep) {
   const order = ranking(scores);
   return {
@@ -22,16 +22,16 @@ function dualInterval(scores, keep) {
   };
 }
 
-/** λ of the proof: s₍ₖ₎, or s₍₁₎ where nothing is kept. */
+/** λ of the proof: s₍ₖ₎, or s₍₁₎ if nothing is kept. */
 function dualMultiplier({ low, high }) {
   return high === Infinity ? low : high;
 }
 
 /**
- * A mask of the k largest scores, by what is done with those that tie at the threshold.
+ * A mask of the k largest scores, by the rule for scores that tie at the threshold.
  *
- * `lower` and `higher` keep exactly k: among equals those of lower, of higher index. `kept` keeps
- * what is ≥ s₍ₖ₎ and `pruned` what is > s₍ₖ₊₁₎: too many, too few, where these two are equal.
+ * `lower` and `higher` keep exactly k: among equals the lower, the higher index. `kept` keeps all
+ * scores ≥ s₍ₖ₎ and `pruned` all > s₍ₖ₊₁₎: too many, or too few, if these two are equal.
  */
 function select(scores, keep, ties = "lower") {
   const { low, high } = dualInterval(scores, keep);
@@ -69,9 +69,9 @@ function ends(scores, kept) {
 }
 
 /**
- * What a mask falls short of the best with as many ones: R = s·m* − s·m, exactly.
+ * The regret of a mask against the best with as many ones: R = s·m* − s·m, exactly.
  *
- * `best` is m*; `gain` is what exchanging the weights of `ends` gains, none gains more.
+ * `best` is m*; `gain` is the gain by exchanging the weights of `ends`; no exchange gains more.
  */
 function regret(scores, kept) {
   const best = select(scores, ones(kept));

@@ -45,7 +45,7 @@ class Twelve {
     return button;
   }
 
-  /** Take over a mask; what was said of an earlier one goes. */
+  /** Set the mask, and clear the messages about an earlier one. */
   #set(kept, said) {
     this.kept = kept;
     this.buttons.forEach((button, i) => {
@@ -90,9 +90,8 @@ class Twelve {
     const proved = proof(this.scores, this.keep, this.kept);
     const { parts } = this;
     parts.lambda.textContent = proofInWords(proved, this.#inUnits(dyadic(proved.multiplier)));
-    parts.sides.replaceChildren(
-      ...Array.from(this.scores, (score, i) => this.#side(proved, score, i)),
-    );
+    const sides = Array.from(this.scores, (score, i) => this.#side(proved, score, i));
+    parts.sides.replaceChildren(...sides);
     parts.proof.hidden = false;
     const files = await proofFiles(proved, {
       name: this.layer.name,
@@ -109,13 +108,9 @@ class Twelve {
     const sign = score > multiplier ? ">" : score < multiplier ? "<" : "=";
     const wrong = kept[i] ? score < multiplier : score > multiplier;
     const row = element("tr");
-    row.append(
-      element("th", letter(i)),
-      element("td", kept[i] ? "kept" : "pruned"),
-      element("td", this.#inUnits(dyadic(score))),
-      element("td", `${sign} λ`),
-      element("td", wrong ? "✗ wrong" : "✓ right"),
-    );
+    const place = [kept[i] ? "kept" : "pruned", this.#inUnits(dyadic(score)), `${sign} λ`];
+    const cells = [...place, wrong ? "✗ wrong" : "✓ right"].map((cell) => element("td", cell));
+    row.append(element("th", letter(i)), ...cells);
     return row;
   }
 
@@ -151,11 +146,4 @@ function proofInWords({ feasible, optimal, keep, count, r }, lambda) {
     `${threshold}. Every kept score is at least λ and every pruned one at most λ, so no ${keep} ` +
     "of them sum to more."
   );
-}
-
-/** An HTML element with a text. */
-function element(tag, content = "") {
-  const made = document.createElement(tag);
-  made.textContent = content;
-  return made;
 }

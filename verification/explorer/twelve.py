@@ -1,7 +1,7 @@
 """Twelve weights of a layer whose scores a reader can rank by hand: keep five.
 
-Four scores are positive and eight negative, where the layer has them. So the optimum keeps one that
-is negative, because five have to be kept, and whoever goes by |s| keeps others.
+Four scores are positive and eight negative, if the layer has enough of both. So the optimum keeps
+one negative score, because five have to be kept, and a ranking by |s| keeps other weights.
 """
 
 import math
@@ -17,9 +17,9 @@ LEAST = 10  # in that unit: every score has two digits at least
 
 
 def twelve(scores: Tensor) -> dict[str, Any] | None:
-    """Places, scores as whole numbers of a unit 10^e, and e; None where twelve do not differ in it.
+    """Places, scores as integers in a unit 10^e, and e; None without twelve of different size.
 
-    The same scores give the same twelve: the first in flat order, of different size in the unit.
+    The same scores give the same twelve: the first in flat order whose sizes in the unit differ.
 
     Args:
         scores: (n,) float64, finite.

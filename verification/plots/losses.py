@@ -1,142 +1,103 @@
 """Figures of what decisions do to the loss: predicted by its models, and measured."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verification.plots.style import COLOURS, MARKERS, STYLE
+from verification.plots.style import COLOURS, GREY, STYLE, Row, columns, look, shared_legend
 
 
 @mpl.rc_context(STYLE)
-def loss_change(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def loss_change(rows: Sequence[Row]) -> Figure:
     """Measured loss change against the fraction pruned in one decision, by criterion.
 
     Two panels, the gradient's rows and unseen rows; dashed: what the first-order model predicted.
     """
-    figure = Figure(figsize=(10.5, 4.0), layout="constrained")
+    figure = Figure(figsize=(10.5, 4.0))
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, field, title in (
         (left, "measured", "on the gradient's rows"),
         (right, "measured_unseen", "on unseen rows"),
     ):
-        _loss_panel(axes, rows, field)
-        axes.set_title(title)
-        axes.set_xlabel("fraction of weights pruned in one decision")
+        for name, points in _by_criterion(rows).items():
+            measured = columns(points, "fraction", field)
+            axes.plot(*measured, label=name, markersize=5, linewidth=1.6, **look(name))
+            if name == "pins":
+                predicted = columns(points, "fraction", "predicted")
+                label = "pins, predicted"
+                axes.plot(*predicted, "--", color=COLOURS[name], linewidth=1.6, label=label)
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        axes.set(title=title, xlabel="fraction of weights pruned in one decision", xscale="log")
+        axes.set_yscale("symlog", linthresh=0.01)
     left.set_ylabel("change of the loss (nats)")
-    figure.legend(*right.get_legend_handles_labels(), loc="outside right upper", fontsize=9)
+    shared_legend(figure, [right])
     return figure
 
 
-def _loss_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], field: str) -> None:
-    for name, points in _by_criterion(rows).items():
-        fractions = [row["fraction"] for row in points]
-        style: Any = {"color": COLOURS.get(name), "linewidth": 1.6}
-        axes.plot(
-            fractions,
-            [row[field] for row in points],
-            label=name,
-            marker=MARKERS.get(name, "."),
-            markersize=5,
-            **style,
-        )
-        if name == "pins":
-            axes.plot(
-                fractions,
-                [row["predicted"] for row in points],
-                linestyle="--",
-                label="pins, predicted",
-                **style,
-            )
-    axes.axhline(0, color="#555555", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.set_yscale("symlog", linthresh=0.01)
-
-
 @mpl.rc_context(STYLE)
-def predicted_against_measured(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def predicted_against_measured(rows: Sequence[Row]) -> Figure:
     """Every decision as a point: first-order prediction across, measured change up.
 
     On the diagonal the model is right. Above it the loss rose more, or fell less, than predicted.
     """
-    figure = Figure(figsize=(7.0, 4.8), layout="constrained")
+    figure = Figure(figsize=(7.0, 4.8))
     axes = figure.subplots()
     for name, points in _by_criterion(rows).items():
-        axes.scatter(
-            [row["predicted"] for row in points],
-            [row["measured"] for row in points],
-            color=COLOURS.get(name),
-            marker=MARKERS.get(name, "."),
-            label=name,
-            s=34,
-        )
+        predicted, measured = columns(points, "predicted", "measured")
+        axes.scatter(predicted, measured, label=name, s=34, **look(name))
     values = [row[field] for row in rows for field in ("predicted", "measured")]
-    low, high = min(values), max(values)
-    axes.plot([low, high], [low, high], color="#555555", linewidth=0.8, label="prediction true")
+    ends = [min(values), max(values)]
+    axes.plot(ends, ends, color=GREY, linewidth=0.8, label="prediction true")
     for scale in (axes.set_xscale, axes.set_yscale):
         scale("symlog", linthresh=0.01)
     axes.set_xlabel("predicted change of the loss, first order (nats)")
     axes.set_ylabel("measured change (nats)")
-    axes.legend(fontsize=9)
+    axes.legend()
     return figure
 
 
 @mpl.rc_context(STYLE)
-def multiplier_path(points: Sequence[Mapping[str, Any]], fraction: float, loss: float) -> Figure:
+def multiplier_path(points: Sequence[Row], fraction: float, loss: float) -> Figure:
     """Change of the loss on the path from optimal brain damage to PINS: predicted, and measured.
 
     Args:
-        points: as `verification.experiments.multiplier_path` returns them, as JSON values, the two
-        ends first
-            and last.
-        fraction: of the weights, pruned at each point.
-        loss: before the decision; no change below −loss is possible.
+        points: the `PathPoint`s of `verification.experiments.multiplier_path` as JSON values, the
+            two ends first and last.
+        fraction: share of the weights that is pruned at each point.
+        loss: L before the decision; no change below −L is possible.
     """
-    figure = Figure(figsize=(8.6, 4.4), layout="constrained")
+    figure = Figure(figsize=(8.6, 4.4))
     axes = figure.subplots()
     inner = [point["multiplier"] for point in points[1:-1]]
-    gap = 4.0  # how far apart the two ends, which have no place on a log scale, are drawn
+    gap = 4.0  # the two ends have no place on a log scale: they are drawn this factor away
     at = [inner[0] / gap, *inner, inner[-1] * gap]
-    looks: tuple[tuple[str, Any], ...] = (
-        (
-            "measured",
-            {"color": COLOURS["pins"], "marker": "o", "label": "measured, gradient's rows"},
-        ),
-        (
-            "measured_unseen",
-            {"color": COLOURS["platon"], "marker": "s", "label": "measured, unseen rows"},
-        ),
-        (
-            "predicted",
-            {"color": "#555555", "linestyle": "--", "label": "predicted to first order"},
-        ),
-    )
-    for field, style in looks:
-        axes.plot(at, [point[field] for point in points], linewidth=1.6, markersize=5, **style)
-    lowest = min(range(len(points)), key=lambda i: float(points[i]["measured_unseen"]))
+    predicted, measured, unseen = columns(points, "predicted", "measured", "measured_unseen")
+    for values, colour, line, label in (
+        (measured, COLOURS["pins"], "o-", "measured, gradient's rows"),
+        (unseen, COLOURS["platon"], "s-", "measured, unseen rows"),
+        (predicted, GREY, "--", "predicted to first order"),
+    ):
+        axes.plot(at, values, line, color=colour, label=label, linewidth=1.6, markersize=5)
     axes.plot(
-        at[lowest],
-        points[lowest]["measured_unseen"],
+        at[unseen.index(min(unseen))],
+        min(unseen),
         "o",
         markersize=14,
         markerfacecolor="none",
         markeredgecolor="#000000",
         label="lowest on unseen rows",
     )
-    axes.axhline(0, color="#555555", linewidth=0.8)
+    axes.axhline(0, color=GREY, linewidth=0.8)
     axes.axhspan(-1e3, -loss, color="#999999", alpha=0.25, label="below −L: impossible")
     shares = {p["share"]: x for p, x in zip(points, at, strict=True) if p["share"]}
     if 0.5 in shares:
-        axes.axvline(
-            shares[0.5], color="#8000E0", linewidth=1.2, linestyle=":", label="promises half of L"
-        )
+        colour = COLOURS["trust-region"]
+        axes.axvline(shares[0.5], 0, 1, c=colour, lw=1.2, ls=":", label="promises half of L")
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=0.1)
-    low = min(float(point["predicted"]) for point in points)
-    high = max(float(point["measured"]) for point in points)
-    axes.set_ylim(1.6 * low, 2.2 * max(high, 0.1))
+    axes.set_ylim(1.6 * min(predicted), 2.2 * max(*measured, 0.1))
     axes.set_xticks(
         [at[0], *inner[1::2], at[-1]],
         ["0\nOBD", *(_power(multiplier) for multiplier in inner[1::2]), "∞\nPINS"],
@@ -144,7 +105,7 @@ def multiplier_path(points: Sequence[Mapping[str, Any]], fraction: float, loss: 
     axes.minorticks_off()
     axes.set_xlabel(f"multiplier μ (unit of c over s); {fraction:.0%} pruned in one decision")
     axes.set_ylabel("change of the loss L (nats)")
-    figure.legend(loc="outside right upper", fontsize=9)
+    figure.legend(loc="outside right upper")
     return figure
 
 
@@ -154,15 +115,15 @@ def _power(value: float) -> str:
 
 
 @mpl.rc_context(STYLE)
-def taylor_remainders(tests: Mapping[str, Mapping[str, Any]], wrong: Mapping[str, Any]) -> Figure:
-    """Remainders of the loss's expansion against ε: a line of slope k+1 where it is right.
+def taylor_remainders(tests: Mapping[str, Row], wrong: Row) -> Figure:
+    """Remainders of the loss's expansion against ε: lines of slope k+1 if derivatives are right.
 
     Args:
-        tests: a `verification.experiments.taylor_test.TaylorTest` of each direction, as JSON
-            values, of order 2.
+        tests: direction → its `verification.experiments.taylor_test.TaylorTest` of order 2, as
+            JSON values.
         wrong: the test with a gradient that is 1 % too large, in the first direction.
     """
-    figure = Figure(figsize=(3.1 * len(tests) + 0.6, 4.3), layout="constrained")
+    figure = Figure(figsize=(3.1 * len(tests) + 0.6, 4.3))
     panels = figure.subplots(1, len(tests), sharey=True, squeeze=False)[0]
     rounding = max(test["rounding"] for test in tests.values())
     for axes, (name, test) in zip(panels, tests.items(), strict=True):
@@ -173,42 +134,32 @@ def taylor_remainders(tests: Mapping[str, Mapping[str, Any]], wrong: Mapping[str
     panels[0].plot(
         wrong["epsilons"],
         wrong["remainders"][1],
+        "x--",
         color=COLOURS["pins"],
-        linestyle="--",
-        marker="x",
         markersize=4,
         linewidth=1.2,
         label="R₁ with a gradient 1 % too large",
     )
     largest = max(max(row) for test in tests.values() for row in test["remainders"])
-    panels[0].set_ylim(rounding / 100, 3 * largest)
-    panels[0].set_ylabel("remainder Rₖ(ε) (nats)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    panels[0].set(ylim=(rounding / 100, 3 * largest), ylabel="remainder Rₖ(ε) (nats)")
+    shared_legend(figure, panels[:1], loc="outside lower center", ncols=3)
     return figure
 
 
-def _remainders(axes: Axes, test: Mapping[str, Any]) -> None:
+def _remainders(axes: Axes, test: Row) -> None:
     """A line for each order, and its slope beside its left end."""
-    looks = (("#000000", "o"), (COLOURS["platon"], "s"), (COLOURS["obd"], "^"))
-    for order, (remainders, (colour, marker)) in enumerate(
+    looks = (("#000000", "o-"), (COLOURS["platon"], "s-"), (COLOURS["obd"], "^-"))
+    epsilons = test["epsilons"]
+    for order, (remainders, (colour, line)) in enumerate(
         zip(test["remainders"], looks, strict=True)
     ):
-        axes.plot(
-            test["epsilons"],
-            remainders,
-            marker=marker,
-            markersize=4,
-            linewidth=1.2,
-            color=colour,
-            label=f"R{'₀₁₂'[order]}: falls as ε{('', '²', '³')[order]}, if it is right",
-        )
+        label = f"R{'₀₁₂'[order]}: falls as ε{('', '²', '³')[order]}, if it is right"
+        axes.plot(epsilons, remainders, line, ms=4, lw=1.2, color=colour, label=label)
         slope = test["slopes"][order]
-        # of those that rounding has not reached the one with the smallest ε
-        end = max(i for i, r in enumerate(remainders) if r > test["rounding"])
+        end = max(i for i, r in enumerate(remainders) if r > test["rounding"])  # the smallest ε
         axes.annotate(
             "slope unknown" if slope is None else f"slope {slope:.2f}",
-            (test["epsilons"][end], remainders[end]),
+            (epsilons[end], remainders[end]),
             xytext=(-6, 0),
             textcoords="offset points",
             fontsize=8.5,
@@ -216,13 +167,11 @@ def _remainders(axes: Axes, test: Mapping[str, Any]) -> None:
             ha="right",
             va="center",
         )
-    axes.set_xlim(min(test["epsilons"]) / 60, 2 * max(test["epsilons"]))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    axes.set(xscale="log", yscale="log", xlim=(min(epsilons) / 60, 2 * max(epsilons)))
 
 
-def _by_criterion(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    grouped: dict[str, list[Mapping[str, Any]]] = {}
+def _by_criterion(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    grouped: dict[str, list[Row]] = {}
     for row in rows:
         if row["fraction"] > 0:
             grouped.setdefault(row["criterion"], []).append(row)

@@ -1,4 +1,4 @@
-"""What the plane of weight and gradient shows of each criterion: data for `plots.plane`."""
+"""Each criterion's mask and boundary over weight and gradient: the data of `criteria.plane`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +13,13 @@ from verification.laws import flat
 from verification.plots.criteria import Plane
 
 DRAWN = 1500  # weights
-GRID = 161  # values of θ and of g each, between which a boundary is looked for
+GRID = 161  # values of θ and of g each at which s − λ is computed
 QUARTILES = (0.25, 0.5, 0.75)
-INNER = 0.995  # of the weights lie within the picture
+INNER = 0.995  # share of the weights that lie inside the picture
 
 
 def plane_of(sample: WeightSample, criteria: Mapping[str, Criterion], keep: int) -> dict[str, Any]:
-    """The arguments of `plots.plane`: weights, their gradients, and what each criterion does."""
+    """The arguments of `criteria.plane`: weights, gradients, masks and boundaries."""
     weights, gradient = (flat(part).double() for part in (sample.weights, sample.gradient))
     curvature = None if sample.curvature is None else flat(sample.curvature).double()
     shown = flat_indices(weights.numel(), min(DRAWN, weights.numel()))
@@ -66,7 +66,7 @@ def _scores(
 
 
 def _signed_logarithms(height: float, linear: float) -> torch.Tensor:
-    """Values as far apart as the picture has them: linear up to `linear`, logarithmic beyond."""
+    """Values evenly spaced in the picture: linear up to `linear`, logarithmic above."""
     beyond = torch.logspace(
         np.log10(linear), np.log10(max(height, 1.01 * linear)), GRID, dtype=torch.float64
     )

@@ -1,7 +1,7 @@
-"""Figures of the program itself: its polytope, its dual, what solvers make of it."""
+"""Figures of the 0-1 program: its polytope, its dual function, the answers of solvers."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,12 +12,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
 from solvers.relaxation import dual_interval, dual_value
-from verification.plots.style import COLOURS, STYLE, scientific
+from verification.plots.style import COLOURS, GREY, STYLE, Row, scientific
 
-BLUE, GREEN, ORANGE, GREY = "#0072B2", COLOURS["obd"], COLOURS["pins"], "#555555"
-TOLERANCE = 1e-7  # of CBC and HiGHS, about: absolute, whatever the scores
+BLUE, GREEN, ORANGE = COLOURS["platon"], COLOURS["obd"], COLOURS["pins"]
+TOLERANCE = 1e-7  # the absolute tolerance of CBC and HiGHS, about
 SOLVERS = {"cbc": "CBC", "highs": "HiGHS"}
-AXES = np.array([[-0.87, -0.42], [0.87, -0.42], [0.0, 1.0]])  # where m₁, m₂ and m₃ are drawn to
+AXES = np.array(
+    [[-0.87, -0.42], [0.87, -0.42], [0.0, 1.0]]
+)  # directions of m₁, m₂ and m₃ in the page
 
 
 @mpl.rc_context(STYLE)
@@ -26,52 +28,39 @@ def polytope(scores: Sequence[float], keep: int) -> Figure:
 
     Args:
         scores: s of three weights.
-        keep: k, 1 or 2, so that the polytope is a triangle.
+        keep: k, 1 or 2: the polytope is a triangle.
     """
-    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(7.4, 4.6))
     axes = figure.subplots()
     axes.set_axis_off()
-    axes.set_aspect("equal")
+    axes.set(aspect="equal", xlim=(-1.9, 1.9), ylim=(-1.1, 1.55))
     corners = [np.array(corner) for corner in itertools.product((0, 1), repeat=3)]
     for first, second in itertools.combinations(corners, 2):
         if np.abs(first - second).sum() == 1:
-            hidden = not first.any()  # the three edges behind all others
+            hidden = not first.any()  # one of the three edges at the back
             line = np.stack([_drawn(first), _drawn(second)])
             axes.plot(*line.T, color="#999999", linewidth=0.9, linestyle=":" if hidden else "-")
     vertices = [corner for corner in corners if corner.sum() == keep]
     values = [float(np.dot(scores, vertex)) for vertex in vertices]
     best = int(np.argmax(values))
     face = np.stack([_drawn(vertex) for vertex in vertices])
-    axes.add_patch(
-        Polygon(face, facecolor=BLUE, alpha=0.16, edgecolor=BLUE, linewidth=1.6, zorder=2)
-    )
+    axes.add_patch(Polygon(face, fc=BLUE, alpha=0.16, ec=BLUE, linewidth=1.6, zorder=2))
     _level_lines(axes, face, np.array(values))
-    unit = max(abs(value) for value in (*scores, *values))
+    largest = max(abs(value) for value in (*scores, *values))
+    exponent = int(np.floor(np.log10(largest))) if largest else 0
     for number, (vertex, value) in enumerate(zip(vertices, values, strict=True)):
-        _vertex(axes, vertex, value / 10 ** _exponent(unit), optimal=number == best)
-    for number, end in enumerate(np.eye(3)):
-        at = _drawn(end) * 1.25
-        score = scores[number] / 10 ** _exponent(unit)
-        label = f"m{'₁₂₃'[number]}\ns{'₁₂₃'[number]} = {_signed(score)}"
-        axes.annotate(label, (at[0], at[1]), ha="center", va="center", fontsize=9.5, color=GREY)
-    axes.set_title(
-        f"Σm = {keep} in the cube of masks; scores in units of 1e{_exponent(unit)} nats".replace(
-            "-", "−"
-        ),
-        fontsize=10,
-        color=GREY,
-    )
-    axes.set_xlim(-1.9, 1.9)
-    axes.set_ylim(-1.1, 1.55)
+        _vertex(axes, vertex, value / 10**exponent, optimal=number == best)
+    for index, end, score in zip("₁₂₃", np.eye(3), scores, strict=True):
+        label = f"m{index}\ns{index} = {_signed(score / 10**exponent)}"
+        x, y = _drawn(end) * 1.25
+        axes.annotate(label, (x, y), ha="center", va="center", fontsize=9.5, color=GREY)
+    title = f"Σm = {keep} in the cube of masks; scores in units of 1e{exponent} nats"
+    axes.set_title(title.replace("-", "−"), fontsize=10, color=GREY)
     return figure
 
 
-def _exponent(value: float) -> int:
-    return int(np.floor(np.log10(value))) if value else 0
-
-
 def _drawn(point: np.ndarray) -> np.ndarray:
-    """A point of the cube in the plane of the page: along three axes 120° apart."""
+    """A point of the cube projected onto the page, along three axes 120° apart."""
     return np.asarray(point @ AXES, dtype=float)
 
 
@@ -90,12 +79,13 @@ def _vertex(axes: Axes, vertex: np.ndarray, value: float, *, optimal: bool) -> N
         zorder=4,
     )
     name = f"({', '.join(str(int(part)) for part in vertex)})"
+    aside, side = (16, "left") if at[0] >= -0.1 else (-16, "right")
     axes.annotate(
         f"{name}\ns·m = {_signed(value)}" + ("\noptimal" if optimal else ""),
         (at[0], at[1]),
-        xytext=(16 if at[0] >= -0.1 else -16, 0),
+        xytext=(aside, 0),
         textcoords="offset points",
-        ha="left" if at[0] >= -0.1 else "right",
+        ha=side,
         va="center",
         fontsize=10,
         fontweight="bold" if optimal else "normal",
@@ -104,7 +94,7 @@ def _vertex(axes: Axes, vertex: np.ndarray, value: float, *, optimal: bool) -> N
 
 
 def _level_lines(axes: Axes, face: np.ndarray, values: np.ndarray) -> None:
-    """Lines of equal objective on a triangle, along whose edges it is linear."""
+    """Lines of equal objective on the triangle, by linear interpolation along its edges."""
     for level in np.linspace(values.min(), values.max(), 9)[1:-1]:
         crossings = []
         for i, j in itertools.combinations(range(3), 2):
@@ -131,21 +121,20 @@ def dual_function(scores: Sequence[float], keep: int) -> Figure:
     margin = 0.6 * (ordered[max(keep - 4, 0)] - ordered[min(keep + 3, len(ordered) - 1)])
     left, right = low - margin, high + margin
     at = np.unique(np.concatenate([[left, right], ordered[(ordered > left) & (ordered < right)]]))
-    figure = Figure(figsize=(7.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(7.4, 4.0))
     axes = figure.subplots()
     values = [float(dual_value(ordered, keep, multiplier)) for multiplier in at]
     axes.plot(at, values, color=BLUE, linewidth=1.8, label="dual function D(λ)")
     axes.plot(at[1:-1], values[1:-1], "o", color=BLUE, markersize=4.5, label="λ = a score")
-    axes.axhline(
-        primal, color=ORANGE, linewidth=1.4, linestyle="--", label="primal value s·m of the optimum"
-    )
+    label = "primal value s·m of the optimum"
+    axes.axhline(primal, color=ORANGE, linewidth=1.4, linestyle="--", label=label)
     axes.plot([low, high], [primal, primal], color=ORANGE, linewidth=5, solid_capstyle="butt")
     axes.axvspan(low, high, color=ORANGE, alpha=0.14, label="[s₍ₖ₊₁₎, s₍ₖ₎], every optimal λ")
     rise = max(values) - primal
     for start, (a, b) in enumerate(itertools.pairwise(at)):
         slope = keep - int((ordered > (a + b) / 2).sum())
         height = (values[start] + values[start + 1]) / 2
-        if slope and b - a > 0.06 * (right - left):  # else there is no room for words
+        if slope and b - a > 0.06 * (right - left):  # else there is no room for the label
             axes.annotate(
                 f" slope {slope:+d} ".replace("-", "−"),
                 ((a + b) / 2, height + 0.015 * rise),
@@ -154,61 +143,59 @@ def dual_function(scores: Sequence[float], keep: int) -> Figure:
                 ha="left" if slope < 0 else "right",
                 va="bottom",
             )
-    axes.set_xlim(left, right)
-    axes.set_ylim(primal - 0.12 * rise, primal + 1.08 * rise)
+    axes.set(xlim=(left, right), ylim=(primal - 0.12 * rise, primal + 1.08 * rise))
     axes.set_xlabel(f"multiplier λ (nats); k = {keep} of {len(ordered)} weights")
     axes.set_ylabel("objective (nats)")
     scientific(axes, "both")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
 @mpl.rc_context(STYLE)
-def unscaled(asked: Sequence[Mapping[str, Any]]) -> Figure:
-    """Which weights CBC and HiGHS keep of real scores: a stroke each, by the rank of its score.
+def unscaled(asked: Sequence[Row]) -> Figure:
+    """The weights that CBC and HiGHS keep for real scores: a stroke each, by the score's rank.
 
     Args:
-        asked: for each criterion what `verification.experiments.solver_tolerance` returns.
+        asked: a result of `verification.experiments.solver_tolerance` for each criterion.
     """
-    figure = Figure(figsize=(5.0 * len(asked) + 1.2, 4.6), layout="constrained")
-    panels = figure.subplots(2, len(asked), sharex="col", sharey="row", height_ratios=(1.2, 1))
-    for (upper, lower), answers in zip(np.asarray(panels).reshape(2, -1).T, asked, strict=True):
+    figure = Figure(figsize=(5.0 * len(asked) + 1.2, 4.6))
+    shape: Any = {"sharex": "col", "sharey": "row", "squeeze": False, "height_ratios": (1.2, 1)}
+    panels = figure.subplots(2, len(asked), **shape)
+    for (upper, lower), answers in zip(panels.T, asked, strict=True):
         _sizes(upper, answers)
         _strokes(lower, answers)
         for axes in (upper, lower):
             axes.axvline(answers["keep"] - 0.5, color="#000000", linewidth=1)
         lower.set_xlim(-4, len(answers["scores"]) + 3)
         lower.set_xlabel(f"rank of the weight; the optimum keeps the first {answers['keep']}")
-    first = np.asarray(panels).reshape(2, -1)[0, 0]
-    first.set_yscale("log")
-    first.set_ylabel("size of the score |s|")
+    first = panels[0, 0]
+    first.set(yscale="log", ylabel="size of the score |s|")
     handles, labels = first.get_legend_handles_labels()
     for colour, label in ((GREEN, "kept, as in the optimum"), (ORANGE, "kept, and wrong")):
         handles.append(Line2D([], [], color=colour, linewidth=5))
         labels.append(label)
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
     return figure
 
 
-def _sizes(axes: Axes, answers: Mapping[str, Any]) -> None:
+def _sizes(axes: Axes, answers: Row) -> None:
     sizes = np.abs(np.asarray(answers["scores"]))
     shown = sizes > 0
     ranks = np.arange(len(sizes))[shown]
-    style: Any = {"color": BLUE, "markersize": 3, "label": "a weight", "rasterized": True}
-    axes.plot(ranks, sizes[shown], ".", **style)
+    look: Any = {"color": BLUE, "markersize": 3, "label": "a weight"}
+    axes.plot(ranks, sizes[shown], ".", rasterized=True, **look)
     axes.axhline(TOLERANCE, color="#000000", linewidth=1, linestyle="--", label="tolerance, 1e−7")
     axes.set_title(f"scores of {answers['criterion']}", fontsize=10)
 
 
-def _strokes(axes: Axes, answers: Mapping[str, Any]) -> None:
+def _strokes(axes: Axes, answers: Row) -> None:
     keep, rows = answers["keep"], answers["answers"]
     for place, row in enumerate(rows):
         kept = np.asarray([] if row["kept"] is None else row["kept"])
         for wrong, colour in ((False, GREEN), (True, ORANGE)):
             chosen = kept[(kept >= keep) == wrong]
-            axes.vlines(
-                chosen, place - 0.36, place + 0.36, color=colour, linewidth=0.8, rasterized=True
-            )
+            stroke: Any = {"color": colour, "linewidth": 0.8, "rasterized": True}
+            axes.vlines(chosen, place - 0.36, place + 0.36, **stroke)
         axes.annotate(
             _verdict(row, keep),
             (0.61, place),
@@ -218,17 +205,14 @@ def _strokes(axes: Axes, answers: Mapping[str, Any]) -> None:
             fontsize=8.5,
             bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"},
         )
-    axes.set_yticks(range(len(rows)), [_asked(row) for row in rows], fontsize=9)
+    scaled = {True: "scaled", False: "as they are"}
+    names = [f"{SOLVERS[row['solver']]}, {scaled[row['scaled']]}" for row in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=9)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(visible=False)
 
 
-def _asked(row: Mapping[str, Any]) -> str:
-    solver = SOLVERS.get(row["solver"], row["solver"])
-    return f"{solver}, {'scaled' if row['scaled'] else 'as they are'}"
-
-
-def _verdict(row: Mapping[str, Any], keep: int) -> str:
+def _verdict(row: Row, keep: int) -> str:
     if row["kept"] is None:
         return f"no answer ({row['status'].lower()})"
     wrong = sum(rank >= keep for rank in row["kept"])

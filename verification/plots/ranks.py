@@ -1,17 +1,15 @@
-"""The figure of decisions among ranks: the cost model held to what was found, and on paper."""
+"""The figure of decisions by several ranks: the cost model against measurements, and for GPUs."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verification.plots.style import STYLE
+from verification.plots.style import GREY, STYLE, Row, shared_legend
 
-Row = Mapping[str, Any]
 LOOKS = (("#D55E00", "o"), ("#0072B2", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#000000", "x"))
-"""Colour and marker, one each in the order in which names come; then again from the first."""
+"""Colour and marker of each name, in order of appearance, repeated from the first."""
 
 
 @mpl.rc_context(STYLE)
@@ -23,23 +21,19 @@ def rank_decisions(times: Sequence[Row], exchanged: Sequence[Row], paper: Sequen
         exchanged: the same in bytes.
         paper: `model`, `ranks`, and in seconds `total_seconds` and `gathering_seconds`.
     """
-    figure = Figure(figsize=(15.0, 4.0), layout="constrained")
+    figure = Figure(figsize=(15.0, 4.0))
     time, amount, ranks = figure.subplots(1, 3)
     names = list(dict.fromkeys(row["instance"] for row in [*times, *exchanged]))
     _against(time, times, names, 1e3)
-    time.set_xlabel("measured time of a decision (ms)")
-    time.set_ylabel("predicted time (ms)")
+    time.set(xlabel="measured time of a decision (ms)", ylabel="predicted time (ms)")
     _against(amount, exchanged, names, 1e-3)
-    amount.set_xlabel("counted bytes that reach a rank (kB)")
-    amount.set_ylabel("predicted bytes (kB)")
+    amount.set(xlabel="counted bytes that reach a rank (kB)", ylabel="predicted bytes (kB)")
     _by_ranks(ranks, paper)
-    ranks.set_xlabel("number of GPUs")
-    ranks.set_ylabel("predicted time of a decision (ms)")
+    ranks.set(xlabel="number of GPUs", ylabel="predicted time of a decision (ms)")
     for axes in (time, amount):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, loc="upper left")
-    if paper:
-        figure.legend(*ranks.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    shared_legend(figure, [ranks], fontsize=8)
     return figure
 
 
@@ -52,18 +46,16 @@ def _against(axes: Axes, rows: Sequence[Row], names: Sequence[str], unit: float)
         axes.plot(
             [unit * row["found"] for row in found],
             [unit * row["predicted"] for row in found],
+            marker,
             color=colour,
-            marker=marker,
             markersize=6,
-            linestyle="none",
             label=name,
         )
     ends = [unit * row[field] for row in rows for field in ("found", "predicted")]
     if ends:
         line = (min(ends) / 1.5, max(ends) * 1.5)
-        axes.plot(line, line, color="#555555", linewidth=0.8, linestyle="--", label="equal")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+        axes.plot(line, line, color=GREY, linewidth=0.8, linestyle="--", label="equal")
+    axes.set(xscale="log", yscale="log")
 
 
 def _by_ranks(axes: Axes, rows: Sequence[Row]) -> None:
@@ -77,11 +69,10 @@ def _by_ranks(axes: Axes, rows: Sequence[Row]) -> None:
             axes.plot(
                 [row["ranks"] for row in found],
                 [1e3 * row[field] for row in found],
+                marker + line,
                 color=colour,
-                marker=marker,
                 markersize=5,
                 linewidth=1.4,
-                linestyle=line,
                 label=f"{name}: {says}",
             )
     axes.set_xscale("log", base=2)

@@ -1,17 +1,19 @@
-"""The figure of the scope map, drawn from the rows of its results file."""
+"""The figure of the scope map: loss changes over learning rates and steps of fine-tuning."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from verification.experiments.loss_change import STEP_ALONE, Row
-from verification.experiments.seed_comparison import FIELDS, Interval, by_point, changes, interval
-from verification.plots.style import COLOURS, MARKERS, STYLE
+from verification.experiments.seed_comparison import FIELDS, by_point, changes
+from verification.experiments.student_interval import Interval, interval
+from verification.plots.style import COLOURS, GREY, STYLE, look, shared_legend
 
-LINEAR = 0.01  # changes below it are drawn to a linear scale, in nats
+LINEAR = 0.01  # nats: the scale is linear for smaller changes
 
 
 @mpl.rc_context(STYLE)
@@ -26,9 +28,8 @@ def scope_map(rows: Sequence[Row]) -> Figure:
     stages = sorted({progress for _, progress in measured})
     down = [(rate, field) for rate in rates for field in FIELDS]
     size = (max(3.3 * len(stages), 5.0) + 1.5, 2.4 * len(down) + 0.6)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size)
     grid = figure.subplots(len(down), len(stages), squeeze=False, sharex=True, sharey=True)
-    labelled: dict[str, Any] = {}
     for line, (rate, field) in zip(grid, down, strict=True):
         for axes, progress in zip(line, stages, strict=True):
             if (rate, progress) not in measured:  # stopped before
@@ -36,11 +37,9 @@ def scope_map(rows: Sequence[Row]) -> Figure:
                 continue
             _panel(axes, changes(measured[rate, progress], field))
             axes.set_title(f"learning rate {rate:g}, {progress} steps, {FIELDS[field]}", fontsize=8)
-            handles, labels = axes.get_legend_handles_labels()
-            labelled |= dict(zip(labels, handles, strict=True))
     figure.supxlabel("fraction of weights pruned in one decision")
     figure.supylabel("change of the loss (nats)")
-    figure.legend(list(labelled.values()), list(labelled), loc="outside right upper", fontsize=9)
+    shared_legend(figure, grid.flat)
     return figure
 
 
@@ -50,30 +49,17 @@ def _panel(axes: Axes, measured: Mapping[float, Mapping[str, Mapping[int, float]
         for name, seeds in cells.items():
             lines.setdefault(name, {})[fraction] = interval(seeds.values())
     alone = lines.pop(STEP_ALONE)[0.0]
-    axes.axhline(0, color="#555555", linewidth=0.8)
-    axes.axhline(
-        alone.mean, color=COLOURS[STEP_ALONE], linewidth=1.2, linestyle="--", label=STEP_ALONE
-    )
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    colour = COLOURS[STEP_ALONE]
+    axes.axhline(alone.mean, color=colour, linewidth=1.2, linestyle="--", label=STEP_ALONE)
     for name, points in lines.items():
-        means = [point.mean for point in points.values()]
+        fractions, means = list(points), np.array([point.mean for point in points.values()])
         (drawn,) = axes.plot(
-            list(points),
-            means,
-            color=COLOURS.get(name),
-            marker=MARKERS.get(name, "."),
-            markersize=4,
-            linewidth=1.4,
-            label=name,
+            fractions, means, markersize=4, linewidth=1.4, label=name, **look(name)
         )
-        widths = [point.half_width or 0.0 for point in points.values()]
-        if any(widths):
-            axes.fill_between(
-                list(points),
-                [mean - width for mean, width in zip(means, widths, strict=True)],
-                [mean + width for mean, width in zip(means, widths, strict=True)],
-                color=drawn.get_color(),
-                alpha=0.13,
-                linewidth=0,
-            )
+        widths = np.array([point.half_width or 0.0 for point in points.values()])
+        if widths.any():
+            band: Any = {"color": drawn.get_color(), "alpha": 0.13, "linewidth": 0}
+            axes.fill_between(fractions, means - widths, means + widths, **band)
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=LINEAR)

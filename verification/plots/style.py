@@ -1,16 +1,21 @@
 """How figures look, and how they become files; colours of Okabe and Ito, for all eyes."""
 
 import io
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from pins.errors import FileError
 from pins.utils.io import atomic
 
+Row = Mapping[str, Any]
+
+GREY = "#555555"
 COLOURS = {
     "pins": "#D55E00",
     "movement": "#E69F00",
@@ -20,7 +25,7 @@ COLOURS = {
     "obd": "#009E73",
     "step alone": "#999999",
     "platon": "#0072B2",
-    "trust-region": "#8000E0",  # theirs are used up: the one farthest from them, for all eyes
+    "trust-region": "#8000E0",  # the palette has no colour left: this one is farthest from it
 }
 MARKERS = {
     "pins": "o",
@@ -40,27 +45,29 @@ STYLE: Any = {
     "axes.axisbelow": True,
     "grid.color": "#dddddd",
     "grid.linewidth": 0.6,
+    "figure.constrained_layout.use": True,
     "legend.frameon": False,
+    "legend.fontsize": 9,
     "svg.fonttype": "none",  # text stays text: small files that can be searched
 }
-
+PLAIN: Any = {**STYLE, "axes.grid": False}
 
 SUFFIXES = (".svg", ".png", ".pdf")
-MARK = "pins figure"  # in the metadata of every file, so that one may take the place of another
-DOTS_PER_INCH = 200  # of PNG files
-DOTS_IN_DRAWINGS = 130  # of what would be thousands of elements in the others
+MARK = "pins figure"  # in the metadata of every file: such a file may be overwritten
+DOTS_PER_INCH = 200  # PNG files
+DOTS_IN_DRAWINGS = 130  # rasterized parts of SVG and PDF files, instead of thousands of elements
 
 
 def save(figure: Figure, file: Path, name: str) -> None:
-    """Write the figure, whole or not at all; the same figure gives the same bytes.
+    """Write the figure atomically; the same figure gives the same bytes.
 
     Args:
-        figure: to write.
-        file: ends in .svg, .png or .pdf.
-        name: of the figure, which its metadata say.
+        figure: the figure to write.
+        file: its path, ending in .svg, .png or .pdf.
+        name: the figure's name, written into the metadata.
 
     Raises:
-        FileError: it ends in something else, or holds what no figure of PINS has written.
+        FileError: the path has another ending, or a file that is no figure of PINS exists there.
     """
     require_figure(file)
     title = f"{MARK} {name}"
@@ -74,7 +81,7 @@ def save(figure: Figure, file: Path, name: str) -> None:
 
 
 def require_figure(file: Path) -> None:
-    """Refuse a path at which no figure is to be written.
+    """Refuse a path to which `save` would not write.
 
     Raises:
         FileError: as `save`.
@@ -88,9 +95,9 @@ def require_figure(file: Path) -> None:
 
 
 def svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element, for a page; the same input gives the same text.
+    """The figure as an SVG element for a page; the same input gives the same text.
 
-    The name goes into the element's ids, so that several figures can share a page.
+    The ids of the element depend on the name, so several figures can share a page.
     """
     buffer = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
@@ -99,6 +106,40 @@ def svg(figure: Figure, name: str) -> str:
     return text[text.index("<svg") :]
 
 
+def columns(rows: Iterable[Row], *fields: str) -> list[list[Any]]:
+    """One list for each field: its values in all rows."""
+    together = list(rows)
+    return [[row[field] for row in together] for field in fields]
+
+
+def look(name: str) -> dict[str, Any]:
+    """Colour and marker of a criterion; matplotlib's next colour and a dot for an unknown one."""
+    return {"color": COLOURS.get(name), "marker": MARKERS.get(name, ".")}
+
+
 def scientific(axes: Axes, which: Literal["x", "y", "both"]) -> None:
-    """Ticks as multiples of one power of ten, which stands at the end of the axis."""
+    """Tick labels as multiples of one power of ten, which is written at the end of the axis."""
     axes.ticklabel_format(axis=which, style="sci", scilimits=(-3, 4), useMathText=True)
+
+
+def shared_legend(figure: Figure, panels: Iterable[Axes], **options: Any) -> None:
+    """A legend beside the panels, each label of theirs once; none if they have no label."""
+    labelled: dict[str, Any] = {}
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        labelled |= dict(zip(labels, handles, strict=True))
+    if labelled:
+        where = {"loc": "outside right upper", **options}
+        figure.legend(list(labelled.values()), list(labelled), **where)
+
+
+def heat_map(axes: Axes, cells: Sequence[Sequence[float]], label: str) -> None:
+    """Ratios in [0, 1] as coloured cells, with a colour bar in per cent."""
+    image = axes.imshow(
+        cells, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest"
+    )
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    figure = axes.get_figure(root=True)
+    assert figure is not None, "axes are made by their figure"
+    figure.colorbar(image, ax=axes, format=PercentFormatter(1.0, decimals=0)).set_label(label)

@@ -5,13 +5,13 @@ import pytest
 
 from verification.claims import ALL_CLAIMS, Claim, Finding, Setting, laws
 from verification.claims.ledger import Outcome, document, run
-from verification.experiments.model_snapshot import RealModel
+from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.smooth_loss import SmoothLoss
 
 
 @pytest.mark.parametrize("claim", ALL_CLAIMS, ids=lambda claim: claim.id)
 def test_the_claim_holds_and_its_control_fails(
-    claim: Claim, small_real: RealModel, small_loss: SmoothLoss
+    claim: Claim, small_real: ModelSnapshot, small_loss: SmoothLoss
 ) -> None:
     (entry,) = run([claim], Setting(seed=3, real=small_real, loss=small_loss))
     assert entry.check.holds, entry.check.evidence

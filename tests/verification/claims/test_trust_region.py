@@ -21,7 +21,7 @@ from verification.claims.trust_region_solvers import (
     solver_point,
     told,
 )
-from verification.experiments.model_snapshot import RealModel
+from verification.experiments.model_snapshot import ModelSnapshot
 from verification.testing.synthetic_scores import FAMILIES
 
 JUST_ABOVE = 1 + 2.0**-34  # a cost that a solver takes for 1
@@ -75,7 +75,7 @@ def test_everything_that_a_solver_missed_is_told() -> None:
 
 
 def test_a_mask_beyond_the_radius_and_a_silent_solver_are_counterexamples(
-    monkeypatch: pytest.MonkeyPatch, small_real: RealModel
+    monkeypatch: pytest.MonkeyPatch, small_real: ModelSnapshot
 ) -> None:
     setting = Setting(real=small_real)
     first = setting.shared(instances)[0]
@@ -92,7 +92,7 @@ def test_a_mask_beyond_the_radius_and_a_silent_solver_are_counterexamples(
     assert "no point within any radius" in found.evidence
 
 
-def test_the_rival_of_the_controls_is_within_the_radius(small_real: RealModel) -> None:
+def test_the_rival_of_the_controls_is_within_the_radius(small_real: ModelSnapshot) -> None:
     for each in Setting(real=small_real).shared(instances):
         program = each.formulation().program
         masks, gap = brain_damage(each)

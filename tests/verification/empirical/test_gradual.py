@@ -17,8 +17,8 @@ from verification.empirical import ALL, Ruling, Verdict
 from verification.empirical import overhead as ours
 from verification.empirical.end_accuracy import HIGH, PAPERS_RIVALS
 from verification.empirical.ledger import rule_folder
-from verification.empirical.paired_differences import Sign, difference
 from verification.empirical.results import END_ACCURACY, OVERHEAD, Results, results
+from verification.experiments.student_interval import Sign, interval
 
 BY_ID = {claim.id: claim for claim in ALL}
 
@@ -46,7 +46,7 @@ def grid(**scores: float) -> list[dict[str, Any]]:
 
 @given(st.lists(st.floats(-0.3, 0.3), min_size=2, max_size=9), st.integers(1, 20))
 def test_the_interval_is_that_of_student(values: list[float], intervals: int) -> None:
-    found = difference(values, resolution=0.0, intervals=intervals)
+    found = interval(values, confidence=1 - 0.05 / intervals)
     assert found.mean == pytest.approx(statistics.fmean(values))
     assert found.half_width is not None
     spread = statistics.stdev(values)
@@ -60,9 +60,9 @@ def test_the_interval_is_that_of_student(values: list[float], intervals: int) ->
 
 def test_more_intervals_are_wider_and_a_test_row_bounds_their_width() -> None:
     values = [0.002, 0.002, 0.002]
-    alone = difference(values, resolution=0.0, intervals=1)
+    alone = interval(values)
     assert alone.sign is Sign.ABOVE  # equal by chance, as two steps of 1/500 may well be
-    found = [difference(values, resolution=0.002, intervals=c) for c in (1, 9)]
+    found = [interval(values, confidence=1 - 0.05 / c, resolution=0.002) for c in (1, 9)]
     assert [each.sign for each in found] == [Sign.OPEN, Sign.OPEN]
     widths = [each.half_width or 0.0 for each in found]
     assert widths[0] == pytest.approx(student.ppf(0.975, 2) * 0.002 / math.sqrt(3))
@@ -70,7 +70,7 @@ def test_more_intervals_are_wider_and_a_test_row_bounds_their_width() -> None:
 
 
 def test_one_pair_decides_nothing() -> None:
-    assert difference([5.0], resolution=0.0, intervals=1).sign is Sign.OPEN
+    assert interval([5.0]).sign is Sign.OPEN
     rows = [run(name, 0.5) for name in PAPERS_RIVALS]
     ruling = ruled("gradual-abs-pins", [*rows, run("abs-pins", 0.9)])
     assert ruling.verdict is Verdict.UNTESTED

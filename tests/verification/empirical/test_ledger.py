@@ -27,7 +27,7 @@ from verification.empirical.ledger import (
     rules,
 )
 from verification.empirical.results import KINDS, read_folder
-from verification.empirical.wording import runs_of
+from verification.formatting import ranges
 
 
 def printed(by: Callable[[Console], object]) -> str:
@@ -257,7 +257,7 @@ def test_the_readme_lists_every_claim_with_its_verdict() -> None:
 
 def test_neighbours_are_drawn_together_and_others_are_not() -> None:
     tried = [0.001, 0.01, 0.05, 0.1, 0.2, 0.5]
-    assert runs_of(tried, tried) == "0.1 % to 50 %"
-    assert runs_of([0.01, 0.05, 0.2, 0.5], tried) == "1 %, 5 %, 20 % and 50 %"
-    assert runs_of([0.001, 0.05, 0.1, 0.2], tried) == "0.1 % and 5 % to 20 %"
-    assert runs_of([], tried) == "none"
+    assert ranges(tried, tried) == "0.1 % to 50 %"
+    assert ranges([0.01, 0.05, 0.2, 0.5], tried) == "1 %, 5 %, 20 % and 50 %"
+    assert ranges([0.001, 0.05, 0.1, 0.2], tried) == "0.1 % and 5 % to 20 %"
+    assert ranges([], tried) == "none"

@@ -3,13 +3,13 @@ import torch
 
 from pins.importance.criteria import CRITERIA
 from verification.experiments.loss_change import STEP_ALONE, Experiment, LossChange, loss_changes
-from verification.experiments.model_snapshot import RealModel
+from verification.experiments.model_snapshot import ModelSnapshot
 
 FRACTIONS = (0.01, 0.5)
 
 
 @pytest.fixture(scope="module")
-def changes(experiment: Experiment, observed: RealModel) -> list[LossChange]:
+def changes(experiment: Experiment, observed: ModelSnapshot) -> list[LossChange]:
     return list(loss_changes(experiment, observed, list(CRITERIA), FRACTIONS, experiment.losses()))
 
 
@@ -36,7 +36,7 @@ def test_the_step_alone_is_measured_as_predicted(changes: list[LossChange]) -> N
 
 
 def test_the_weights_come_back_even_after_an_error(
-    experiment: Experiment, observed: RealModel
+    experiment: Experiment, observed: ModelSnapshot
 ) -> None:
     before = {name: p.detach().clone() for name, p in experiment.parameters.items()}
     measuring = loss_changes(experiment, observed, ["pins"], (0.5,), experiment.losses())

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from pins.errors import ModelError, ObservationError
-from verification.experiments.model_snapshot import RealModel, layer_type, observe, spread
+from verification.experiments.model_snapshot import ModelSnapshot, layer_type, observe, spread
 
 
-def test_one_tensor_stands_for_each_layer_type(small_real: RealModel) -> None:
+def test_one_tensor_stands_for_each_layer_type(small_real: ModelSnapshot) -> None:
     assert small_real.layer_types() == {
         "key": "bert.encoder.layer.1.key.weight",
         "dense": "bert.encoder.layer.1.dense.weight",
@@ -15,14 +15,16 @@ def test_one_tensor_stands_for_each_layer_type(small_real: RealModel) -> None:
     assert layer_type("bert.encoder.layer.3.attention.self.query.weight") == "attention.self.query"
 
 
-def test_the_sgd_step_is_in_the_scores_of_pins_and_not_of_movement(small_real: RealModel) -> None:
+def test_the_sgd_step_is_in_the_scores_of_pins_and_not_of_movement(
+    small_real: ModelSnapshot,
+) -> None:
     pins, movement = small_real.importance("pins"), small_real.importance("movement")
     for name, gradient in small_real.gradient.items():
         step = small_real.learning_rate * gradient.square()
         torch.testing.assert_close(pins[name] - movement[name], step, rtol=1e-2, atol=1e-12)
 
 
-def test_obd_without_a_curvature_is_an_error(small_real: RealModel) -> None:
+def test_obd_without_a_curvature_is_an_error(small_real: ModelSnapshot) -> None:
     with pytest.raises(ObservationError, match="no curvature was estimated"):
         small_real.importance("obd")
 

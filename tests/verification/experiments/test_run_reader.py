@@ -64,7 +64,7 @@ def test_the_curve_of_a_trust_region_is_that_of_both_its_terms(
 
 
 def test_what_is_no_folder_of_a_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="is no folder: give that of a run, as `pins demo` makes"):
+    with pytest.raises(FileError, match="is no folder: give the folder of a run, as of"):
         RunData(tmp_path / "nothing")
     run = RunData(tmp_path)
     with pytest.raises(FileError, match=r"holds no results\.json and no run\.json: give the fol"):
@@ -81,7 +81,7 @@ def test_what_is_no_folder_of_a_run_is_told(tmp_path: Path) -> None:
         ("{", "is no JSON file"),
         ("[]", "holds no JSON object"),
         ('{"format": "thesis"}', "is no pins-report"),
-        ('{"format": "pins-report", "finished": false}', "holds a run that is not at its end"),
+        ('{"format": "pins-report", "finished": false}', "holds a run that is not finished"),
     ],
 )
 def test_a_document_that_is_none_is_told(text: str, message: str, tmp_path: Path) -> None:
@@ -104,5 +104,5 @@ def test_what_an_earlier_version_left_out_is_told(prune_folder: Path, tmp_path: 
 
 def test_results_without_rows_are_told(tmp_path: Path) -> None:
     (tmp_path / "solvers.json").write_text('{"rows": []}')
-    with pytest.raises(FileError, match="holds no rows: let `x` come to its end"):
+    with pytest.raises(FileError, match="holds no rows: let `x` finish"):
         RunData(tmp_path).rows("solvers.json", "x")

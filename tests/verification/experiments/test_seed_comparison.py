@@ -17,10 +17,10 @@ from verification.experiments.seed_comparison import (
     by_point,
     changes,
     crossover,
-    interval,
     reach,
     winners,
 )
+from verification.experiments.student_interval import Sign, interval
 
 FIELD = "measured_unseen"
 SINGLE_PROCESS = -0.02  # what the step does without a mask
@@ -79,11 +79,11 @@ def test_the_interval_is_that_of_students_test(values: list[float]) -> None:
 
 def test_one_value_has_no_interval_and_equal_ones_have_no_width() -> None:
     assert interval([0.5]).half_width is None
-    assert not interval([0.5]).positive
+    assert interval([0.5]).sign is Sign.OPEN
     assert interval([0.5, 0.5]).half_width == 0
-    assert interval([0.5, 0.5]).positive
-    assert not interval([0.0, 0.0]).positive
-    assert not interval([-0.5, -0.5]).positive
+    assert interval([0.5, 0.5]).sign is Sign.ABOVE
+    assert interval([0.0, 0.0]).sign is Sign.OPEN
+    assert interval([-0.5, -0.5]).sign is Sign.BELOW
 
 
 @given(rows=measured_rows())

@@ -209,13 +209,13 @@ def float32(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 @pytest.mark.parametrize("take", [sample, hessian_product])
 def test_what_cannot_be_told_in_float64_is_refused(take: Callable[..., object]) -> None:
-    with pytest.raises(ObservationError, match=r"weights of 'w' came in torch\.float32"):
+    with pytest.raises(ObservationError, match=r"weights of 'w': dtype is torch\.float32, give"):
         take(saddle, float32(AT), DIRECTION)
-    with pytest.raises(ObservationError, match=r"direction of 'w' came in torch\.float32"):
+    with pytest.raises(ObservationError, match=r"direction of 'w': dtype is torch\.float32"):
         take(saddle, AT, float32(DIRECTION))
-    with pytest.raises(ObservationError, match=r"loss came in torch\.float32.*with double\(\)"):
+    with pytest.raises(ObservationError, match=r"loss has dtype torch\.float32.*with double\(\)"):
         take(lambda weights: saddle(float32(weights)), AT, DIRECTION)
-    with pytest.raises(ObservationError, match="'v' is in one of weights and direction alone"):
+    with pytest.raises(ObservationError, match="'v' is in only one of weights and direction"):
         take(saddle, AT, {**DIRECTION, "v": AT["w"]})
     with pytest.raises(ObservationError, match=r"'w' has shape \(1,\), the weights have \(2,\)"):
         take(saddle, AT, {"w": AT["w"][:1]})

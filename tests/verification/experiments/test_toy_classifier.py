@@ -2,18 +2,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from verification.experiments.model_snapshot import RealModel
+from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.smooth_loss import loss_function
 from verification.experiments.taylor_test import displacement, dot, sample
-from verification.experiments.toy_classifier import BATCH, Classroom
+from verification.experiments.toy_classifier import BATCH, ToyClassifier
 from verification.experiments.training import evaluate
 
 
-def lesson(seed: int = 0, steps: int = 30) -> tuple[Classroom, dict[str, Tensor], RealModel]:
-    room = Classroom(seed)
-    room.train(steps)
-    rows = dict(room.batch())
-    return room, rows, room.observe(rows)
+def lesson(
+    seed: int = 0, steps: int = 30
+) -> tuple[ToyClassifier, dict[str, Tensor], ModelSnapshot]:
+    toy = ToyClassifier(seed)
+    toy.train(steps)
+    rows = dict(toy.batch())
+    return toy, rows, toy.observe(rows)
 
 
 def test_a_seed_gives_the_same_lesson_and_another_seed_another() -> None:
@@ -33,28 +35,28 @@ def test_a_seed_gives_the_same_lesson_and_another_seed_another() -> None:
 
 
 def test_batches_differ_and_none_holds_an_unseen_row() -> None:
-    room = Classroom()
-    batches = [room.batch() for _ in range(3)]
+    toy = ToyClassifier()
+    batches = [toy.batch() for _ in range(3)]
     assert [len(batch["labels"]) for batch in batches] == [BATCH] * 3
     assert not torch.equal(batches[0]["x"], batches[1]["x"])
-    unseen = {*room.unseen["x"][:, 0].tolist()}
+    unseen = {*toy.unseen["x"][:, 0].tolist()}
     assert all(unseen.isdisjoint(batch["x"][:, 0].tolist()) for batch in batches)
-    assert {*room.unseen["x"][:3, 0].tolist()} <= unseen
+    assert {*toy.unseen["x"][:3, 0].tolist()} <= unseen
 
 
 def test_thirty_steps_teach_what_the_rows_have_to_teach_and_not_all() -> None:
-    untrained, trained = Classroom(), lesson()[0]
-    before, after = (evaluate(room.model, [room.unseen]) for room in (untrained, trained))
+    untrained, trained = ToyClassifier(), lesson()[0]
+    before, after = (evaluate(toy.model, [toy.unseen]) for toy in (untrained, trained))
     assert before.accuracy < 0.5
     assert 0.8 < after.accuracy < 0.95  # the noise of the labels sets a bound
     assert after.loss < before.loss / 2
 
 
 def test_the_gradient_is_that_of_the_loss() -> None:
-    room, rows, observed = lesson()
+    toy, rows, observed = lesson()
     everything = {name: torch.ones_like(w, dtype=torch.bool) for name, w in observed.before.items()}
     direction = displacement(observed.before, observed.after, everything)
-    line = sample(loss_function(room.model, rows), observed.before, direction)
+    line = sample(loss_function(toy.model, rows), observed.before, direction)
     slope = float(dot(observed.gradient, direction))
     assert slope < 0
     assert line.test([slope]).slopes == pytest.approx([1, 2], abs=0.05)
@@ -62,11 +64,11 @@ def test_the_gradient_is_that_of_the_loss() -> None:
 
 
 def test_the_fisher_is_the_mean_square_of_the_gradients_of_single_rows() -> None:
-    room, rows, _ = lesson()
+    toy, rows, _ = lesson()
     three = {name: tensor[:3] for name, tensor in rows.items()}
     singles = [{name: tensor[i : i + 1] for name, tensor in rows.items()} for i in range(3)]
-    gradients = [room.observe(single).gradient for single in singles]
-    observed = room.observe(three)
+    gradients = [toy.observe(single).gradient for single in singles]
+    observed = toy.observe(three)
     assert observed.curvature is not None
     for name, fisher in observed.curvature.items():
         squares = torch.stack([gradient[name].square() for gradient in gradients])
@@ -75,17 +77,17 @@ def test_the_fisher_is_the_mean_square_of_the_gradients_of_single_rows() -> None
 
 
 def test_losses_are_of_the_weights_given_and_leave_the_model_alone() -> None:
-    room, rows, observed = lesson()
-    own = room.losses(observed.before, rows)
-    expected = [evaluate(room.model, [each]).loss for each in (rows, room.unseen)]
+    toy, rows, observed = lesson()
+    own = toy.losses(observed.before, rows)
+    expected = [evaluate(toy.model, [each]).loss for each in (rows, toy.unseen)]
     assert own.tolist() == pytest.approx(expected)
     assert not own.requires_grad
     pruned = {name: torch.zeros_like(weight) for name, weight in observed.before.items()}
-    assert room.losses(pruned, rows).min() > own.max()
-    assert torch.equal(room.losses(observed.before, rows), own)
+    assert toy.losses(pruned, rows).min() > own.max()
+    assert torch.equal(toy.losses(observed.before, rows), own)
 
 
 def test_one_step_lowers_the_loss_on_its_rows() -> None:
-    room, rows, observed = lesson()
-    start, stepped = room.losses(observed.before, rows), room.losses(observed.after, rows)
+    toy, rows, observed = lesson()
+    start, stepped = toy.losses(observed.before, rows), toy.losses(observed.after, rows)
     assert stepped[0] < start[0]

@@ -60,7 +60,7 @@ def test_of_a_folder_without_a_run_nothing_is_drawn(pins: Command, tmp_path: Pat
         (("pie", "--out", "x.svg"), "there is no figure 'pie': choose one of polytope"),
         (("polytope",), "there is no file for the figure: give --out FILE"),
         (("polytope", "--out", "x.gif"), "x.gif is no name for a figure: let it end in .svg, .png"),
-        (("polytope", "--out", "x.svg", "--from", "nowhere"), "nowhere is no folder: give that of"),
+        (("polytope", "--out", "x.svg", "--from", "nowhere"), "nowhere is no folder: give the"),
     ],
 )
 def test_bad_input_is_one_line(

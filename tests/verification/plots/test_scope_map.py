@@ -6,6 +6,7 @@ import pytest
 from verification.experiments.loss_change import STEP_ALONE
 
 plots = pytest.importorskip("verification.plots", reason="the figures are drawn by matplotlib")
+style = pytest.importorskip("verification.plots.style", reason="likewise")
 
 
 def rows(seeds: int, places: list[tuple[float, int]]) -> list[dict[str, Any]]:
@@ -60,5 +61,5 @@ def test_lines_are_means_and_bands_need_several_seeds() -> None:
 def test_colours_and_markers_tell_all_criteria_apart() -> None:
     from pins.importance.criteria import CRITERIA
 
-    for table in (plots.COLOURS, plots.MARKERS):
+    for table in (style.COLOURS, style.MARKERS):
         assert len({table[name] for name in CRITERIA}) == len(CRITERIA)

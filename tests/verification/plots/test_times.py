@@ -35,11 +35,14 @@ def test_both_axes_are_logarithmic_and_lines_ascend_in_size() -> None:
 
 
 def test_the_time_limit_is_drawn_where_one_was_reached() -> None:
-    points = {"cbc": [(256, 0.1), (1024, 0.2)], "highs": [(256, 0.3)]}
-    text = plots.svg(plots.solving(points, 5.0), "solvers")
+    done = {"solver": "cbc", "scaled": True, "seconds": 0.1, "status": "OPTIMAL"}
+    rows = [{**done, "size": 256}, {**done, "size": 1024}]
+    stopped = {**done, "solver": "highs", "size": 256, "status": "INTERRUPTED"}
+    text = plots.svg(plots.solver_times([*rows, stopped], 5.0), "solvers")
     assert ">time limit<" in text
     assert ">1,024<" in text
-    assert ">time limit<" not in plots.svg(plots.solving(points, None), "solvers")
+    unscaled = {**stopped, "scaled": False}
+    assert ">time limit<" not in plots.svg(plots.solver_times([*rows, unscaled], 5.0), "solvers")
 
 
 def test_no_two_methods_of_a_figure_look_alike() -> None:
