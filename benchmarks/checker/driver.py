@@ -131,7 +131,7 @@ def table(document: Mapping[str, Any]) -> str:
         [f"- {name}: {SAYS[name]}" for name in rows],
         verdict(document),
         markdown.table(
-            "work | ms | million weights a second | in SHA-256s | in reads",
+            "| ms | million weights a second | in SHA-256s | in reads",
             "lr",
             (_cells(document, rows, name) for name in rows),
         ),

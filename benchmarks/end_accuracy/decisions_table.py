@@ -14,8 +14,8 @@ from verification.formatting import percent, signed
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One row for each task, sparsity and method, over the seeds with measured decisions.
 
-    `predicted` and `measured` are sums over the decisions of a run, means over the seeds; `ratio` is
-    the median of measured / predicted over all decisions; `kept` is the actual reduction / the
+    `predicted` and `measured` are sums over the decisions of a run, means over the seeds; `ratio`
+    is the median of measured / predicted over all decisions; `kept` is the actual reduction / the
     predicted reduction of a trust region over all decisions, None without a trust region.
     """
     with_decisions = [r for r in rows if r.get("decisions") and not r["self_regularization"]]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+BAR = "\\|"  # a bar inside a cell
 ALIGNMENTS = {"l": "---", "r": "---:"}
 
 
@@ -10,19 +11,19 @@ def table(head: str, align: str, rows: Iterable[str]) -> list[str]:
     """The lines of a table.
 
     Args:
-        head: titles of the columns, with " | " between them.
+        head: titles of the columns, with | between them.
         align: a letter for each column, l or r; the last letter is repeated.
-        rows: cells, with " | " between them; missing cells at the end are empty.
+        rows: cells, with | between them; missing cells at the end are empty.
     """
-    width = head.count(" | ") + 1
-    rule = "|".join(ALIGNMENTS[letter] for letter in align.ljust(width, align[-1]))
-    filled = (f"| {row} |{' |' * (width - 1 - row.count(' | '))}" for row in rows)
+    ends = head.count("|")
+    rule = "|".join(ALIGNMENTS[letter] for letter in align.ljust(ends + 1, align[-1]))
+    filled = (f"| {row} |{' |' * (ends - row.replace(BAR, '').count('|'))}" for row in rows)
     return [f"| {head} |", f"|{rule}|", *filled]
 
 
 def escaped(text: str) -> str:
     """Text for a cell of a table."""
-    return text.replace("|", "\\|")
+    return text.replace("|", BAR)
 
 
 def document(*blocks: str | Sequence[str]) -> str:

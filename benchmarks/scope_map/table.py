@@ -1,4 +1,4 @@
-"""The tables of the scope map: the lowest loss at each point, and each criterion's largest fraction."""
+"""The tables of the scope map: lowest loss at each point, largest fraction of each criterion."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
