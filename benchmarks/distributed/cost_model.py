@@ -26,10 +26,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from benchmarks.harness.results import Row
 from benchmarks.harness.score_sets import KEPT_ONE_IN
 from pins.selection import kth_largest
-
-Row = Mapping[str, Any]
 
 SCORE, COUNT, MARK = 4, 8, 1  # bytes of float32, int64, bool
 MEDIAN_DEVIATION = 0.6745  # median of |z|, z standard normal

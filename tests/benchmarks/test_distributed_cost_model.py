@@ -114,7 +114,7 @@ def test_bytes_do_not_grow_with_n_beyond_samples_and_room(
         later = (work.passes - 1) // 2  # samples of R·SAMPLE scores at most
         assert work.ranked <= PRESENT.sample * (1 + ranks * later) + PRESENT.room(total)
         bound = SCORE * work.ranked / ranks + COUNT * (len(sizes) + 7 + 3 * work.passes)
-        assert work.given <= bound
+        assert work.given <= bound * (1 + 1e-12)  # sums in another order
 
 
 @given(sizes=sizes_of_models, ranks=st.integers(1, 500), more=st.integers(1, 500))
