@@ -65,13 +65,11 @@ def figure(document: Document) -> Figure:
     times = [(row, sum(predicted(row).values()), measured(row)) for row in rows]
     several = [row for row in [*rows, *document["simulated"]] if row["ranks"] > 1]
     exchanged = [(row, planned(row).received, received(row)) for row in several]
-    return plots.rank_decisions(
-        *(
-            [{"instance": row["instance"], "predicted": p, "found": f} for row, p, f in compared]
-            for compared in (times, exchanged)
-        ),
-        document["paper"],
+    time, amount = (
+        [{"instance": row["instance"], "predicted": p, "found": f} for row, p, f in compared]
+        for compared in (times, exchanged)
     )
+    return plots.rank_decisions(time, amount, document["paper"])
 
 
 def run(

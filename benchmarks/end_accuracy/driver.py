@@ -84,8 +84,8 @@ def run(
             "train_rows": budget.train_rows,
             "evaluations": EVALUATIONS,
         }
-        paths = {"DATA": data, "OUT": out, **paths}
-        document = benchmark.resume(file, benchmark.new_document(settings, paths, tasks={}))
+        replaced = {"DATA": data, "OUT": out, **paths}
+        document = benchmark.resume(file, benchmark.new_document(settings, replaced, tasks={}))
         if document["rows"]:
             document["tasks"] = read(file)["tasks"]
         if retry:

@@ -102,7 +102,7 @@ def data_folder(task: str, data: Path | None) -> Path | None:
     return data / GLUE if data is not None and task in glue.SPECS else None
 
 
-def describe_model(model: str) -> tuple[dict[str, str], dict[str, str]]:
+def describe_model(model: str) -> tuple[dict[str, Any], dict[str, str]]:
     """Settings that identify a model, and the path to replace: a folder is known by its name.
 
     Raises:

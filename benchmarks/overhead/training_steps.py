@@ -232,4 +232,5 @@ def prunable_bytes(network: str) -> int:
 def _classifier(network: str) -> Any:
     from transformers import BertConfig, BertForSequenceClassification
 
-    return BertForSequenceClassification(BertConfig(**NETWORKS[network].options))
+    options: dict[str, Any] = dict(NETWORKS[network].options)
+    return BertForSequenceClassification(BertConfig(**options))
