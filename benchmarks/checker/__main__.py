@@ -1,5 +1,6 @@
 """`python -m benchmarks.checker`."""
 
-from benchmarks.checker.driver import main
+from benchmarks.checker.driver import run
+from benchmarks.harness.cli import execute
 
-main()
+execute(run)

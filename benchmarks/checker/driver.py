@@ -1,28 +1,28 @@
-"""How fast is a certificate checked? Both checkers, one SHA-256 of the files, one read: in turns.
+"""Time to check a certificate: both checkers, one SHA-256 of the files, and one read, in turns.
 
     python -m benchmarks.checker [--scores bert-base] [--rounds 5]
 
-Writes checker.json (a row for each of the four, with command, versions and machine beside them) and
-the table checker.md to the results folder. `--render` makes the table again from the results file
-alone. The files are made in a temporary folder (`TMPDIR`), and removed.
+Writes checker.json (a row for each of the four) and the table checker.md to the results folder. The
+files are made in a temporary folder (`TMPDIR`) and removed.
 """
 
 import hashlib
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks.harness.cli import execute
-from benchmarks.harness.goals import Goal, Rows, Spread, speedup
-from benchmarks.harness.results import RESULTS, describe, measured_with, number, read, without_paths
+from benchmarks.harness import benchmark, markdown
+from benchmarks.harness.cli import Out, Render, Rounds
+from benchmarks.harness.goals import Goal, MedianRange, Rows, speedup
+from benchmarks.harness.markdown import measured_with, number
+from benchmarks.harness.results import RESULTS
 from benchmarks.harness.score_sets import KEPT_ONE_IN, MODEL, find_score_set
+from benchmarks.harness.timing import in_turns, seconds_of
 from pins.errors import CertificateError
-from pins.utils.io import write_json, write_text
-from pins.utils.provenance import provenance
+from pins.utils.io import write_json
 from verification import checker
 from verification.certificates import fast_checker
 from verification.certificates.certificate import certify_files, save_scores
@@ -44,7 +44,7 @@ SAYS: Mapping[str, str] = {
 
 
 def make(scores: str, folder: Path) -> tuple[Path, list[Path]]:
-    """The certificate of the optimal mask for a set of scores, and the files that it names."""
+    """Write the certificate of a score set's optimal mask; return it and the files it names."""
     chosen = find_score_set(scores)
     certificate = folder / "certificate.json"
     files = [folder / "scores.safetensors", folder / "certificate.mask.safetensors"]
@@ -54,7 +54,7 @@ def make(scores: str, folder: Path) -> tuple[Path, list[Path]]:
 
 
 def read_once(files: Sequence[Path]) -> None:
-    """Every byte, into the same block of memory."""
+    """Read every byte into the same block of memory."""
     block = bytearray(BLOCK)
     for file in files:
         with file.open("rb", buffering=0) as stream:
@@ -63,55 +63,43 @@ def read_once(files: Sequence[Path]) -> None:
 
 
 def digest_once(files: Sequence[Path]) -> None:
-    """SHA-256 of every file, in turn."""
+    """Compute SHA-256 of every file, one after the other."""
     for file in files:
         with file.open("rb") as stream:
             hashlib.file_digest(stream, "sha256")
 
 
 def require_proved(verdict: Verdict) -> None:
-    """A time counts only if the check came to its end.
+    """Check that a checker proved the certificate, so that its time is that of a complete check.
 
     Raises:
-        CertificateError: the verdict is another.
+        CertificateError: the verdict is not "proved".
     """
     if verdict.outcome is not Outcome.PROVED:
         raise CertificateError(f"the certificate is true, but the checker said {verdict.message}")
 
 
 def measure(certificate: Path, files: Sequence[Path], rounds: int) -> list[dict[str, Any]]:
-    """A row for each way through the files: its seconds in every round, after one uncounted."""
+    """A row for each way through the files: its seconds in every round, after an untimed one."""
     ways: Mapping[str, Callable[[], None]] = {
         READ: lambda: read_once(files),
         DIGEST: lambda: digest_once(files),
         FAST: lambda: require_proved(fast_checker.check(certificate)),
         STANDALONE: lambda: require_proved(checker.check(certificate)),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    errors: dict[str, str] = {}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            if name in errors:
-                continue
-            start = time.perf_counter()
-            try:
-                way()
-            except Exception as error:  # a failure is a result
-                errors[name] = describe(error)
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
+    found = in_turns(
+        list(ways), rounds, lambda name: ways[name](), lambda name, _: seconds_of(ways[name])
+    )
     return [
-        {
-            "method": name,
-            "seconds": None if name in errors else seconds[name],
-            "error": errors.get(name),
-        }
-        for name in ways
+        {"method": name, "seconds": None, "error": each}
+        if isinstance(each, str)
+        else {"method": name, "seconds": each[1], "error": None}
+        for name, each in found.items()
     ]
 
 
 def goal(document: Mapping[str, Any]) -> Goal:
-    """At least 200 million weights a second by the checker in numpy."""
+    """The numpy checker checks at least 200 million weights a second."""
     return Goal(
         f"{FAST} of float32 scores on {CORES} cores, million weights a second",
         200,
@@ -120,11 +108,11 @@ def goal(document: Mapping[str, Any]) -> Goal:
     )
 
 
-def rate(document: Mapping[str, Any], row: Mapping[str, Any]) -> Spread | None:
-    """Million weights a second; None where the measurement failed."""
+def rate(document: Mapping[str, Any], row: Mapping[str, Any]) -> MedianRange | None:
+    """Million weights a second; None if the measurement failed."""
     if not row["seconds"]:
         return None
-    return Spread.of([document["size"] / taken / 1e6 for taken in row["seconds"]])
+    return MedianRange.of([document["size"] / taken / 1e6 for taken in row["seconds"]])
 
 
 def table(document: Mapping[str, Any]) -> str:
@@ -132,33 +120,28 @@ def table(document: Mapping[str, Any]) -> str:
     rows = {row["method"]: row for row in document["rows"]}
     settings = document["settings"]
     scores, mask = document["bytes"]
-    lines = [
+    return markdown.document(
         f"# Checking a certificate of {document['size']:,} weights",
-        "",
         f"{document['tensors']} tensors of {document['dtype']} scores ({settings['scores']}), "
         f"{settings['kept']} kept, the mask a bit a weight: {number(scores / 1e6)} and "
         f"{number(mask / 1e6)} MB, which the system has in memory. Claimed and proved is the "
         f"optimum, in version 1. All take turns, {settings['rounds']} rounds after one that does "
         "not count; each number is the median of the rounds (least to greatest), ratios are taken "
         "round by round. Digests are part of a check, starting Python is not.",
-        "",
-        *(f"- {name}: {SAYS[name]}" for name in rows),
-        "",
+        [f"- {name}: {SAYS[name]}" for name in rows],
         verdict(document),
-        "",
-        "| | ms | million weights a second | in SHA-256s | in reads |",
-        "|---|---:|---:|---:|---:|",
-        *(_line(document, rows, name) for name in rows),
-        *_failures(rows),
-        "",
+        markdown.table(
+            "| ms | million weights a second | in SHA-256s | in reads",
+            "lr",
+            (_cells(document, rows, name) for name in rows),
+        ),
+        [f"{name} failed with {row['error']}" for name, row in rows.items() if row["error"]],
         measured_with(document["provenance"]),
-        "",
-    ]
-    return "\n".join(lines)
+    )
 
 
 def verdict(document: Mapping[str, Any]) -> str:
-    """The goal, whether it is met, and how far numpy is from its bound and from the other."""
+    """The goal, whether it is met, and numpy's time against the digests and the other checker."""
     rows = {row["method"]: row for row in document["rows"]}
     aim = goal(document)
     cores = document["provenance"]["machine"]["cores"]
@@ -174,60 +157,47 @@ def verdict(document: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
-def _line(document: Mapping[str, Any], rows: Rows, name: str) -> str:
+def _cells(document: Mapping[str, Any], rows: Rows, name: str) -> str:
     row = rows[name]
     if not row["seconds"]:
-        return f"| {name} | failed | | | |"
-    cells = [
-        Spread.of([1e3 * taken for taken in row["seconds"]]),
+        return f"{name} | failed"
+    found = (
+        MedianRange.of([1e3 * taken for taken in row["seconds"]]),
         rate(document, row),
         speedup(rows, DIGEST, name),
         speedup(rows, READ, name),
-    ]
-    return f"| {name} | " + " | ".join("" if c is None else str(c) for c in cells) + " |"
-
-
-def _failures(rows: Rows) -> list[str]:
-    failed = [f"{name} failed with {row['error']}" for name, row in rows.items() if row["error"]]
-    return ["", *failed] if failed else []
+    )
+    return " | ".join([name, *("" if each is None else str(each) for each in found)])
 
 
 def render(file: Path) -> str:
-    """The table from a results file; its text."""
-    text = table(read(file))
-    write_text(text, file.with_suffix(".md"))
-    return text
+    """Write the table from the results file alone; return its text."""
+    return benchmark.render(file, table)
 
 
 def run(
     scores: Annotated[str, typer.Option(help="A row of benchmarks/harness/score_sets.py.")] = MODEL,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 5,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
-    render_only: Annotated[
-        bool, typer.Option("--render", help="The table again from the results file.")
-    ] = False,
+    rounds: Rounds = 5,
+    out: Out = RESULTS,
+    render_only: Render = False,
 ) -> None:
     """Make scores, mask and certificate; measure; write results and table."""
     file = out / "checker.json"
     if not render_only:
-        chosen, made = find_score_set(scores), provenance()
+        chosen = find_score_set(scores)
+        settings = {"scores": scores, "kept": f"1/{KEPT_ONE_IN}", "rounds": rounds}
         with tempfile.TemporaryDirectory() as folder:
             print(f"{scores}: {chosen.size:,} weights …", flush=True)
             certificate, files = make(scores, Path(folder))
-            document: dict[str, Any] = {
-                "size": chosen.size,
-                "tensors": len(chosen.shapes),
-                "dtype": str(chosen.dtype).removeprefix("torch."),
-                "keep": chosen.keep,
-                "bytes": [each.stat().st_size for each in files],
-                "settings": {"scores": scores, "kept": f"1/{KEPT_ONE_IN}", "rounds": rounds},
-                "provenance": {**made, "command": without_paths(made["command"], {"OUT": out})},
-                "rows": measure(certificate, files, rounds),
-            }
+            document = benchmark.new_document(
+                settings,
+                {"OUT": out},
+                size=chosen.size,
+                tensors=len(chosen.shapes),
+                dtype=str(chosen.dtype).removeprefix("torch."),
+                keep=chosen.keep,
+                bytes=[each.stat().st_size for each in files],
+            )
+            document["rows"] = measure(certificate, files, rounds)
         write_json(document, file)
     print(render(file))
-
-
-def main() -> None:
-    """Run it as a command."""
-    execute(run)

@@ -1,5 +1,6 @@
 """`python -m benchmarks.distributed`."""
 
-from benchmarks.distributed.driver import main
+from benchmarks.distributed.driver import run
+from benchmarks.harness.cli import execute
 
-main()
+execute(run)

@@ -1,77 +1,181 @@
-"""How long one decision among ranks takes, on paper: an alpha-beta model of its plan.
+"""The cost of one decision among R ranks: passes, exchanges, bytes, and an α–β model of its time.
 
-A message of b bytes takes α + b/β. Of R ranks
+n scores in equal shares of every tensor, k are kept. For distinct scores in random order the
+algorithm of `pins.selection.kth_largest` takes this path:
 
-- an all-gather is a ring, R−1 steps of the longest part each;
-- an all-reduce is a ring of 2(R−1) steps of an R-th each, or a tree of 2⌈log₂ R⌉ steps;
-- where R is more than a node has, a ring has a slow step for every node but one, all of its bytes
-  go at the slowest link's rate, and a tree has ⌈log₂⌉ of the nodes and of a node in steps.
+1. Three sums of counts, and a gathered sample of m scores.
+2. A pass over the scores between the sample's order statistics (1 − k/n)·m ± (DEVIATIONS·σ + 1),
+   σ² = m·(k/n)·(1 − k/n); each score of the sample stands for n/m scores. While more scores lie
+   between them than the room holds, a part of these is the next sample, and a pass at its estimate
+   of s₍ₖ₎ halves them; s₍ₖ₎ is then about 0.674·√m/2 of the sample away, median of |N(0, m/4)|.
+3. Three exchanges: the candidates between them, the ties of each tensor, the counts of the proof.
 
-A pass moves the bytes that its tensor operations read and write, and each operation takes its time
-to be called. Every rank sorts every sample and partitions all that was gathered.
+The time is the sum of four terms:
+
+    scanning    (passes + 2) · 5 bytes · n/R / bandwidth       5 bytes: a score read, a mark written
+    calling     (passes + 2) · 3 calls · tensors · dispatch
+    exchanging  Σ (steps · α + bytes/β), and 6 calls for each rank's part of a gather
+    ranking     (scores of the samples + candidates) · sort
+
+A gather is a ring of R − 1 steps, for lengths and for values; a sum is a tree of 2·⌈log₂ R⌉.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-from benchmarks.distributed.communication_plan import SCORE, Constants, Exchange, Plan, plan
-from pins.selection.scan import reference
+from benchmarks.harness.results import Row
+from benchmarks.harness.score_sets import KEPT_ONE_IN
+from pins.selection import kth_largest
 
-
-@dataclass(frozen=True)
-class Pass:
-    """What a pass does, counted in the code; a mask is a byte a weight.
-
-    Attributes:
-        traffic: bytes read and written for each weight.
-        calls: tensor operations for each block, views left out.
-        fixed: operations however many blocks there are.
-    """
-
-    traffic: int
-    calls: int
-    fixed: int = 0
+SCORE, COUNT, MARK = 4, 8, 1  # bytes of float32, int64, bool
+MEDIAN_DEVIATION = 0.6745  # median of |z|, z standard normal
+CALLS = 3  # operations of a pass for each tensor
+CALLS_OF_A_PART = 6  # operations of a gather for each rank's part: allocate, length, view, copy
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A way of reading scores.
+class Constants:
+    """The constants of `pins.selection.kth_largest` that determine the path."""
+
+    sample: int
+    least_sample: int
+    deviations: float
+    room_share: int
+    least_room: int
+    most_room: int
+
+    @classmethod
+    def present(cls) -> "Constants":
+        """Their present values."""
+        return cls(**{each.name: getattr(kth_largest, each.name.upper()) for each in fields(cls)})
+
+    def drawn(self, total: int) -> int:
+        """Number of scores in the first sample."""
+        return min(self.sample, max(total // self.room_share, self.least_sample))
+
+    def room(self, total: int) -> int:
+        """Number of scores that may be gathered."""
+        return max(self.least_room, min(total // self.room_share, self.most_room))
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One exchange of R ranks.
 
     Attributes:
-        block: weights of a tensor that are looked at together.
-        survey: the pass that sees whether all can be ranked, and draws the sample.
-        mark: one that marks.
-        proof: the last one.
+        kind: "total" is a sum of counts, "gathered" is a gather of values.
+        longest: bytes of the longest part; in a sum all parts are equally long.
+        whole: bytes of all gathered parts; of one part in a sum.
     """
 
-    block: int
-    survey: Pass
-    mark: Pass
-    proof: Pass
+    kind: Literal["total", "gathered"]
+    longest: float
+    whole: float
+
+    def given(self, ranks: int) -> float:
+        """Bytes that a rank gives to the others, the mean of all ranks."""
+        return self.whole if self.kind == "total" else self.whole / ranks
+
+    def received(self, ranks: int) -> float:
+        """Bytes that reach a rank in a ring; a gather sends lengths, and parts padded alike."""
+        if self.kind == "total":
+            return 2 * (ranks - 1) / ranks * self.whole
+        return (ranks - 1) * (COUNT + self.longest)
 
 
-# numpy backend: > and ≥ make a mask each, both are counted, their difference taken and searched
-BY_OPERATIONS = Reading(
-    block=reference.BLOCK,
-    survey=Pass(SCORE, 5),
-    mark=Pass(2 * (SCORE + 1) + 2 + 3 + 2, 30),
-    proof=Pass((SCORE + 1) + 2 + 1, 6),
-)
-# Triton backend: every score is read once; for each tensor its address and the room of its mask
-BY_KERNELS = Reading(
-    block=1 << 62,
-    survey=Pass(SCORE, 2, 20),
-    mark=Pass(SCORE + 1, 3, 20),
-    proof=Pass(SCORE + 1 + 1, 5, 20),
-)
-TOUCHES = 3  # of a candidate: its value taken, its place, its mark set
-GATHERING = 6  # operations for each rank's part of what is gathered: room, length, view, copy
+@dataclass(frozen=True)
+class Plan:
+    """The path of one decision.
+
+    Attributes:
+        ranks: R.
+        weights: n/R.
+        tensors: number of tensors.
+        passes: over the scores, without the first (sample) and the last (proof).
+        exchanges: in order.
+        ranked: number of scores in all samples, and of candidates: each rank sorts them.
+    """
+
+    ranks: int
+    weights: float
+    tensors: int
+    passes: int
+    exchanges: tuple[Exchange, ...]
+    ranked: float
+
+    @property
+    def given(self) -> float:
+        """Bytes that a rank gives to the others."""
+        return sum(each.given(self.ranks) for each in self.exchanges)
+
+    @property
+    def received(self) -> float:
+        """Bytes that reach a rank."""
+        return sum(each.received(self.ranks) for each in self.exchanges)
+
+
+def plan(sizes: Sequence[int], keep: int, ranks: int, constants: Constants) -> Plan:
+    """The expected path of one decision.
+
+    Args:
+        sizes: of the tensors, over all ranks.
+        keep: k, 0 < k < n.
+        ranks: R.
+        constants: of the algorithm.
+    """
+    total = sum(sizes)
+    room = constants.room(total)
+    size = float(constants.drawn(total)) if total > room else 0.0
+    inside, share, passes, ranked = float(total), 1 - keep / total, 0, size
+    exchanges = [_total(1), _total(1), _total(1), _gathered(SCORE * size, ranks)]
+    while True:
+        if inside > room:
+            inside *= _between(size, share, constants.deviations) / size
+        passes += 1
+        exchanges.append(_total(3))
+        if inside <= room:
+            break
+        size = min(inside / max(1, inside // constants.sample), ranks * constants.sample)
+        ranked += size
+        exchanges += [_gathered(SCORE * size, ranks, by_chance=size / ranks), _total(3)]
+        away = MEDIAN_DEVIATION * math.sqrt(size) / 2
+        passes, inside, size = passes + 1, inside / 2, size / 2
+        share = away / size
+    exchanges += [
+        _gathered(SCORE * inside, ranks, by_chance=inside / ranks),
+        _gathered(COUNT * len(sizes) * ranks, ranks),
+        _total(4),
+    ]
+    return Plan(ranks, total / ranks, len(sizes), passes, tuple(exchanges), ranked + inside)
+
+
+def _between(size: float, share: float, deviations: float) -> float:
+    """Number of scores of a sample between the two order statistics."""
+    middle, width = share * size, deviations * math.sqrt(size * share * (1 - share)) + 1
+    return min(math.ceil(middle + width), size) - max(math.floor(middle - width), 0)
+
+
+def _total(counts: int) -> Exchange:
+    return Exchange("total", COUNT * counts, COUNT * counts)
+
+
+def _gathered(whole: float, ranks: int, by_chance: float = 0.0) -> Exchange:
+    """A gather of equal parts, or of parts of random (Poisson) length with mean λ = `by_chance`.
+
+    The longest of R Poisson variables is about λ + √(2λ·ln R).
+    """
+    longest = whole / ranks
+    if by_chance:
+        longest *= 1 + math.sqrt(2 * math.log(ranks) / by_chance)
+    return Exchange("gathered", longest, whole)
 
 
 @dataclass(frozen=True)
 class Link:
-    """Seconds before a message arrives, and bytes a second after that."""
+    """α, the seconds before a message arrives, and β, the bytes a second after that."""
 
     latency: float
     rate: float
@@ -79,143 +183,124 @@ class Link:
 
 @dataclass(frozen=True)
 class Machine:
-    """What a rank has.
+    """The constants of the time.
 
     Attributes:
-        bandwidth: bytes a second that a comparison of a whole block reads and writes.
+        bandwidth: bytes a second of a pass over the scores.
         dispatch: seconds to call a tensor operation.
-        draw: seconds to draw one score at random.
-        touch: seconds to read or write one score at a place that is known.
-        sort: seconds a value.
-        partition: seconds a value.
-        near: link to the ranks of the same node.
-        far: link to those of others.
+        sort: seconds to sort one value.
+        near: link between ranks of one node.
+        far: link between nodes.
         node: ranks of a node.
-        tree: whether sums of counts take a tree rather than a ring.
-        reading: how its ranks read scores.
     """
 
     bandwidth: float
     dispatch: float
-    draw: float
-    touch: float
     sort: float
-    partition: float
     near: Link
     far: Link
     node: int
-    tree: bool
-    reading: Reading
+
+    def slowest(self, ranks: int) -> Link:
+        """The slowest link of a ring of `ranks` ranks."""
+        return self.near if ranks <= self.node else self.far
 
 
-@dataclass(frozen=True)
-class Seconds:
-    """Of a decision: passes over the scores of a rank, exchanges, and what every rank does alike.
-
-    Attributes:
-        scanning: passes.
-        calling: of their tensor operations, however few the weights.
-        exchanging: messages, and the putting together of what is gathered.
-        ranking: samples sorted, candidates partitioned.
-    """
-
-    scanning: float
-    calling: float
-    exchanging: float
-    ranking: float
-
-    @property
-    def total(self) -> float:
-        """All."""
-        return self.scanning + self.calling + self.exchanging + self.ranking
+def seconds(work: Plan, machine: Machine) -> dict[str, float]:
+    """The four terms of a decision's time."""
+    scans = work.passes + 2
+    gathers = sum(each.kind == "gathered" for each in work.exchanges)
+    return {
+        "scanning": scans * (SCORE + MARK) * work.weights / machine.bandwidth,
+        "calling": scans * CALLS * work.tensors * machine.dispatch,
+        "exchanging": sum(_message(each, work.ranks, machine) for each in work.exchanges)
+        + gathers * CALLS_OF_A_PART * work.ranks * machine.dispatch,
+        "ranking": work.ranked * machine.sort,
+    }
 
 
-def expected(
-    sizes: Sequence[int], keep: int, ranks: int, constants: Constants, by: Reading
-) -> Plan:
-    """The plan of a decision, where scores are read in this way; see `plan`."""
-    return plan(sizes, keep, ranks, constants, block=by.block)
-
-
-def seconds(work: Plan, machine: Machine) -> Seconds:
-    """How long a rank is at it."""
-    by = machine.reading
-    made = [by.survey, *[by.mark] * work.passes, by.proof]
-    blocks = sum(math.ceil(part / by.block) for part in work.tensors)
-    traffic = sum(each.traffic for each in made)
-    calls = sum(each.calls * blocks + each.fixed for each in made)
-    drawn = sum(work.samples[:1]) / work.ranks
-    touched = (sum(work.samples[1:]) + TOUCHES * work.candidates) / work.ranks
-    gathered = [exchange for exchange in work.exchanges if exchange.kind == "gathered"]
-    return Seconds(
-        scanning=traffic * work.weights / machine.bandwidth
-        + machine.draw * drawn
-        + machine.touch * touched,
-        calling=calls * machine.dispatch,
-        exchanging=sum(_messages(each, work.ranks, machine) for each in work.exchanges)
-        + len(gathered) * GATHERING * work.ranks * machine.dispatch,
-        ranking=machine.sort * sum(work.samples) + machine.partition * work.candidates,
-    )
-
-
-def _messages(exchange: Exchange, ranks: int, machine: Machine) -> float:
-    nodes = math.ceil(ranks / machine.node)
-    rate = slowest_rate(ranks, machine)
-    ring = (ranks - nodes) * machine.near.latency + (nodes - 1) * machine.far.latency
+def _message(exchange: Exchange, ranks: int, machine: Machine) -> float:
+    nodes, rate = math.ceil(ranks / machine.node), machine.slowest(ranks).rate
+    near, far = machine.near.latency, machine.far.latency
     if exchange.kind == "gathered":
-        turns = 2 if exchange.longest else 1  # lengths, then parts
-        return turns * ring + exchange.received(ranks) / rate
-    if not machine.tree:
-        return 2 * ring + exchange.received(ranks) / rate
+        ring = (ranks - nodes) * near + (nodes - 1) * far
+        return (2 if exchange.longest else 1) * ring + exchange.received(ranks) / rate
     within = math.ceil(math.log2(min(ranks, machine.node)))
     between = math.ceil(math.log2(nodes))
-    steps = within * machine.near.latency + between * machine.far.latency
-    return 2 * (steps + (within + between) * exchange.whole / rate)
-
-
-def slowest_rate(ranks: int, machine: Machine) -> float:
-    """Of the links among so many ranks."""
-    return (machine.near if ranks <= machine.node else machine.far).rate
-
-
-@dataclass(frozen=True)
-class Gathering:
-    """The whole model on one rank, which others do: what it alone has to take in and give out.
-
-    Attributes:
-        received: bytes of scores from the other ranks.
-        mask: bytes that it then sends out, one a weight.
-    """
-
-    received: float
-    mask: float
-
-    @classmethod
-    def of(cls, total: int, ranks: int) -> "Gathering":
-        """Of n float32 scores in R equal parts."""
-        return cls(SCORE * total * (ranks - 1) / ranks, total if ranks > 1 else 0)
-
-    def seconds(self, ranks: int, machine: Machine) -> float:
-        """At least so long: sending alone, at the full rate of one rank's link, nothing ranked."""
-        return (self.received + self.mask) / slowest_rate(ranks, machine)
+    return 2 * (within * near + between * far + (within + between) * exchange.whole / rate)
 
 
 # Assumed, not measured: an H100 and its host, NVLink in a node of 8, InfiniBand between nodes
 HOPPER = Machine(
     bandwidth=3.35e12,
     dispatch=5e-6,
-    draw=1e-9,
-    touch=1e-9,
     sort=10e-9,
-    partition=5e-9,
     near=Link(10e-6, 450e9),
     far=Link(20e-6, 50e9),
     node=8,
-    tree=True,
-    reading=BY_KERNELS,
 )
-MODELS: dict[str, tuple[int, ...]] = {
+MODELS: Mapping[str, tuple[int, ...]] = {
     "7 B": (31_250_000,) * 224,  # 32 layers of seven matrices
     "70 B": (125_000_000,) * 560,  # 80 layers of seven
 }
 RANKS = (8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def on_paper(constants: Constants, machine: Machine = HOPPER) -> list[dict[str, Any]]:
+    """A row for each model and number of ranks; "gathering" is all scores sent to one rank."""
+    rows = []
+    for name, sizes in MODELS.items():
+        total = sum(sizes)
+        for ranks in RANKS:
+            work = plan(sizes, total // KEPT_ONE_IN, ranks, constants)
+            parts, gathered = seconds(work, machine), SCORE * total * (ranks - 1) / ranks
+            rows.append(
+                {
+                    "model": name,
+                    "weights": total,
+                    "tensors": len(sizes),
+                    "ranks": ranks,
+                    "passes": work.passes,
+                    "exchanges": len(work.exchanges),
+                    "given": work.given,
+                    "received": work.received,
+                    "seconds": parts,
+                    "total_seconds": sum(parts.values()),
+                    "gathering_bytes": gathered,
+                    "gathering_seconds": (gathered + MARK * total) / machine.slowest(ranks).rate,
+                }
+            )
+    return rows
+
+
+def exchanges(row: Row) -> list[Exchange]:
+    """The exchanges that were counted."""
+    return [Exchange(**each) for each in row["exchanges"]]
+
+
+def given(row: Row) -> float:
+    """Bytes that a rank gives to the others, counted."""
+    return sum(each.given(row["ranks"]) for each in exchanges(row))
+
+
+def received(row: Row) -> float:
+    """Bytes that reach a rank, counted."""
+    return sum(each.received(row["ranks"]) for each in exchanges(row))
+
+
+def passes(row: Row) -> int:
+    """Number of passes, counted: each one ends with a sum of three counts."""
+    return sum(each == _total(3) for each in exchanges(row))
+
+
+def planned(row: Row) -> Plan:
+    """The expected path of a row's decision."""
+    return plan(row["sizes"], row["keep"], row["ranks"], Constants(**row["constants"]))
+
+
+def predicted(row: Row) -> dict[str, float]:
+    """The terms of a row's time, with constants that its ranks measured in the same rounds."""
+    took = {name: statistics.median(values) for name, values in row["can"].items()}
+    link = Link(took["latency"], 1 / max(took["sending"], 1e-12))
+    machine = Machine(1 / took["comparing"], took["dispatch"], took["sort"], link, link, max(RANKS))
+    return seconds(planned(row), machine)

@@ -1,16 +1,16 @@
-"""A group that writes down what goes through it."""
+"""A process group that counts its exchanges."""
 
 from torch import Tensor
 
-from benchmarks.distributed.communication_plan import Exchange
+from benchmarks.distributed.cost_model import Exchange
 from pins.distributed.process_group import Group
 
 
-class Counted(Group):
-    """Another group, each of whose exchanges is noted.
+class CountingGroup(Group):
+    """Passes every exchange on to another group and records its size.
 
     Attributes:
-        exchanges: in their order, in bytes.
+        exchanges: in order.
     """
 
     def __init__(self, group: Group) -> None:
@@ -19,12 +19,12 @@ class Counted(Group):
         self._group = group
 
     def total(self, counts: Tensor) -> Tensor:
-        """What the group comes to."""
+        """The other group's sum."""
         self.exchanges.append(Exchange("total", counts.nbytes, counts.nbytes))
         return self._group.total(counts)
 
     def gathered(self, values: Tensor) -> list[Tensor]:
-        """What the group comes to."""
+        """The other group's parts."""
         parts = self._group.gathered(values)
         sizes = [part.nbytes for part in parts]
         self.exchanges.append(Exchange("gathered", max(sizes), sum(sizes)))

@@ -1,6 +1,6 @@
-"""How the ranks of a group find the k largest scores together: PINS, and by one of them for all.
+"""How ranks find the k largest scores: PINS on all ranks, and methods that gather on rank 0.
 
-A part is a rank's own scores by tensor name. Every method leaves a rank the masks of its parts.
+A rank's parts are its scores by tensor name. Every method returns the masks of the rank's parts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from benchmarks.distributed.communication_plan import SCORE
+from benchmarks.distributed.cost_model import SCORE
 from pins.distributed.process_group import ProcessGroup
 from pins.selection.select import decide
 
@@ -25,15 +25,15 @@ class Method:
     """One way to decide.
 
     Attributes:
-        masks: a rank's parts and k ↦ its masks.
-        mask_bytes: that rank 0 sends to each other rank, for each weight.
+        masks: a rank's parts, k ↦ its masks.
+        mask_bytes: bytes a weight that rank 0 sends to each other rank.
     """
 
     masks: Callable[[Parts, int], Sequence[Tensor]]
     mask_bytes: int
 
     def received(self, weights: Sequence[int]) -> int:
-        """Most bytes that reach one rank, where they hold so many weights: rank 0, or any other."""
+        """Bytes that reach rank 0, or another rank if these are more; `weights` of each rank."""
         if len(weights) == 1:
             return 0
         scores = SCORE * max(weights) * (len(weights) - 1)
@@ -41,13 +41,13 @@ class Method:
 
 
 def decided(parts: Parts, keep: int) -> list[Tensor]:
-    """The optimum and its proof; no rank sees more than samples, counts and candidates."""
+    """The optimum and its proof; ranks exchange samples, counts and candidates alone."""
     return list(decide(parts, keep, ProcessGroup()).masks.values())
 
 
 def by_topk(parts: Parts, keep: int) -> list[Tensor]:
-    """Exactly k, whichever of equal ones."""
-    whole, longest = _on_the_first(parts)
+    """Exactly k, any of equal scores."""
+    whole, longest = _gathered_on_rank_0(parts)
     rank, size = dist.get_rank(), dist.get_world_size()
     mask = torch.zeros(size * longest, dtype=torch.bool)
     if whole is not None:
@@ -60,8 +60,8 @@ def by_topk(parts: Parts, keep: int) -> list[Tensor]:
 
 
 def by_kthvalue(parts: Parts, keep: int) -> list[Tensor]:
-    """s ≥ s₍ₖ₎; more than k where s₍ₖ₎ is tied."""
-    whole, _ = _on_the_first(parts)
+    """s ≥ s₍ₖ₎; more than k if s₍ₖ₎ is tied."""
+    whole, _ = _gathered_on_rank_0(parts)
     threshold = torch.empty(())
     if whole is not None:
         threshold = torch.kthvalue(whole, whole.numel() - keep + 1).values
@@ -69,8 +69,8 @@ def by_kthvalue(parts: Parts, keep: int) -> list[Tensor]:
     return [each >= threshold for each in parts.values()]
 
 
-def _on_the_first(parts: Parts) -> tuple[Tensor | None, int]:
-    """All scores, on rank 0 alone, rank by rank; and the room of a rank, filled up with −∞."""
+def _gathered_on_rank_0(parts: Parts) -> tuple[Tensor | None, int]:
+    """All scores (None except on rank 0), each rank's padded with −∞; and the padded length."""
     rank, size = dist.get_rank(), dist.get_world_size()
     own = torch.cat([each.reshape(-1) for each in parts.values()])
     longest = torch.tensor(len(own))

@@ -1,4 +1,4 @@
-"""Decisions of several ranks: processes that are timed, and threads whose exchanges are counted."""
+"""Decisions of several ranks: timed processes, and threads whose exchanges are counted."""
 
 import gc
 import hashlib
@@ -18,25 +18,24 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from benchmarks.distributed.communication_plan import SCORE, Constants, Exchange
-from benchmarks.distributed.counting_group import Counted
+from benchmarks.distributed.cost_model import MARK, SCORE, Constants, Exchange
+from benchmarks.distributed.counting_group import CountingGroup
 from benchmarks.distributed.methods import METHODS, Parts
-from benchmarks.harness.process import peak_resident, reset_peak, resident
+from benchmarks.harness.process import peak_of
 from benchmarks.harness.results import describe
-from benchmarks.harness.score_sets import ScoreSet
+from benchmarks.harness.score_sets import BLOCK, ScoreSet
 from pins.distributed.process_group import ProcessGroup
 from pins.selection import kth_largest
-from pins.selection.scan import reference
 from pins.selection.select import decide
 from pins.utils.io import write_json
 from verification.testing.threaded_group import ThreadRank, shards, together
 
 LOOPBACK = Path("/proc/net/dev")
-CALLS, TOUCHED, PARTITIONED, LARGE = 1000, 1 << 17, 1 << 18, 1 << 22
+CALLS, SORTED, LARGE = 1000, 1 << 17, 1 << 22  # operations, values, bytes
 
 
 def digests(score_set: ScoreSet, counts: Sequence[int]) -> dict[int, list[str]]:
-    """Of the masks that one process decides on, for each number of ranks a digest of each part."""
+    """Digest of each rank's part of the masks of one process, for each number of ranks."""
     torch.set_num_threads(1)
     masks = dict(decide(score_set.make(), score_set.keep).masks)
     return {
@@ -45,45 +44,45 @@ def digests(score_set: ScoreSet, counts: Sequence[int]) -> dict[int, list[str]]:
 
 
 def measure(score_set: ScoreSet, ranks: int, rounds: int, expected: Sequence[str]) -> Any:
-    """Every method and what the machine can do, in turns, in processes that gloo joins.
+    """Time every method in turns, and the machine, in processes joined by gloo.
 
     Args:
-        score_set: the scores, of which each rank holds a part.
-        ranks: number of processes, of one thread each.
-        rounds: turns that count, after one that does not.
-        expected: the digest of each rank's masks.
+        score_set: the scores; each rank holds a part.
+        ranks: number of processes with one thread each.
+        rounds: timed turns, after one that is not timed.
+        expected: digests of the masks of one process, by rank.
 
     Returns:
-        A row; an error's text where a rank failed.
+        A row; the text of the error if a rank failed.
     """
     with tempfile.TemporaryDirectory() as folder:
         try:
             spawn(_rank, (score_set, ranks, rounds, folder), nprocs=ranks)  # type: ignore[no-untyped-call]
         except Exception as error:  # a failure is a result
             return describe(error)
-        told = [json.loads(_file(folder, rank).read_text("utf-8")) for rank in range(ranks)]
+        reports = [json.loads(_file(folder, rank).read_text("utf-8")) for rank in range(ranks)]
     return {
         "methods": {
-            name: _of_all([each["methods"][name] for each in told], expected) for name in METHODS
+            name: _of_all([each["methods"][name] for each in reports], expected) for name in METHODS
         },
-        "weights": [each["weights"] for each in told],
-        "exchanges": told[0]["exchanges"],
-        # what a rank can do while the others do the same: the slowest
+        "weights": [each["weights"] for each in reports],
+        "exchanges": reports[0]["exchanges"],
+        # of the slowest rank
         "can": {
-            name: [max(turn) for turn in zip(*(each["can"][name] for each in told), strict=True)]
-            for name in told[0]["can"]
+            name: [max(turn) for turn in zip(*(each["can"][name] for each in reports), strict=True)]
+            for name in reports[0]["can"]
         },
     }
 
 
-def _of_all(told: Sequence[Mapping[str, Any]], expected: Sequence[str]) -> dict[str, Any]:
-    """One method, of all ranks: a round is over when the last of them is."""
+def _of_all(reports: Sequence[Mapping[str, Any]], expected: Sequence[str]) -> dict[str, Any]:
+    """One method on all ranks; a round ends with its slowest rank."""
     return {
-        "seconds": [max(turn) for turn in zip(*(each["seconds"] for each in told), strict=True)],
-        "extra_bytes": [each["extra_bytes"] for each in told],
-        "kept": sum(each["kept"] for each in told),
-        "loopback": told[0]["loopback"],
-        "same_mask": [each["digest"] for each in told] == list(expected),
+        "seconds": [max(turn) for turn in zip(*(each["seconds"] for each in reports), strict=True)],
+        "extra_bytes": [each["extra_bytes"] for each in reports],
+        "kept": sum(each["kept"] for each in reports),
+        "loopback": reports[0]["loopback"],
+        "same_mask": [each["digest"] for each in reports] == list(expected),
     }
 
 
@@ -98,47 +97,45 @@ def _file(folder: str, rank: int) -> Path:
 def _rank(rank: int, score_set: ScoreSet, ranks: int, rounds: int, folder: str) -> None:
     """One process."""
     torch.set_num_threads(1)
-    meeting = f"file://{Path(folder) / 'meeting'}"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=ranks)
+    store = f"file://{Path(folder) / 'store'}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks)
     parts = shards(score_set.make(), _cuts(ranks))[rank]
-    parts = {name: part.clone() for name, part in parts.items()}  # the others' are let go
+    parts = {name: part.clone() for name, part in parts.items()}  # frees the other ranks' parts
     gc.collect()
-    counted = Counted(ProcessGroup())
-    decide(parts, score_set.keep, counted)  # what is loaded or started by the first call of all
-    told: dict[str, Any] = {
+    counted = CountingGroup(ProcessGroup())
+    decide(parts, score_set.keep, counted)  # loads and starts what a first call needs
+    report: dict[str, Any] = {
         "weights": sum(part.numel() for part in parts.values()),
         "exchanges": [asdict(exchange) for exchange in counted.exchanges],
         "methods": {name: _first_turn(parts, score_set.keep, name) for name in METHODS},
         "can": {},
     }
-    _abilities(parts, ranks)
+    _machine_seconds(parts, ranks)
     for _ in range(rounds):
-        for name, row in told["methods"].items():
+        for name, row in report["methods"].items():
             taken, through = _timed(partial(METHODS[name].masks, parts, score_set.keep))
             row["seconds"].append(taken)
             row["loopback"].append(through)
-        for what, found in _abilities(parts, ranks).items():
-            told["can"].setdefault(what, []).append(found)
-    write_json(told, _file(folder, rank))
-    dist.barrier()  # a rank that leaves early breaks the connection of the others
+        for what, found in _machine_seconds(parts, ranks).items():
+            report["can"].setdefault(what, []).append(found)
+    write_json(report, _file(folder, rank))
+    dist.barrier()  # the others fail if a rank closes its connections early
     dist.destroy_process_group()
 
 
 def _first_turn(parts: Parts, keep: int, name: str) -> dict[str, Any]:
-    """The masks and the most memory beyond scores and own masks."""
+    """Digest of the masks, and peak memory beyond the scores and the rank's masks."""
     gc.collect()
     dist.barrier()
-    reset_peak()
-    before = resident()
-    masks = METHODS[name].masks(parts, keep)
-    extra = peak_resident() - before - sum(mask.numel() for mask in masks)
+    peak, masks = peak_of(lambda: METHODS[name].masks(parts, keep), torch.device("cpu"))
+    extra = peak - sum(mask.numel() for mask in masks)
     kept = sum(int(mask.sum()) for mask in masks)
     found = {"extra_bytes": extra, "kept": kept, "digest": _digest(masks)}
     return {**found, "seconds": [], "loopback": []}
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, int | None]:
-    """Seconds of this rank, and bytes that went through the loopback device meanwhile."""
+    """Seconds of this rank, and bytes through the loopback device meanwhile (of all ranks)."""
     gc.collect()
     dist.barrier()
     before = _loopback()
@@ -152,7 +149,7 @@ def _timed(work: Callable[[], Any]) -> tuple[float, int | None]:
 
 
 def _loopback() -> int | None:
-    """Bytes sent so far through it, of all processes; None where the system does not tell."""
+    """Bytes sent so far by all processes; None if the system does not report them."""
     try:
         lines = LOOPBACK.read_text(encoding="ascii").splitlines()
     except OSError:
@@ -168,57 +165,37 @@ def _digest(masks: Iterable[Tensor]) -> str:
     return found.hexdigest()
 
 
-def _abilities(parts: Parts, ranks: int) -> dict[str, float]:
-    """What a rank of this machine takes while the others do the same, in seconds.
+def _machine_seconds(parts: Parts, ranks: int) -> dict[str, float]:
+    """Seconds that this rank takes while the others do the same work; see `cost_model.Machine`.
 
-    For a byte compared, an operation called, a score drawn or touched, a value sorted or
-    partitioned, a step of a ring, a byte sent; see `cost_model.Machine`.
+    For a byte compared, an operation called, a value sorted, a step of a ring, a byte sent.
     """
     flats = [part.reshape(-1) for part in parts.values()]
-    weights = sum(flat.numel() for flat in flats)
-    largest = max(flats, key=len)
-    places = torch.randint(len(largest), (TOUCHED,))
-    some = largest[places].numpy()
-    many = np.resize(some, PARTITIONED)
-    few, mask = torch.zeros(8), torch.empty(min(weights, reference.BLOCK), dtype=torch.bool)
+    weights, largest = sum(map(len, flats)), max(flats, key=len)
+    values = largest[torch.randint(len(largest), (SORTED,))].numpy()
+    few, mask = torch.zeros(8), torch.empty(min(weights, BLOCK), dtype=torch.bool)
 
     def compare() -> None:
         for flat in flats:
-            for block in torch.split(flat, reference.BLOCK):
+            for block in torch.split(flat, BLOCK):
                 torch.ge(block, 0.5, out=mask[: len(block)])
 
     def call() -> None:
         for _ in range(CALLS):
             torch.ge(few, 0.5, out=mask[:8])
 
-    def exchange(length: int, times: int) -> Callable[[], None]:
+    def gather(length: int, times: int) -> float:
         own = torch.zeros(length, dtype=torch.uint8)
         out = [torch.empty_like(own) for _ in range(ranks)]
+        return _timed(lambda: [dist.all_gather(out, own) for _ in range(times)])[0] / times
 
-        def all_gather() -> None:
-            for _ in range(times):
-                dist.all_gather(out, own)
-
-        return all_gather
-
-    def draw() -> None:
-        generator = torch.Generator().manual_seed(0)
-        largest[torch.randint(len(largest), (TOUCHED,), generator=generator)]
-
-    compare()  # the mask's pages are had
-    found = {
-        "comparing": _timed(compare)[0] / ((SCORE + 1) * weights),
-        "dispatch": _timed(call)[0] / CALLS,
-        "draw": _timed(draw)[0] / TOUCHED,
-        "touch": _timed(lambda: largest[places])[0] / TOUCHED,
-        "sort": _timed(lambda: np.sort(some))[0] / TOUCHED,
-        "partition": _timed(lambda: np.partition(many, PARTITIONED // 3))[0] / PARTITIONED,
-    }
+    compare()  # allocates the pages of the mask
     steps = max(ranks - 1, 1)
-    small = _timed(exchange(8, 20))[0] / 20
-    large = _timed(exchange(LARGE, 4))[0] / 4
+    small, large = gather(8, 20), gather(LARGE, 4)
     return {
-        **found,
+        "comparing": _timed(compare)[0] / ((SCORE + MARK) * weights),
+        "dispatch": _timed(call)[0] / CALLS,
+        "sort": _timed(lambda: np.sort(values))[0] / SORTED,
         "latency": small / steps,
         "sending": max(large - small, 0.0) / steps / LARGE,
     }
@@ -226,34 +203,34 @@ def _abilities(parts: Parts, ranks: int) -> dict[str, float]:
 
 @contextmanager
 def scaled(constants: Constants | None) -> Iterator[Constants]:
-    """The algorithm with other constants: a model of a larger one, as of a ship in a basin."""
+    """Run the algorithm with other constants, to take the path of a larger model."""
     before = Constants.present()
     try:
-        _become(constants or before)
+        _set(constants or before)
         yield constants or before
     finally:
-        _become(before)
+        _set(before)
 
 
-def _become(constants: Constants) -> None:
+def _set(constants: Constants) -> None:
     for name, value in asdict(constants).items():
         setattr(kth_largest, name.upper(), value)
 
 
 def simulate(score_set: ScoreSet, ranks: int, constants: Constants | None = None) -> dict[str, Any]:
-    """One decision of ranks that are threads: exchanges of each, and whether the mask is the one.
+    """One decision of ranks that are threads: its exchanges, and whether its masks are right.
 
     Args:
         score_set: the scores.
         ranks: number of threads.
-        constants: of the algorithm, where they are not to be its own.
+        constants: of the algorithm; None: its own.
     """
     scores = score_set.make()
     parts = shards(scores, _cuts(ranks))
     with scaled(constants) as used:
 
         def work(rank: ThreadRank) -> tuple[str, list[Exchange], int]:
-            group = Counted(rank)
+            group = CountingGroup(rank)
             decided = decide(parts[rank.rank], score_set.keep, group)
             return _digest(decided.masks.values()), group.exchanges, rank.sent
 

@@ -1,6 +1,6 @@
-"""The code blocks of a Markdown document, and what it says that they print.
+"""The code blocks of a Markdown document, with the outputs written below them.
 
-A block of code and, where it prints, an output block that follows it:
+A code block, and its output block if it prints:
 
     ```python
     print(1 + 1)
@@ -9,7 +9,7 @@ A block of code and, where it prints, an output block that follows it:
     2
     ```
 
-A line `…` in an output block stands for any number of lines: times, progress and such.
+A line `…` in an output block matches any lines: times, progress and such.
 """
 
 import re
@@ -25,15 +25,15 @@ ANY_LINES = "…"
 
 @dataclass(frozen=True)
 class CodeBlock:
-    """A fenced block, with the output block that follows it.
+    """A fenced block and its output block.
 
     Attributes:
-        language: what stands after the fence; empty where nothing does.
+        language: the word after the fence; may be empty.
         code: the lines between the fences.
-        output: those of the output block; empty where there is none.
-        line: of the document, that of the first line of code, counted from 1.
-        end: the number of lines up to the closing fence of the code, this one included.
-        after: likewise for the output block; `end` where there is none.
+        output: the lines of the output block; empty without one.
+        line: number of the first line of code in the document, from 1.
+        end: number of lines up to and including the closing fence of the code.
+        after: likewise for the output block; `end` without one.
     """
 
     language: str
@@ -44,7 +44,7 @@ class CodeBlock:
     after: int
 
     def printed_as_said(self, printed: str) -> bool:
-        """Whether `printed` is the output, a line `…` of which stands for any lines."""
+        """Whether `printed` matches the output, in which a line `…` matches any lines."""
         pattern = "".join(
             "(?:.*\n)*" if line.strip() == ANY_LINES else re.escape(line)
             for line in self.output.splitlines(keepends=True)
@@ -53,15 +53,15 @@ class CodeBlock:
 
     @property
     def elided(self) -> bool:
-        """Whether the output leaves lines out."""
+        """Whether the output has a line `…`."""
         return ANY_LINES in self.output.splitlines()
 
 
 def code_blocks(text: str, name: str = "the document") -> list[CodeBlock]:
-    """The blocks of a document in order, output blocks joined to what prints them.
+    """The code blocks of a document in order, each with its output block.
 
     Raises:
-        FileError: a fence is not closed, or an output block follows no code.
+        FileError: a fence is not closed, or an output block does not follow a code block.
     """
     lines = text.splitlines(keepends=True)
     found: list[CodeBlock] = []
@@ -93,12 +93,12 @@ def code_blocks(text: str, name: str = "the document") -> list[CodeBlock]:
 
 
 def with_outputs(text: str, printed: Sequence[tuple[CodeBlock, str]]) -> str:
-    """The document with each of these blocks followed by what it printed.
+    """The document with the present output below each of these blocks.
 
-    Output that leaves lines out stays as it is where it still agrees.
+    An output with `…` is kept if it matches.
 
     Raises:
-        FileError: it does not agree any more.
+        FileError: an output with `…` does not match.
     """
     lines = text.splitlines(keepends=True)
     for block, output in sorted(printed, key=lambda pair: -pair[0].line):

@@ -1,19 +1,20 @@
-"""The six rows of evidence on the first page: a claim, the number, where the rest of it stands.
+"""The six rows of evidence on the first page: claim, measured number, link to the details.
 
-Each number is read from a results file, or ruled on from the results files.
+Each number comes from a results file.
 """
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from benchmarks.checker import driver
 from benchmarks.distributed import table as distributed_table
 from benchmarks.end_accuracy.table import summary
+from benchmarks.harness import markdown
 from benchmarks.harness.goals import speedup
-from benchmarks.harness.results import RESULTS, number, read
+from benchmarks.harness.markdown import number
+from benchmarks.harness.results import RESULTS, Row, read
 from benchmarks.harness.score_sets import MODEL
 from benchmarks.loss_decrease.driver import mean_over_seeds
 from benchmarks.selection.methods import KTHVALUE, PARTITION, SELECT, TOPK
@@ -23,52 +24,35 @@ from verification.formatting import exact_percent, signed
 
 PAGE = "docs/evidence.md"
 TASKS = ("stdlib-docs", "sst2")  # of the loss-decrease files
-BEYOND = (
-    0.001  # the fraction of the weights at which the signed optimum is shown beside its promise
-)
-SPARSITY = 0.9  # at which the scores after gradual pruning are shown
+BEYOND = 0.001  # fraction of the weights; the signed optimum's prediction fails there
+SPARSITY = 0.9  # of the scores after gradual pruning
 METHODS = ("dense", "abs-pins", "pins")
 
 
-class Row(NamedTuple):
-    """One line of the table."""
-
-    claim: str
-    number: str
-    link: str
-
-
-def rows(folder: Path = RESULTS) -> list[Row]:
-    """The six, from the results files of a folder."""
-    return [
-        _ledger(folder),
-        _selection(folder),
-        _check(folder),
-        _ranks(folder),
-        _one_decision(folder),
-        _gradual(folder),
-    ]
+def rows(folder: Path = RESULTS) -> list[tuple[str, str, str]]:
+    """Claim, measured number and link of the six rows, from the results files of a folder."""
+    makers = (_ledger, _selection, _check, _ranks, _one_decision, _gradual)
+    return [make(folder) for make in makers]
 
 
 def table(folder: Path = RESULTS) -> str:
     """The rows as Markdown."""
-    lines = [f"| {row.claim} | {row.number} | {row.link} |" for row in rows(folder)]
-    return "\n".join(["| claim | measured | more |", "|---|---|---|", *lines])
+    return "\n".join(markdown.table("claim | measured | more", "l", map(" | ".join, rows(folder))))
 
 
 def first_rises(folder: Path = RESULTS) -> list[float]:
-    """Per task, the least fraction tried at which the signed optimum raised the measured loss."""
+    """For each task the least tried fraction at which the signed optimum raised the loss."""
     return [
         next(fraction for fraction, row in cells if row["measured"] > 0)
         for cells in (list(_cells(folder, task, "pins")) for task in TASKS)
     ]
 
 
-def _ledger(folder: Path) -> Row:
+def _ledger(folder: Path) -> tuple[str, str, str]:
     ledger = json.loads((folder / "demo" / "results.json").read_text(encoding="utf-8"))["ledger"]
     claims = ledger["claims"]
     held = sum(row["outcome"] == "holds" for row in claims)
-    return Row(
+    return (
         "The mask is the optimum of its program: enumeration, CBC and HiGHS find none better",
         f"{held} of {len(claims)} claims hold"
         + (", and every control, made wrong on purpose, fails" if ledger["all_hold"] else ""),
@@ -76,7 +60,7 @@ def _ledger(folder: Path) -> Row:
     )
 
 
-def _selection(folder: Path) -> Row:
+def _selection(folder: Path) -> tuple[str, str, str]:
     sets = by_instance(read(folder / "selection-cpu.json")["rows"])
     whole = sets[MODEL]
     checked = [found[SELECT] for found in sets.values() if SELECT in found]
@@ -85,7 +69,7 @@ def _selection(folder: Path) -> Row:
         f"{speedup(whole, SELECT, name)} times as fast as `{name}`"
         for name in (KTHVALUE, TOPK, PARTITION)
     ]
-    return Row(
+    return (
         "Deciding over all matrices of BERT-base is exact, and faster than what people use",
         f"{whole[SELECT]['size']:,} scores in "
         f"{number(1e3 * statistics.median(whole[SELECT]['seconds']))} ms on 2 cores, "
@@ -94,10 +78,10 @@ def _selection(folder: Path) -> Row:
     )
 
 
-def _check(folder: Path) -> Row:
+def _check(folder: Path) -> tuple[str, str, str]:
     document = read(folder / "checker.json")
     found = {row["method"]: row for row in document["rows"]}
-    return Row(
+    return (
         "Checking a proof costs little more than the SHA-256 of the files",
         f"{driver.rate(document, found[driver.FAST])} million weights a second, "
         f"{speedup(found, driver.DIGEST, driver.FAST)} times as long as the digests alone",
@@ -105,11 +89,11 @@ def _check(folder: Path) -> Row:
     )
 
 
-def _ranks(folder: Path) -> Row:
+def _ranks(folder: Path) -> tuple[str, str, str]:
     document = read(folder / "distributed.json")
     same = distributed_table.same_masks(document)
     most = max(row["ranks"] for row in (*document["rows"], *document["simulated"]))
-    return Row(
+    return (
         "Many processes decide as one does, and nobody gathers the scores",
         f"{sum(same)} of {len(same)} masks, of 1 to {most} ranks on CPUs, are bit for bit those of "
         "one process",
@@ -117,7 +101,7 @@ def _ranks(folder: Path) -> Row:
     )
 
 
-def _one_decision(folder: Path) -> Row:
+def _one_decision(folder: Path) -> tuple[str, str, str]:
     shown = [
         f"{task}: promised {signed(pins['predicted'])}, measured {signed(pins['measured'])}, "
         f"within the trust region {signed(region['measured'])}"
@@ -126,7 +110,7 @@ def _one_decision(folder: Path) -> Row:
             (dict(_cells(folder, task, name))[BEYOND] for name in ("pins", "trust-region"))
         ]
     ]
-    return Row(
+    return (
         f"Optimal for the linear model is not optimal for the loss: {exact_percent(BEYOND)} of the "
         "weights, pruned in one decision by the signed optimum, raise it",
         f"change of the loss, {'; '.join(shown)}",
@@ -134,7 +118,7 @@ def _one_decision(folder: Path) -> Row:
     )
 
 
-def _gradual(folder: Path) -> Row:
+def _gradual(folder: Path) -> tuple[str, str, str]:
     document = read(folder / "end_accuracy.json")
     cells = [cell for cell in summary(document["rows"]) if not cell["self_regularization"]]
     shown = []
@@ -147,16 +131,16 @@ def _gradual(folder: Path) -> Row:
         said = [f"{name} {means[name]:.3f}" for name in METHODS]
         said.append(f"guessing {document['tasks'][task]['majority']:.3f}")
         shown.append(f"{task}: {', '.join(said)}")
-    return Row(
-        f"Pruned gradually to {exact_percent(SPARSITY)}, averaged `abs-pins` keeps much of the "
-        "accuracy; signed `pins` is left with guessing",
+    return (
+        f"Pruned gradually to {exact_percent(SPARSITY)}, averaged `abs-pins` keeps much of the accuracy; "
+        "signed `pins` is left with guessing",
         f"{'; '.join(shown)} ({document['settings']['steps']} steps, nothing tuned)",
         f"[gradual pruning]({PAGE}#what-is-left-after-gradual-pruning)",
     )
 
 
-def _cells(folder: Path, task: str, criterion: str) -> Iterator[tuple[float, Mapping[str, Any]]]:
-    """Fraction and mean over the seeds of one criterion, fractions ascending."""
+def _cells(folder: Path, task: str, criterion: str) -> Iterator[tuple[float, Row]]:
+    """Fraction, and the means over the seeds of one criterion; fractions ascending."""
     document = read(folder / f"loss_decrease-minilm-{task}.json")
     for fraction, cells in by_fraction(mean_over_seeds(document["rows"])).items():
         yield fraction, cells[criterion]

@@ -1,8 +1,8 @@
-"""The gallery of the documents: every figure of `pins plot`, from the runs in the results folder.
+"""The gallery of the documents: every figure of `pins plot`, drawn from the committed results.
 
     python -m benchmarks.documents.gallery
 
-Writes docs/gallery/NAME.svg and the page docs/gallery.md; a test holds the page to the figures.
+Writes docs/gallery/NAME.svg and the page docs/gallery.md; a test compares page and figures.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,12 @@ from verification.plots.registry import FIGURES
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "gallery.md"
 FOLDER = ROOT / "docs" / "gallery"
-# whose folder a figure is drawn from, by the first of the commands that make one
+# folder of a figure's results, by the command that makes them
 SOURCES: Mapping[str, Path] = {
     "pins demo": RESULTS / "demo",
     "pins prune": RESULTS / "prune-abs-pins",
 }
-# and of one that shows in a run of another criterion what it is about
+# folders of figures that need a run with another criterion
 OWN: Mapping[str, Path] = {"survival": RESULTS / "prune-pins"}
 
 HEAD = """# Gallery
@@ -40,7 +40,7 @@ No number in them stands in the code. This page is written by
 
 
 def page() -> str:
-    """The page: of each figure its title, the picture, what to see, and the command."""
+    """The page: title, picture, caption and command of each figure."""
     parts = [HEAD]
     for name, entry in FIGURES.items():
         command = f"pins plot {name} --from {source(name).relative_to(ROOT)} --out {name}.svg"
@@ -52,13 +52,13 @@ def page() -> str:
 
 
 def source(name: str) -> Path:
-    """The results that a figure is drawn from here."""
+    """The results from which the gallery draws a figure."""
     first = FIGURES[name].source.partition(",")[0]
     return OWN.get(name) or SOURCES.get(first, RESULTS)
 
 
 def main() -> None:
-    """Draw all and write the page."""
+    """Draw all figures and write the page."""
     for name, entry in FIGURES.items():
         plots.save(entry.draw(RunData(source(name))), FOLDER / f"{name}.svg", name)
     write_text(page(), PAGE)

@@ -1,11 +1,11 @@
-"""Run the lessons of the course, and write below each block of code what it prints.
+"""Run the lessons of the course, and write the output of each code block below it.
 
     python -m benchmarks.documents.lessons [FILE …]
 
-The blocks of a lesson run in order: those in Python in one namespace, as if typed at one prompt;
-those marked `sh` one command a line. A command that is to fail says so in a comment,
-`# exit code 1`. A lesson begins in an empty folder of a checkout, called `course`. What is not to
-be run is marked `text`. `tests/docs/test_lessons.py` holds the lessons to what is written there.
+The blocks of a lesson run in order. Python blocks share one namespace; a block marked `sh` holds
+one command a line. The comment `# exit code 1` marks a command that must fail. A lesson starts in
+an empty folder `course` of a checkout. A block marked `text` is not run.
+`tests/docs/test_lessons.py` compares the lessons with their outputs.
 """
 
 import contextlib
@@ -36,24 +36,24 @@ EXIT_CODE = re.compile(r"#.*\bexit code (\d+)")
 
 
 class LessonError(PinsError, RuntimeError):
-    """A block of a lesson that fails, or that cannot be run."""
+    """A block of a lesson fails, or cannot be run."""
 
 
 class _Prompt(InteractiveInterpreter):
-    """One namespace for the Python blocks of a lesson; remembers what a block raised."""
+    """One namespace for the Python blocks of a lesson; keeps the error of a block."""
 
     error: BaseException | None = None
 
     def showtraceback(self) -> None:
-        """Called where the block raises."""
+        """Keep the error that the block raised."""
         self.error = sys.exception()
 
 
 def run_blocks(blocks: list[CodeBlock], name: str, folder: Path) -> Iterator[tuple[CodeBlock, str]]:
-    """Run those in Python and of commands in order, in `folder`: each with what it printed.
+    """Run the blocks of Python and of commands in order, in `folder`; yield each with its output.
 
     Raises:
-        LessonError: a block raises, or a command ends with another exit code than it says.
+        LessonError: a block raises, or a command ends with an unexpected exit code.
     """
     prompt = _Prompt({"__name__": "__main__"})
     with contextlib.chdir(folder):
@@ -68,7 +68,7 @@ def run_blocks(blocks: list[CodeBlock], name: str, folder: Path) -> Iterator[tup
 def _run_python(prompt: _Prompt, block: CodeBlock, name: str) -> str:
     printed = io.StringIO()
     try:
-        # the empty lines let a traceback name the line of the document
+        # with these empty lines a traceback shows the line of the document
         compiled = compile("\n" * (block.line - 1) + block.code, name, "exec")
     except SyntaxError as error:
         raise LessonError(f"{name}, line {error.lineno}: no Python: {error.msg}") from error
@@ -89,7 +89,7 @@ def _run_command(line: str, where: str) -> str:
     if set(words) & {"|", ">", ">>", "<", "&&", ";"}:
         raise LessonError(f"{where}: no shell runs the lessons; write one command a line")
     program = PROGRAMS.get(words[0], words[:1])
-    # as wide as where no terminal is, whatever the one is that this was started from
+    # the width without a terminal, whatever terminal this process has
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
     done = subprocess.run(  # noqa: S603 (the lessons are our own)
         [*program, *words[1:]],
@@ -107,7 +107,7 @@ def _run_command(line: str, where: str) -> str:
 
 
 def make_course(checkout: Path) -> Path:
-    """An empty folder `course` in a copy of this checkout that is made of links."""
+    """An empty folder `course` in a copy of this checkout made of symbolic links."""
     for name in SEEN:
         (checkout / name).symlink_to(ROOT / name)
     course = checkout / "course"
@@ -121,11 +121,11 @@ def lesson_files() -> list[Path]:
 
 
 def rewrite(file: Path) -> bool:
-    """Write below each block of a lesson what it prints now; whether that changed anything.
+    """Write the present output of each block of a lesson below it; return whether it changed.
 
     Raises:
         LessonError: a block fails.
-        FileError: an output that leaves lines out no longer agrees.
+        FileError: an output with `…` no longer matches.
     """
     text = file.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as checkout:

@@ -1,5 +1,6 @@
 """`python -m benchmarks.end_accuracy`."""
 
-from benchmarks.end_accuracy.driver import main
+from benchmarks.end_accuracy.driver import run
+from benchmarks.harness.cli import execute
 
-main()
+execute(run)

@@ -1,22 +1,21 @@
-"""What is left of the accuracy after gradual pruning? Every method, with self-regularisation too.
+"""Accuracy after gradual pruning, for every method, with and without self-regularisation.
 
     python -m benchmarks.end_accuracy --data FOLDER [--minutes 60] [--tasks …] [--methods …]
 
 FOLDER holds glue/SST-2 and glue/RTE. A row of end_accuracy.json is one run, written as soon as it
-is done: an interrupted benchmark goes on with the runs that are not in the file yet. They come in
-an order in which stopping early leaves whole comparisons. The table end_accuracy.md and the figure
-end_accuracy.svg are made from the results file alone; so does `--render`.
+is done: an interrupted benchmark continues with the missing runs. Their order leaves complete
+comparisons wherever it stops. Writes the table end_accuracy.md and the figure end_accuracy.svg.
 """
 
 import gc
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from matplotlib.figure import Figure
 
 from benchmarks.end_accuracy.gradual_pruning import (
     DENSE,
@@ -28,103 +27,89 @@ from benchmarks.end_accuracy.gradual_pruning import (
     measure,
 )
 from benchmarks.end_accuracy.table import summary, table
-from benchmarks.harness.cli import execute
-from benchmarks.harness.fine_tuned import data_folder
-from benchmarks.harness.results import RESULTS, describe, read, rows_before, without_paths
-from pins.errors import FileError, SettingError
-from pins.models.pretrained import DEMO_MODEL, locate, weights_digest
+from benchmarks.harness import benchmark
+from benchmarks.harness.cli import Data, Minutes, Model, Out, Render, Seeds, find, numbers
+from benchmarks.harness.fine_tuned import data_folder, describe_model
+from benchmarks.harness.results import RESULTS, Document, Row, describe, read, without_paths
+from pins.errors import FileError
+from pins.models.pretrained import DEMO_MODEL
 from pins.tasks import load_task
 from pins.tasks.text_classification import TextClassification
-from pins.utils.io import write_json, write_text
-from pins.utils.provenance import provenance
 from verification import plots
 
 FILE = "end_accuracy.json"
 
 
 def render(file: Path) -> str:
-    """Table and figure from a results file; the table's text."""
-    document = read(file)
-    text = table(document)
-    write_text(text, file.with_suffix(".md"))
-    figure = plots.end_accuracy(summary(document["rows"]))
-    write_text(plots.svg(figure, file.stem), file.with_suffix(".svg"))
-    return text
+    """Write table and figure from the results file alone; return the table's text."""
+
+    def figure(document: Document) -> Figure:
+        return plots.end_accuracy(summary(document["rows"]))
+
+    return benchmark.render(file, table, figure)
 
 
 def run(
-    tasks: Annotated[str, typer.Option(help="Names with commas between.")] = "stdlib-docs,sst2,rte",
+    tasks: Annotated[str, typer.Option(help="Names, separated by commas.")] = (
+        "stdlib-docs,sst2,rte"
+    ),
     methods: Annotated[str, typer.Option(help="Likewise.")] = ",".join(METHODS),
     sparsities: Annotated[str, typer.Option(help="Likewise.")] = "0.9,0.97,0.8",
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")] = 3,
+    seeds: Seeds = 3,
     steps: Annotated[int, typer.Option(min=1, help="Of each run.")] = Budget.steps,
-    model: Annotated[str, typer.Option(help="A folder or an id.")] = DEMO_MODEL,
-    data: Annotated[Path | None, typer.Option(help="Holds glue/RTE …; default: the hub.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Start no run after so many.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
+    model: Model = DEMO_MODEL,
+    data: Data = None,
+    minutes: Minutes = None,
+    out: Out = RESULTS,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Leave the runs with self-regularisation out.")
+        bool, typer.Option("--plain", help="Leave out the runs with self-regularisation.")
     ] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Do runs that failed again.")] = False,
-    render_only: Annotated[
-        bool, typer.Option("--render", help="Table and figure again from the results file.")
-    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Repeat the runs that failed.")] = False,
+    render_only: Render = False,
 ) -> None:
-    """Run what is not in the results file yet."""
+    """Run what the results file does not hold yet."""
     file = out / FILE
     if not render_only:
-        wanted = list(
-            cells(
-                _names(tasks),
-                seeds,
-                _ratios(sparsities),
-                _names(methods, known=METHODS),
-                regularized=not plain,
-            )
-        )
+        names, chosen = tasks.split(","), methods.split(",")
+        for method in chosen:
+            find(METHODS, method, "method")
+        like = "numbers between 0 and 1, such as 0.8,0.9"
+        ratios = numbers(sparsities, "sparsities", float, lambda x: 0 < x < 1, like)
+        wanted = list(cells(names, seeds, ratios, chosen, regularized=not plain))
         budget = Budget(steps=steps)
-        document = _document(file, budget, model, {"DATA": data, "OUT": out})
+        about, paths = describe_model(model)
+        settings = {
+            **about,
+            **asdict(budget),
+            "train_rows": budget.train_rows,
+            "evaluations": EVALUATIONS,
+        }
+        replaced = {"DATA": data, "OUT": out, **paths}
+        document = benchmark.resume(file, benchmark.new_document(settings, replaced, tasks={}))
+        if document["rows"]:
+            document["tasks"] = read(file)["tasks"]
         if retry:
             document["rows"] = [row for row in document["rows"] if "error" not in row]
-        for task in _names(tasks):
+        for task in names:
             _require_same_data(document, task, data_folder(task, data), file)
-        _measure_all(wanted, document, file, budget, model, data, minutes)
+
+        def rows_of(cell: Cell) -> tuple[list[dict[str, Any]], str]:
+            gc.collect()  # a run has reference cycles, and the next one needs its memory
+            start = time.monotonic()
+            try:
+                found = measure(cell, budget, model, data_folder(cell.task, data))
+            except Exception as error:  # a failure is a result
+                found = {"error": without_paths(describe(error), {"DATA": data, "MODEL": model})}
+            said = f"{_words(cell)}: {found.get('error') or format(found['score'], '.3f')}"
+            seconds = round(time.monotonic() - start, 1)
+            return [{**asdict(cell), **found, "seconds": seconds}], said
+
+        benchmark.complete(document, file, wanted, key, rows_of, minutes=minutes)
     print(render(file))
 
 
-def _measure_all(
-    wanted: Sequence[Cell],
-    document: dict[str, Any],
-    file: Path,
-    budget: Budget,
-    model: str,
-    data: Path | None,
-    minutes: float | None,
-) -> None:
-    """Measure what has no row yet; the file is whole after every run."""
-    done = {_cell(row) for row in document["rows"]}
-    begun = time.monotonic()
-    for number, cell in enumerate(wanted, start=1):
-        if cell in done:
-            continue
-        if minutes is not None and time.monotonic() - begun >= 60 * minutes:
-            print(f"{minutes:g} minutes are over: {len(set(wanted) - done)} runs are left")
-            break
-        start = time.monotonic()
-        try:
-            found = measure(cell, budget, model, data_folder(cell.task, data))
-        except Exception as error:  # a failure is a result
-            found = {"error": without_paths(describe(error), {"DATA": data, "MODEL": model})}
-        seconds = round(time.monotonic() - start, 1)
-        document["rows"].append({**asdict(cell), **found, "seconds": seconds})
-        done.add(cell)
-        write_json(document, file)
-        outcome = f"{found['score']:.3f}" if "score" in found else found["error"]
-        print(f"{number}/{len(wanted)} {_words(cell)}: {outcome} ({seconds:.0f} s)", flush=True)
-        gc.collect()  # a run is full of cycles, and the next one needs its memory
-
-
-def _cell(row: Mapping[str, Any]) -> Cell:
+def key(row: Row) -> Cell:
+    """The run of a row."""
     return Cell(**{name: row[name] for name in Cell.__dataclass_fields__})
 
 
@@ -135,39 +120,12 @@ def _words(cell: Cell) -> str:
     return words + (" self-regularised" if cell.self_regularization else "")
 
 
-def _document(
-    file: Path, budget: Budget, model: str, paths: Mapping[str, Path | str | None]
-) -> dict[str, Any]:
-    """What the file holds, or is to hold: settings, data, versions, and the rows so far."""
-    named = Path(model).name if Path(model).is_dir() else model
-    made = provenance()
-    document: dict[str, Any] = {
-        "settings": {
-            "model": named,
-            "weights_sha256": weights_digest(locate(model)),
-            **asdict(budget),
-            "train_rows": budget.train_rows,
-            "evaluations": EVALUATIONS,
-        },
-        "provenance": {
-            **made,
-            "command": without_paths(made["command"], {**paths, named: model}),
-        },
-        "tasks": {},
-        "rows": [],
-    }
-    document["rows"] = rows_before(file, document)
-    if document["rows"]:
-        document["tasks"] = read(file)["tasks"]
-    return document
-
-
-def _require_same_data(document: dict[str, Any], task: str, data: Path | None, file: Path) -> None:
-    """Load the task before anything is run, and hold it to the rows that were measured on it.
+def _require_same_data(document: Document, task: str, data: Path | None, file: Path) -> None:
+    """Load a task before any run, and compare its data with the data of earlier rows.
 
     Raises:
-        FileError: they were other ones.
-        TaskError: it does not load.
+        FileError: earlier rows were measured on other data.
+        TaskError: the task does not load.
     """
     loaded = load_task(task, data)
     found: dict[str, Any] = {"digests": dict(loaded.digests), "majority": None}
@@ -178,26 +136,3 @@ def _require_same_data(document: dict[str, Any], task: str, data: Path | None, f
         raise FileError(
             f"{file} holds results of other {task} data: move it, or give another --out"
         )
-
-
-def _names(text: str, known: Mapping[str, Any] | None = None) -> list[str]:
-    names = text.split(",")
-    for name in names:
-        if known is not None and name not in known:
-            raise SettingError(f"there is no method {name!r}: choose of {', '.join(known)}")
-    return names
-
-
-def _ratios(text: str) -> list[float]:
-    try:
-        ratios = [float(word) for word in text.split(",")]
-    except ValueError:
-        ratios = [-1.0]
-    if not all(0 < ratio < 1 for ratio in ratios):
-        raise SettingError(f"sparsities is {text!r}: give numbers between 0 and 1, such as 0.8,0.9")
-    return ratios
-
-
-def main() -> None:
-    """Run it as a command."""
-    execute(run)

@@ -1,4 +1,4 @@
-"""Gradual pruning from pre-trained weights to the score on the test rows: one run of many."""
+"""One run: gradual pruning from pre-trained weights, then the score on the test rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,14 +9,14 @@ from typing import Any
 from pins.runs.run import Run
 from pins.runs.settings import Settings
 
-EVALUATIONS = 10  # in a run with self-regularisation, which chooses its teachers by them
-# of each decision, in this order: what was predicted of the loss of its rows, and what was measured
+EVALUATIONS = 10  # of a run with self-regularisation, to choose the teacher
+# fields of each decision, in this order: loss changes on its rows, predicted and measured
 MEASURED = ("step", "sparsity", "predicted", "measured", "multiplier", "promised", "kept")
 
 
 @dataclass(frozen=True)
 class Method:
-    """What ranks the weights; dense training is that which prunes none."""
+    """Criterion and smoothing; dense training prunes nothing with any of them."""
 
     criterion: str
     smoothing: str = "none"
@@ -42,13 +42,13 @@ class Cell:
     task: str
     seed: int
     method: str
-    sparsity: float  # 0 where nothing is pruned
+    sparsity: float  # 0 if nothing is pruned
     self_regularization: bool = False
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What every run has: steps of so many rows, of so many tokens, judged on so many test rows."""
+    """The same for all runs: steps, rows and tokens of training, and number of test rows."""
 
     steps: int = 240
     batch_size: int = 16
@@ -58,7 +58,7 @@ class Budget:
 
     @property
     def train_rows(self) -> int:
-        """As many as the steps read."""
+        """Number of rows that the steps read."""
         return self.steps * self.batch_size
 
 
@@ -70,9 +70,9 @@ def cells(
     *,
     regularized: bool = True,
 ) -> Iterator[Cell]:
-    """All runs: seed by seed, task by task, sparsity by sparsity, all methods at each.
+    """All runs, ordered by seed, task, sparsity and method.
 
-    With `regularized` each method is run with self-regularisation, too.
+    With `regularized`, each method is also run with self-regularisation.
     """
     for seed in range(seeds):
         for task in tasks:
@@ -87,9 +87,9 @@ def cells(
 
 
 def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[str, Any]:
-    """Train and prune from the pre-trained weights; the scores on the test rows.
+    """Train and prune from the pre-trained weights; return the scores on the test rows.
 
-    Nothing is exported. The test rows choose nothing: the model of the last step is judged.
+    No choice depends on the test rows: the model of the last step is judged. Nothing is exported.
     """
     method = METHODS[cell.method]
     evaluations = EVALUATIONS if cell.self_regularization else 1
@@ -129,5 +129,5 @@ def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[s
 
 
 def _short(value: float | None) -> float | None:
-    """Six digits, which are more than a measurement has: results files are small."""
+    """Round to six digits, more than a measurement has, to keep results files small."""
     return None if value is None else float(f"{value:.6g}")

@@ -1,41 +1,34 @@
-"""Where a driver measures: the device that was asked for, and what a results file says of it."""
-
-from collections.abc import Mapping
-from typing import Any
+"""The device that is measured, and its description in a results file."""
 
 import torch
 
+from benchmarks.harness.results import Document
 from pins.errors import SettingError
 from pins.utils.devices import choose_device
 
 DEVICES = ("cuda", "cpu")
 
 
-def place(device: str | None) -> torch.device:
-    """The device asked for; by default a GPU, if there is one.
+def find_device(name: str | None) -> torch.device:
+    """The device of this name; without a name a GPU if there is one, else the CPU.
 
     Raises:
-        SettingError: nothing is measured on such a device.
-        DeviceError: there is none here.
+        SettingError: benchmarks do not measure this kind of device.
+        DeviceError: this machine does not have the device.
     """
-    found = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    chosen = choose_device(found, "float32").device
-    if chosen.type not in DEVICES:
-        raise SettingError(f"device is {found!r}: choose one of {', '.join(DEVICES)}")
-    return chosen
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(name, "float32").device
+    if device.type not in DEVICES:
+        raise SettingError(f"device is {name!r}: choose one of {', '.join(DEVICES)}")
+    return device
 
 
-def about(device: torch.device, made: Mapping[str, Any], cpu_memory: str) -> dict[str, str]:
-    """Kind, name, and what is meant by memory there.
-
-    Args:
-        device: measured on.
-        made: the provenance.
-        cpu_memory: what it is on a CPU.
-    """
+def describe_device(device: torch.device, document: Document, cpu_memory: str) -> dict[str, str]:
+    """Kind and name of the device, and what its memory numbers mean (`cpu_memory` on a CPU)."""
     cuda = device.type == "cuda"
+    processor = document["provenance"]["machine"]["processor"]
     return {
         "kind": device.type,
-        "name": torch.cuda.get_device_name(device) if cuda else made["machine"]["processor"],
+        "name": torch.cuda.get_device_name(device) if cuda else processor,
         "memory": "the most that tensors take at a time on the GPU" if cuda else cpu_memory,
     }

@@ -1,4 +1,4 @@
-"""A model in the course of its fine-tuning, and what a decision does to its loss there."""
+"""A model during its fine-tuning, and the loss change of pruning decisions at each step."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import torch
 
 from pins.errors import SettingError
 from pins.models.parameters import prunable_parameters
-from pins.models.pretrained import load_model
+from pins.models.pretrained import load_model, locate, weights_digest
 from pins.tasks import Task
 from pins.tasks.datasets import glue
 from verification.experiments.loss_change import Experiment, loss_changes, two_samples
@@ -21,18 +21,18 @@ BATCH = 16
 
 
 class FineTuned:
-    """AdamW at a constant learning rate, from pre-trained weights and a new head, so far `steps`.
+    """A model after `steps` steps of AdamW, from pre-trained weights and a new head.
 
-    Measuring leaves weights, gradients, optimiser and random state as they were. So what is
-    measured after n steps is the same whatever was measured before: an interrupted benchmark, which
-    starts from step 0 again and passes by what it has, comes to the numbers of one that was not.
+    The learning rate is constant. Measuring leaves weights, gradients, optimiser and random state
+    unchanged, so a measurement after n steps does not depend on earlier measurements: a benchmark
+    that was interrupted starts again from step 0 and gets the same numbers.
     """
 
     def __init__(self, task: Task, model: str, *, seed: int, learning_rate: float) -> None:
-        """Load the model; the seed is that of its head, of the order of rows and of dropout.
+        """Load the model; the seed sets its head, the order of rows, and dropout.
 
         Raises:
-            ModelError: no such model, or none that fits the task.
+            ModelError: the model does not exist, or does not fit the task.
         """
         loaded = load_model(model, task.heads, task.labels, seed=seed)
         self._train, self._test = (
@@ -44,14 +44,16 @@ class FineTuned:
         self.steps = 0
 
     def advance(self, steps: int) -> None:
-        """Go on until so many steps of 16 rows were taken in all.
+        """Train until `steps` steps of 16 rows have been taken in all.
 
         Raises:
-            SettingError: more were taken already.
+            SettingError: more steps have been taken already.
             ModelError: the loss is not finite.
         """
         if steps < self.steps:
-            raise SettingError(f"{self.steps} steps were taken already, {steps} are behind them")
+            raise SettingError(
+                f"{self.steps} steps have been taken, so advance({steps}) would go back"
+            )
         batches = self._train.stream(BATCH, seed=self._seed, start=self.steps)
         wanted = itertools.islice(batches, steps - self.steps)
         for _ in training_steps(self._model, wanted, self._optimizer):
@@ -66,14 +68,14 @@ class FineTuned:
         fisher_rows: int,
         generator: torch.Generator,
     ) -> list[dict[str, Any]]:
-        """What `verification.experiments.loss_change.loss_changes` measures here, as JSON values.
+        """Measure the loss change of every decision at this step, as JSON values.
 
         Args:
-            criteria: names.
+            criteria: names of criteria.
             fractions: of the prunable weights to prune in one decision.
-            rows: training rows that the gradient is taken on, and as many unseen test rows.
-            fisher_rows: of the former, on which the Fisher information is estimated.
-            generator: draws them.
+            rows: number of training rows for the gradient, and of unseen test rows.
+            fisher_rows: number of the training rows for the Fisher information.
+            generator: draws the rows.
         """
         with torch.random.fork_rng(devices=()):
             gradient, rehearsal = two_samples(self._train, rows, generator)
@@ -92,9 +94,19 @@ class FineTuned:
             ]
 
 
-GLUE = "glue"  # the folder of its tasks in the data
+GLUE = "glue"  # folder of the GLUE tasks in the data
 
 
 def data_folder(task: str, data: Path | None) -> Path | None:
-    """Where a task's files are in the data; None: the hub, or whatever needs no data."""
+    """The folder of a task's files; None: the task loads from the hub, or needs no files."""
     return data / GLUE if data is not None and task in glue.SPECS else None
+
+
+def describe_model(model: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Settings that identify a model, and the path to replace: a folder is known by its name.
+
+    Raises:
+        ModelError: the model does not exist.
+    """
+    named = Path(model).name if Path(model).is_dir() else model
+    return {"model": named, "weights_sha256": weights_digest(locate(model))}, {named: model}

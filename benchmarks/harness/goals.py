@@ -1,19 +1,18 @@
-"""Goals of a benchmark: ratios over rounds, with their intervals, against a number to reach."""
+"""Goals of a benchmark: the median of a number over the rounds, against a bound."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from benchmarks.harness.results import number
+from benchmarks.harness.markdown import number, share
+from benchmarks.harness.results import Row
 
-Row = Mapping[str, Any]
 Rows = Mapping[str, Row]
 """The rows of one set of scores, by method."""
 
 
 @dataclass(frozen=True)
-class Spread:
+class MedianRange:
     """Median, least and greatest of a number that was measured in each round."""
 
     median: float
@@ -21,8 +20,8 @@ class Spread:
     high: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one value."""
+    def of(cls, values: Sequence[float]) -> "MedianRange":
+        """Median and range of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
     def __str__(self) -> str:
@@ -31,60 +30,60 @@ class Spread:
         return f"{number(self.median)} ({number(self.low)} to {number(self.high)})"
 
 
-def speedup(rows: Rows, name: str, other: str) -> Spread | None:
-    """How many times as fast `name` is as `other`, round by round."""
+def seconds(rows: Rows, name: str) -> Sequence[float] | None:
+    """The seconds of a method in each round; None if it was not measured."""
+    return rows[name]["seconds"] if name in rows else None
+
+
+def speedup(rows: Rows, name: str, other: str) -> MedianRange | None:
+    """Seconds of `other` / seconds of `name`, round by round."""
     own, theirs = seconds(rows, name), seconds(rows, other)
     if not own or not theirs:
         return None
-    return Spread.of([slow / fast for fast, slow in zip(own, theirs, strict=True)])
+    return MedianRange.of([slow / fast for fast, slow in zip(own, theirs, strict=True)])
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound on the median of something measured.
+    """A bound on the median of a measured number.
 
     Attributes:
-        says: the goal, without its bound.
-        bound: reached is enough, but for `strictly`.
-        measured: from the rows of one set of scores; None where that is missing.
-        at_least: the bound is a lower one.
-        strictly: the bound itself is not enough.
-        unit: written after the numbers; shares are given as " %".
+        says: the goal in words, without its bound.
+        bound: to reach; to pass if `strictly`.
+        measured: the number, from the rows of one set of scores; None if it was not measured.
+        at_least: the bound is a lower bound.
+        strictly: the bound itself does not meet the goal.
+        unit: printed after the numbers; " %" prints shares in per cent.
     """
 
     says: str
     bound: float
-    measured: Callable[[Rows], Spread | None]
+    measured: Callable[[Rows], MedianRange | None]
     at_least: bool = False
     strictly: bool = False
     unit: str = ""
 
     def met(self, value: float) -> bool:
-        """Whether such a median is on the right side of the bound."""
+        """Whether a median meets the goal."""
         if value == self.bound:
             return not self.strictly
         return (value > self.bound) == self.at_least
 
-    def judged(self, found: Spread | None) -> str:
-        """Met, or missed by how much, with the numbers."""
+    def judged(self, found: MedianRange | None) -> str:
+        """Met, or missed by which share of the bound, with the numbers."""
         if found is None:
             return "not measured"
         if self.met(found.median):
             return f"**met**: {self._shown(found)}"
-        short = abs(found.median - self.bound) / self.bound
-        return f"**missed** by {short:.0%}: {self._shown(found)}".replace("%:", " %:")
+        short = share(abs(found.median - self.bound) / self.bound, 0)
+        return f"**missed** by {short}: {self._shown(found)}"
 
     def stated(self) -> str:
         """The goal in words, with its bound."""
         relation = "more than" if self.strictly else "at least" if self.at_least else "at most"
-        return f"{self.says}: {relation} {self._shown(Spread.of([self.bound]))}"
+        return f"{self.says}: {relation} {self._shown(MedianRange.of([self.bound]))}"
 
-    def _shown(self, found: Spread) -> str:
+    def _shown(self, found: MedianRange) -> str:
         if self.unit == " %":
-            found = Spread(100 * found.median, 100 * found.low, 100 * found.high)
+            found = MedianRange(100 * found.median, 100 * found.low, 100 * found.high)
         return f"{found}{self.unit}"
-
-
-def seconds(rows: Rows, name: str) -> Sequence[float] | None:
-    """The seconds of a method in each round; None if it was not measured."""
-    return rows[name]["seconds"] if name in rows else None

@@ -1,4 +1,4 @@
-"""Memory of this process, and what is free, as Linux tells it."""
+"""Memory of this process and free memory, as Linux reports them; functions in a fresh process."""
 
 import ctypes
 import sys
@@ -7,46 +7,47 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from benchmarks.harness.results import describe
+from benchmarks.harness.timing import synchronize
+
+T = TypeVar("T")
 
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
-_MMAP_THRESHOLD, _LARGE = -3, 1 << 16  # of mallopt; bytes
-# limit and use of the group of processes that this one is in: versions 2 and 1 of the interface
-GROUPS = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ),
+_MMAP_THRESHOLD, _LARGE = -3, 1 << 16  # mallopt's parameter, and its value in bytes
+# limit and use of this control group, in versions 2 and 1 of the interface
+GROUPS = tuple(
+    (Path("/sys/fs/cgroup") / limit, Path("/sys/fs/cgroup") / used)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    )
 )
 
 
 def resident() -> int:
-    """Bytes that this process has in memory now; its peak where the system does not tell."""
-    return _status("VmRSS") or _usage()
+    """Bytes that this process has in memory now; its peak if the system does not report them."""
+    return _kilobytes(STATUS).get("VmRSS") or _usage()
 
 
 def peak_resident() -> int:
-    """Bytes of the most memory this process has had at a time, since `reset_peak`.
+    """Peak of the process's memory in bytes since `reset_peak`.
 
-    Linux hands the figure of `getrusage` on from a parent to what it starts, but not VmHWM.
+    On Linux a child process inherits the peak of `getrusage` from its parent, but not VmHWM.
     """
-    return _status("VmHWM") or _usage()
+    return _kilobytes(STATUS).get("VmHWM") or _usage()
 
 
 def reset_peak() -> None:
-    """Count the peak from here on; where the system does not let us, it stays what it was.
+    """Count the peak from now on, if the system allows it.
 
-    Memory that was freed and is kept for the next to ask goes back first: what is taken from it
-    would not be seen.
+    Freed memory goes back to the system first: what is allocated from it would not be counted.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:  # glibc has it, musl has not
+    if trim := _libc("malloc_trim"):
         trim(0)
     try:
         RESET.write_text("5", encoding="ascii")
@@ -55,20 +56,43 @@ def reset_peak() -> None:
 
 
 def return_memory() -> None:
-    """Have glibc give back at once what is freed, so that a peak is what is in use at a time.
+    """Let glibc return freed memory at once, so that a peak is what was in use at one time.
 
-    By itself it raises the size from which it does so with every tensor that is freed.
+    By default the size from which it does so grows with every tensor that is freed.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
+    if mallopt := _libc("mallopt"):
         mallopt(_MMAP_THRESHOLD, _LARGE)
 
 
+def _libc(name: str) -> Any:
+    """A function of glibc; None on other systems (musl has no malloc_trim)."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
+def peak_of(work: Callable[[], T], device: torch.device) -> tuple[int, T]:
+    """Peak bytes of the work beyond what was held before, and its result.
+
+    On CUDA the memory of tensors. On a CPU the memory of the whole process, which never shrinks on
+    every system: call it in a fresh process.
+    """
+    cuda = device.type == "cuda"
+    synchronize(device)
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        reset_peak()
+    before = torch.cuda.memory_allocated(device) if cuda else resident()
+    result = work()
+    synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device) if cuda else peak_resident()
+    return peak - before, result
+
+
 def free_bytes(device: torch.device) -> int | None:
-    """What can still be had on the device; None where the system does not tell."""
+    """Bytes that can still be allocated on the device; None if the system does not report them."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    found = [_lines(Path("/proc/meminfo")).get("MemAvailable")]
+    found = [_kilobytes(Path("/proc/meminfo")).get("MemAvailable")]
     found += [_left(limit, used) for limit, used in GROUPS]
     return min((number for number in found if number is not None), default=None)
 
@@ -76,16 +100,12 @@ def free_bytes(device: torch.device) -> int | None:
 def _left(limit: Path, used: Path) -> int | None:
     try:
         return int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no such group, or "max": no limit
+    except (OSError, ValueError):  # no control group, or "max": no limit
         return None
 
 
-def _status(name: str) -> int | None:
-    return _lines(STATUS).get(name)
-
-
-def _lines(file: Path) -> dict[str, int]:
-    """Bytes by name, of the lines `NAME: N kB`."""
+def _kilobytes(file: Path) -> dict[str, int]:
+    """Bytes by name, from the lines `NAME: N kB`."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -95,14 +115,14 @@ def _lines(file: Path) -> dict[str, int]:
 
 
 def _usage() -> int:
-    import resource  # there is none on Windows
+    import resource  # Windows has no such module
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def fresh(function: Callable[..., Any], *arguments: object) -> Any:
-    """What the function returns in a process of its own; an error's text, if it failed."""
+    """The function's result, computed in a new process; the text of its error if it failed."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             return pool.submit(function, *arguments).result()

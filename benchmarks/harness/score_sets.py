@@ -1,4 +1,4 @@
-"""Scores to select from: those of a whole model, of every size, and adversarial ones.
+"""Sets of scores to select from: a whole model, many sizes, and adversarial sets.
 
 To add one: a row in SCORE_SETS.
 """
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pins.errors import SettingError
+from benchmarks.harness.cli import find
 
 SEED = 0
-KEPT_ONE_IN = 5  # 20 % of the weights are kept
-BLOCK = 1 << 20  # scores filled in together: what making a set takes beside it stays small
-LARGEST_TENSOR = 1 << 22  # of the sets of a size: 2048 × 2048, so that they have a model's parts
+KEPT_ONE_IN = 5  # keep 20 % of the weights
+BLOCK = 1 << 20  # scores made at a time, so that making a set takes little memory beside it
+LARGEST_TENSOR = 1 << 22  # 2048 × 2048: large sets have many tensors, as a model has
 ADVERSARIAL_SIZE = 10_000_000
 
 Fill = Callable[[Tensor, int, int, torch.Generator], None]
@@ -22,17 +22,17 @@ Fill = Callable[[Tensor, int, int, torch.Generator], None]
 
 
 def products(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
-    """g·θ of independent standard normals: of both signs, with heavy tails."""
+    """g·θ, both standard normal and independent: both signs, heavy tails."""
     block.normal_(generator=generator).mul_(_normal(block, generator))
 
 
 def equal(block: Tensor, _start: int, _size: int, _generator: torch.Generator) -> None:
-    """One value: nothing but ties."""
+    """One value: all scores are ties."""
     block.fill_(0.5)
 
 
 def two_values(block: Tensor, start: int, _size: int, _generator: torch.Generator) -> None:
-    """1 at every fifth index, else 0: exactly as many ones as are kept."""
+    """1 at every fifth index, else 0: there are exactly k ones."""
     block.copy_(_indices(block, start) % KEPT_ONE_IN == 0)
 
 
@@ -47,24 +47,24 @@ def descending(block: Tensor, start: int, size: int, _generator: torch.Generator
 
 
 def mostly_zeros(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
-    """Four of five are 0 by chance, the others of both signs: the threshold is a 0 of many."""
+    """A random four fifths are 0, the others have both signs: the threshold is a tied 0."""
     products(block, 0, 0, generator)
     block.mul_(_uniform(block, generator) < 0.2)
 
 
 def huge_range(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
-    """10^u, u uniform from −38 to 38: all that a normal float32 can be."""
+    """10^u, u uniform in (−38, 38): the range of normal float32 numbers."""
     block.uniform_(-38, 38, generator=generator)
     block.copy_(torch.pow(10.0, block.double()))
 
 
 def denormals(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
-    """Of both signs and near 1e-40, where float32 has fewer digits and hardware may be slow."""
+    """Both signs, near 1e-40: float32 has fewer digits here, and hardware may be slow."""
     block.copy_(_normal(block, generator).double() * 1e-40)
 
 
 def signed_zeros(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
-    """One in ten positive, the others 0.0 or −0.0, which are equal and have other bits."""
+    """One tenth is positive, the rest 0.0 or −0.0, which are equal but differ in bits."""
     drawn = _uniform(block, generator)
     block.fill_(0.0)
     block[drawn < 0.5] = -0.0
@@ -73,14 +73,14 @@ def signed_zeros(block: Tensor, _start: int, _size: int, generator: torch.Genera
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Scores of several tensors, the same for a device every time they are made.
+    """Scores of several tensors; on one device `make` always returns the same values.
 
     Attributes:
-        exercises: which path, or which question, it is there for.
-        shapes: of the tensors by name.
-        fill: what the scores are.
-        dtype: to which they are rounded.
-        too_long: methods whose time on a CPU grows as n² on them, and is hours.
+        exercises: the code path or the question that it tests.
+        shapes: shape of each tensor by name.
+        fill: writes the scores.
+        dtype: of the scores, which are rounded to it.
+        too_long: methods that take O(n²) on a CPU for these scores, hours.
     """
 
     exercises: str
@@ -91,21 +91,21 @@ class ScoreSet:
 
     @property
     def size(self) -> int:
-        """n, over all tensors."""
+        """n, the number of scores of all tensors."""
         return sum(torch.Size(shape).numel() for shape in self.shapes.values())
 
     @property
     def keep(self) -> int:
-        """k, a fifth of n."""
+        """k = ⌊n/5⌋."""
         return self.size // KEPT_ONE_IN
 
     @property
     def nbytes(self) -> int:
-        """What the scores take."""
+        """Bytes of the scores."""
         return self.size * self.dtype.itemsize
 
     def make(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """The scores by tensor name; beside them only a few blocks are held."""
+        """The scores by tensor name; only a few blocks of further memory are used."""
         generator = torch.Generator(device).manual_seed(SEED)
         scores, start = {}, 0
         for name, shape in self.shapes.items():
@@ -131,7 +131,7 @@ def _indices(block: Tensor, start: int) -> Tensor:
 
 
 def _encoder(layers: int, hidden: int) -> dict[str, tuple[int, ...]]:
-    """The weight matrices of BERT's encoder layers, by their names there."""
+    """Shapes of the weight matrices of BERT's encoder layers by name."""
     wide = 4 * hidden
     matrices = {
         "attention.self.query": (hidden, hidden),
@@ -149,7 +149,7 @@ def _encoder(layers: int, hidden: int) -> dict[str, tuple[int, ...]]:
 
 
 def parts(size: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of `size` scores in tensors that are no larger than `LARGEST_TENSOR`."""
+    """Shapes of `size` scores in tensors of at most `LARGEST_TENSOR` scores."""
     whole, rest = divmod(size, LARGEST_TENSOR)
     lengths = [LARGEST_TENSOR] * whole + ([rest] if rest else [])
     return {f"part.{number}": (length,) for number, length in enumerate(lengths)}
@@ -200,11 +200,9 @@ SCORE_SETS: Mapping[str, ScoreSet] = {
 
 
 def find_score_set(name: str) -> ScoreSet:
-    """The set of that name.
+    """The score set of this name.
 
     Raises:
-        SettingError: there is none; says which there are.
+        SettingError: no score set has this name.
     """
-    if name not in SCORE_SETS:
-        raise SettingError(f"there are no scores {name!r}: choose of {', '.join(SCORE_SETS)}")
-    return SCORE_SETS[name]
+    return find(SCORE_SETS, name, "score set")

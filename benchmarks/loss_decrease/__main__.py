@@ -1,5 +1,6 @@
 """`python -m benchmarks.loss_decrease`."""
 
-from benchmarks.loss_decrease.driver import main
+from benchmarks.harness.cli import execute
+from benchmarks.loss_decrease.driver import run
 
-main()
+execute(run)

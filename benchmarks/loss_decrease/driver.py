@@ -1,11 +1,10 @@
-"""What does one pruning decision do to the loss? Predicted and measured, every criterion.
+"""Loss change of one pruning decision, predicted and measured, for every criterion.
 
     python -m benchmarks.loss_decrease [--instance NAME] [--seeds 3] [--model M] [--task T]
                                        [--data FOLDER]
 
-Writes NAME.json (a row per seed, criterion and fraction, with command, versions and machine beside
-them), NAME.md (the table) and NAME.svg to the results folder. `--render` makes table and figure
-again from the results file alone.
+Writes loss_decrease-NAME.json (a row per seed, criterion and fraction), its table and its figure to
+the results folder.
 """
 
 import statistics
@@ -16,15 +15,16 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from matplotlib.figure import Figure
 
-from benchmarks.harness.cli import execute
+from benchmarks.harness import benchmark, markdown
+from benchmarks.harness.cli import Data, Out, Render, Seeds, find
 from benchmarks.harness.fine_tuned import BATCH, FineTuned, data_folder
-from benchmarks.harness.results import RESULTS, read, rows_before, without_paths
-from benchmarks.loss_decrease.instances import Instance, find_instance
+from benchmarks.harness.markdown import measured_with
+from benchmarks.harness.results import RESULTS, Document, Row, grouped
+from benchmarks.loss_decrease.instances import INSTANCES, Instance
 from pins.importance.criteria import CRITERIA
 from pins.tasks import load_task
-from pins.utils.io import write_json, write_text
-from pins.utils.provenance import provenance
 from verification import plots
 from verification.experiments.loss_change import (
     by_fraction,
@@ -37,11 +37,12 @@ from verification.formatting import percent, signed
 LEARNING_RATE = 2e-4
 FISHER_ROWS = 64
 REGION = "trust-region"
-WIDE = 0.01  # of the weights in one decision: from here on no linear model can be trusted
+MEASURED = ("measured", "measured_unseen")
+WIDE = 0.01  # share of the weights in one decision from which on no linear model can be trusted
 
 
 def measure(instance: Instance, seed: int, data: Path | None = None) -> list[dict[str, Any]]:
-    """Fine-tune with this seed and look at every decision: rows of results."""
+    """The rows of one seed: fine-tune, then measure every decision."""
     tuned = FineTuned(
         load_task(instance.task, data), instance.model, seed=seed, learning_rate=LEARNING_RATE
     )
@@ -56,20 +57,14 @@ def measure(instance: Instance, seed: int, data: Path | None = None) -> list[dic
     return [{"seed": seed, **change} for change in changes]
 
 
-def mean_over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def mean_over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One row per criterion and fraction: means of predictions and measurements."""
-    fields = ("predicted", "predicted_second_order", "measured", "measured_unseen")
-    grouped: dict[tuple[str, float, int], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        grouped.setdefault((row["criterion"], row["fraction"], row["pruned"]), []).append(row)
+    names = ("criterion", "fraction", "pruned")
+    fields = ("predicted", "predicted_second_order", *MEASURED)
     return [
-        {
-            "criterion": criterion,
-            "fraction": fraction,
-            "pruned": pruned,
-            **{field: statistics.fmean(row[field] for row in group) for field in fields},
-        }
-        for (criterion, fraction, pruned), group in grouped.items()
+        dict(zip(names, values, strict=True))
+        | {field: statistics.fmean(row[field] for row in group) for field in fields}
+        for values, group in grouped(rows, *names).items()
     ]
 
 
@@ -80,54 +75,43 @@ def table(document: Mapping[str, Any]) -> str:
     names = list(next(iter(by.values())))
     seeds = sorted({row["seed"] for row in document["rows"]})
     losses = {row["seed"]: row["loss"] for row in document["rows"]}
-    lines = [
+    return markdown.document(
         f"# Loss change of one pruning decision: {document['instance']}",
-        "",
         f"Mean of {len(seeds)} seeds; measured on the {document['settings']['rows']} rows of the "
         f"gradient / on as many unseen rows. Loss before: "
         f"{', '.join(f'{loss:.3f}' for loss in losses.values())}. The SGD step alone: "
         f"{signed(alone['measured'])} / {signed(alone['measured_unseen'])}. "
         "Lowest of each line in bold.",
-        "",
-        "| pruned | pins predicts | " + " | ".join(names) + " |",
-        "|---:" * (len(names) + 2) + "|",
-    ]
-    for fraction, cells in by.items():
-        least = {f: min(c[f] for c in cells.values()) for f in ("measured", "measured_unseen")}
-        shown = [
-            " / ".join(
-                f"**{signed(cells[name][field])}**"
-                if cells[name][field] == least[field]
-                else signed(cells[name][field])
-                for field in ("measured", "measured_unseen")
-            )
-            for name in names
-        ]
-        lines.append(
-            f"| {percent(fraction, 3)} | {signed(cells['pins']['predicted'])} | "
-            + " | ".join(shown)
-            + " |"
+        markdown.table(
+            " | ".join(("pruned", "pins predicts", *names)),
+            "r",
+            (
+                f"{percent(fraction, 3)} | {signed(cells['pins']['predicted'])} | {_changes(cells)}"
+                for fraction, cells in by.items()
+            ),
+        ),
+        scope(rows),
+        measured_with(document["provenance"], f"seeds {seeds}"),
+    )
+
+
+def _changes(cells: Mapping[str, Row]) -> str:
+    """Each criterion's measured changes, the lowest in bold."""
+    least = {field: min(row[field] for row in cells.values()) for field in MEASURED}
+    return " | ".join(
+        " / ".join(
+            f"**{signed(row[field])}**" if row[field] == least[field] else signed(row[field])
+            for field in MEASURED
         )
-    lines += ["", scope(rows)]
-    versions = document["provenance"]["versions"]
-    machine = document["provenance"]["machine"]
-    lines += [
-        "",
-        f"`{document['provenance']['command']}`, {document['provenance']['date']}, Python "
-        f"{document['provenance']['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in versions.items())
-        + f", {machine['processor']}, {machine['cores']} cores, seeds {seeds}.",
-        "",
-    ]
-    return "\n".join(lines)
+        for row in cells.values()
+    )
 
 
-def scope(rows: Sequence[Mapping[str, Any]]) -> str:
-    """At which fractions pins, and trust-region, did what is claimed of them."""
-    places = (("measured", "the gradient's rows"), ("measured_unseen", "unseen rows"))
+def scope(rows: Sequence[Row]) -> str:
+    """The fractions at which pins and trust-region had the lowest loss, as claimed."""
     by = by_fraction(rows)
     held, lowest = [], []
-    for field, where in places:
+    for field, where in zip(MEASURED, ("the gradient's rows", "unseen rows"), strict=True):
         fractions = [
             percent(fraction, 3) for fraction, cells in by.items() if pins_lowers_most(cells, field)
         ]
@@ -146,52 +130,37 @@ def scope(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def render(file: Path) -> str:
-    """Table and figure from a results file; the table's text."""
-    document = read(file)
-    text = table(document)
-    write_text(text, file.with_suffix(".md"))
-    figure = plots.loss_change(mean_over_seeds(document["rows"]))
-    write_text(plots.svg(figure, file.stem), file.with_suffix(".svg"))
-    return text
+    """Write table and figure from a results file alone; return the table's text."""
+
+    def figure(document: Document) -> Figure:
+        return plots.loss_change(mean_over_seeds(document["rows"]))
+
+    return benchmark.render(file, table, figure)
 
 
 def run(
     instance: Annotated[
         str, typer.Option(help="A row of benchmarks/loss_decrease/instances.py.")
-    ] = ("minilm-stdlib-docs"),
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")] = 3,
+    ] = "minilm-stdlib-docs",
+    seeds: Seeds = 3,
     model: Annotated[str | None, typer.Option(help="Another model: a folder or an id.")] = None,
     task: Annotated[str | None, typer.Option(help="Another task.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Holds glue/RTE …; default: the hub.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
-    render_only: Annotated[
-        bool, typer.Option("--render", help="Table and figure again from the results file.")
-    ] = False,
+    data: Data = None,
+    out: Out = RESULTS,
+    render_only: Render = False,
 ) -> None:
-    """Measure, seed by seed; what an interrupted run has measured already is not done again."""
-    chosen = find_instance(instance)
+    """Measure seed by seed what the results file does not hold yet."""
+    chosen = find(INSTANCES, instance, "instance")
     chosen = replace(chosen, model=model or chosen.model, task=task or chosen.task)
     file = out / f"loss_decrease-{instance}.json"
     if not render_only:
-        made = provenance()
-        document: dict[str, Any] = {
-            "instance": instance,
-            "settings": {**asdict(chosen), "learning_rate": LEARNING_RATE, "batch": BATCH},
-            "provenance": {
-                **made,
-                "command": without_paths(made["command"], {"DATA": data, "OUT": out}),
-            },
-            "rows": [],
-        }
-        document["rows"] = rows_before(file, document)
-        done = {row["seed"] for row in document["rows"]}
-        for seed in sorted(set(range(seeds)) - done):
-            print(f"seed {seed} …", flush=True)
-            document["rows"] += measure(chosen, seed, data_folder(chosen.task, data))
-            write_json(document, file)
+        settings = {**asdict(chosen), "learning_rate": LEARNING_RATE, "batch": BATCH}
+        document = benchmark.new_document(settings, {"DATA": data, "OUT": out}, instance=instance)
+        benchmark.complete(
+            benchmark.resume(file, document),
+            file,
+            range(seeds),
+            lambda row: int(row["seed"]),
+            lambda seed: (measure(chosen, seed, data_folder(chosen.task, data)), f"seed {seed}"),
+        )
     print(render(file))
-
-
-def main() -> None:
-    """Run it as a command."""
-    execute(run)

@@ -1,22 +1,21 @@
-"""The instances: which model on which task, how far trained. To add one: a row in INSTANCES."""
+"""The instances: a model, a task, and a length of training. To add one: a row in INSTANCES."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pins.errors import TaskError
 from pins.models.pretrained import DEMO_MODEL
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A model, fine-tuned for some steps on a task, and how its decisions are looked at.
+    """A model fine-tuned on a task, and the decisions that are measured.
 
     Attributes:
-        exercises: which path of the code, or which question, this instance is there for.
+        exercises: the code path or the question that this instance tests.
         model: a folder, or an id on the Hugging Face hub.
         task: a name of `pins.tasks.TASKS`.
-        dense_steps: of fine-tuning, 16 rows each, before the decision.
-        rows: on which the gradient is taken, and as many unseen ones.
+        dense_steps: steps of fine-tuning, 16 rows each, before the decision.
+        rows: number of rows for the gradient, and of unseen rows.
         fractions: of the prunable weights to prune in one decision.
     """
 
@@ -46,14 +45,3 @@ INSTANCES: Mapping[str, Instance] = {
         fractions=(0.001, 0.5),
     ),
 }
-
-
-def find_instance(name: str) -> Instance:
-    """The instance of that name.
-
-    Raises:
-        TaskError: there is none; says which there are.
-    """
-    if name not in INSTANCES:
-        raise TaskError(f"there is no instance {name!r}: choose one of {', '.join(INSTANCES)}")
-    return INSTANCES[name]

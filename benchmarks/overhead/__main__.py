@@ -1,5 +1,6 @@
 """`python -m benchmarks.overhead`."""
 
-from benchmarks.overhead.driver import main
+from benchmarks.harness.cli import execute
+from benchmarks.overhead.driver import run
 
-main()
+execute(run)

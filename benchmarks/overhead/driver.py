@@ -1,10 +1,9 @@
-"""What do pruning and self-regularisation cost in whole training steps? Side by side, as ratios.
+"""Cost of pruning and self-regularisation in complete training steps, as ratios to dense training.
 
     python -m benchmarks.overhead [--device cuda] [--networks bert-base,minilm] [--rounds 5]
 
-Writes overhead-DEVICE.json (a row per network, precision and variant, with command, versions and
-machine beside them) and the table overhead-DEVICE.md to the results folder. `--render` makes the
-tables again from the results files alone.
+Writes overhead-DEVICE.json (a row per network, precision and variant) and the table
+overhead-DEVICE.md to the results folder.
 """
 
 import statistics
@@ -16,10 +15,12 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.harness.cli import execute
-from benchmarks.harness.device import about, place
+from benchmarks.harness import benchmark, markdown
+from benchmarks.harness.cli import DefaultRounds, Device, Out, Render, find, numbers
+from benchmarks.harness.device import describe_device, find_device
+from benchmarks.harness.markdown import measured_with
 from benchmarks.harness.process import fresh
-from benchmarks.harness.results import RESULTS, measured_files, measured_with, read, without_paths
+from benchmarks.harness.results import RESULTS, Row, measured_files
 from benchmarks.overhead.goals import by_workload, change, compared, verdicts
 from benchmarks.overhead.training_steps import (
     DENSE,
@@ -34,8 +35,7 @@ from benchmarks.overhead.training_steps import (
 )
 from pins.errors import SettingError
 from pins.models.teacher import fast_dtype
-from pins.utils.io import write_json, write_text
-from pins.utils.provenance import provenance
+from pins.utils.io import write_json
 
 # rows and tokens of a step, and the precisions, by kind of device
 BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128)}
@@ -48,7 +48,7 @@ FEW_ROUNDS = 5
 def workloads(
     networks: Sequence[str], device: str, batch: tuple[int, int] | None
 ) -> Iterator[Workload]:
-    """Every network in every precision that is measured on such a device."""
+    """Every network in every precision of this kind of device."""
     kind = torch.device(device).type
     rows, length = batch or BATCHES.get(kind, SMALL_BATCH)
     for network in networks:
@@ -85,9 +85,8 @@ def measure(
 def table(document: Mapping[str, Any]) -> str:
     """The results as Markdown."""
     device, settings = document["device"], document["settings"]
-    lines = [
+    return markdown.document(
         f"# What pruning and self-regularisation cost: {device['name']}",
-        "",
         f"Whole training steps (AdamW, clipping). The variants take turns, {settings['interval']} "
         f"steps each, {settings['rounds']} rounds; every turn holds one pruning decision and one "
         "copy of the model to its teacher. Time: seconds of a step, median of the rounds, and the "
@@ -95,62 +94,54 @@ def table(document: Mapping[str, Any]) -> str:
         f"{device['memory']}, in a fresh process for each variant. The teacher's matrices are in "
         f"{device['teacher']}. Judging the model, as a choice of checkpoints needs it, is not "
         "included.",
-    ]
-    for rows in by_workload(document["rows"]):
-        first = rows[0]
-        lines += [
-            "",
-            f"{first['network']} ({first['weights']:,} weights), {first['precision']}, "
-            f"{first['batch']} rows of {first['length']} tokens:",
-            "",
-            "| training | seconds a step | time | peak memory | memory |",
-            "|---|---:|---:|---:|---:|",
-            *(_line(row) for row in compared(rows)),
-        ]
-        errors = [
+        *(block for rows in by_workload(document["rows"]) for block in _section(rows)),
+        verdicts(document),
+        measured_with(document["provenance"]),
+    )
+
+
+def _section(rows: Sequence[Row]) -> tuple[str, list[str], list[str]]:
+    first = rows[0]
+    return (
+        f"{first['network']} ({first['weights']:,} weights), {first['precision']}, "
+        f"{first['batch']} rows of {first['length']} tokens:",
+        markdown.table(
+            "training | seconds a step | time | peak memory | memory",
+            "lr",
+            map(_cells, compared(rows)),
+        ),
+        [
             f"{row['variant']}: {what} failed with {error}"
             for row in rows
             for what, error in row["errors"].items()
-        ]
-        lines += ["", *errors] if errors else []
-    lines += ["", *verdicts(document), "", measured_with(document["provenance"]), ""]
-    return "\n".join(lines)
+        ],
+    )
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _cells(row: Row) -> str:
     failed = "failed"
     seconds = f"{statistics.median(row['seconds']):.3g}" if row["seconds"] else failed
     peak = f"{row['peak_bytes'] / 1e6:,.0f} MB" if row["peak_bytes"] else failed
     if row["variant"] == DENSE:
-        return f"| {DENSE} | {seconds} | | {peak} | |"
+        return f"{DENSE} | {seconds} | | {peak} |"
     time, memory = row["time"], row["memory"]
-    shown = (
-        f"{change(time['median'])} ({change(time['low'])} to {change(time['high'])})"
-        if time
-        else "–"
-    )
+    shown = f"{change(time.median)} ({change(time.low)} to {change(time.high)})" if time else "–"
     more = "–" if memory is None else change(memory)
-    return f"| + {row['variant']} | {seconds} | {shown} | {peak} | {more} |"
+    return f"+ {row['variant']} | {seconds} | {shown} | {peak} | {more}"
 
 
 def render(file: Path) -> str:
-    """The table from a results file; its text."""
-    text = table(read(file))
-    write_text(text, file.with_suffix(".md"))
-    return text
+    """Write the table from a results file alone; return its text."""
+    return benchmark.render(file, table)
 
 
 def run(
     networks: Annotated[str, typer.Option(help=f"Of {', '.join(NETWORKS)}.")] = "bert-base,minilm",
-    device: Annotated[
-        str | None, typer.Option(help="cuda or cpu; default: cuda, if there.")
-    ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Turns of each variant.")] = None,
+    device: Device = None,
+    rounds: DefaultRounds = None,
     batch: Annotated[str | None, typer.Option(help="Rows x tokens, such as 8x64.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
-    render_only: Annotated[
-        bool, typer.Option("--render", help="Tables again from the results files.")
-    ] = False,
+    out: Out = RESULTS,
+    render_only: Render = False,
 ) -> None:
     """Measure every network in every precision; the file is written after each."""
     if render_only:
@@ -158,25 +149,17 @@ def run(
             print(render(file))
         return
     names = networks.split(",")
-    if unknown := [name for name in names if name not in NETWORKS]:
-        raise SettingError(f"there is no network {unknown[0]!r}: choose of {', '.join(NETWORKS)}")
-    chosen = place(device)
+    for name in names:
+        find(NETWORKS, name, "network")
+    chosen = find_device(device)
     turns = rounds or ROUNDS.get(chosen.type, FEW_ROUNDS)
-    made = provenance()
-    document: dict[str, Any] = {
-        "device": {
-            **about(
-                chosen,
-                made,
-                "the most that the process takes at a time, beyond what its libraries take, with "
-                "what is freed given back at once",
-            ),
-            "teacher": str(fast_dtype(chosen)).removeprefix("torch."),
-        },
-        "settings": {"interval": INTERVAL, "rounds": turns},
-        "provenance": {**made, "command": without_paths(made["command"], {"OUT": out})},
-        "rows": [],
-    }
+    document = benchmark.new_document({"interval": INTERVAL, "rounds": turns}, {"OUT": out})
+    memory = (
+        "the most that the process takes at a time, beyond what its libraries take, with what is "
+        "freed given back at once"
+    )
+    teacher = str(fast_dtype(chosen)).removeprefix("torch.")
+    document["device"] = {**describe_device(chosen, document, memory), "teacher": teacher}
     file = out / f"overhead-{chosen.type}.json"
     for workload in workloads(names, str(chosen), _batch(batch)):
         print(f"{workload.network}, {workload.precision} …", flush=True)
@@ -188,12 +171,8 @@ def run(
 def _batch(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    rows, _, length = text.partition("x")
-    if not (rows.isdecimal() and length.isdecimal() and int(rows) and int(length)):
-        raise SettingError(f"batch is {text!r}: give rows x tokens, such as 8x64")
-    return int(rows), int(length)
-
-
-def main() -> None:
-    """Run it as a command."""
-    execute(run)
+    like = "rows x tokens, such as 8x64"
+    found = numbers(text.replace("x", ","), "batch", int, lambda number: number > 0, like)
+    if len(found) != 2:
+        raise SettingError(f"batch is {text!r}: give {like}")
+    return found[0], found[1]

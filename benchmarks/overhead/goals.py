@@ -1,34 +1,29 @@
-"""The overhead of pruning and of self-regularisation against dense training, and its goals.
+"""The overhead of pruning and self-regularisation over dense training, and its goals.
 
-Time is compared round by round, with the dense steps of the same round. Each goal is one for a
-network on a kind of device; what was measured elsewhere is told and decides nothing.
+A goal is for one network on each kind of device; other measurements are not judged.
 """
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.harness.goals import MedianRange
+from benchmarks.harness.results import Row, grouped
 from benchmarks.overhead.training_steps import AVERAGES, DENSE, REGULARIZED, VARIANTS
 
-Row = Mapping[str, Any]
 
+def compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Each variant of one workload with its `time` and `memory` over dense training, as ratio − 1.
 
-def compared(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each variant of one workload against dense training.
-
-    Time is compared round by round, with the dense steps of the same round: the median of the
-    ratios, their least and their greatest, all less 1. A failed measurement compares as None.
+    Time is compared with the dense steps of the same round. None: a measurement failed.
     """
     (dense,) = (row for row in rows if row["variant"] == DENSE)
     found = []
     for row in rows:
         time = memory = None
         if row["seconds"] and dense["seconds"]:
-            ratios = [
-                own / base - 1 for own, base in zip(row["seconds"], dense["seconds"], strict=True)
-            ]
-            time = {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+            pairs = zip(row["seconds"], dense["seconds"], strict=True)
+            time = MedianRange.of([own / base - 1 for own, base in pairs])
         if row["peak_bytes"] and dense["peak_bytes"]:
             memory = row["peak_bytes"] / dense["peak_bytes"] - 1
         found.append({**row, "time": time, "memory": memory})
@@ -37,14 +32,14 @@ def compared(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Goal:
-    """At most so much more time, and memory, than dense training, as ratios.
+    """Bounds on the additional time and memory over dense training, as ratios.
 
     Attributes:
-        of: what it is the goal of.
-        variants: their names.
-        time: more time.
-        memory: more memory at the peak, beside one copy of the prunable weights for each average.
-        network: that it is a goal for, by kind of device.
+        of: what is measured, in words.
+        variants: names of the variants.
+        time: additional time.
+        memory: additional peak memory, besides a copy of the prunable weights for each average.
+        network: the network, by kind of device.
     """
 
     of: str
@@ -54,7 +49,7 @@ class Goal:
     network: Mapping[str, str]
 
     def allowed_memory(self, row: Row, dense: Row) -> float:
-        """As a ratio to the peak of dense training."""
+        """Bound on the additional memory of a row, as a ratio to the peak of dense training."""
         averages = AVERAGES[VARIANTS[row["variant"]].smoothing]
         copies = averages * row["prunable_bytes"] if averages else 0
         return self.memory + float(copies / dense["peak_bytes"])
@@ -90,7 +85,7 @@ GOALS = (
 
 
 def verdicts(document: Mapping[str, Any]) -> list[str]:
-    """A paragraph for each goal: what is met, and what by how much not."""
+    """A paragraph for each goal: which variants meet it, or miss it by how much."""
     lines = []
     for goal in GOALS:
         memory = f"{change(goal.memory)} peak memory"
@@ -106,16 +101,13 @@ def verdicts(document: Mapping[str, Any]) -> list[str]:
 
 
 def _judged(goal: Goal, document: Mapping[str, Any]) -> list[str]:
-    kind = document["device"]["kind"]
-    if kind not in goal.network:
-        return ["Nothing in this file was measured that says whether it is met."]
+    network = goal.network.get(document["device"]["kind"])
     found = []
     for rows in by_workload(document["rows"]):
-        if rows[0]["network"] != goal.network[kind]:
-            continue
-        dense = next(row for row in rows if row["variant"] == DENSE)
-        own = [row for row in compared(rows) if row["variant"] in goal.variants]
-        found += [_one(goal, row, dense) for row in own]
+        if rows[0]["network"] == network:
+            dense = next(row for row in rows if row["variant"] == DENSE)
+            own = [row for row in compared(rows) if row["variant"] in goal.variants]
+            found += [_one(goal, row, dense) for row in own]
     return found or ["Nothing in this file was measured that says whether it is met."]
 
 
@@ -123,12 +115,8 @@ def _one(goal: Goal, row: Row, dense: Row) -> str:
     name = f"{row['variant']} in {row['precision']}"
     if row["time"] is None or row["memory"] is None:
         return f"{name}: not measured."
-    allowed = goal.allowed_memory(row, dense)
-    parts = [
-        _against(row["time"]["median"], goal.time, "time"),
-        _against(row["memory"], allowed, "memory"),
-    ]
-    return f"{name}: {', '.join(parts)}."
+    time = _against(row["time"].median, goal.time, "time")
+    return f"{name}: {time}, {_against(row['memory'], goal.allowed_memory(row, dense), 'memory')}."
 
 
 def _against(value: float, most: float, what: str) -> str:
@@ -138,14 +126,11 @@ def _against(value: float, most: float, what: str) -> str:
 
 
 def change(ratio: float) -> str:
-    """A ratio less 1 in per cent."""
+    """A ratio − 1 in per cent, with its sign."""
     digits = 1 if abs(ratio) < 0.1 else 0
     return f"{ratio:+.{digits}%}".replace("-", "−").replace("%", " %")
 
 
-def by_workload(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """The rows of each network and precision together."""
-    grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        grouped.setdefault((row["network"], row["precision"]), []).append(row)
-    return list(grouped.values())
+def by_workload(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each network and precision."""
+    return list(grouped(rows, "network", "precision").values())

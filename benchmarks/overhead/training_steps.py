@@ -1,11 +1,10 @@
-"""Whole training steps, as in the loops that `Pruner` and `SelfRegularizer` document.
+"""Complete training steps, as in the loops that `Pruner` and `SelfRegularizer` document.
 
     forward → loss → backward → clip → optimiser's step → prune → clear
 
 Every `INTERVAL` steps hold one pruning decision and one copy of the model to its teacher.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.harness.process import peak_resident, reset_peak, resident, return_memory
-from benchmarks.harness.results import describe
+from benchmarks.harness.process import peak_of, return_memory
+from benchmarks.harness.timing import in_turns, seconds_of
 from pins.importance.criteria import CRITERIA
 from pins.importance.criterion import Reads
 from pins.importance.smoothing import find_smoothing
@@ -29,12 +28,15 @@ INTERVAL = 10  # ΔT of the defaults
 SPARSITY = 0.8
 LEARNING_RATE = 3e-5
 MAX_GRADIENT_NORM = 1.0
-MEMORY_STEPS, MEMORY_INTERVAL = 4, 2  # two decisions: all that a training keeps is there by then
+MEMORY_STEPS, MEMORY_INTERVAL = (
+    4,
+    2,
+)  # two decisions: by then everything is allocated that a training keeps
 
 
 @dataclass(frozen=True)
 class Network:
-    """A BERT of random weights; `options` of its configuration that differ from BERT-base."""
+    """A BERT with random weights; `options` are the settings that differ from BERT-base."""
 
     exercises: str
     options: Mapping[str, int] = field(default_factory=dict)
@@ -66,7 +68,7 @@ NETWORKS: Mapping[str, Network] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """What a step does beside training; nothing is pruned without a criterion."""
+    """What a step does besides training; None: it prunes nothing."""
 
     criterion: str | None = None
     smoothing: str = "none"
@@ -75,7 +77,7 @@ class Variant:
 
 DENSE = "dense training"
 REGULARIZED = "self-regularisation"
-# tensors of the size of the prunable weights that a smoothing keeps
+# copies of the prunable weights that a smoothing keeps
 AVERAGES: Mapping[str, int] = {"none": 0, "average": 1, "uncertainty": 2}
 VARIANTS: Mapping[str, Variant] = {
     DENSE: Variant(),
@@ -90,7 +92,7 @@ VARIANTS: Mapping[str, Variant] = {
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained, and where: a network of `NETWORKS`, rows of tokens, device, precision."""
+    """A training: a network of `NETWORKS`, rows and tokens of a step, device, precision."""
 
     network: str
     batch: int
@@ -103,18 +105,18 @@ READ_LOSS = [name for name, criterion in CRITERIA.items() if Reads.LOSS in crite
 
 
 class Training:
-    """One variant of a workload, from the same random weights and rows as every other."""
+    """One variant of a workload; all variants start from the same random weights and rows."""
 
     def __init__(
         self, workload: Workload, variant: Variant, *, steps: int, interval: int = INTERVAL
     ) -> None:
-        """Put everything on the device; no step is taken.
+        """Move model and rows to the device, without taking a step.
 
         Args:
-            workload: what is trained.
-            variant: what is done beside.
-            steps: how many there will be, at most.
-            interval: steps from one decision to the next.
+            workload: the training.
+            variant: what is done besides.
+            steps: greatest number of steps.
+            interval: steps between decisions.
         """
         torch.manual_seed(0)
         self._device = choose_device(workload.device, workload.precision)
@@ -143,26 +145,18 @@ class Training:
             self._regularizer = SelfRegularizer(self.model)
 
     def run(self, steps: int) -> None:
-        """Take so many steps; the device may still be at them when it returns."""
+        """Take steps; a GPU may still compute when this returns."""
         for _ in range(steps):
             self._step()
 
-    def seconds(self, steps: int) -> float:
-        """How long so many steps take, until the device has done them all."""
-        self.synchronize()
-        start = time.perf_counter()
-        self.run(steps)
-        self.synchronize()
-        return time.perf_counter() - start
-
-    def synchronize(self) -> None:
-        """Wait until the device has done all it was given."""
-        if self._device.device.type == "cuda":
-            torch.cuda.synchronize(self._device.device)
+    @property
+    def device(self) -> torch.device:
+        """Where the training runs."""
+        return self._device.device
 
     @torch.no_grad()
     def _loss(self) -> float:
-        """The loss of the step's rows as the weights stand, without dropout."""
+        """Loss of the step's rows at the present weights, without dropout."""
         with evaluation_mode(self.model), self._device.autocast():
             return float(self.model(**self._batch).loss)
 
@@ -181,83 +175,62 @@ class Training:
         self._optimizer.zero_grad()
         self._taken += 1
         if self._regularizer is not None and self._taken % self._interval == 0:
-            # the score is the same each time, which makes every checkpoint the teacher
+            # with equal scores every checkpoint becomes the teacher
             self._regularizer.update(0.0, 0.0 if self._pruner is None else self._pruner.sparsity)
 
 
 def step_seconds(workload: Workload, names: Sequence[str], rounds: int) -> dict[str, Any]:
-    """Seconds of a step, side by side: each round runs every variant for one interval.
-
-    Every other round goes the other way through the variants, so that a machine that slows down
-    slows them all. A round of each comes first and does not count.
+    """Seconds of a step of each variant, in turns of one interval.
 
     Returns:
-        By variant the mean seconds of a step in each round; an error's text where it failed.
+        By variant the mean seconds of a step in each round; the text of the error if it failed.
     """
-    results: dict[str, Any] = {}
-    trainings = {}
-    for name in names:
-        try:
-            trainings[name] = Training(workload, VARIANTS[name], steps=(rounds + 1) * INTERVAL)
-            trainings[name].seconds(INTERVAL)
-            results[name] = []
-        except Exception as error:  # a failure is a result: the others are measured all the same
-            results[name] = describe(error)
-            trainings.pop(name, None)
-    for number in range(rounds):
-        for name in list(trainings)[:: 1 if number % 2 == 0 else -1]:
-            try:
-                results[name].append(trainings[name].seconds(INTERVAL) / INTERVAL)
-            except Exception as error:
-                results[name] = describe(error)
-                del trainings[name]
-    return results
+
+    def first(name: str) -> Training:
+        training = Training(workload, VARIANTS[name], steps=(rounds + 1) * INTERVAL)
+        training.run(INTERVAL)
+        return training
+
+    def turn(_name: str, training: Training) -> float:
+        return seconds_of(lambda: training.run(INTERVAL), training.device) / INTERVAL
+
+    return {
+        name: found if isinstance(found, str) else found[1]
+        for name, found in in_turns(names, rounds, first, turn).items()
+    }
 
 
 def peak_bytes(workload: Workload, name: str) -> int:
-    """Most memory that a training takes at a time, beyond what the process took before it.
+    """Peak memory of a training beyond what the process held before it.
 
-    On CUDA that of tensors. On a CPU that of the process, which never shrinks: call it in a fresh
-    one.
+    On a CPU it is the peak of the whole process: call it in a fresh one.
     """
+
+    def train(chosen: Workload) -> None:
+        steps, interval = MEMORY_STEPS, MEMORY_INTERVAL
+        Training(chosen, VARIANTS[name], steps=steps, interval=interval).run(steps)
+
+    train(replace(workload, network="smoke"))  # loads the libraries
+    return_memory()
     device = choose_device(workload.device, workload.precision).device
-    # libraries are loaded before, by a small training, not by the one that is measured
-    small = replace(workload, network="smoke")
-    Training(small, VARIANTS[name], steps=MEMORY_STEPS, interval=MEMORY_INTERVAL).run(MEMORY_STEPS)
-    cuda = device.type == "cuda"
-    if cuda:
-        torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
-    else:
-        return_memory()
-        reset_peak()
-    before = torch.cuda.memory_allocated(device) if cuda else resident()
-    training = Training(workload, VARIANTS[name], steps=MEMORY_STEPS, interval=MEMORY_INTERVAL)
-    training.run(MEMORY_STEPS)
-    training.synchronize()
-    after = torch.cuda.max_memory_allocated(device) if cuda else peak_resident()
-    return after - before
+    return peak_of(lambda: train(workload), device)[0]
 
 
 def weights_of(network: str) -> int:
-    """The number of weights of a network; none is allocated."""
+    """Number of weights of a network, without allocating them."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in _classifier(network).parameters())
 
 
 def prunable_bytes(network: str) -> int:
-    """What the prunable weights of a network take; none is allocated."""
+    """Bytes of the prunable weights of a network, without allocating them."""
     with torch.device("meta"):
         found = prunable_parameters(_classifier(network)).parameters.values()
     return sum(parameter.numel() * parameter.element_size() for parameter in found)
 
 
-def _network_class() -> Any:
+def _classifier(network: str) -> Any:
     from transformers import BertConfig, BertForSequenceClassification
 
-    return BertConfig, BertForSequenceClassification
-
-
-def _classifier(network: str) -> Any:
-    config, classifier = _network_class()
-    return classifier(config(**NETWORKS[network].options))
+    options: dict[str, Any] = dict(NETWORKS[network].options)
+    return BertForSequenceClassification(BertConfig(**options))

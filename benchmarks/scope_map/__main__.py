@@ -1,5 +1,6 @@
 """`python -m benchmarks.scope_map`."""
 
-from benchmarks.scope_map.driver import main
+from benchmarks.harness.cli import execute
+from benchmarks.scope_map.driver import run
 
-main()
+execute(run)

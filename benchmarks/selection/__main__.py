@@ -1,5 +1,6 @@
 """`python -m benchmarks.selection`."""
 
-from benchmarks.selection.driver import main
+from benchmarks.harness.cli import execute
+from benchmarks.selection.driver import run
 
-main()
+execute(run)

@@ -1,7 +1,7 @@
-"""How the k largest scores of a whole model are found: by PINS, and by what people use.
+"""Methods that find the k largest scores of a whole model: PINS, and common alternatives.
 
-To add a method: a function from scores and k to masks, and a row in METHODS. No method changes the
-scores. Its masks may be of any dtype, nonzero = keep; making them is part of the work.
+To add a method: a function from scores and k to masks, and a row in METHODS. A method must not
+change the scores. Masks may have any dtype, nonzero = keep; making them is part of the time.
 """
 
 import heapq
@@ -31,47 +31,46 @@ class Method:
     """One way to select.
 
     Attributes:
-        says: what is done.
-        select: scores and k ↦ masks in the order of the tensors; none from the yardstick.
-        beside: bytes that it takes at most beside scores and masks, for each weight, from the bytes
-            of a score: an estimate, by which runs that cannot end well are not begun.
-        largest: n beyond which it is not tried.
-        devices: where it runs.
+        says: description for the table.
+        select: scores, k ↦ masks in the order of the tensors; the yardstick returns no masks.
+        extra_bytes: bytes of a score ↦ peak bytes a weight beyond scores and masks: an
+            estimate, so that runs that would not fit are not started.
+        largest: greatest n that is tried; None: no limit.
+        devices: kinds of device on which it runs.
     """
 
     says: str
     select: Callable[[Scores, int], Sequence[Tensor]]
-    beside: Callable[[int], float]
+    extra_bytes: Callable[[int], float]
     largest: int | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
 
 
 def kthvalue(scores: Scores, keep: int) -> list[Tensor]:
-    """s ≥ s₍ₖ₎; more than k where s₍ₖ₎ is tied."""
+    """s ≥ s₍ₖ₎; more than k if s₍ₖ₎ is tied."""
     flat = _flat(scores)
     threshold = torch.kthvalue(flat, flat.numel() - keep + 1).values
     return [each >= threshold for each in scores.values()]
 
 
 def topk(scores: Scores, keep: int) -> list[Tensor]:
-    """Exactly k, whichever of equal ones."""
+    """Exactly k, any of equal scores."""
     flat = _flat(scores)
     mask = torch.zeros(flat.numel(), dtype=torch.bool, device=flat.device)
     mask[torch.topk(flat, keep, sorted=False).indices] = True
-    parts = torch.split(mask, [each.numel() for each in scores.values()])
-    return [part.view(each.shape) for part, each in zip(parts, scores.values(), strict=True)]
+    return _by_tensor(mask, scores)
 
 
 def partition(scores: Scores, keep: int) -> list[Tensor]:
-    """s ≥ s₍ₖ₎; more than k where s₍ₖ₎ is tied."""
+    """s ≥ s₍ₖ₎; more than k if s₍ₖ₎ is tied."""
     threshold = kth_largest(scores, keep)
     return [each >= threshold for each in scores.values()]
 
 
 def kth_largest(scores: Scores, keep: int) -> float:
-    """s₍ₖ₎ by numpy, which partitions one copy of all scores in place.
+    """s₍ₖ₎ by numpy, which partitions one copy of all scores.
 
-    numpy has no bfloat16 and compares float16 by its digits: both become float32, which loses none.
+    numpy has no bfloat16 and is slow for float16: both are converted to float32, which is exact.
     """
     flat = torch.cat([each.reshape(-1).float().cpu() for each in scores.values()]).numpy()
     position = flat.size - keep
@@ -80,7 +79,7 @@ def kth_largest(scores: Scores, keep: int) -> float:
 
 
 def unstructured(scores: Scores, keep: int) -> list[Tensor]:
-    """The k largest |s|, whichever of equal ones: it takes no sign, so here other weights."""
+    """The k largest |s|, any of equal ones: it ignores the sign, so it keeps other weights."""
     modules = []
     for each in scores.values():
         module = nn.Module()
@@ -99,16 +98,15 @@ def unstructured(scores: Scores, keep: int) -> list[Tensor]:
 
 
 def heap(scores: Scores, keep: int) -> list[Tensor]:
-    """Exactly k, the lower index of equal ones: the optimum in plain Python."""
+    """Exactly k, ties to the lower index: the optimum in plain Python."""
     values = _flat(scores).tolist()
     mask = torch.zeros(len(values), dtype=torch.bool)
     mask[heapq.nlargest(keep, range(len(values)), key=values.__getitem__)] = True
-    parts = torch.split(mask, [each.numel() for each in scores.values()])
-    return [part.view(each.shape) for part, each in zip(parts, scores.values(), strict=True)]
+    return _by_tensor(mask, scores)
 
 
 def one_read(scores: Scores, _keep: int) -> list[Tensor]:
-    """No mask: the sum of each tensor, the least that anything which looks at all scores does."""
+    """The sum of each tensor and no mask: a lower bound for methods that read all scores."""
     for each in scores.values():
         each.sum()
     return []
@@ -116,6 +114,11 @@ def one_read(scores: Scores, _keep: int) -> list[Tensor]:
 
 def _flat(scores: Scores) -> Tensor:
     return torch.cat([each.reshape(-1) for each in scores.values()])
+
+
+def _by_tensor(mask: Tensor, scores: Scores) -> list[Tensor]:
+    parts = torch.split(mask, [each.numel() for each in scores.values()])
+    return [part.view(each.shape) for part, each in zip(parts, scores.values(), strict=True)]
 
 
 METHODS: Mapping[str, Method] = {

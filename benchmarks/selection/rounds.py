@@ -1,7 +1,6 @@
-"""One set of scores, selected from by every method: seconds, memory, and what was kept."""
+"""Seconds, memory and kept weights of every method on one set of scores."""
 
 import gc
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.harness.process import free_bytes, fresh, peak_resident, reset_peak, resident
-from benchmarks.harness.results import describe
+from benchmarks.harness.process import free_bytes, fresh, peak_of
 from benchmarks.harness.score_sets import BLOCK, SMOKE, ScoreSet, find_score_set
+from benchmarks.harness.timing import in_turns, seconds_of
 from benchmarks.selection.methods import METHODS, READ, Scores, kth_largest
 
-SMALLEST_FOR_MEMORY = 10**7  # scores; what fewer take, a process has lying about
-CALLED_UP_TO = 10**6  # scores: smaller sets are selected from several times in a turn
-RESERVE = 0.9  # of the free memory is used: estimates are estimates
+SMALLEST_FOR_MEMORY = 10**7  # scores; fewer fit into memory that the process already has
+CALLED_UP_TO = 10**6  # scores in a turn: small sets are selected from several times
+RESERVE = 0.9  # share of the free memory that an estimate may take
 
 
 @dataclass(frozen=True)
@@ -24,20 +23,20 @@ class Kept:
     """What masks keep.
 
     Attributes:
-        weights: the number of ones.
-        least: the least score kept; None where nothing is.
+        weights: number of ones.
+        least: the least kept score; None if nothing is kept.
     """
 
     weights: int
     least: float | None
 
     def is_optimum(self, keep: int, threshold: float) -> bool:
-        """k ones, none of them below s₍ₖ₎: no mask of k ones is better."""
+        """k ones, all at or above s₍ₖ₎: no mask of k ones has a greater sum."""
         return self.weights == keep and (self.least is None or self.least >= threshold)
 
 
 def kept(scores: Scores, masks: Sequence[Tensor]) -> Kept:
-    """Read back from scores and masks, block by block."""
+    """The number of ones and the least kept score, read block by block."""
     weights, least = 0, None
     for each, mask in zip(scores.values(), masks, strict=True):
         blocks = zip(
@@ -57,7 +56,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row of results for each method, in the order of `methods`.
 
-    A method that does not run here, or that would not fit, has a row that says so.
+    The row of a method that cannot run here, or would not fit, gives the reason.
     """
     free = free_bytes(device)
     skipped = {name: reason(score_set, name, device, free) for name in methods}
@@ -80,7 +79,7 @@ def measure(
 
 
 def reason(score_set: ScoreSet, name: str, device: torch.device, free: int | None) -> str | None:
-    """Why a method is not run on these scores; None where it is."""
+    """Why a method is not run on these scores; None if it is run."""
     method = METHODS[name]
     if device.type not in method.devices:
         return f"is not for {device.type}"
@@ -88,9 +87,8 @@ def reason(score_set: ScoreSet, name: str, device: torch.device, free: int | Non
         return f"takes too long beyond {method.largest:,} scores"
     if device.type == "cpu" and name in score_set.too_long:
         return "its time grows as n² on such scores: see fewer of them"
-    masks = 0 if name == READ else 1
-    beside = method.beside(score_set.dtype.itemsize) + masks
-    need = score_set.nbytes + int(beside * score_set.size)
+    extra = method.extra_bytes(score_set.dtype.itemsize) + (name != READ)  # a byte of its mask
+    need = score_set.nbytes + int(extra * score_set.size)
     if free is not None and need > RESERVE * free:
         return f"needs about {need / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
     return None
@@ -99,62 +97,60 @@ def reason(score_set: ScoreSet, name: str, device: torch.device, free: int | Non
 def side_by_side(
     score_set: ScoreSet, device: str, names: Sequence[str], rounds: int
 ) -> dict[str, Any]:
-    """Seconds of each method, in turns; every other round goes the other way through them.
+    """Seconds of each method, in turns.
 
-    A turn of each comes first and does not count: from it is read what the masks keep, and on CUDA
-    the most memory that tensors take beside the scores and n bytes of masks.
+    The first turn is not timed: its masks are read back, and on CUDA its memory is measured.
 
     Returns:
-        By method the fields of its row; an error's text where it failed.
+        By method the fields of its row; the text of the error if it failed.
     """
     place = torch.device(device)
-    scores = score_set.make(place)
-    results: dict[str, Any] = {}
+    scores, calls = score_set.make(place), max(1, CALLED_UP_TO // score_set.size)
     threshold = _reference(score_set, scores)
-    for name in names:
-        try:
-            results[name] = _first_turn(score_set, scores, name, place, threshold)
-        except Exception as error:  # a failure is a result: the others are measured all the same
-            results[name] = describe(error)
-    for number in range(rounds):
-        for name in list(names)[:: 1 if number % 2 == 0 else -1]:
-            if isinstance(results[name], str):
-                continue
-            try:
-                results[name]["seconds"].append(_seconds(score_set, scores, name, place))
-            except Exception as error:
-                results[name] = describe(error)
-    return results
+
+    def first(name: str) -> dict[str, Any]:
+        return _first_turn(score_set, scores, name, place, threshold)
+
+    def turn(name: str, _row: dict[str, Any]) -> float:
+        def work() -> Any:
+            for _ in range(calls):
+                masks = METHODS[name].select(scores, score_set.keep)
+            return masks
+
+        return seconds_of(work, place) / calls
+
+    return {
+        name: found if isinstance(found, str) else {**found[0], "seconds": found[1]}
+        for name, found in in_turns(names, rounds, first, turn).items()
+    }
 
 
 def extra_bytes_of_process(score_set: ScoreSet, name: str) -> int:
-    """The most that a method takes on a CPU beside the scores and n bytes of masks.
+    """Peak memory of a method on a CPU beyond the scores and n bytes of masks.
 
-    Of the whole process, which never forgets its peak everywhere: call it in a fresh one.
+    It is the peak of the whole process: call it in a fresh one.
     """
     method, small = METHODS[name], find_score_set(SMOKE)
-    method.select(small.make(), small.keep)  # what is loaded or started by the first call of all
+    method.select(small.make(), small.keep)  # loads and starts what a first call needs
     scores = score_set.make()
     gc.collect()
-    reset_peak()
-    before = resident()
-    masks = method.select(scores, score_set.keep)
-    return peak_resident() - before - (score_set.size if masks else 0)
+    return _extra_bytes(score_set, scores, name, torch.device("cpu"))[0]
+
+
+def _extra_bytes(
+    score_set: ScoreSet, scores: Scores, name: str, device: torch.device
+) -> tuple[int, Sequence[Tensor]]:
+    peak, masks = peak_of(lambda: METHODS[name].select(scores, score_set.keep), device)
+    return peak - (score_set.size if masks else 0), masks
 
 
 def _first_turn(
     score_set: ScoreSet, scores: Scores, name: str, device: torch.device, threshold: float | None
 ) -> dict[str, Any]:
-    extra = None
-    if device.type == "cuda":
-        _tidy(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-    masks = METHODS[name].select(scores, score_set.keep)
-    if device.type == "cuda":
-        extra = torch.cuda.max_memory_allocated(device) - before
-        extra -= score_set.size if masks else 0
-    row: dict[str, Any] = {"seconds": [], "extra_bytes": extra, "threshold": threshold}
+    gc.collect()
+    extra, masks = _extra_bytes(score_set, scores, name, device)
+    row: dict[str, Any] = {"threshold": threshold}
+    row["extra_bytes"] = extra if device.type == "cuda" else None
     if masks:
         found = kept(scores, masks)
         row |= {"kept": found.weights, "least": found.least}
@@ -164,29 +160,9 @@ def _first_turn(
 
 
 def _reference(score_set: ScoreSet, scores: Scores) -> float | None:
-    """numpy's s₍ₖ₎, by which all masks are judged; None where a copy of the scores is too large."""
+    """numpy's s₍ₖ₎, by which all masks are judged; None if there is no memory for the copy."""
     free = free_bytes(torch.device("cpu"))
     copy = 4 * score_set.size + (0 if score_set.dtype.itemsize >= 4 else 4 * score_set.size)
     if free is not None and copy > RESERVE * free:
         return None
     return kth_largest(scores, score_set.keep)
-
-
-def _seconds(score_set: ScoreSet, scores: Scores, name: str, device: torch.device) -> float:
-    calls = max(1, CALLED_UP_TO // score_set.size)
-    _tidy(device)
-    start = time.perf_counter()
-    for _ in range(calls):
-        masks = METHODS[name].select(scores, score_set.keep)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    seconds = time.perf_counter() - start
-    del masks  # giving the last ones back is not selecting
-    return seconds / calls
-
-
-def _tidy(device: torch.device) -> None:
-    """What the method before left to be freed or done."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -4,22 +4,22 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.harness.goals import Row, Rows, Spread, speedup
-from benchmarks.harness.results import measured_with, number
+from benchmarks.harness import markdown
+from benchmarks.harness.goals import MedianRange, Rows, speedup
+from benchmarks.harness.markdown import escaped, measured_with, number, share
+from benchmarks.harness.results import Row, grouped
 from benchmarks.harness.score_sets import MODEL
 from benchmarks.selection.goals import GOALS, memory_share, proof_reads, reads
 from benchmarks.selection.methods import DECIDE, KTHVALUE, METHODS, PARTITION, SELECT, TOPK
 
-LARGE = 10**7  # weights from which on a set is looked at beside the goals' own
+LARGE = 10**7  # weights; the goals are also looked at on other sets from this size on
 
 
 def table(document: Mapping[str, Any]) -> str:
     """The results as Markdown."""
     device, settings = document["device"], document["settings"]
-    sets = by_instance(document["rows"])
-    lines = [
+    return markdown.document(
         f"# Selecting the largest scores of a whole model: {device['name']}",
-        "",
         f"Of n scores in several tensors the k = {settings['kept']} n largest are kept, and every "
         f"method makes a mask for each tensor. The methods take turns, {settings['rounds']} rounds "
         "after one that does not count, small sets many times in a turn; ratios are taken round by "
@@ -28,46 +28,48 @@ def table(document: Mapping[str, Any]) -> str:
         "byte a weight for the masks (below 0 where these come last), as a share of the scores. "
         "Each mask is read back: kept is its number of ones; it is an optimum iff these are k and "
         f"none is below the threshold of {PARTITION}.",
-        "",
-        *(f"- {name}: {METHODS[name].says}" for name in settings["methods"]),
-        "",
-        *verdict(document),
-        "",
-        *summary(document),
+        [f"- {name}: {METHODS[name].says}" for name in settings["methods"]],
+        verdict(document),
+        summary(document),
+        *(
+            block
+            for name, rows in by_instance(document["rows"]).items()
+            for block in _section(name, rows)
+        ),
+        measured_with(document["provenance"]),
+    )
+
+
+def _section(name: str, rows: Rows) -> list[str | list[str]]:
+    first = next(iter(rows.values()))
+    return [
+        f"## {name}",
+        f"{first['exercises'].capitalize()}: {first['size']:,} {first['dtype']} scores in "
+        f"{first['tensors']} tensor{'s' * (first['tensors'] > 1)}, {first['keep']:,} kept.",
+        markdown.table(
+            "method | milliseconds | ns a weight | reads | times as slow as pins.select | "
+            "extra memory | kept | optimum",
+            "lrrrrrrl",
+            (_cells(method, rows) for method in rows),
+        ),
     ]
-    for name, rows in sets.items():
-        first = next(iter(rows.values()))
-        lines += [
-            "",
-            f"## {name}",
-            "",
-            f"{first['exercises'].capitalize()}: {first['size']:,} {first['dtype']} scores in "
-            f"{first['tensors']} tensor{'s' * (first['tensors'] > 1)}, {first['keep']:,} kept.",
-            "",
-            "| method | milliseconds | ns a weight | reads | times as slow as pins.select "
-            "| extra memory | kept | optimum |",
-            "|---|---:|---:|---:|---:|---:|---:|---|",
-            *(_line(method, rows) for method in rows),
-        ]
-    return "\n".join([*lines, "", measured_with(document["provenance"]), ""])
 
 
 def summary(document: Mapping[str, Any]) -> list[str]:
     """A table with a line for each set of scores."""
-    return [
-        "| scores | n | select, ms | reads | proof, reads | extra memory "
-        f"| times as fast as {KTHVALUE} | as {TOPK} | as {PARTITION} | exact |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
-        *(_summary(name, rows) for name, rows in by_instance(document["rows"]).items()),
-    ]
+    return markdown.table(
+        "scores | n | select, ms | reads | proof, reads | extra memory | "
+        f"times as fast as {KTHVALUE} | as {TOPK} | as {PARTITION} | exact",
+        "lrrrrrrrrl",
+        (_summary(name, rows) for name, rows in by_instance(document["rows"]).items()),
+    )
 
 
 def verdict(document: Mapping[str, Any]) -> list[str]:
-    """Each goal, met or missed by how much; then whether every mask of PINS was the optimum."""
+    """Each goal, met or missed by how much; then whether every mask of PINS is the optimum."""
     sets = by_instance(document["rows"])
-    kind = document["device"]["kind"]
     lines = [f"Goals for {MODEL}, judged by the medians:", ""]
-    for goal in GOALS.get(kind, ()):
+    for goal in GOALS.get(document["device"]["kind"], ()):
         lines.append(f"- {goal.stated()}. {goal.judged(goal.measured(sets.get(MODEL, {})))}.")
         others = {
             name: found.median
@@ -114,11 +116,11 @@ def is_exact(row: Row) -> bool:
 
 
 def by_instance(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
-    """Rows by method, by set of scores, in the order in which they came."""
-    grouped: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        grouped.setdefault(row["instance"], {})[row["method"]] = row
-    return grouped
+    """Rows by set of scores, then by method."""
+    return {
+        name: {row["method"]: row for row in group}
+        for (name,), group in grouped(rows, "instance").items()
+    }
 
 
 def nanoseconds(row: Row) -> float | None:
@@ -129,35 +131,29 @@ def nanoseconds(row: Row) -> float | None:
 def _summary(name: str, rows: Rows) -> str:
     row = rows.get(SELECT)
     if row is None or not row["seconds"]:
-        return f"| {name} | {next(iter(rows.values()))['size']:,} |" + " – |" * 8
-    cells = [
-        number(1e3 * statistics.median(row["seconds"])),
-        _cell(reads(rows, SELECT)),
-        _cell(proof_reads(rows)),
-        _share(rows, SELECT),
-        *(_cell(speedup(rows, SELECT, peer)) for peer in (KTHVALUE, TOPK, PARTITION)),
-        "not checked" if row["optimum"] is None else "yes" if is_exact(row) else "**no**",
-    ]
-    return f"| {name} | {row['size']:,} | {' | '.join(cells)} |"
+        return f"{name} | {next(iter(rows.values()))['size']:,}" + " | –" * 8
+    exact = "not checked" if row["optimum"] is None else "yes" if is_exact(row) else "**no**"
+    peers = " | ".join(_shown(speedup(rows, SELECT, peer)) for peer in (KTHVALUE, TOPK, PARTITION))
+    return (
+        f"{name} | {row['size']:,} | {number(1e3 * statistics.median(row['seconds']))} | "
+        f"{_shown(reads(rows, SELECT))} | {_shown(proof_reads(rows))} | {_share(rows, SELECT)} | "
+        f"{peers} | {exact}"
+    )
 
 
-def _line(method: str, rows: Rows) -> str:
+def _cells(method: str, rows: Rows) -> str:
     row = rows[method]
     if row["skipped"]:
-        return f"| {method} | not run: {row['skipped']} |" + " |" * 6
+        return f"{method} | not run: {row['skipped']}"
     if row["error"]:
-        return f"| {method} | failed: {row['error'].replace('|', chr(92) + '|')} |" + " |" * 6
+        return f"{method} | failed: {escaped(row['error'])}"
     optimum = {None: "", True: "yes", False: "no"}[row["optimum"]]
-    cells = [
-        str(Spread.of([1e3 * seconds for seconds in row["seconds"]])),
-        number(nanoseconds(row) or 0.0),
-        _cell(reads(rows, method)),
-        _cell(speedup(rows, SELECT, method)),
-        _share(rows, method),
-        "" if row["kept"] is None else _kept(row),
-        optimum,
-    ]
-    return f"| {method} | {' | '.join(cells)} |"
+    return (
+        f"{method} | {MedianRange.of([1e3 * seconds for seconds in row['seconds']])} | "
+        f"{number(nanoseconds(row) or 0.0)} | {_shown(reads(rows, method))} | "
+        f"{_shown(speedup(rows, SELECT, method))} | {_share(rows, method)} | "
+        f"{'' if row['kept'] is None else _kept(row)} | {optimum}"
+    )
 
 
 def _kept(row: Row) -> str:
@@ -167,8 +163,8 @@ def _kept(row: Row) -> str:
 
 def _share(rows: Rows, name: str) -> str:
     found = memory_share(rows, name)
-    return "–" if found is None else f"{found.median:.1%}".replace("-", "−").replace("%", " %")
+    return "–" if found is None else share(found.median)
 
 
-def _cell(found: Spread | None) -> str:
+def _shown(found: MedianRange | None) -> str:
     return "–" if found is None else str(found)

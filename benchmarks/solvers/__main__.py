@@ -1,5 +1,6 @@
 """`python -m benchmarks.solvers`."""
 
-from benchmarks.solvers.driver import main
+from benchmarks.harness.cli import execute
+from benchmarks.solvers.driver import run
 
-main()
+execute(run)

@@ -1,18 +1,16 @@
-"""How long do the solvers of 0-1 programs take for one decision, and the closed form? Against n.
+"""Time of the solvers of 0-1 programs, and of the closed form, for one decision, against n.
 
     python -m benchmarks.solvers [--largest 16384] [--seeds 3] [--time-limit 300]
 
-A row of solvers.json is one solve, written as soon as it is done: an interrupted benchmark goes on
-with the solves that are not in the file yet. The table solvers.md and the figure solvers.svg are
-made from the results file alone; `--render` makes them again.
+A row of solvers.json is one solve, written as soon as it is done: an interrupted benchmark
+continues with the solves that are missing. Writes the table solvers.md and the figure solvers.svg.
 
 Every answer is compared with the closed form's in exact arithmetic. At one size the solvers get the
-scores as they are, too, near 1e-9 and not scaled by a power of two first: the control, in which
-their tolerances must show.
+scores unscaled too, near 1e-9, without the scaling by a power of two: the control, in which their
+tolerances must show.
 """
 
 import statistics
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,33 +18,27 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.harness.cli import execute
-from benchmarks.harness.results import RESULTS, describe, read, rows_before, without_paths
+from benchmarks.harness import benchmark
+from benchmarks.harness.cli import Out, Render, Seeds
+from benchmarks.harness.results import RESULTS, Document, Row, describe
+from benchmarks.harness.timing import seconds_of
 from benchmarks.solvers.table import CLOSED_FORM, SELECT, table
-from pins.errors import FileError
 from pins.selection.select import select
-from pins.utils.io import write_json, write_text
-from pins.utils.provenance import provenance
-from solvers import (
-    CardinalityFormulation,
-    ClosedForm,
-    Solution,
-    Status,
-    compare,
-)
+from solvers import CardinalityFormulation, ClosedForm, Solution, Status, compare
 from solvers.result import Report, Result
 from verification import plots
 from verification.experiments.solver_tolerance import SOLVERS
 from verification.testing.synthetic_scores import real_scale
 
 FILE = "solvers.json"
-KEPT_ONE_IN = 5  # 20 % of the weights are kept
-REPEATS = 5  # of what takes milliseconds: its time is their median, after one that does not count
+KEPT_ONE_IN = 5  # keep 20 % of the weights
+REPEATS = 5  # of what takes milliseconds: the time is the median, after one untimed call
 CONTROL_SIZE = 1024
 SIZES: Mapping[int, str] = {
-    256: "what it costs to start a solver at all",
+    256: "the cost of starting a solver",
     1024: "a matrix of 32 × 32; the scores unscaled, too",
     4096: "64 × 64: seconds for a solver",
     16384: "128 × 128: minutes for a solver",
@@ -56,7 +48,7 @@ SIZES: Mapping[int, str] = {
 
 @dataclass(frozen=True)
 class Solve:
-    """One row: a solver, or the closed form, on the scores of a seed."""
+    """One row: a solver, or the closed form, on the scores of one seed."""
 
     size: int
     seed: int
@@ -65,7 +57,7 @@ class Solve:
 
 
 def solves(largest: int, seeds: int) -> Iterator[Solve]:
-    """Size by size, seed by seed: stopping early leaves whole comparisons."""
+    """All solves, size by size and seed by seed: stopping early leaves complete comparisons."""
     for size in (size for size in SIZES if size <= largest):
         for seed in range(seeds):
             for name in (SELECT, CLOSED_FORM, *SOLVERS):
@@ -76,7 +68,7 @@ def solves(largest: int, seeds: int) -> Iterator[Solve]:
 
 
 def measure(solve: Solve, time_limit: float | None) -> dict[str, Any]:
-    """The row of one solve; an error's text in it, if it failed."""
+    """The row of one solve; it holds the text of the error if the solve failed."""
     scores = real_scale(np.random.default_rng(solve.seed), solve.size)
     keep = solve.size // KEPT_ONE_IN
     row: dict[str, Any] = {**asdict(solve), "keep": keep, "error": None}
@@ -97,7 +89,7 @@ def measure(solve: Solve, time_limit: float | None) -> dict[str, Any]:
         "verdict": found.verdict.name,
         "gap": None if found.gap is None else float(found.gap),
         "relative_gap": found.relative_gap,
-        # of as many ones, so that every wrong one goes with one that is missing
+        # both masks have k ones, so for every wrong one another is missing
         "wrong": None if found.differing is None else found.differing // 2,
     }
 
@@ -105,83 +97,63 @@ def measure(solve: Solve, time_limit: float | None) -> dict[str, Any]:
 def _solved(
     solve: Solve, scores: Tensor, formulation: CardinalityFormulation, time_limit: float | None
 ) -> Result:
+    program = formulation.program
+    if solve.solver in SOLVERS:
+        return SOLVERS[solve.solver](solve.scaled).solve(program, time_limit=time_limit)
     if solve.solver == CLOSED_FORM:
-        results = [ClosedForm().solve(formulation.program) for _ in range(REPEATS + 1)]
-        seconds = statistics.median(result.report.seconds for result in results[1:])
-        found = results[-1]
-        report = Report(CLOSED_FORM, found.report.version, seconds, found.report.message)
-        return Result(found.status, found.solution, report)
-    if solve.solver == SELECT:
-        times = []
-        for _ in range(REPEATS + 1):
-            start = time.perf_counter()
-            mask = select(scores, formulation.keep)
-            times.append(time.perf_counter() - start)
-        solution = Solution.of(formulation.program, formulation.apply(mask))
-        return Result(
-            Status.OPTIMAL, solution, Report(SELECT, "PINS", statistics.median(times[1:]), "")
-        )
-    return SOLVERS[solve.solver](solve.scaled).solve(formulation.program, time_limit=time_limit)
+        solution = ClosedForm().solve(program).solution
+        times = [ClosedForm().solve(program).report.seconds for _ in range(REPEATS)]
+    else:
+        solution = Solution.of(program, formulation.apply(select(scores, formulation.keep)))
+        times = [seconds_of(lambda: select(scores, formulation.keep)) for _ in range(REPEATS)]
+    report = Report(solve.solver, "PINS", statistics.median(times), "")
+    return Result(Status.OPTIMAL, solution, report)
 
 
 def render(file: Path) -> str:
-    """Table and figure from a results file; the table's text."""
-    document = read(file)
-    if not document["rows"]:
-        raise FileError(f"{file} holds no rows yet: measure first")
-    text = table(document)
-    write_text(text, file.with_suffix(".md"))
-    figure = plots.solver_times(document["rows"], document["settings"]["time_limit"])
-    write_text(plots.svg(figure, file.stem), file.with_suffix(".svg"))
-    return text
+    """Write table and figure from the results file alone; return the table's text."""
+
+    def figure(document: Document) -> Figure:
+        return plots.solver_times(document["rows"], document["settings"]["time_limit"])
+
+    return benchmark.render(file, table, figure)
 
 
 def run(
-    largest: Annotated[int, typer.Option(min=min(SIZES), help="Size, of those tried.")] = max(
-        SIZES
+    largest: Annotated[int, typer.Option(min=min(SIZES), help="Greatest size that is tried.")] = (
+        max(SIZES)
     ),
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 0.")] = 3,
+    seeds: Seeds = 3,
     time_limit: Annotated[float, typer.Option(min=1.0, help="Seconds of each solve.")] = 300.0,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = RESULTS,
-    render_only: Annotated[
-        bool, typer.Option("--render", help="Table and figure again from the results file.")
-    ] = False,
+    out: Out = RESULTS,
+    render_only: Render = False,
 ) -> None:
-    """Solve what is not in the results file yet."""
+    """Solve what the results file does not hold yet."""
     file = out / FILE
     if not render_only:
-        made = provenance()
-        document: dict[str, Any] = {
-            "settings": {
-                "scores": real_scale.__name__,
-                "kept": f"1/{KEPT_ONE_IN}",
-                "time_limit": time_limit,
-                "repeats": REPEATS,
-            },
-            "provenance": {**made, "command": without_paths(made["command"], {"OUT": out})},
-            "rows": [],
+        settings = {
+            "scores": real_scale.__name__,
+            "kept": f"1/{KEPT_ONE_IN}",
+            "time_limit": time_limit,
+            "repeats": REPEATS,
         }
-        document["rows"] = rows_before(file, document)
-        done = {_solve(row) for row in document["rows"]}
-        for solve in solves(largest, seeds):
-            if solve not in done:
-                row = measure(solve, time_limit)
-                document["rows"].append(row)
-                write_json(document, file)
-                print(_said(row), flush=True)
+        document = benchmark.resume(file, benchmark.new_document(settings, {"OUT": out}))
+
+        def row_of(solve: Solve) -> tuple[list[dict[str, Any]], str]:
+            row = measure(solve, time_limit)
+            return [row], _said(row)
+
+        wanted = list(solves(largest, seeds))
+        benchmark.complete(document, file, wanted, key, row_of)
     print(render(file))
 
 
-def _solve(row: Mapping[str, Any]) -> Solve:
+def key(row: Row) -> Solve:
+    """The solve of a row."""
     return Solve(**{name: row[name] for name in Solve.__dataclass_fields__})
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def _said(row: Row) -> str:
     what = f"{row['solver']}{'' if row['scaled'] else ' unscaled'}"
-    outcome = row["error"] or f"{row['seconds']:.3g} s, {row['status']}, {row['verdict']}"
-    return f"n = {row['size']:,}, seed {row['seed']}, {what}: {outcome}"
-
-
-def main() -> None:
-    """Run it as a command."""
-    execute(run)
+    result = row["error"] or f"{row['seconds']:.3g} s, {row['status']}, {row['verdict']}"
+    return f"n = {row['size']:,}, seed {row['seed']}, {what}: {result}"

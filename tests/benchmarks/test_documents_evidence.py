@@ -21,8 +21,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_there_are_six_and_each_leads_somewhere() -> None:
     rows = evidence.rows()
     assert len(rows) == 6
-    for row in rows:
-        target = re.search(r"\]\(([^)#]+)", row.link)
+    for _claim, _number, link in rows:
+        target = re.search(r"\]\(([^)#]+)", link)
         assert target is not None
         assert (ROOT / target[1]).is_file()
 
@@ -58,7 +58,7 @@ def test_other_results_make_other_rows(tmp_path: Path) -> None:
         document = json.loads((results / name).read_text(encoding="utf-8"))
         functools.reduce(operator.getitem, part, document).update(change)
         (results / name).write_text(json.dumps(document), encoding="utf-8")
-    ledger, selection, check, ranks, *_ = (row.number for row in evidence.rows(results))
+    ledger, selection, check, ranks, *_ = (number for _, number, _ in evidence.rows(results))
     assert "made wrong" not in ledger
     assert re.search(r"(\d+) of (?!\1)\d+ masks exact", selection)
     assert check.startswith("84.9 million")

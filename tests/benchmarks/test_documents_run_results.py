@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.documents import run_results
+from benchmarks.harness.cli import execute
 from benchmarks.harness.results import RESULTS
 from pins.errors import FileError
 from verification.experiments.run_reader import RunData
@@ -46,7 +47,7 @@ def test_what_is_no_run_is_told_in_one_line(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["run_results", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
-        run_results.main()
+        execute(run_results.main)
     assert stopped.value.code == 2
     assert "benchmarks: " in (err := capsys.readouterr().err)
     assert err.count("\n") == 1

@@ -104,5 +104,7 @@ def test_what_is_seen_depends_on_where_it_is_looked_at(task: Task, model: str) -
 
 
 def test_training_does_not_go_back(task: Task, model: str) -> None:
-    with pytest.raises(SettingError, match="3 steps were taken already, 2 are behind them"):
+    with pytest.raises(
+        SettingError, match=r"3 steps have been taken, so advance\(2\) would go back"
+    ):
         tuned(task, model, 3, 2)

@@ -1,19 +1,17 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.harness.results import rows_before
+from benchmarks.harness.benchmark import resume
+from benchmarks.harness.cli import find
 from benchmarks.loss_decrease import driver
 from benchmarks.loss_decrease.driver import REGION
-from benchmarks.loss_decrease.instances import INSTANCES, find_instance
-from pins.errors import FileError, TaskError
+from benchmarks.loss_decrease.instances import INSTANCES
+from pins.errors import FileError, SettingError
 from pins.importance.criteria import CRITERIA
+from tests.benchmarks.started import start
 from tests.tiny_model import save_tiny_bert
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +20,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("transformers", reason="the instances are transformers models")
     folder = tmp_path_factory.mktemp("results")
     model = save_tiny_bert(tmp_path_factory.mktemp("model"))
-    command = [sys.executable, "-m", "benchmarks.loss_decrease", "--instance", "smoke", "--seeds"]
-    options = ["2", "--model", str(model), "--out", str(folder)]
-    subprocess.run([*command, *options], cwd=ROOT, check=True, capture_output=True)
+    start("loss_decrease", "--instance=smoke", "--seeds=2", f"--model={model}", out=folder)
     return folder
 
 
@@ -36,7 +32,7 @@ def test_a_run_leaves_a_row_for_every_seed_criterion_and_fraction(results: Path)
         assert len({r["pruned"] for r in document["rows"] if r["fraction"] == fraction}) == 1
     assert {row["seed"] for row in document["rows"]} == {0, 1}
     command = document["provenance"]["command"]
-    assert command.startswith("python -m benchmarks.loss_decrease --instance smoke")
+    assert command.startswith("python -m benchmarks.loss_decrease --instance=smoke")
     assert document["provenance"]["versions"]["torch"]
 
 
@@ -53,11 +49,11 @@ def test_table_and_figure_are_made_from_the_results_file_alone(results: Path) ->
 def test_an_interrupted_run_goes_on_and_other_settings_overwrite_nothing(results: Path) -> None:
     file = results / "loss_decrease-smoke.json"
     document = json.loads(file.read_text())
-    assert rows_before(file, document) == document["rows"]
+    assert resume(file, {**document, "rows": []}) == document
     other = {**document, "settings": {**document["settings"], "rows": 99}}
     with pytest.raises(FileError, match="holds results of other settings: move it"):
-        rows_before(file, other)
-    assert rows_before(results / "none.json", document) == []
+        resume(file, other)
+    assert resume(results / "none.json", {**document, "rows": []})["rows"] == []
 
 
 def test_means_are_over_seeds() -> None:
@@ -79,8 +75,8 @@ def test_means_are_over_seeds() -> None:
 
 
 def test_unknown_instances_and_broken_results_say_so(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="no instance 'bert': choose one of minilm-stdlib-docs"):
-        find_instance("bert")
+    with pytest.raises(SettingError, match="no instance 'bert': choose one of minilm-stdlib-docs"):
+        find(INSTANCES, "bert", "instance")
     (tmp_path / "torn.json").write_text("{")
     with pytest.raises(FileError, match=r"torn\.json is not a results file"):
         driver.render(tmp_path / "torn.json")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks.harness import process
+from benchmarks.harness.goals import MedianRange
 from benchmarks.harness.process import fresh
-from benchmarks.harness.results import RESULTS, read
 from benchmarks.overhead import driver, training_steps
 from benchmarks.overhead.driver import measure, table
 from benchmarks.overhead.goals import compared, verdicts
@@ -77,11 +77,6 @@ def test_the_table_is_made_from_the_results_file_alone(
     assert (tmp_path / "overhead-cpu.md").read_text() == text
 
 
-@pytest.mark.parametrize("file", sorted(RESULTS.glob("overhead-*.json")), ids=lambda f: f.stem)
-def test_committed_tables_are_those_of_their_results(file: Path) -> None:
-    assert file.with_suffix(".md").read_text(encoding="utf-8") == table(read(file))
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_turn_of_a_variant_holds_one_decision_and_one_new_teacher(name: str) -> None:
     training = Training(SMOKE, VARIANTS[name], steps=2 * INTERVAL)
@@ -119,8 +114,8 @@ def test_time_is_compared_round_by_round() -> None:
     dense, other = compared(
         [row(DENSE, [1.0, 2.0, 4.0], 100), row("obd", [1.5, 2.0, 5.0], 130, errors={})]
     )
-    assert dense["time"] == {"median": 0.0, "low": 0.0, "high": 0.0}
-    assert other["time"] == {"median": 0.25, "low": 0.0, "high": 0.5}
+    assert dense["time"] == MedianRange(0.0, 0.0, 0.0)
+    assert other["time"] == MedianRange(0.25, 0.0, 0.5)
     assert other["memory"] == pytest.approx(0.3)
 
 
@@ -178,7 +173,9 @@ def test_the_peak_of_a_fresh_process_is_its_own() -> None:
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="no network 'bert-huge': choose of bert-base, minilm"):
+    with pytest.raises(
+        SettingError, match="no network 'bert-huge': choose one of bert-base, minilm"
+    ):
         driver.run(networks="bert-huge", out=tmp_path)
     for batch in ("8", "0x64", "8xa"):
         with pytest.raises(SettingError, match="give rows x tokens, such as 8x64"):

@@ -1,5 +1,4 @@
 import itertools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,14 @@ import pytest
 import torch
 
 from benchmarks.harness.fine_tuned import FineTuned
-from benchmarks.harness.results import RESULTS, read
+from benchmarks.harness.results import read
 from benchmarks.scope_map import driver
-from benchmarks.scope_map.driver import Point, Sight, points
+from benchmarks.scope_map.driver import Decisions, Point, points
 from benchmarks.scope_map.table import table
 from pins.errors import FileError, SettingError, TaskError
 from pins.importance.criteria import CRITERIA
-from tests.pins.runs.tiny_runs import save_data, save_model
+from tests.benchmarks.started import SmallBenchmark, start
+from tests.pins.runs.tiny_runs import save_data
 from verification.experiments.loss_change import STEP_ALONE
 
 pytest.importorskip("transformers", reason="the runs are of transformers models")
@@ -31,48 +31,32 @@ SMALL: dict[str, Any] = {
 PLANNED = list(points(1, (1e-3,), (0, 1, 2)))
 
 
-class Place:
-    """A model, its data, and a folder for results."""
-
-    def __init__(self, folder: Path) -> None:
-        self.model = save_model(folder / "a-model")
-        self.data = folder / "some-data"
-        save_data(self.data / "glue" / "SST-2")
-        self.out = folder / "out"
-
-    @property
-    def file(self) -> Path:
-        return self.out / "scope_map-sst2.json"
-
-    def run(self, **given: Any) -> dict[str, Any]:
-        driver.run(
-            **{**SMALL, "model": str(self.model), "data": self.data, "out": self.out, **given}
-        )
-        return read(self.file)
+def small(folder: Path) -> SmallBenchmark:
+    return SmallBenchmark(driver, folder, "scope_map-sst2.json", **SMALL)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> SmallBenchmark:
+    return small(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The rows of a run that nothing interrupted."""
-    rows: list[dict[str, Any]] = Place(tmp_path_factory.mktemp("whole")).run()["rows"]
+    rows: list[dict[str, Any]] = small(tmp_path_factory.mktemp("whole")).run()["rows"]
     return rows
 
 
-Measure = Callable[[FineTuned, Point, Sight], list[dict[str, Any]]]
+Measure = Callable[[FineTuned, Point, Decisions], list[dict[str, Any]]]
 
 
 REAL = driver.measure
 
 
 def counting(started: list[Point]) -> Measure:
-    def counted(tuned: FineTuned, point: Point, sight: Sight) -> list[dict[str, Any]]:
+    def counted(tuned: FineTuned, point: Point, decisions: Decisions) -> list[dict[str, Any]]:
         started.append(point)
-        return REAL(tuned, point, sight)
+        return REAL(tuned, point, decisions)
 
     return counted
 
@@ -86,17 +70,12 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[Point]:
 
 
 def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
-    place: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    place: SmallBenchmark, tmp_path: Path
 ) -> None:
     """As it is started from the command line."""
     given = {**SMALL, "learning_rates": "1e-3,2e-3", "progress": "0,2", "fractions": "0.5,0.01"}
     options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-    folders = ["--data", str(place.data), "--out", str(place.out), f"--model={place.model}"]
-    monkeypatch.setattr(sys, "argv", ["scope_map", *options, *folders])
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "benchmarks.scope_map", *folders])
-    with pytest.raises(SystemExit) as end:
-        driver.main()
-    assert end.value.code == 0
+    start("scope_map", *options, *place.folders, out=place.out)
     document = read(place.file)
     names = ("seed", "learning_rate", "progress", "criterion", "fraction")
     keys = [tuple(row[name] for name in names) for row in document["rows"]]
@@ -104,8 +83,7 @@ def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
     planned = list(points(1, (1e-3, 2e-3), (0, 2)))
     assert keys == [(p.seed, p.learning_rate, p.progress, *key) for p in planned for key in each]
     losses = [
-        {row["loss"] for row in document["rows"] if driver._point(row) == point}
-        for point in planned
+        {row["loss"] for row in document["rows"] if driver.key(row) == point} for point in planned
     ]
     assert losses[0] == losses[2]  # no step was taken
     assert len(set.union(*losses)) == 3
@@ -113,8 +91,9 @@ def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
         assert len({r["pruned"] for r in document["rows"] if r["fraction"] == fraction}) == 1
     assert {row["task"] for row in document["rows"]} == {"sst2"}
     assert str(tmp_path) not in place.file.read_text()
-    shown = "python -m benchmarks.scope_map --data DATA --out OUT --model=a-model"
-    assert document["provenance"]["command"] == shown
+    shown = document["provenance"]["command"]
+    assert shown.startswith("python -m benchmarks.scope_map --task=sst2 --seeds=1")
+    assert shown.endswith("--data DATA --model=a-model --out OUT")
     settings = document["settings"]
     assert (settings["rows"], settings["fisher_rows"], settings["batch"]) == (8, 4, 16)
     assert settings["step_learning_rate"] == 0.01
@@ -122,14 +101,14 @@ def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
 
 @pytest.mark.parametrize("after", [1, 2])
 def test_an_interrupted_benchmark_goes_on_to_the_same_numbers(
-    place: Place, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]], after: int
+    place: SmallBenchmark, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]], after: int
 ) -> None:
     started: list[Point] = []
 
-    def interrupted(tuned: FineTuned, point: Point, sight: Sight) -> list[dict[str, Any]]:
+    def interrupted(tuned: FineTuned, point: Point, decisions: Decisions) -> list[dict[str, Any]]:
         if len(started) == after:
             raise KeyboardInterrupt
-        return counting(started)(tuned, point, sight)
+        return counting(started)(tuned, point, decisions)
 
     with monkeypatch.context() as patch:
         patch.setattr(driver, "measure", interrupted)
@@ -143,10 +122,10 @@ def test_an_interrupted_benchmark_goes_on_to_the_same_numbers(
 
 
 def test_a_measurement_that_leaves_traces_would_be_found(
-    place: Place, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]]
+    place: SmallBenchmark, monkeypatch: pytest.MonkeyPatch, whole: list[dict[str, Any]]
 ) -> None:
-    def drawing(tuned: FineTuned, point: Point, sight: Sight) -> list[dict[str, Any]]:
-        found = REAL(tuned, point, sight)
+    def drawing(tuned: FineTuned, point: Point, decisions: Decisions) -> list[dict[str, Any]]:
+        found = REAL(tuned, point, decisions)
         torch.rand(1)  # of the numbers that dropout would have drawn
         return found
 
@@ -158,7 +137,7 @@ def test_a_measurement_that_leaves_traces_would_be_found(
 
 
 def test_fine_tuning_is_done_once_for_all_its_points(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: SmallBenchmark, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
 
@@ -173,7 +152,7 @@ def test_fine_tuning_is_done_once_for_all_its_points(
 
 
 def test_another_seed_and_another_stop_are_added(
-    place: Place, measured: list[Point], whole: list[dict[str, Any]]
+    place: SmallBenchmark, measured: list[Point], whole: list[dict[str, Any]]
 ) -> None:
     place.run(progress="2")
     rows = place.run(progress="1,2", seeds=2)["rows"]
@@ -183,7 +162,7 @@ def test_another_seed_and_another_stop_are_added(
 
 
 def test_no_point_is_started_when_the_time_is_over(
-    place: Place, measured: list[Point], capsys: pytest.CaptureFixture[str]
+    place: SmallBenchmark, measured: list[Point], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(FileError, match="is not a results file: "):  # nothing to show yet
         place.run(minutes=0.0)
@@ -193,7 +172,7 @@ def test_no_point_is_started_when_the_time_is_over(
     assert "0 minutes are over: 2 points are left" in capsys.readouterr().out
 
 
-def test_results_of_other_settings_or_data_are_not_overwritten(place: Place) -> None:
+def test_results_of_other_settings_or_data_are_not_overwritten(place: SmallBenchmark) -> None:
     place.run(progress="0")
     text = place.file.read_text()
     for other in ({"rows": 9}, {"fractions": "0.5,0.6"}, {"fisher_rows": 3}):
@@ -205,7 +184,7 @@ def test_results_of_other_settings_or_data_are_not_overwritten(place: Place) -> 
     assert place.file.read_text() == text
 
 
-def test_tables_and_figure_are_made_from_the_results_file_alone(place: Place) -> None:
+def test_tables_and_figure_are_made_from_the_results_file_alone(place: SmallBenchmark) -> None:
     place.run(progress="0")
     made = [place.file.with_suffix(suffix) for suffix in (".md", ".svg")]
     before = [file.read_text() for file in made]
@@ -218,7 +197,7 @@ def test_tables_and_figure_are_made_from_the_results_file_alone(place: Place) ->
 
 
 def test_what_makes_no_sense_is_refused_before_anything_is_run(
-    place: Place, measured: list[Point]
+    place: SmallBenchmark, measured: list[Point]
 ) -> None:
     for name, wrong in (
         ("fractions", ("0", "1", "0.5,x", "", "nan")),
@@ -233,7 +212,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_run(
     assert not measured
     place.out.mkdir()
     place.file.write_text('{"rows": []}')
-    with pytest.raises(FileError, match="holds no rows yet: measure a point first"):
+    with pytest.raises(FileError, match="holds no rows yet: measure first"):
         driver.run(task="sst2", out=place.out, render_only=True)
 
 
@@ -320,8 +299,3 @@ def test_fewer_seeds_at_some_points_are_owned_up_to() -> None:
     more = [{**row, "progress": 260} for row in document(1)["rows"]]
     assert "Some points have fewer seeds than others" in table(document(2, more=more))
     assert "Some points have fewer seeds than others" not in table(document(2))
-
-
-@pytest.mark.parametrize("file", sorted(RESULTS.glob("scope_map*.json")), ids=lambda f: f.stem)
-def test_the_committed_tables_are_those_of_their_results(file: Path) -> None:
-    assert file.with_suffix(".md").read_text(encoding="utf-8") == table(read(file))

@@ -1,0 +1,50 @@
+"""Benchmarks as anyone would start them, in this process, and in small."""
+
+import runpy
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from benchmarks.harness.results import read
+from tests.pins.runs.tiny_runs import save_data, save_model
+
+
+def start(name: str, *options: str, out: Path) -> None:
+    """Do what `python -m benchmarks.NAME OPTIONS --out OUT` does."""
+    words = [*options, "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *words])
+        patch.setattr(sys, "orig_argv", ["python", "-m", f"benchmarks.{name}", *words])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    assert end.value.code == 0
+
+
+class SmallBenchmark:
+    """A driver with a tiny model, its data, and a folder for results."""
+
+    def __init__(self, driver: ModuleType, folder: Path, file: str, **options: Any) -> None:
+        self.model = save_model(folder / "a-model")
+        self.data = folder / "some-data"
+        save_data(self.data / "glue" / "SST-2")
+        self.out = folder / "out"
+        self._driver, self._file, self._options = driver, file, options
+
+    @property
+    def file(self) -> Path:
+        """The results file."""
+        return self.out / self._file
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders as options of the command line."""
+        return "--data", str(self.data), f"--model={self.model}"
+
+    def run(self, **given: Any) -> dict[str, Any]:
+        """Run with the small options, except those given; return the document."""
+        options = {**self._options, "model": str(self.model), "data": self.data, "out": self.out}
+        self._driver.run(**{**options, **given})
+        return read(self.file)

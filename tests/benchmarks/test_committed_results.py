@@ -1,0 +1,36 @@
+"""Tables and figures come from the results files alone."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from benchmarks.distributed.cost_model import Constants, on_paper
+from benchmarks.harness.results import RESULTS, read
+
+TABLES = {
+    "checker": "checker.driver",
+    "distributed": "distributed.table",
+    "end_accuracy": "end_accuracy.table",
+    "loss_decrease": "loss_decrease.driver",
+    "overhead": "overhead.driver",
+    "scope_map": "scope_map.table",
+    "selection": "selection.table",
+    "solvers": "solvers.table",
+}
+COMMITTED = sorted(RESULTS.glob("*.json"))
+
+
+def test_every_benchmark_has_committed_results() -> None:
+    assert {file.stem.partition("-")[0] for file in COMMITTED} == set(TABLES)
+
+
+@pytest.mark.parametrize("file", COMMITTED, ids=lambda file: file.stem)
+def test_the_committed_table_is_that_of_its_results(file: Path) -> None:
+    module = import_module(f"benchmarks.{TABLES[file.stem.partition('-')[0]]}")
+    assert file.with_suffix(".md").read_text(encoding="utf-8") == module.table(read(file))
+
+
+def test_the_committed_prediction_is_that_of_the_present_constants() -> None:
+    document = read(RESULTS / "distributed.json")
+    assert document["paper"] == on_paper(Constants.present()), "measure again: other constants"
