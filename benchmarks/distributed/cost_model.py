@@ -130,7 +130,7 @@ def plan(sizes: Sequence[int], keep: int, ranks: int, constants: Constants) -> P
     room = constants.room(total)
     size = float(constants.drawn(total)) if total > room else 0.0
     inside, share, passes, ranked = float(total), 1 - keep / total, 0, size
-    exchanges = [_total(1), _total(1), _total(1), _gathered(SCORE * size, ranks)]
+    exchanges = [_total(1), _total(1), _gathered(SCORE * size, ranks)]
     while True:
         if inside > room:
             inside *= _between(size, share, constants.deviations) / size
@@ -144,11 +144,7 @@ def plan(sizes: Sequence[int], keep: int, ranks: int, constants: Constants) -> P
         away = MEDIAN_DEVIATION * math.sqrt(size) / 2
         passes, inside, size = passes + 1, inside / 2, size / 2
         share = away / size
-    exchanges += [
-        _gathered(SCORE * inside, ranks, by_chance=inside / ranks),
-        _gathered(COUNT * len(sizes) * ranks, ranks),
-        _total(4),
-    ]
+    exchanges += [_gathered(SCORE * inside, ranks, by_chance=inside / ranks), _total(4)]
     return Plan(ranks, total / ranks, len(sizes), passes, tuple(exchanges), ranked + inside)
 
 
