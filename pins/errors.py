@@ -17,6 +17,7 @@ PinsError
 ├── TaskError          task data that is missing or malformed
 ├── DeviceError        a device or a precision that is not there
 ├── SettingError       a setting of a run that makes no sense
+├── EntryPointError    a registered command or certifier that cannot be loaded
 └── CheckpointError    a checkpoint that is torn, or of another run
 
 A message says what was called, what came, and what to do.
@@ -89,6 +90,10 @@ class DeviceError(PinsError, ValueError):
 
 class SettingError(PinsError, ValueError):
     """A setting of a run that makes no sense."""
+
+
+class EntryPointError(PinsError, RuntimeError):
+    """A registered command or certifier that cannot be loaded."""
 
 
 class CheckpointError(PinsError, RuntimeError):

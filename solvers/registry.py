@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from pins.errors import ProgramError
+from pins.utils.lookup import find
 from solvers.cbc import Cbc
 from solvers.closed_form import ClosedForm
 from solvers.enumeration import Enumeration
@@ -30,6 +31,4 @@ def find_solver(name: str) -> Solver:
     Raises:
         ProgramError: no row has this name; the message lists the known ones.
     """
-    if name not in SOLVERS:
-        raise ProgramError(f"there is no solver {name!r}: choose one of {', '.join(SOLVERS)}")
-    return SOLVERS[name]()
+    return find(SOLVERS, name, "solver", ProgramError)()

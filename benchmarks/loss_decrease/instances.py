@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pins.errors import TaskError
 from pins.models.pretrained import DEMO_MODEL
+from pins.utils.lookup import find
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,4 @@ def find_instance(name: str) -> Instance:
     Raises:
         TaskError: there is none; says which there are.
     """
-    if name not in INSTANCES:
-        raise TaskError(f"there is no instance {name!r}: choose one of {', '.join(INSTANCES)}")
-    return INSTANCES[name]
+    return find(INSTANCES, name, "instance", TaskError)

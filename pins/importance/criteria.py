@@ -17,6 +17,7 @@ from torch import Tensor
 from pins.errors import CriterionError
 from pins.importance.criterion import Criterion, Observation, Reads
 from pins.importance.trust_region.criterion import TrustRegion
+from pins.utils.lookup import find
 
 
 class Pins(Criterion):
@@ -110,9 +111,4 @@ def find_criterion(name: str) -> Criterion:
     Raises:
         CriterionError: there is none; says which there are.
     """
-    try:
-        return CRITERIA[name]
-    except KeyError:
-        raise CriterionError(
-            f"there is no criterion {name!r}: choose one of {', '.join(CRITERIA)}"
-        ) from None
+    return find(CRITERIA, name, "criterion", CriterionError)

@@ -14,6 +14,7 @@ from torch import Tensor
 from pins.errors import CheckpointError, CriterionError, ObservationError
 from pins.importance.criterion import Criterion
 from pins.importance.running_mean import RunningMean
+from pins.utils.lookup import find
 
 
 class Smoothing(ABC):
@@ -255,12 +256,7 @@ def find_smoothing(name: str) -> Callable[[], Smoothing]:
     Raises:
         CriterionError: there is none; says which there are.
     """
-    try:
-        return SMOOTHINGS[name]
-    except KeyError:
-        raise CriterionError(
-            f"there is no smoothing {name!r}: choose one of {', '.join(SMOOTHINGS)}"
-        ) from None
+    return find(SMOOTHINGS, name, "smoothing", CriterionError)
 
 
 def default_smoothing(criterion: Criterion) -> str:

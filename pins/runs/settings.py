@@ -8,32 +8,34 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from pins.errors import ScheduleError, SettingError
-from pins.importance.criteria import CRITERIA, find_criterion
-from pins.importance.criterion import Criterion
-from pins.importance.curvature.sources import CURVATURES
-from pins.importance.smoothing import SMOOTHINGS, default_smoothing
-from pins.importance.trust_region.criterion import TrustRegion
-from pins.models.pretrained import DEMO_MODEL
-from pins.pruning.schedules import SCHEDULES, Schedule, paper_phases, schedule_of_run
-from pins.selection.allocation import Scope
+from pins.models.demo_model import DEMO_MODEL
+from pins.utils.lookup import choose_one
 
-if TYPE_CHECKING:
-    from pins.tasks.task import Recipe  # the command line reads settings without loading tasks
+if TYPE_CHECKING:  # the command line reads the settings without loading torch
+    from pins.importance.criterion import Criterion
+    from pins.pruning.schedules import Schedule
+    from pins.selection.allocation import Scope
+    from pins.tasks.task import Recipe
 
 AUTHORS = "authors"  # the criterion that is a whole method: the released code's behaviour
+TRUST_REGION = "trust-region"
 SCOPES = ("global", "tensor")
 OPTIMIZERS = ("adamw", "sgd")
 LARGEST_SEED = 2**63 - 1  # that torch and numpy both take
 EVALUATIONS = 20  # in a run, where nothing else is asked for
 
+# the names in the tables of criteria, schedules, smoothings and curvatures, as a test asserts:
+# literals, so that options and their help need none of the tables
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "criterion": (*CRITERIA, AUTHORS),
-    "schedule": tuple(SCHEDULES),
-    "smoothing": tuple(SMOOTHINGS),
-    "curvature": tuple(CURVATURES),
+    "criterion": (
+        "pins", "abs-pins", "magnitude", "sensitivity", "movement", "obd", TRUST_REGION, AUTHORS,
+    ),
+    "schedule": ("cubic", "linear", "one-shot"),
+    "smoothing": ("none", "window", "average", "uncertainty"),
+    "curvature": ("adam", "fisher", "hutchinson"),
     "scope": SCOPES,
     "optimizer": OPTIMIZERS,
-}
+}  # fmt: skip
 DERIVED = ("smoothing", "curvature")  # from the criterion and the optimiser, where not chosen
 
 
@@ -139,7 +141,7 @@ class Settings:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices and not (value is None and name in DERIVED):
-                raise SettingError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+                raise SettingError(f"{name} is {value!r}: {choose_one(value, choices)}")
         for name in (*POSITIVE, *NOT_NEGATIVE):
             least = 1 if name in POSITIVE else 0
             value = getattr(self, name)
@@ -167,7 +169,7 @@ class Settings:
             raise SettingError(
                 "criterion 'authors' ranks all weights together: leave scope and minimum_kept out"
             )
-        if self.radius is not None and self.criterion != TrustRegion.name:
+        if self.radius is not None and self.criterion != TRUST_REGION:
             raise SettingError(
                 f"radius is {self.radius}, and the criterion {self.criterion!r}: only trust-region "
                 "has one, leave it out"
@@ -180,13 +182,15 @@ class Settings:
         steps = self.steps
         if steps is None:
             steps = (self.epochs or recipe.epochs) * max(rows // batch_size, 1)
+        from pins.pruning.schedules import paper_phases
+
         warmup, cooldown = paper_phases(steps)
         every = self.evaluate_every or max(steps // EVALUATIONS, 1)
         criterion = None if self.criterion == AUTHORS else self.pruning_criterion()
         return replace(
             self,
             smoothing=self.smoothing if criterion is None else self.pruning_smoothing(),
-            radius=criterion.radius if isinstance(criterion, TrustRegion) else None,
+            radius=getattr(criterion, "radius", None),
             epochs=None,
             steps=steps,
             batch_size=batch_size,
@@ -198,8 +202,11 @@ class Settings:
             checkpoint_every=self.checkpoint_every or every,
         )
 
-    def pruning_criterion(self) -> Criterion:
+    def pruning_criterion(self) -> "Criterion":
         """The criterion, where it is none of a whole method."""
+        from pins.importance.criteria import find_criterion
+        from pins.importance.trust_region.criterion import TrustRegion
+
         criterion = find_criterion(self.criterion)
         if self.radius is not None and isinstance(criterion, TrustRegion):
             return replace(criterion, radius=self.radius)
@@ -207,18 +214,24 @@ class Settings:
 
     def pruning_smoothing(self) -> str:
         """What was asked for, or the default of the criterion."""
+        from pins.importance.smoothing import default_smoothing
+
         return self.smoothing or default_smoothing(self.pruning_criterion())
 
-    def pruning_scope(self) -> Scope:
+    def pruning_scope(self) -> "Scope":
         """The scope of each decision."""
+        from pins.selection.allocation import Scope
+
         return Scope(by_tensor=self.scope == "tensor", minimum_kept=self.minimum_kept)
 
-    def pruning_schedule(self) -> Schedule:
+    def pruning_schedule(self) -> "Schedule":
         """The schedule, once it is resolved.
 
         Raises:
             ScheduleError: it does not fit the steps.
         """
+        from pins.pruning.schedules import schedule_of_run
+
         assert self.steps is not None
         assert self.warmup is not None
         assert self.cooldown is not None

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from pins.errors import SettingError
 from pins.selection.constraints import keep_count
+from pins.utils.lookup import find
 from verification import plots
 from verification.experiments.criterion_overlap import (
     criteria_of,
@@ -312,9 +313,4 @@ def find_figure(name: str) -> Entry:
     Raises:
         SettingError: there is none; says which there are.
     """
-    try:
-        return FIGURES[name]
-    except KeyError:
-        raise SettingError(
-            f"there is no figure {name!r}: choose one of {', '.join(FIGURES)}"
-        ) from None
+    return find(FIGURES, name, "figure", SettingError)

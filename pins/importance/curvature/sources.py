@@ -26,6 +26,7 @@ from pins.models.batches import Batch
 from pins.models.heads import Head
 from pins.models.inference import device_of
 from pins.models.task_loss import example_losses, step_losses
+from pins.utils.lookup import find
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +135,7 @@ def find_curvature(name: str) -> Curvature:
     Raises:
         CriterionError: there is none; says which there are.
     """
-    try:
-        return CURVATURES[name]
-    except KeyError:
-        raise CriterionError(
-            f"there is no curvature {name!r}: choose one of {', '.join(CURVATURES)}"
-        ) from None
+    return find(CURVATURES, name, "curvature", CriterionError)
 
 
 def default_curvature(optimizer: Optimizer) -> Curvature:
