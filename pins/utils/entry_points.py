@@ -6,13 +6,16 @@ gives one line that says so, and breaks nothing else.
 
 import importlib.util
 import sys
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pins.errors import EntryPointError
+from pins.utils.repository import REINSTALL
 
 
+@cache
 def registered(group: str) -> dict[str, EntryPoint]:
     """The entry points of a group, by name and in the order of the names."""
     return {entry.name: entry for entry in sorted(entry_points(group=group), key=lambda e: e.name)}
@@ -34,10 +37,7 @@ def load(entry: EntryPoint) -> Any:
     package = entry.dist.name if entry.dist else entry.module.partition(".")[0]
     raise EntryPointError(
         f"{entry.name} is registered as {entry.value}, and "
-        + (
-            hidden(missing)
-            or f"{fault}: install {package} again; in a checkout run pip install --no-deps -e ."
-        )
+        + (hidden(missing) or f"{fault}: install {package} again, {REINSTALL}")
     )
 
 

@@ -27,7 +27,7 @@ def find(table: Mapping[str, Row], name: str, kind: str, error: type[PinsError])
 
 
 def choose_one(name: object, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the known ones, and the nearest if one is near."""
+    """The end of a message about an unknown name: the known names, and the nearest of them."""
     names = list(known)
     near = difflib.get_close_matches(str(name), names, n=1)
     return f"choose one of {', '.join(names)}" + "".join(f"; did you mean {n!r}?" for n in near)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from pins.errors import CriterionError, FileError, ScheduleError
-from pins.utils.progress import make_console
+from pins.utils.output import make_console
 from tests.verification.conftest import SMALL_DEMO
 from verification import checker, formatting
 from verification.demo.command import run_demo, shortened_table, summary
