@@ -5,9 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pins.utils.repository import REPOSITORY
-
 import pins
+from pins.utils.repository import REPOSITORY
 
 project = "PINS"
 author = "the PINS developers"

@@ -4,6 +4,8 @@ import io
 import json
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +60,7 @@ def test_a_model_is_pruned_certified_and_described(
     code, said, err = pins("prune", "--config", folder / "run.toml", "--out", out)
     assert (code, err) == (0, "")
     assert "1,024 of 4,096 prunable weights, exactly" in said
+    assert "No certificate" not in said
     assert "the final mask keeps 1,024 of 4,096 weights and is" in said
     assert "latency pruned" in said
     facts = json.loads((out / "run.json").read_text())
@@ -69,6 +72,12 @@ def test_a_model_is_pruned_certified_and_described(
     again = pins("prune", "--config", folder / "run.toml", "--out", out, "--resume")
     assert again[0] == 0
     assert "holds a run that is done" in again[1]
+    code, said, err = pins(
+        "prune", "--config", folder / "run.toml", "--out", out, "--resume", "--json"
+    )
+    assert code == 0
+    assert json.loads(said) == {"folder": str(out), **facts}
+    assert err == f"{out} holds a run that is done.\n"
     code, _, err = pins("prune", "--config", folder / "run.toml", "--out", out)
     assert code == 2
     assert "give another folder" in err
@@ -181,6 +190,31 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert err.count("\n") == 1
     assert message in err
     assert not (tmp_path / "out").exists()
+
+
+def test_without_a_certifier_a_run_ends_without_a_certificate_and_says_so(
+    folder: Path, tmp_path: Path
+) -> None:
+    hiding = tmp_path / "verification" / "__init__.py"
+    hiding.parent.mkdir()
+    hiding.touch()
+    command = [sys.executable, "-m", "pins", "prune", "--config", folder / "run.toml"]
+    first, again = (
+        subprocess.run(
+            [*command, "--out", "out", *options],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for options in (["--json"], ["--resume"])
+    )
+    facts = json.loads(first.stdout)
+    assert (facts["folder"], facts["certificate"]) == ("out", None)
+    assert "100 %" in first.stderr  # progress
+    (line,) = [each for each in again.stdout.splitlines() if each.startswith("No certificate: ")]
+    assert f"as verification.certificates.run:certify_run, and {hiding} hides" in line
+    assert not (tmp_path / "out" / "certificate.json").exists()
 
 
 def test_without_a_folder_there_is_no_run(pins: Command, folder: Path) -> None:

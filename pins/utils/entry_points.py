@@ -9,6 +9,7 @@ import sys
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 from pins.errors import EntryPointError
@@ -43,10 +44,13 @@ def load(entry: EntryPoint) -> Any:
 
 def hidden(module: str | None) -> str | None:
     """A line that says which package hides the one that `module` belongs to; None if none does."""
-    package = (module or "").partition(".")[0]
+    if not module:
+        return None
+    package = module.partition(".")[0]
     specs = [PathFinder.find_spec(package, [folder]) for folder in dict.fromkeys(sys.path)]
     files = list(dict.fromkeys(spec.origin for spec in specs if spec and spec.origin))
-    if len(files) < 2:
+    beside_this = Path(__file__).parents[2]  # of the same installation or checkout
+    if len(files) < 2 or beside_this in Path(files[0]).parents:
         return None
     return f"{files[0]} hides {files[1]}: run the command in another folder, or rename the first"
 

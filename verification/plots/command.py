@@ -31,12 +31,11 @@ def run_plot(console: Console, name: str, folder: Path, out: Path | None) -> int
     """
     if out is None:
         raise SettingError("there is no file for the figure: give --out FILE")
-    run = RunData(folder)
     if name == ALL:
-        return _draw_all(console, run, out)
+        return _draw_all(console, RunData(folder), out)
     entry = find_figure(name)
     plots.require_figure(out)
-    plots.save(entry.draw(run), out, name)
+    plots.save(entry.draw(RunData(folder)), out, name)
     console.print(f"{out}: {entry.title}\n\n{entry.caption}", highlight=False, markup=False)
     return 0
 

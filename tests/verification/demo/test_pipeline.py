@@ -73,14 +73,19 @@ def test_the_page_shows_what_the_results_say(folder: Path) -> None:
 
 
 def test_a_second_run_takes_the_place_of_the_first_and_tells_a_pipe_each_phase(
-    demo_folder: Path, tiny_model: Path, tmp_path: Path
+    demo_folder: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = shutil.copytree(demo_folder, tmp_path / "report")
     settings = {**SMALL_DEMO, "model": str(tiny_model), "sparse_steps": 6, "fractions": (0.5,)}
     stream = io.StringIO()
-    assert run_demo(make_console(stream), folder, settings) == 0
-    printed = stream.getvalue()
+    assert run_demo(make_console(stream), folder, settings, json=True) == 0
     results = json.loads((folder / "results.json").read_text())
+    said = json.loads(capsys.readouterr().out)
+    assert said["folder"] == str(folder)
+    assert Path(said["report"]).is_file()
+    assert {name: results[name] for name in ("decisions", "ledger")}.items() <= said.items()
+    make_console(stream).print(shortened_table(results["shortened"]))
+    printed = stream.getvalue()
     for phase in results["seconds"]:
         assert re.search(rf"^{phase} +0 % +0 s", printed, re.MULTILINE)
         assert re.search(rf"^{phase} +100 % ", printed, re.MULTILINE)
