@@ -142,7 +142,7 @@ def command_line(only: str | None = None) -> typer.Typer:
         if only not in (None, name):
             continue
         try:
-            function = load(command) if isinstance(command, EntryPoint) else command
+            function: Any = load(command) if isinstance(command, EntryPoint) else command
             app.command(name, cls=Command)(function)
         except EntryPointError as error:
             app.command(name, help=f"Not available: {error}", context_settings=ANYTHING)(

@@ -118,10 +118,13 @@ def test_a_trust_region_is_certified_within_its_cost_or_as_optimal_brain_damage(
 def test_options_come_before_the_file(pins: Command, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["--sparsity", "0.5", "--no-self-regularization", "--criterion", "obd"]
-    code, said, _ = pins("prune", "--config", folder / "run.toml", "--out", out, *arguments)
+    command = ("prune", "--config", folder / "run.toml", "--out", out, "--json")
+    code, said, err = pins(*command, *arguments)
     assert code == 0
-    assert "2,048 of 4,096" in said
-    facts = json.loads((out / "run.json").read_text())
+    assert "100 %" in err  # progress
+    facts = json.loads(said)
+    assert facts == {"folder": str(out), **json.loads((out / "run.json").read_text())}
+    assert facts["costs"]["weights"]["kept"] == 2048
     assert facts["settings"]["self_regularization"] is False
     assert facts["settings"]["criterion"] == "obd"
 
@@ -198,22 +201,12 @@ def test_without_a_certifier_a_run_ends_without_a_certificate_and_says_so(
     hiding = tmp_path / "verification" / "__init__.py"
     hiding.parent.mkdir()
     hiding.touch()
-    command = [sys.executable, "-m", "pins", "prune", "--config", folder / "run.toml"]
-    first, again = (
-        subprocess.run(
-            [*command, "--out", "out", *options],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        for options in (["--json"], ["--resume"])
-    )
-    facts = json.loads(first.stdout)
-    assert (facts["folder"], facts["certificate"]) == ("out", None)
-    assert "100 %" in first.stderr  # progress
-    (line,) = [each for each in again.stdout.splitlines() if each.startswith("No certificate: ")]
+    command = [sys.executable, "-m", "pins", "prune", "--config", str(folder / "run.toml")]
+    command += ["--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (line,) = [each for each in done.stdout.splitlines() if each.startswith("No certificate: ")]
     assert f"as verification.certificates.run:certify_run, and {hiding} hides" in line
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["certificate"] is None
     assert not (tmp_path / "out" / "certificate.json").exists()
 
 
