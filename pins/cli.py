@@ -1,57 +1,175 @@
-"""The command line. It alone looks down the chain of packages, and loads them when they are needed.
+"""The command line: PINS' own commands, and those that installed packages register.
 
-Exit codes: 0 done, proved, or every claim holds · 1 refuted, or a claim does not hold ·
-2 bad input: a file, a model, an option · 130 stopped from the keyboard.
+A command is an entry point of the group `pins.commands`: its name, and a function for typer in a
+module that imports little, because every `--help` loads it. The certifier of a command that prunes
+is an entry point of the group `pins.certifier` with that command's name.
 """
 
 import os
 import sys
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from pins.distributed.launch import only_rank_zero_prints
-from pins.errors import CertificateError, PinsError
+from pins.errors import EntryPointError, PinsError
 from pins.runs.cli_options import prune_signature
-from pins.runs.settings import LARGEST_SEED
-from pins.utils.progress import make_console
-from pins.utils.repository import install_command
+from pins.utils.entry_points import hidden, load, registered
+from pins.utils.lookup import choose_one
+from pins.utils.output import progress_console
+from pins.utils.repository import REINSTALL, install_command
 
 if TYPE_CHECKING:
-    from pins.runs.export import FinalDecision
+    from pins.runs.export import Certify
 
+EXIT_CODES = """\b
+Exit codes:
+  0    done, proved, or every claim holds
+  1    refuted, or a claim does not hold
+  2    not decided: bad input, a missing file or library, a defect
+  130  stopped from the keyboard
+  141  the reader of the output has gone
+"""
 # of the extra 'demo'; transformers is of another, and its module says so itself
 DEMO_EXTRA = ("jinja2", "matplotlib")
 
-app = typer.Typer(
-    help="Prune language models by a principled importance, and prove each decision.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
 
 def main() -> None:
-    """Run a command; an error PINS raises on purpose becomes one line and exit code 2."""
+    """Run a command; an error that PINS raises on purpose becomes one line and exit code 2."""
     try:
-        with only_rank_zero_prints():
-            app()
-    except ModuleNotFoundError as error:
-        if error.name not in DEMO_EXTRA:
-            raise
-        advice = f"{error.name} is not installed: run {install_command('demo')}"
-        print(f"pins: {advice}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        try:
+            with _ranks():
+                _run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()  # a reader that has gone is noticed here at the latest
+    except SystemExit as stopped:
+        # typer ends with 1 when the reader has gone, which means "refuted" here
+        sys.exit(141 if isinstance(stopped.__context__, BrokenPipeError) else stopped.code)
     except BrokenPipeError:
-        # the reader has gone (`pins verify | head`); keep the interpreter's own flush quiet
+        # `pins verify | head`; keep the interpreter's own flush quiet
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (PinsError, OSError, UnicodeError) as error:
-        # the last two: a path that the system or an encoding refuses before PINS could ask
-        print(f"pins: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        sys.exit(141)
+    except Exception as error:
+        line = _line(error)
+        print(f"pins: {line}" if line else traceback.format_exc(), file=sys.stderr)  # noqa: T201
         sys.exit(2)
+
+
+def _run(arguments: list[str]) -> None:
+    name = arguments[0] if arguments else None
+    if name in OWN or name in registered("pins.commands"):
+        # alone: typer reads the options of a group by pydantic, which takes longer than all else
+        command_line(name)(arguments[1:], prog_name=f"pins {name}")
+    else:
+        command_line()(prog_name="pins")
+
+
+def _ranks() -> AbstractContextManager[None]:
+    """The processes that a launcher started speak with one voice; alone, torch is not loaded."""
+    if "WORLD_SIZE" not in os.environ:
+        return nullcontext()
+    from pins.distributed.launch import only_rank_zero_prints
+
+    return only_rank_zero_prints()
+
+
+def _line(error: Exception) -> str | None:
+    """An error in one line; None: it is a defect, and its traceback is wanted."""
+    if isinstance(error, ModuleNotFoundError) and error.name in DEMO_EXTRA:
+        return f"{error.name} is not installed: run {install_command('demo')}"
+    if isinstance(error, ImportError):
+        return hidden(error.name)
+    if isinstance(error, PinsError | OSError | UnicodeError):
+        # the last two: a path that the system or an encoding refuses before PINS could ask
+        return " ".join(str(error).split())
+    return None
+
+
+class Command(TyperCommand):
+    """A command whose help has options under the headings of `rich_help_panel`, without rich."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, heading by heading."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                usual = parameter.param_type_name.capitalize() + "s"
+                heading = getattr(parameter, "rich_help_panel", None) or usual
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class Commands(TyperGroup):
+    """All commands; an unknown name is answered with the known ones."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name.
+
+        Raises:
+            PinsError: there is none.
+        """
+        command = super().get_command(ctx, cmd_name)
+        if command is None and not ctx.resilient_parsing:  # in which a shell completes words
+            known = choose_one(cmd_name, self.commands)
+            stale = (
+                "" if len(self.commands) > len(OWN) else f"; no others are installed: {REINSTALL}"
+            )
+            raise PinsError(f"there is no command {cmd_name!r}: {known}{stale}")
+        return command
+
+
+def command_line(only: str | None = None) -> typer.Typer:
+    """The commands of PINS and of the packages that register some; or only the one of that name."""
+    app = typer.Typer(
+        add_completion=only is None,
+        cls=Commands,
+        help="Prune language models by a principled importance, and prove each decision.",
+        epilog=EXIT_CODES,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    if only is None:
+        app.callback()(_options)
+    for name, command in {**OWN, **registered("pins.commands")}.items():
+        if only not in (None, name):
+            continue
+        try:
+            function: Any = load(command) if isinstance(command, EntryPoint) else command
+            app.command(name, cls=Command)(function)
+        except EntryPointError as error:
+            app.command(name, help=f"Not available: {error}", context_settings=ANYTHING)(
+                _refuse(error)
+            )
+    return app
+
+
+ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def _refuse(error: EntryPointError) -> Callable[[], None]:
+    def refuse() -> None:
+        raise error
+
+    return refuse
+
+
+def find_certifier(command: str) -> "tuple[Certify | None, str]":
+    """What certifies the last decision of a command; or None, and in words why there is none."""
+    entry = registered("pins.certifier").get(command)
+    if entry is None:
+        return None, f"no installed package registers one for {command}: {REINSTALL}"
+    try:
+        return load(entry), ""
+    except EntryPointError as error:
+        return None, str(error)
 
 
 def _version(asked: bool) -> None:
@@ -62,51 +180,43 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
+VERSION = typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+
+
+def _options(version: Annotated[bool, VERSION] = False) -> None:
     pass
 
 
 def prune(
-    config: Path | None = None, out: Path | None = None, resume: bool = False, **settings: Any
+    config: Path | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    json: bool = False,
+    **settings: Any,
 ) -> None:
     """Prune a model while it is fine-tuned, with self-regularisation; write a model that loads."""
     from pins.runs.command import run_prune
-    from verification.certificates.certificate import certify_files, summary
-    from verification.certificates.trust_region import certify_region_files
-
-    def certify_run(final: "FinalDecision") -> str:
-        final.certificate.unlink(missing_ok=True)  # of a run that was stopped here
-        asked: dict[str, Any] = {
-            "keep": final.constraint,
-            "mask": final.masks,
-            "criterion": final.criterion,
-        }
-        if final.cost is None:
-            return summary(certify_files(final.scores, final.certificate, **asked))
-        return summary(
-            certify_region_files(
-                final.scores, final.cost, final.certificate, multiplier=final.multiplier, **asked
-            )
-        )
 
     given = {name: value for name, value in settings.items() if value is not None}
     if out is not None:
         given["out"] = out
+    certify, missing = find_certifier("prune")
     raise typer.Exit(
-        run_prune(make_console(), given, config=config, resume=resume, certify=certify_run)
+        run_prune(
+            progress_console(json),
+            given,
+            config=config,
+            resume=resume,
+            certify=certify,
+            missing=missing,
+            json=json,
+        )
     )
 
 
 prune.__signature__ = prune_signature()  # type: ignore[attr-defined]
-app.command()(prune)
 
 
-@app.command()
 def pack(
     model: Annotated[Path, typer.Argument(help="Folder of a pruned model.")],
     mask: Annotated[
@@ -121,7 +231,6 @@ def pack(
     typer.echo(f"{file}: {file.stat().st_size:,} bytes")
 
 
-@app.command()
 def unpack(
     model: Annotated[Path, typer.Argument(help="Folder with packed.safetensors.")],
     out: Annotated[Path, typer.Option(help="New folder for the dense model.")],
@@ -132,164 +241,4 @@ def unpack(
     typer.echo(sparse_format.unpack_folder(model, out))
 
 
-@app.command()
-def certify(
-    scores: Annotated[Path, typer.Argument(help="Importance scores, a safetensors file.")],
-    keep: Annotated[int, typer.Option(help="Number of weights that the mask keeps.")],
-    out: Annotated[Path, typer.Option(help="The certificate to write, JSON.")],
-    mask: Annotated[
-        Path | None, typer.Option(help="The mask, safetensors; without it the optimal one is made.")
-    ] = None,
-    criterion: Annotated[
-        str | None, typer.Option(help="How the scores were made; stated in the claim, not checked.")
-    ] = None,
-    scope: Annotated[
-        Literal["global", "tensor"],
-        typer.Option(help="Masks to compare with: all, or those with as many in each tensor."),
-    ] = "global",
-    minimum_kept: Annotated[
-        float, typer.Option(help="Only masks that keep this ratio of each tensor at least.")
-    ] = 0.0,
-    cost: Annotated[
-        Path | None, typer.Option(help="Costs of pruning each weight, to certify a trust region.")
-    ] = None,
-    radius: Annotated[
-        float | None, typer.Option(help="Only masks that prune at most this cost.")
-    ] = None,
-    multiplier: Annotated[
-        float | None, typer.Option(help="The μ of the ranking by cost + μ·score.")
-    ] = None,
-) -> None:
-    """Certify a mask: that it is optimal for the scores, or by exactly how much it is not.
-
-    With --cost: by how much at most, among masks that prune no more of the cost.
-    """
-    from pins.selection.allocation import Allocation
-    from verification.certificates.certificate import certify_files, summary
-    from verification.certificates.trust_region import certify_region_files
-
-    asked: dict[str, Any] = {
-        "keep": keep,
-        "scope": Allocation(by_tensor=scope == "tensor", minimum_kept=minimum_kept),
-        "mask": mask,
-        "criterion": criterion,
-    }
-    if cost is not None:
-        document = certify_region_files(
-            scores, cost, out, radius=radius, multiplier=multiplier, **asked
-        )
-    elif radius is None and multiplier is None:
-        document = certify_files(scores, out, **asked)
-    else:
-        raise CertificateError("--radius and --multiplier are of a trust region: give its --cost")
-    typer.echo(f"{out}: the mask {summary(document)}")
-
-
-@app.command()
-def check(certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")]) -> None:
-    """Check a certificate: exit code 0 proved, 1 refuted, 2 unreadable."""
-    from verification.certificates import fast_checker
-
-    raise typer.Exit(fast_checker.main([str(certificate)]))
-
-
-@app.command()
-def verify(
-    profile: Annotated[
-        str, typer.Option(help="How thorough: quick (about a minute) or full.")
-    ] = "quick",
-    json: Annotated[Path | None, typer.Option(help="Write the ledger to this file too.")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model for the claims on real gradients: a folder or an id.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of all random numbers.")] = 0,
-    results: Annotated[
-        Path | None,
-        typer.Option(help="Folder of results files; default: benchmarks/results of the checkout."),
-    ] = None,
-) -> None:
-    """Run the ledger: each claim is checked, and its control must fail.
-
-    Claims about measurements are ruled on from results files; they change no exit code.
-    """
-    from verification.claims.command import run_ledger
-
-    raise typer.Exit(
-        run_ledger(
-            make_console(), profile=profile, file=json, model=model, seed=seed, results=results
-        )
-    )
-
-
-@app.command()
-def plot(
-    name: Annotated[
-        str | None, typer.Argument(help="A figure, or all; without it: which there are.")
-    ] = None,
-    run: Annotated[
-        Path, typer.Option("--from", help="Folder of a run, or of a benchmark's results.")
-    ] = Path("report"),
-    out: Annotated[
-        Path | None, typer.Option(help="The file: .svg, .png or .pdf; for all a folder.")
-    ] = None,
-) -> None:
-    """Draw a figure from what a run wrote, and say what is to be seen in it."""
-    from verification.plots.command import run_plot
-
-    raise typer.Exit(run_plot(make_console(), name, run, out))
-
-
-@app.command()
-def explore(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of demo or prune.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The page, HTML; default: explorer.html in the folder.")
-    ] = None,
-) -> None:
-    """Write a page in which a pruning decision on the run's own weights can be played with."""
-    from verification.explorer.command import run_explore
-
-    typer.echo(run_explore(run, out))
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
-    model: Annotated[
-        str | None, typer.Option(help="A folder, or an id of the Hugging Face hub.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="The task to fine-tune on.")] = None,
-    criterion: Annotated[str | None, typer.Option(help="The importance criterion.")] = None,
-    sparsity: Annotated[float | None, typer.Option(help="1 − kept ratio to reach.")] = None,
-    dense_steps: Annotated[
-        int | None, typer.Option(min=0, help="Steps of fine-tuning first.")
-    ] = None,
-    sparse_steps: Annotated[int | None, typer.Option(min=1, help="Steps of pruning after.")] = None,
-    cooldown: Annotated[
-        int | None, typer.Option(min=0, help="Of these, at the final sparsity.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=LARGEST_SEED, help="Of all random numbers.")
-    ] = None,
-    keep_scores: Annotated[
-        bool, typer.Option(help="Keep the scores of every decision, 4 bytes a weight.")
-    ] = False,
-    full: Annotated[bool, typer.Option(help="Shorten nothing: longer rows, more of all.")] = False,
-) -> None:
-    """Fine-tune, prune and prove a real model on real text; write a report. Offline, minutes."""
-    from verification.demo.command import run_demo
-
-    given = {
-        "model": model,
-        "task": task,
-        "criterion": criterion,
-        "sparsity": sparsity,
-        "dense_steps": dense_steps,
-        "sparse_steps": sparse_steps,
-        "cooldown": cooldown,
-        "seed": seed,
-    }
-    settings = {name: value for name, value in given.items() if value is not None}
-    raise typer.Exit(
-        run_demo(make_console(), out, {**settings, "keep_scores": keep_scores}, full=full)
-    )
+OWN: dict[str, Callable[..., None]] = {"prune": prune, "pack": pack, "unpack": unpack}

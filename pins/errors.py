@@ -17,6 +17,7 @@ PinsError
 ├── TaskError          task data that is missing or malformed
 ├── DeviceError        a device or a precision that this machine does not have
 ├── SettingError       an invalid setting of a run
+├── EntryPointError    a registered command or certifier that cannot be loaded
 └── CheckpointError    a checkpoint that is torn, or belongs to another run
 
 A message says what was called, what was given, and what to do.
@@ -89,6 +90,10 @@ class DeviceError(PinsError, ValueError):
 
 class SettingError(PinsError, ValueError):
     """An invalid setting of a run."""
+
+
+class EntryPointError(PinsError, RuntimeError):
+    """A registered command or certifier that cannot be loaded."""
 
 
 class CheckpointError(PinsError, RuntimeError):

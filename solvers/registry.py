@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from pins.errors import ProgramError
+from pins.utils.lookup import find
 from solvers.cbc import Cbc
 from solvers.closed_form import ClosedForm
 from solvers.enumeration import Enumeration
@@ -25,6 +26,4 @@ def find_solver(name: str) -> Solver:
     Raises:
         ProgramError: no solver has this name; the message lists them all.
     """
-    if name not in SOLVERS:
-        raise ProgramError(f"there is no solver {name!r}: choose one of {', '.join(SOLVERS)}")
-    return SOLVERS[name]()
+    return find(SOLVERS, name, "solver", ProgramError)()

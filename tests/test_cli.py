@@ -118,7 +118,7 @@ def test_a_linked_file_is_certified_where_the_link_stands(pins: Command, scores:
 def test_verify_writes_over_nothing_but_a_ledger(pins: Command, tmp_path: Path) -> None:
     precious = tmp_path / "thesis.txt"
     precious.write_text("precious")
-    code, _, err = pins("verify", "--json", precious)
+    code, _, err = pins("verify", "--out", precious)
     assert code == 2
     assert "thesis.txt exists and is no pins-ledger" in one_line(err)
     assert precious.read_text() == "precious"
@@ -198,6 +198,59 @@ def test_a_missing_library_of_the_demo_is_named_with_what_installs_it(scores: Pa
     assert done.returncode == 2
     said = one_line(done.stderr)
     assert "jinja2 is not installed: run pip install '.[demo]' in a checkout" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        (["verify", "--profile", "quik"], "choose one of quick, full; did you mean 'quick'?"),
+        (["prune", "--task", "stdlib-doc"], "; did you mean 'stdlib-docs'?"),
+        (["demo", "--criterion", "magnitud"], "; did you mean 'magnitude'?"),
+        (["prune", "--criterion", "magnitud"], "; did you mean 'magnitude'?"),
+        (["prune", "--schedule", "linaer"], "; did you mean 'linear'?"),
+        (["plot", "polytop", "--out", "x.svg"], "; did you mean 'polytope'?"),
+        (["prunes"], "; did you mean 'prune'?"),
+    ],
+)
+def test_the_nearest_known_name_is_suggested(
+    pins: Command, tmp_path: Path, arguments: list[str], near: str
+) -> None:
+    out = () if "--out" in arguments or arguments[0] != "prune" else ("--out", tmp_path / "out")
+    code, said, err = pins(*arguments, *out)
+    assert (code, said) == (2, "")
+    assert near in one_line(err)
+
+
+def test_a_verdict_and_a_certificate_are_one_json_object(pins: Command, scores: Path) -> None:
+    out = scores.with_name("cert.json")
+    code, said, err = pins("certify", scores, "--keep", "3", "--out", out, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(said) == {
+        "certificate": str(out),
+        "sentence": "keeps 3 of 6 weights and is the only optimum",
+        "claim": json.loads(out.read_text())["claim"],
+    }
+    verdicts = [("proved", 0), ("refuted", 1), ("unreadable", 2)]
+    for outcome, expected in verdicts:
+        code, said, err = pins("check", out, "--json")
+        assert (code, err) == (expected, "")
+        verdict = json.loads(said)
+        assert verdict == {
+            "certificate": str(out),
+            "outcome": outcome,
+            "message": verdict["message"],
+        }
+        assert verdict["message"].startswith(f"{outcome}: ")
+        text = out.read_text()
+        out.write_text(text.replace('"keep": 3', '"keep": 4') if outcome == "proved" else text[:99])
+
+
+def test_an_error_prints_no_json(pins: Command, tmp_path: Path) -> None:
+    code, said, err = pins(
+        "certify", tmp_path / "no", "--keep", "1", "--out", tmp_path / "c", "--json"
+    )
+    assert (code, said) == (2, "")
+    assert "no is not a file" in one_line(err)
 
 
 def test_a_full_demo_has_the_sizes_of_a_full_run(pins: Command, tmp_path: Path) -> None:

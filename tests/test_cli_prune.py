@@ -4,6 +4,8 @@ import io
 import json
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +60,7 @@ def test_a_model_is_pruned_certified_and_described(
     code, said, err = pins("prune", "--config", folder / "run.toml", "--out", out)
     assert (code, err) == (0, "")
     assert "1,024 of 4,096 prunable weights, exactly" in said
+    assert "No certificate" not in said
     assert "the final mask keeps 1,024 of 4,096 weights and is" in said
     assert "latency pruned" in said
     facts = json.loads((out / "run.json").read_text())
@@ -69,6 +72,12 @@ def test_a_model_is_pruned_certified_and_described(
     again = pins("prune", "--config", folder / "run.toml", "--out", out, "--resume")
     assert again[0] == 0
     assert "holds a run that is done" in again[1]
+    code, said, err = pins(
+        "prune", "--config", folder / "run.toml", "--out", out, "--resume", "--json"
+    )
+    assert code == 0
+    assert json.loads(said) == {"folder": str(out), **facts}
+    assert err == f"{out} holds a run that is done.\n"
     code, _, err = pins("prune", "--config", folder / "run.toml", "--out", out)
     assert code == 2
     assert "give another folder" in err
@@ -109,10 +118,13 @@ def test_a_trust_region_is_certified_within_its_cost_or_as_optimal_brain_damage(
 def test_options_come_before_the_file(pins: Command, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["--sparsity", "0.5", "--no-self-regularization", "--criterion", "obd"]
-    code, said, _ = pins("prune", "--config", folder / "run.toml", "--out", out, *arguments)
+    command = ("prune", "--config", folder / "run.toml", "--out", out, "--json")
+    code, said, err = pins(*command, *arguments)
     assert code == 0
-    assert "2,048 of 4,096" in said
-    facts = json.loads((out / "run.json").read_text())
+    assert "100 %" in err  # progress
+    facts = json.loads(said)
+    assert facts == {"folder": str(out), **json.loads((out / "run.json").read_text())}
+    assert facts["costs"]["weights"]["kept"] == 2048
     assert facts["settings"]["self_regularization"] is False
     assert facts["settings"]["criterion"] == "obd"
 
@@ -181,6 +193,21 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert err.count("\n") == 1
     assert message in err
     assert not (tmp_path / "out").exists()
+
+
+def test_without_a_certifier_a_run_ends_without_a_certificate_and_says_so(
+    folder: Path, tmp_path: Path
+) -> None:
+    hiding = tmp_path / "verification" / "__init__.py"
+    hiding.parent.mkdir()
+    hiding.touch()
+    command = [sys.executable, "-m", "pins", "prune", "--config", str(folder / "run.toml")]
+    command += ["--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (line,) = [each for each in done.stdout.splitlines() if each.startswith("No certificate: ")]
+    assert f"as verification.certificates.run:certify_run, and {hiding} hides" in line
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["certificate"] is None
+    assert not (tmp_path / "out" / "certificate.json").exists()
 
 
 def test_without_a_folder_there_is_no_run(pins: Command, folder: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from pins.errors import CriterionError
 from pins.importance.criterion import Criterion, Observation, Reads
 from pins.importance.trust_region.criterion import TrustRegion
-from pins.utils.registry import find
+from pins.utils.lookup import find
 
 
 class Pins(Criterion):

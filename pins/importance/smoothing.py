@@ -15,7 +15,7 @@ from pins.errors import CheckpointError, CriterionError, ObservationError
 from pins.importance.criterion import Criterion
 from pins.importance.running_mean import RunningMean
 from pins.utils.io import unflatten
-from pins.utils.registry import find
+from pins.utils.lookup import find
 
 
 class Smoothing(ABC):

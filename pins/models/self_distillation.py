@@ -24,6 +24,7 @@ from pins.models.distillation_loss import Mixture, Rows, mixed_loss
 from pins.models.heads import Head, Values, find_head
 from pins.models.sharded_teacher import ShardedTeacher, teacher_of
 from pins.selection.constraints import exact_ratio
+from pins.utils.lookup import choose_one
 
 FORMAT = {"format": "pins-self-regularizer", "version": 1}
 RULES = ("latest-best", "best-ever")
@@ -55,7 +56,7 @@ class Selection:
             SettingError: there is no such rule.
         """
         if rule not in RULES:
-            raise SettingError(f"there is no rule {rule!r}: choose one of {', '.join(RULES)}")
+            raise SettingError(f"there is no rule {rule!r}: {choose_one(rule, RULES)}")
         self.rule = rule
         self.higher_is_better = higher_is_better
         # (sparsity, score) of the checkpoints that no later one equals or exceeds in both

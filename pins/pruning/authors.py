@@ -27,6 +27,7 @@ from pins.selection.constraints import Cardinality, Constraint, exact_ratio
 from pins.selection.optimality import optimality
 from pins.selection.select import Decision, decide
 from pins.utils.lazy_tensors import shapes_of
+from pins.utils.lookup import choose_one
 
 # substrings of the names of pruned parameters; the third contains the second
 NAME_PARTS = ("attention.self", "attention.output.dense", "output.dense", "intermediate.dense")
@@ -86,7 +87,7 @@ class Quirks:
         known = [field.name for field in fields(cls)]
         for name in names:
             if name not in known:
-                raise SettingError(f"there is no quirk {name!r}: choose from {', '.join(known)}")
+                raise SettingError(f"there is no quirk {name!r}: {choose_one(name, known)}")
         return cls(**dict.fromkeys(names, False))
 
 

@@ -12,7 +12,7 @@ from typing import Protocol, SupportsIndex, runtime_checkable
 
 from pins.errors import ScheduleError
 from pins.selection.constraints import exact_ratio
-from pins.utils.registry import find
+from pins.utils.lookup import find
 
 # the paper's run on RTE: 20 epochs of 156 steps, with 200 steps of warm-up, 6 · 200 of cool-down
 PAPER_STEPS, PAPER_WARMUP, PAPER_COOLDOWN = 3120, 200, 1200

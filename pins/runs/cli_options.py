@@ -9,6 +9,19 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from pins.runs.settings import CHOICES, Settings
+from pins.utils.output import JSON_HELP
+
+HEADINGS = {  # of the help; each begins at this option
+    "config": "Run",
+    "model": "Model and data",
+    "sparsity": "Importance",
+    "schedule": "Schedule",
+    "scope": "Masks to choose from",
+    "self_regularization": "Self-regularisation",
+    "epochs": "Fine-tuning",
+    "evaluate_every": "Evaluation and checkpoints",
+    "seed": "Machine",
+}
 
 
 def prune_signature() -> inspect.Signature:
@@ -24,6 +37,7 @@ def prune_signature() -> inspect.Signature:
             "[default: off]",
             default=False,
         ),
+        _option("json", bool, JSON_HELP, default=False, flag="--json"),
     ]
     for field in fields(Settings):
         text = descriptions[field.name]
@@ -37,6 +51,10 @@ def prune_signature() -> inspect.Signature:
             text += f" [default: {field.default}]"
         kind = list[str] if field.name == "without_quirks" else types[field.name]
         parameters.append(_option(field.name, _optional(kind), text))
+    heading = ""
+    for parameter in parameters:
+        heading = HEADINGS.get(parameter.name, heading)
+        parameter.annotation.__metadata__[0].rich_help_panel = heading
     return inspect.Signature(parameters)
 
 
@@ -59,10 +77,15 @@ def _optional(kind: Any) -> Any:
     return kind if isinstance(kind, UnionType) and type(None) in get_args(kind) else kind | None
 
 
-def _option(name: str, kind: Any, text: str, default: Any = None) -> inspect.Parameter:
+def _option(
+    name: str, kind: Any, text: str, default: Any = None, flag: str | None = None
+) -> inspect.Parameter:
+    option = typer.Option(
+        *([flag] if flag else []),
+        help=text,
+        show_default=False,
+        autocompletion=(lambda: list(CHOICES[name])) if name in CHOICES else None,
+    )
     return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[kind, typer.Option(help=text, show_default=False)],
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )

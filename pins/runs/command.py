@@ -1,7 +1,7 @@
 """`pins prune`: a run with its progress bar, and the table at its end."""
 
-import json
 from collections.abc import Mapping
+from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pins.runs.folder import CHECKPOINTS, RUN
 from pins.runs.history import StepSummary
 from pins.runs.run import NOT_FINGERPRINT, Run
 from pins.runs.settings import Settings, read_settings
+from pins.utils.output import print_json
 from pins.utils.progress import Progress
 
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
@@ -32,17 +33,21 @@ def run_prune(
     config: Path | None = None,
     resume: bool = False,
     certify: Certify | None = None,
+    missing: str = "no certifier was given",
+    json: bool = False,
 ) -> int:
-    """Run with the settings given, and print what came out.
+    """Run with the settings given, and print the result.
 
     Of several ranks all of them run, and rank 0 alone prints and writes.
 
     Args:
-        console: to print on.
+        console: for progress and the result; with `json` for progress alone.
         given: settings by name, and `out`; they come before those in `config`.
         config: a TOML file with the same names.
         resume: go on from the last checkpoint in `out`.
         certify: makes the certificate of the final decision.
+        missing: why there is no `certify`, for the line that says so.
+        json: print run.json and its folder as one JSON object instead of the table.
 
     Returns:
         0: the run is done; 130: it was stopped from the keyboard, and can go on.
@@ -78,7 +83,12 @@ def run_prune(
                 soft_wrap=True,
             )
             return INTERRUPTED
+    if json:
+        print_json({"folder": str(out), **facts})
+        return 0
     console.print(result_table(facts))
+    if facts["certificate"] is None:
+        console.print(f"No certificate: {missing}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nModel: {out}", highlight=False, soft_wrap=True)
     return 0
 
@@ -120,7 +130,7 @@ def _told(moment: StepSummary, metric: str) -> str:
 def _require_same(out: Path, facts: Mapping[str, Any], settings: Settings) -> None:
     """That a run which is done is the one asked for, as far as it was said."""
     found = facts["settings"]
-    wanted = json.loads(json.dumps(settings.as_json()))  # in which a tuple is a list
+    wanted = loads(dumps(settings.as_json()))  # in which a tuple is a list
     for name, value in wanted.items():
         said = value is not None and name not in (*NOT_FINGERPRINT, "epochs")
         if said and found.get(name) != value:
@@ -132,7 +142,7 @@ def _require_same(out: Path, facts: Mapping[str, Any], settings: Settings) -> No
 
 def _facts(file: Path) -> dict[str, Any]:
     try:
-        facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        facts: dict[str, Any] = loads(file.read_text(encoding="utf-8"))
         headline(facts)
         rows(facts["costs"])
         facts["settings"]["sparsity"]

@@ -12,6 +12,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from pins.errors import ScheduleError, SettingError
+from pins.utils.lookup import choose_one
 
 if TYPE_CHECKING:
     from pins.importance.criterion import Criterion
@@ -24,6 +25,8 @@ TRUST_REGION = "trust-region"
 LARGEST_SEED = 2**63 - 1  # the largest seed of both torch and numpy
 EVALUATIONS = 20  # of a run, by default
 
+# the names in the tables of criteria, schedules, smoothings and curvatures, as a test asserts:
+# literals, so that options and their help need none of the tables
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "criterion": (
         "pins", "abs-pins", "magnitude", "sensitivity", "movement", "obd", TRUST_REGION, AUTHORS,
@@ -157,7 +160,7 @@ class Settings:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices and not (value is None and name in DERIVED):
-                raise SettingError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+                raise SettingError(f"{name} is {value!r}: {choose_one(value, choices)}")
         for name, least in MINIMUM.items():
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):
@@ -202,6 +205,7 @@ class Settings:
         steps = self.steps
         if steps is None:
             steps = (self.epochs or recipe.epochs) * max(rows // batch_size, 1)
+
         warmup, cooldown = paper_phases(steps)
         every = self.evaluate_every or max(steps // EVALUATIONS, 1)
         criterion = None if self.criterion == AUTHORS else self.pruning_criterion()

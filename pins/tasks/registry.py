@@ -7,6 +7,7 @@ from pins.errors import TaskError
 from pins.tasks import language_modeling
 from pins.tasks.datasets import conll, e2e, glue, squad, stdlib_docs, triples
 from pins.tasks.task import Task
+from pins.utils.lookup import find
 
 # argument: a folder with the original files; None: the hub, or no data needed
 Loader = Callable[[Path | None], Task]
@@ -33,6 +34,4 @@ def load_task(name: str, data: Path | None = None) -> Task:
     Raises:
         TaskError: there is no such task, or its data is missing, torn or malformed.
     """
-    if name not in TASKS:
-        raise TaskError(f"there is no task {name!r}: choose one of {', '.join(TASKS)}")
-    return TASKS[name](data)
+    return find(TASKS, name, "task", TaskError)(data)

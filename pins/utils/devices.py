@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from pins.errors import DeviceError
+from pins.utils.lookup import choose_one
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -59,7 +60,7 @@ def choose_device(
         precision = "bfloat16" if fast else "float32"
     if precision not in PRECISIONS:
         raise DeviceError(
-            f"there is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}"
+            f"there is no precision {precision!r}: {choose_one(precision, PRECISIONS)}"
         )
     return Device(found, precision)
 

@@ -1,11 +1,10 @@
 """How far a command is: bars on a terminal; elsewhere lines, which a log can hold."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -17,7 +16,6 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-UNLIMITED = 1 << 14  # columns where nothing limits them; at rich's 80 it would cut tables
 PARTS = 10  # of a phase, with a line at the end of each
 
 
@@ -26,12 +24,6 @@ class Advance(Protocol):
 
     def __call__(self, note: str = "") -> None:
         """Say so, with what else is to be seen beside it: a loss, a score."""
-
-
-def make_console(file: TextIO | None = None) -> Console:
-    """A console as wide as its terminal; in a file or a pipe as wide as what it prints."""
-    stream = sys.stdout if file is None else file
-    return Console(file=file, width=None if stream.isatty() else UNLIMITED)
 
 
 class Progress:

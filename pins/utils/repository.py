@@ -3,6 +3,9 @@
 REPOSITORY = ""
 """The public address of the repository, https://…, without a slash at its end; empty: none yet."""
 
+REINSTALL = "in a checkout of another version run pip install --no-deps -e ."
+"""What renews the entry points that an installation wrote down."""
+
 
 def install_command(extra: str) -> str:
     """The command that installs PINS with one of its extras, for an error message."""

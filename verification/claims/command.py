@@ -11,6 +11,8 @@ from rich.text import Text
 from pins.errors import ClaimError
 from pins.models.pretrained import DEMO_MODEL
 from pins.utils.io import require_replaceable, write_json
+from pins.utils.lookup import choose_one
+from pins.utils.output import print_json
 from pins.utils.progress import Progress
 from verification.claims import ALL_CLAIMS, Setting
 from verification.claims.claim import Profile
@@ -35,18 +37,20 @@ def run_ledger(
     model: str | None,
     seed: int,
     results: Path | None = None,
+    json: bool = False,
 ) -> int:
     """Run every claim and print the ledger; 0 iff each claim and each control ends as it should.
 
     The empirical claims are ruled on from the results files in the folder `results` (default: the
-    checkout's own). They change nothing in what is returned.
+    checkout's own). They do not change the exit code. With `json` the ledger is printed as one
+    JSON object, and only progress goes to `console`.
 
     Raises:
         PinsError: what was asked for makes no sense, or a file is damaged.
     """
     profiles: tuple[Profile, ...] = get_args(Profile)
     if profile not in profiles:
-        raise ClaimError(f"there is no profile {profile!r}: choose one of {', '.join(profiles)}")
+        raise ClaimError(f"there is no profile {profile!r}: {choose_one(profile, profiles)}")
     if file is not None:
         require_replaceable(file, FORMAT)
     folder = choose_folder(results)
@@ -58,14 +62,18 @@ def run_ledger(
         for entry in run(ALL_CLAIMS, setting):
             entries.append(entry)
             advance()
-    console.print(ledger_table(entries))
-    held = sum(entry.outcome is Outcome.HOLDS for entry in entries)
-    seconds = sum(entry.seconds for entry in entries)
-    console.print(f"{held} of {len(entries)} claims hold; {seconds:.0f} s", highlight=False)
-    print_empirical(console, empirical, folder)
+    ledger = document(entries, setting, empirical)
+    if json:
+        print_json(ledger)
+    else:
+        held = sum(entry.outcome is Outcome.HOLDS for entry in entries)
+        seconds = sum(entry.seconds for entry in entries)
+        console.print(ledger_table(entries))
+        console.print(f"{held} of {len(entries)} claims hold; {seconds:.0f} s", highlight=False)
+        print_empirical(console, empirical, folder)
     if file is not None:
-        write_json(document(entries, setting, empirical), file)
-    return 0 if held == len(entries) else 1
+        write_json(ledger, file)
+    return 0 if ledger["all_hold"] else 1
 
 
 def ledger_table(entries: list[Entry]) -> Table:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pins.importance.criteria import find_criterion
+from pins.runs.export import finite
+from pins.utils.output import print_json
 from pins.utils.progress import Progress
 from verification.demo import report
 from verification.demo.pipeline import DemoSettings, run, timed
@@ -16,18 +18,25 @@ from verification.formatting import count, percent, signed
 
 
 def run_demo(
-    console: Console, folder: Path, given: Mapping[str, Any], *, full: bool = False
+    console: Console,
+    folder: Path,
+    given: Mapping[str, Any],
+    *,
+    full: bool = False,
+    json: bool = False,
 ) -> int:
-    """Run the demo into `folder` with the settings given, and print what came out.
+    """Run the demo into `folder` with the settings given, and print the results.
 
     Args:
-        console: to print on.
+        console: for progress and the results; with `json` for progress alone.
         folder: for the report.
         given: settings by name.
         full: whether the settings that are not given are those of a full run.
+        json: print results.json and its folder as one JSON object.
 
     Returns:
-        0 iff the last certificate is proved and every claim of the ledger holds, else 1.
+        0 if the last certificate is proved and every claim of the ledger holds; 2 if the
+        certificate cannot be read; else 1.
 
     Raises:
         PinsError: bad settings, a folder in use, a missing model.
@@ -40,13 +49,16 @@ def run_demo(
         with timed(progress, results["seconds"], "draw the figures"):
             figures = report.draw(results)
     page = report.write(results, figures, folder)
-    console.print(loss_table(results))
-    if results["shortened"]:
-        console.print(shortened_table(results["shortened"]))
-    for line in summary(results):
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
-    return 0 if results["checker"]["exit"] == 0 and results["ledger"]["all_hold"] else 1
+    if json:
+        print_json({"folder": str(folder), "report": str(page), **finite(results)})
+    else:
+        console.print(loss_table(results))
+        if results["shortened"]:
+            console.print(shortened_table(results["shortened"]))
+        for line in summary(results):
+            console.print(line, highlight=False, soft_wrap=True)
+        console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
+    return results["checker"]["exit"] or (0 if results["ledger"]["all_hold"] else 1)
 
 
 def summary(results: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`pins plot`: one figure of a run into a file, all of them into a folder, or what there is."""
+"""`pins plot`: one figure of a run into a file, all of them into a folder, or their list."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pins.errors import FileError, SettingError
+from pins.utils.output import make_console, print_json
 from verification import plots
 from verification.experiments.run_reader import RunData
 from verification.plots.registry import FIGURES, find_figure
@@ -13,32 +14,28 @@ from verification.plots.registry import FIGURES, find_figure
 ALL = "all"
 
 
-def run_plot(console: Console, name: str | None, folder: Path, out: Path | None) -> int:
+def run_plot(console: Console, name: str, folder: Path, out: Path | None) -> int:
     """Draw the figure of that name, or each for which the run has what it takes.
 
     Args:
         console: to print on.
-        name: of a figure; "all"; None: say which there are.
+        name: of a figure, or "all".
         folder: of the run.
         out: the file, or for "all" the folder.
 
     Returns:
-        0: it is written; 1: for "all", nothing was.
+        0: it is written; 2: for "all", the run has data for no figure.
 
     Raises:
         PinsError: there is no such figure, the run lacks what it is drawn from, or `out` is taken.
     """
-    if name is None:
-        console.print(contents())
-        return 0
     if out is None:
         raise SettingError("there is no file for the figure: give --out FILE")
-    run = RunData(folder)
     if name == ALL:
-        return _draw_all(console, run, out)
+        return _draw_all(console, RunData(folder), out)
     entry = find_figure(name)
     plots.require_figure(out)
-    plots.save(entry.draw(run), out, name)
+    plots.save(entry.draw(RunData(folder)), out, name)
     console.print(f"{out}: {entry.title}\n\n{entry.caption}", highlight=False, markup=False)
     return 0
 
@@ -58,14 +55,20 @@ def _draw_all(console: Console, run: RunData, out: Path) -> int:
         plots.save(figure, file, name)
         console.print(f"{file}: {entry.title}", highlight=False, markup=False)
         drawn += 1
-    return 0 if drawn else 1
+    return 0 if drawn else 2
 
 
-def contents() -> Table:
-    """The figures there are, and whose folder they are drawn from."""
+def list_figures(*, json: bool) -> None:
+    """Print each figure, its title, and whose folder it is drawn from."""
+    if json:
+        rows = [
+            {"name": name, "title": entry.title, "source": entry.source}
+            for name, entry in FIGURES.items()
+        ]
+        return print_json({"figures": rows})
     table = Table(box=None, pad_edge=False)
     for heading in ("figure", "what it shows", "--from a folder of"):
         table.add_column(heading)
     for name, entry in FIGURES.items():
         table.add_row(name, entry.title, entry.source)
-    return table
+    return make_console().print(table)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from pins.errors import SettingError
 from pins.importance.criterion import Criterion
 from pins.selection.constraints import keep_count
+from pins.utils.lookup import find
 from verification.experiments.criterion_overlap import (
     criteria_of,
     overlaps,
@@ -300,6 +301,4 @@ def find_figure(name: str) -> Entry:
     Raises:
         SettingError: there is no such figure; the message lists all names.
     """
-    if name not in FIGURES:
-        raise SettingError(f"there is no figure {name!r}: choose one of {', '.join(FIGURES)}")
-    return FIGURES[name]
+    return find(FIGURES, name, "figure", SettingError)

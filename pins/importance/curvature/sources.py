@@ -26,7 +26,7 @@ from pins.models.batches import Batch
 from pins.models.heads import Head
 from pins.models.inference import device_of
 from pins.models.task_loss import example_losses, step_losses
-from pins.utils.registry import find
+from pins.utils.lookup import find
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,13 @@ from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 
-from pins.runs.cli_options import prune_signature, setting_descriptions
-from pins.runs.settings import CHOICES, Settings
+from pins.importance.criteria import CRITERIA
+from pins.importance.curvature.sources import CURVATURES
+from pins.importance.smoothing import SMOOTHINGS
+from pins.importance.trust_region.criterion import TrustRegion
+from pins.pruning.schedules import SCHEDULES
+from pins.runs.cli_options import HEADINGS, prune_signature, setting_descriptions
+from pins.runs.settings import AUTHORS, CHOICES, TRUST_REGION, Settings
 from pins.tasks import TASKS
 
 PARAMETERS = prune_signature().parameters
@@ -26,7 +31,7 @@ def test_every_setting_is_an_option_with_a_description() -> None:
     descriptions = setting_descriptions()
     assert list(descriptions) == names
     assert all(text.endswith(".") and len(text) > 12 for text in descriptions.values())
-    assert list(PARAMETERS) == ["config", "out", "resume", *names]
+    assert list(PARAMETERS) == ["config", "out", "resume", "json", *names]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -63,6 +68,20 @@ def test_every_choice_and_every_task_is_named() -> None:
         "or",
         list(TASKS)[-1],
     ]
+
+
+def test_choices_are_the_names_of_the_tables() -> None:
+    assert CHOICES["criterion"] == (*CRITERIA, AUTHORS)
+    assert CHOICES["schedule"] == tuple(SCHEDULES)
+    assert CHOICES["smoothing"] == tuple(SMOOTHINGS)
+    assert CHOICES["curvature"] == tuple(CURVATURES)
+    assert TrustRegion.name == TRUST_REGION
+
+
+def test_every_option_has_a_heading() -> None:
+    headings = [get_args(each.annotation)[1].rich_help_panel for each in PARAMETERS.values()]
+    assert list(dict.fromkeys(headings)) == list(HEADINGS.values())
+    assert HEADINGS.keys() <= PARAMETERS.keys()
 
 
 def test_types_are_those_of_the_settings() -> None:

@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from pins.utils.progress import Progress, make_console
+from pins.utils.output import make_console
+from pins.utils.progress import Progress
 
 
 def lines_of(stream: io.StringIO) -> list[str]:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from pins import masks as masks_module
-from pins.cli import app
+from pins.cli import command_line
 from pins.errors import CardinalityError, CertificateError, FileError, ImportanceError, MaskError
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
@@ -364,8 +364,8 @@ def test_the_command_takes_a_scope_and_a_minimum(
     save_scores(SCORES, tmp_path / "s.safetensors")
     out = str(tmp_path / "c.json")
     command = ["certify", str(tmp_path / "s.safetensors"), "--keep", "3", "--out", out, *options]
-    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    result = CliRunner().invoke(command_line(), command, catch_exceptions=False)
     assert result.exit_code == 0
     assert said in result.output
-    assert CliRunner().invoke(app, ["check", out]).exit_code == 0
-    assert CliRunner().invoke(app, [*command, "--scope", "layer"]).exit_code == 2
+    assert CliRunner().invoke(command_line(), ["check", out]).exit_code == 0
+    assert CliRunner().invoke(command_line(), [*command, "--scope", "layer"]).exit_code == 2

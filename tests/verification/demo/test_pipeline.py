@@ -80,6 +80,12 @@ def test_a_run_takes_the_place_of_an_earlier_one(folder: Path) -> None:
 def test_a_pipe_is_told_each_phase(folder: Path) -> None:
     printed = (folder.parent / PRINTED).read_text()
     results = json.loads((folder / "results.json").read_text())
+    said = json.loads(capsys.readouterr().out)
+    assert said["folder"] == str(folder)
+    assert Path(said["report"]).is_file()
+    assert {name: results[name] for name in ("decisions", "ledger")}.items() <= said.items()
+    make_console(stream).print(shortened_table(results["shortened"]))
+    printed = stream.getvalue()
     for phase in results["seconds"]:
         assert re.search(rf"^{phase} +0 % +0 s", printed, re.MULTILINE)
         assert re.search(rf"^{phase} +100 % ", printed, re.MULTILINE)

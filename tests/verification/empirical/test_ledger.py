@@ -12,6 +12,7 @@ from benchmarks.end_accuracy.driver import FILE
 from benchmarks.harness.results import RESULTS
 from pins.cli import main
 from pins.errors import FileError
+from tests.commands import Command
 from verification.claims import ALL_CLAIMS, Setting, laws
 from verification.claims import command as ledger_command
 from verification.claims.command import empirical_table, print_empirical, run_ledger
@@ -183,16 +184,17 @@ def test_the_command_says_what_is_wrong_with_a_file_in_one_line(
 
 
 def test_a_claim_that_fails_here_changes_no_exit_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pins: Command
 ) -> None:
     monkeypatch.setattr(ledger_command, "ALL_CLAIMS", laws.CLAIMS[:1])
     row = DAMAGED["loss_decrease-x.json"]
     rows = [{**row, "criterion": name} for name in ("pins", "magnitude", "sensitivity")]
     (tmp_path / "loss_decrease-x.json").write_text(json.dumps({"rows": rows}))
     out = tmp_path / "ledger.json"
-    console = Console(quiet=True)
-    code = run_ledger(console, profile="quick", file=out, model=None, seed=0, results=tmp_path)
+    code, said, err = pins("verify", "--out", out, "--results", tmp_path, "--json")
     ledger = json.loads(out.read_text())
+    assert json.loads(said) == ledger
+    assert "claims                       100 %" in err
     assert (code, ledger["all_hold"], len(ledger["claims"])) == (0, True, 1)
     assert ledger["empirical"][0]["verdict"] == "fails"
     assert ledger["empirical"][-1]["verdict"] == "untested"

@@ -1,5 +1,6 @@
 """`pins plot`, as somebody types it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def test_without_a_name_it_says_which_there_are(pins: Command) -> None:
     for name, entry in figures.FIGURES.items():
         assert name in said
         assert entry.title in said
+    assert pins("plot", "all", "--list")[:2] == (0, said)
+    code, said, err = pins("plot", "--list", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(said) == {
+        "figures": [
+            {"name": name, "title": entry.title, "source": entry.source}
+            for name, entry in figures.FIGURES.items()
+        ]
+    }
 
 
 def test_all_are_written_that_the_run_has_data_for(
@@ -49,7 +59,7 @@ def test_all_are_written_that_the_run_has_data_for(
 
 def test_of_a_folder_without_a_run_nothing_is_drawn(pins: Command, tmp_path: Path) -> None:
     code, said, _ = pins("plot", "all", "--from", tmp_path, "--out", tmp_path / "figures")
-    assert code == 1
+    assert code == 2
     assert said.count("left out: ") == len(figures.FIGURES)
     assert not (tmp_path / "figures").exists()
 
@@ -58,6 +68,7 @@ def test_of_a_folder_without_a_run_nothing_is_drawn(pins: Command, tmp_path: Pat
     ("arguments", "message"),
     [
         (("pie", "--out", "x.svg"), "there is no figure 'pie': choose one of polytope"),
+        (("polytope", "--json"), "give it with --list, without a figure's name"),
         (("polytope",), "there is no file for the figure: give --out FILE"),
         (("polytope", "--out", "x.gif"), "x.gif is no name for a figure: let it end in .svg, .png"),
         (("polytope", "--out", "x.svg", "--from", "nowhere"), "nowhere is no folder: give the"),

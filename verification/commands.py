@@ -1,0 +1,206 @@
+"""The commands that verification adds to `pins`; each imports what it needs when it runs.
+
+They are entry points of the group `pins.commands`. Every `--help` imports this module, so it needs
+neither torch nor numpy.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pins.errors import CertificateError, SettingError
+from pins.runs.settings import LARGEST_SEED
+from pins.utils.output import JSON_HELP, make_console, print_json, progress_console
+
+Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
+Seed = typer.Option(min=0, max=LARGEST_SEED, help="Of all random numbers.")
+
+
+def certify(
+    scores: Annotated[Path, typer.Argument(help="Importance scores, a safetensors file.")],
+    keep: Annotated[int, typer.Option(help="Number of weights that the mask keeps.")],
+    out: Annotated[Path, typer.Option(help="The certificate to write, JSON.")],
+    mask: Annotated[
+        Path | None, typer.Option(help="The mask, safetensors; without it the optimal one is made.")
+    ] = None,
+    criterion: Annotated[
+        str | None, typer.Option(help="How the scores were made; stated in the claim, not checked.")
+    ] = None,
+    scope: Annotated[
+        Literal["global", "tensor"],
+        typer.Option(help="Masks to compare with: all, or those with as many in each tensor."),
+    ] = "global",
+    minimum_kept: Annotated[
+        float, typer.Option(help="Only masks that keep this ratio of each tensor at least.")
+    ] = 0.0,
+    cost: Annotated[
+        Path | None, typer.Option(help="Costs of pruning each weight, to certify a trust region.")
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option(help="Only masks that prune at most this cost.")
+    ] = None,
+    multiplier: Annotated[
+        float | None, typer.Option(help="The μ of the ranking by cost + μ·score.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Certify a mask: that it is optimal for the scores, or by exactly how much it is not.
+
+    With --cost: by how much at most, among masks that prune no more of the cost.
+    """
+    from pins.selection.allocation import Allocation
+    from verification.certificates.certificate import certify_files, summary
+    from verification.certificates.trust_region import certify_region_files
+
+    asked: dict[str, Any] = {
+        "keep": keep,
+        "scope": Allocation(by_tensor=scope == "tensor", minimum_kept=minimum_kept),
+        "mask": mask,
+        "criterion": criterion,
+    }
+    if cost is not None:
+        document = certify_region_files(
+            scores, cost, out, radius=radius, multiplier=multiplier, **asked
+        )
+    elif radius is None and multiplier is None:
+        document = certify_files(scores, out, **asked)
+    else:
+        raise CertificateError("--radius and --multiplier are of a trust region: give its --cost")
+    if json:
+        claim = document["claim"]
+        print_json({"certificate": str(out), "sentence": summary(document), "claim": claim})
+    else:
+        typer.echo(f"{out}: the mask {summary(document)}")
+
+
+def check(
+    certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")], json: Json = False
+) -> None:
+    """Check a certificate: exit code 0 proved, 1 refuted, 2 unreadable."""
+    from verification.certificates import fast_checker
+
+    if not json:
+        raise typer.Exit(fast_checker.main([str(certificate)]))
+    outcome, message = (verdict := fast_checker.check(certificate)).outcome, verdict.message
+    print_json(
+        {"certificate": str(certificate), "outcome": outcome.name.lower(), "message": message}
+    )
+    raise typer.Exit(outcome.value)
+
+
+def verify(
+    profile: Annotated[
+        str, typer.Option(help="How thorough: quick (about a minute) or full.")
+    ] = "quick",
+    out: Annotated[Path | None, typer.Option(help="Write the ledger to this file too.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model for the claims on real gradients: a folder or an id.")
+    ] = None,
+    seed: Annotated[int, Seed] = 0,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Folder of results files; default: benchmarks/results of the checkout."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run the ledger: each claim is checked, and its control must fail.
+
+    Claims about measurements are ruled on from results files; they change no exit code.
+    """
+    from verification.claims.command import run_ledger
+
+    raise typer.Exit(
+        run_ledger(
+            progress_console(json),
+            profile=profile,
+            file=out,
+            model=model,
+            seed=seed,
+            results=results,
+            json=json,
+        )
+    )
+
+
+def plot(
+    name: Annotated[
+        str | None, typer.Argument(help="A figure, or all; without it: which there are.")
+    ] = None,
+    run: Annotated[
+        Path, typer.Option("--from", help="Folder of a run, or of a benchmark's results.")
+    ] = Path("report"),
+    out: Annotated[
+        Path | None, typer.Option(help="The file: .svg, .png or .pdf; for all a folder.")
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the figures.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="List them as one JSON object.")] = False,
+) -> None:
+    """Draw a figure from what a run wrote, and say what is to be seen in it."""
+    from verification.plots.command import list_figures, run_plot
+
+    if name is None or list_:
+        list_figures(json=json)
+    elif json:
+        raise SettingError("--json lists the figures: give it with --list, without a figure's name")
+    else:
+        raise typer.Exit(run_plot(make_console(), name, run, out))
+
+
+def explore(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of demo or prune.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page, HTML; default: explorer.html in the folder.")
+    ] = None,
+) -> None:
+    """Write a page in which a pruning decision on the run's own weights can be played with."""
+    from verification.explorer.command import run_explore
+
+    typer.echo(run_explore(run, out))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
+    model: Annotated[
+        str | None, typer.Option(help="A folder, or an id of the Hugging Face hub.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task to fine-tune on.")] = None,
+    criterion: Annotated[str | None, typer.Option(help="The importance criterion.")] = None,
+    sparsity: Annotated[float | None, typer.Option(help="1 − kept ratio to reach.")] = None,
+    dense_steps: Annotated[
+        int | None, typer.Option(min=0, help="Steps of fine-tuning first.")
+    ] = None,
+    sparse_steps: Annotated[int | None, typer.Option(min=1, help="Steps of pruning after.")] = None,
+    cooldown: Annotated[
+        int | None, typer.Option(min=0, help="Of these, at the final sparsity.")
+    ] = None,
+    seed: Annotated[int | None, Seed] = None,
+    keep_scores: Annotated[
+        bool, typer.Option(help="Keep the scores of every decision, 4 bytes a weight.")
+    ] = False,
+    full: Annotated[bool, typer.Option(help="Shorten nothing: longer rows, more of all.")] = False,
+    json: Json = False,
+) -> None:
+    """Fine-tune, prune and prove a real model on real text; write a report. Offline, minutes."""
+    from verification.demo.command import run_demo
+
+    given = {
+        "model": model,
+        "task": task,
+        "criterion": criterion,
+        "sparsity": sparsity,
+        "dense_steps": dense_steps,
+        "sparse_steps": sparse_steps,
+        "cooldown": cooldown,
+        "seed": seed,
+    }
+    settings = {name: value for name, value in given.items() if value is not None}
+    raise typer.Exit(
+        run_demo(
+            progress_console(json),
+            out,
+            {**settings, "keep_scores": keep_scores},
+            full=full,
+            json=json,
+        )
+    )
