@@ -90,6 +90,11 @@ class Quirks:
                 raise SettingError(f"there is no quirk {name!r}: {choose_one(name, known)}")
         return cls(**dict.fromkeys(names, False))
 
+    @classmethod
+    def none(cls) -> "Quirks":
+        """No quirk: every switch is False."""
+        return cls.without(*(field.name for field in fields(cls)))
+
 
 class NominalPins(Criterion):
     """sᵢ = −gᵢθᵢ + ηgᵢ², or its absolute value: PINS with the step of plain SGD."""

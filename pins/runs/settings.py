@@ -118,7 +118,7 @@ class Settings:
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
     """
 
-    model: str = "sentence-transformers/all-MiniLM-L6-v2"
+    model: str = DEMO_MODEL
     task: str = "stdlib-docs"
     data: Path | None = None
     sparsity: float = 0.8

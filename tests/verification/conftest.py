@@ -1,4 +1,5 @@
 import io
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pins.models.pretrained import load_model
 from pins.runs.run import Run
 from pins.tasks.text_classification import Example, encode_texts
 from pins.utils.io import write_json, write_text
-from pins.utils.progress import make_console
+from pins.utils.output import make_console
 from tests.pins.runs.tiny_runs import save_data, settings, take
 from tests.tiny_model import save_tiny_bert
 from tests.verification.small_network import observed_network
@@ -56,7 +57,8 @@ SMALL_DEMO: dict[str, Any] = {
 }
 
 
-PRINTED = "printed.txt"  # beside the folder of the demo
+# beside the folder of the demo: its progress, and its JSON
+PRINTED, SAID = "printed.txt", "said.json"
 
 
 @pytest.fixture(scope="session")
@@ -71,8 +73,10 @@ def demo_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         write_text("earlier", folder / earlier)
     given = {**SMALL_DEMO, "model": str(tiny_model), "keep_scores": True}
     stream = io.StringIO()
-    assert run_demo(make_console(stream), folder, given) == 0
+    with redirect_stdout(io.StringIO()) as said:
+        assert run_demo(make_console(stream), folder, given, json=True) == 0
     write_text(stream.getvalue(), folder.parent / PRINTED)
+    write_text(said.getvalue(), folder.parent / SAID)
     return folder
 
 

@@ -80,7 +80,7 @@ def compare(run: DemoRun) -> tuple[ModelSnapshot, dict[str, Any]]:
 
 def _regrets(run: DemoRun, observed: ModelSnapshot) -> list[dict[str, Any]]:
     """The regret under the scores of PINS of each criterion that has scores before a decision."""
-    scored = [name for name, criterion in CRITERIA.items() if not criterion.fits]
+    scored = [name for name, criterion in CRITERIA.items() if not criterion.adaptive]
     scores = observed.importance("pins")
     keep = keep_count(run.settings.sparsity, sum(each.numel() for each in scores.values()))
 

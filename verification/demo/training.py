@@ -96,7 +96,7 @@ class Training:
         batches = islice(self._batches, steps)
         options: dict[str, Any] = {"scheduler": scheduler, "pruner": pruner}
         for loss in training_steps(self._model, batches, self._optimizer, **options):
-            measured = self.pruner.measurement
+            measured = self.pruner.loss_change
             if measured and self.decisions[-1]["step"] == self.pruner.steps:
                 self.decisions[-1] |= measured.as_json()
             yield round(loss, 5)

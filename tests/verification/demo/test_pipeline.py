@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from pins.errors import CriterionError, FileError, ScheduleError
-from tests.verification.conftest import PRINTED
+from pins.utils.output import make_console
+from tests.verification.conftest import PRINTED, SAID
 from verification import checker, formatting
 from verification.demo.command import run_demo, shortened_table, summary
 from verification.demo.settings import SHORTENED, DemoSettings
@@ -80,17 +81,20 @@ def test_a_run_takes_the_place_of_an_earlier_one(folder: Path) -> None:
 def test_a_pipe_is_told_each_phase(folder: Path) -> None:
     printed = (folder.parent / PRINTED).read_text()
     results = json.loads((folder / "results.json").read_text())
-    said = json.loads(capsys.readouterr().out)
-    assert said["folder"] == str(folder)
-    assert Path(said["report"]).is_file()
-    assert {name: results[name] for name in ("decisions", "ledger")}.items() <= said.items()
-    make_console(stream).print(shortened_table(results["shortened"]))
-    printed = stream.getvalue()
     for phase in results["seconds"]:
         assert re.search(rf"^{phase} +0 % +0 s", printed, re.MULTILINE)
         assert re.search(rf"^{phase} +100 % ", printed, re.MULTILINE)
-    assert "steps of fine-tuning                  " in printed  # what is shortened
-    assert "…" not in printed
+    make_console(stream := io.StringIO()).print(shortened_table(results["shortened"]))
+    assert "steps of fine-tuning                  " in stream.getvalue()
+    assert "…" not in printed + stream.getvalue()
+
+
+def test_a_demo_says_its_results_as_one_json_object(folder: Path) -> None:
+    results = json.loads((folder / "results.json").read_text())
+    said = json.loads((folder.parent / SAID).read_text())
+    assert said["folder"] == str(folder)
+    assert Path(said["report"]).is_file()
+    assert {name: results[name] for name in ("decisions", "ledger")}.items() <= said.items()
 
 
 def test_a_folder_with_other_things_is_not_touched(tmp_path: Path) -> None:
