@@ -132,8 +132,8 @@ def _gradual(folder: Path) -> tuple[str, str, str]:
         said.append(f"guessing {document['tasks'][task]['majority']:.3f}")
         shown.append(f"{task}: {', '.join(said)}")
     return (
-        f"Pruned gradually to {exact_percent(SPARSITY)}, averaged `abs-pins` keeps much of the accuracy; "
-        "signed `pins` is left with guessing",
+        f"Pruned gradually to {exact_percent(SPARSITY)}, averaged `abs-pins` keeps much of the "
+        "accuracy; signed `pins` is left with guessing",
         f"{'; '.join(shown)} ({document['settings']['steps']} steps, nothing tuned)",
         f"[gradual pruning]({PAGE}#what-is-left-after-gradual-pruning)",
     )

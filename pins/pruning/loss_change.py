@@ -47,7 +47,7 @@ class LossChange:
 
 @torch.no_grad()
 def first_order_change(parameters: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> float:
-    """Σ_{mᵢ=0} −gᵢθᵢ with g = `.grad` and the current θ, sum_over_ranks in float64 over all ranks."""
+    """Σ_{mᵢ=0} −gᵢθᵢ with g = `.grad` and the current θ, summed in float64 over all ranks."""
     change = 0.0
     for name, parameter in parameters.items():
         if parameter.grad is not None:

@@ -12,6 +12,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from pins.errors import ScheduleError, SettingError
+from pins.models.demo_model import DEMO_MODEL
 from pins.utils.lookup import choose_one
 
 if TYPE_CHECKING:

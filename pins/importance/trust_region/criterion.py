@@ -122,7 +122,7 @@ class _LazyTerms(Mapping[str, Terms]):
 
 
 def group_of(observations: Mapping[str, Observation]) -> Group:
-    """The ranks that hold the parts of the observed tensors; SINGLE_PROCESS if the mapping has none."""
+    """The ranks that hold the parts of the observed tensors; one process if there are none."""
     group: Group = getattr(observations, "group", SINGLE_PROCESS)
     return group
 
