@@ -39,7 +39,7 @@ class FirstOrderModel:
         }
 
     def predicted_change(self, masks: Mapping[str, Tensor]) -> float:
-        """ΔL(m), sum_over_ranks in float64.
+        """ΔL(m), summed in float64.
 
         Args:
             masks: bool masks by tensor name, True = keep.
