@@ -549,7 +549,7 @@ def test_quirks_are_left_out_by_name() -> None:
     for name in NAMES:
         assert f"{name}: " in (Quirks.__doc__ or "")
     with pytest.raises(
-        SettingError, match="there is no quirk 'abs': choose from absolute, nominal_step, loose_"
+        SettingError, match="there is no quirk 'abs': choose one of absolute, nominal_step, loose_"
     ):
         Quirks.without("biases", "abs")
 
