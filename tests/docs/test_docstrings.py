@@ -137,7 +137,7 @@ def test_the_first_line_of_a_property_is_no_type() -> None:
 
 
 def test_names_are_linked_where_the_reference_has_them() -> None:
-    linked = linker(pins.Pruner.step)
+    linked = linker(pins.prunable_parameters)
     assert linked("pins.select") == linked("pins.selection.select.select") == "pins.select"
     assert linked("PrunableParameters") == "pins.PrunableParameters"
     assert linked("prunable_parameters()") == "pins.prunable_parameters"

@@ -199,7 +199,7 @@ def _flip(contents: Contents) -> None:
 DAMAGES: dict[str, tuple[Callable[[Contents], object], str]] = {
     "other format": (
         lambda c: c[1].update(format="pins-mask"),
-        "is not where a pruning stood: its metadata names another format",
+        "does not hold the state of a pruning: its metadata names another format",
     ),
     "earlier version": (
         lambda c: c[1].update(version="1"),
@@ -207,16 +207,16 @@ DAMAGES: dict[str, tuple[Callable[[Contents], object], str]] = {
     ),
     "no radius": (
         lambda c: c[2].pop("radius_factor"),
-        "is not where a pruning stood: 'radius_factor'",
+        "does not hold the state of a pruning: 'radius_factor'",
     ),
-    "no steps": (lambda c: c[2].pop("steps"), "is not where a pruning stood: 'steps'"),
+    "no steps": (lambda c: c[2].pop("steps"), "does not hold the state of a pruning: 'steps'"),
     "other step": (
         lambda c: c[2].update(steps=3),
-        r"are of step 3 and prune 0 weights .* goes on after step 4: they come",
+        r"are of step 3 and prune 0 weights .* resumes after step 4: they come",
     ),
     "other masks": (
         _flip,
-        r"are of step 4 and prune \d+ weights that are not zero; the Trainer goes",
+        r"are of step 4 and prune \d+ weights that are not zero; the Trainer resumes",
     ),
     "other smoothing": (
         lambda c: c[0].update({"smoothing/window/x": torch.zeros(1)}),
@@ -226,8 +226,11 @@ DAMAGES: dict[str, tuple[Callable[[Contents], object], str]] = {
         lambda c: c[2].pop("teacher"),
         "does not fit this training: it was written without self-regularisation",
     ),
-    "torn": (lambda _: None, r"is not where a pruning stood: .*is not a whole safetensors file"),
-    "not JSON": (lambda _: None, "is not where a pruning stood: Expecting property name"),
+    "torn": (
+        lambda _: None,
+        r"does not hold the state of a pruning: .*is not a whole safetensors file",
+    ),
+    "not JSON": (lambda _: None, "does not hold the state of a pruning: Expecting property name"),
 }
 
 
