@@ -188,18 +188,15 @@ class _Search:
 
     def clear(self, some: Integers) -> None:
         """Masks that keep nothing."""
-        pieces, slot = self._pieces_of(some)
-        top = np.full_like(slot, self._most)
-        if pieces:
-            self._scan.partition(pieces, top, top, np.zeros_like(slot), self._masks)
+        self._scan.clear(self._pieces_of(some)[0], self._masks)
 
     def go_below(self, found: Integers, rank: Integers, some: Integers) -> None:
         """Set intervals to all that lies below the keys of these ranks; below rank 0 are all."""
         self._low[some] = self.least
         self._high[some] = np.where(rank == 0, self._most, found - 1)[some]
         self._above[some], self._inside[some] = rank[some], (self._sizes - rank)[some]
-        # often many scores are equal to the next key: first a single one is tried
-        self._tries[some] = 1
+        # many scores are often equal to the key below another: first a single one is tried
+        self._tries[some] = (rank > 0)[some]
         for j in some.tolist():
             self._sample[j] = self._drawn[j]
 
@@ -408,7 +405,7 @@ class _Search:
             tied[alone],
             kept[alone],
         )
-        ties.break_ties(self._scan, self._masks, *equals, self._room)
+        ties.break_ties(self._scan, self._masks, *equals)
 
 
 def _ranked(candidates: NDArray[Any], left: int, none: int) -> tuple[int, int, int, int]:

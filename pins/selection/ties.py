@@ -12,8 +12,6 @@ from pins.distributed.process_group import Group
 from pins.selection.scan.reference import Integers, Scan
 from pins.selection.segments import Piece
 
-PART = 1 << 16  # scores among which the last tie that is kept is looked for
-
 
 def shared_out(ties: Integers, slot: Integers, left: Integers, group: Group) -> Integers:
     """How many of its ties each piece of this rank keeps.
@@ -47,7 +45,6 @@ def break_ties(
     keys: Integers,
     ties: Integers,
     allowed: Integers,
-    room: int,
 ) -> None:
     """Keep the first `allowed` of each piece's scores that are equal to a key; none was gathered.
 
@@ -58,26 +55,10 @@ def break_ties(
         keys: one for each piece.
         ties: how many scores of each piece are equal to it.
         allowed: how many of these are kept.
-        room: for how many gathered scores there is room.
     """
     full = np.flatnonzero((allowed == ties) & (ties > 0))
     if full.size:  # above an empty interval below the key are the key and what is above it
         empty = keys[full], keys[full] - 1
         scan.partition([pieces[i] for i in full.tolist()], *empty, np.zeros_like(full), masks)
-    step = min(room, PART)
     for i in np.flatnonzero((allowed > 0) & (allowed < ties)).tolist():
-        name, start, stop, _ = pieces[i]
-        # where it is, were they spread evenly; if not, the rest is counted as well
-        likely = start + int((stop - start) * allowed[i] / ties[i]) + step
-        for end in (min(likely, stop), stop):
-            parts = [Piece(name, a, min(a + step, end)) for a in range(start, end, step)]
-            same = np.full(len(parts), keys[i])
-            upto = scan.partition(parts, same, same, np.zeros_like(same)).inside.cumsum()
-            if upto[-1] >= allowed[i]:
-                break
-        last = int(np.searchsorted(upto, allowed[i]))  # the part in which the last one is
-        low, high = np.array([keys[i]] * 2), np.array([keys[i] - 1, keys[i]])
-        parts = [Piece(name, start, parts[last].start), parts[last]]
-        found = scan.partition(parts, low, high, np.array([0, 1]), masks, room)
-        first = int(allowed[i] - (upto[last - 1] if last else 0))
-        masks[name].view(-1)[found.positions[1][:first]] = True
+        scan.mark_equal(masks[pieces[i].name], pieces[i], int(keys[i]), int(allowed[i]))

@@ -50,6 +50,14 @@ def above(bits: NDArray[Any], key: int, out: NDArray[np.bool_]) -> None:
     np.less(bits.view(f"u{bits.itemsize}"), limit, out=out)
 
 
+def equal(scores: Tensor, key: int) -> Tensor:
+    """keyᵢ = key, from the bits of the scores; no keys are made."""
+    bits = scores.view(DTYPES[scores.dtype])
+    if key == 0:  # 0.0 and −0.0
+        return bits & torch.iinfo(bits.dtype).max == 0
+    return bits == _flipped(torch.tensor(key, dtype=bits.dtype)).item()
+
+
 def widened(scores: Tensor, dtype: torch.dtype) -> Tensor:
     """The scores in a type that has them all."""
     wide = scores.to(dtype)

@@ -24,6 +24,7 @@ from pins.utils.lazy_tensors import shapes_of
 # Weights looked at together: what a pass needs beside scores and masks. A processor's share fits
 # its cache; a GPU wants few and large kernels.
 BLOCK, GPU_BLOCK = 1 << 20, 1 << 26
+PART = 1 << 16  # scores among which the last tie is looked for: eight bytes each
 _SEED = 0  # of the sample: another one finds the same mask
 
 Integers = NDArray[np.int64]
@@ -70,6 +71,8 @@ class Scan:
         self._importance = importance
         shapes = shapes_of(importance)
         self.sizes = {name: shapes[name].numel() for name in (shapes if names is None else names)}
+        self._shapes = shapes
+        self._devices: dict[Any, torch.device] = {}  # known after validation
 
     def validate_and_sample(
         self, pieces: Sequence[Piece], draws: Sequence[int]
@@ -93,6 +96,7 @@ class Scan:
             scores = self._importance[name]
             require_rankable(label(name), scores)
             kinds.add(scores.dtype)
+            self._devices[name] = scores.device
             flat = scores.detach().reshape(-1)
             # a NaN or inf among the terms makes a sum one; a sum of finite terms may be one, too
             sums[name] = _sum(flat)
@@ -180,6 +184,37 @@ class Scan:
                     )
                     counts[number] += stacked([part.count_nonzero() for part in parts]).numpy()
         return counts
+
+    def clear(self, pieces: Sequence[Piece], masks: dict[Any, Tensor]) -> None:
+        """Keep nothing of the pieces; reads no score."""
+        for name, start, stop, _ in pieces:
+            if name not in masks:
+                masks[name] = torch.empty(
+                    self._shapes[name], dtype=torch.bool, device=self._devices[name]
+                )
+            masks[name].view(-1)[start:stop] = False
+
+    def mark_equal(self, mask: Tensor, piece: Piece, key: int, allowed: int) -> None:
+        """Keep the first `allowed` scores of a piece whose key is `key`; reads them once, in parts.
+
+        Args:
+            mask: of the piece's tensor, changed where these scores are.
+            piece: has more scores of this key than are allowed.
+            key: the key.
+            allowed: at least 1.
+        """
+        flat, kept = self._importance[piece.name].detach().reshape(-1), mask.view(-1)
+        size = PART if flat.device.type == "cpu" else GPU_BLOCK
+        for start in range(piece.start, piece.stop, size):
+            block = flat[start : min(start + size, piece.stop)]
+            equal = float_keys.equal(float_keys.widened(block, self.dtype), key)
+            count = int(equal.count_nonzero())
+            if count > allowed:
+                equal &= equal.cumsum(0) <= allowed
+            kept[start : start + len(block)] |= equal
+            allowed -= min(count, allowed)
+            if not allowed:
+                return
 
     def _tensors(self, pieces: Sequence[Piece]) -> Iterator[tuple[Any, Tensor, list[int]]]:
         """Name and scores of each tensor that has pieces, and the numbers of these."""

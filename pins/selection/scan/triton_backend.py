@@ -66,6 +66,7 @@ class TritonScan(Scan):
             for name, (scores, numbers) in portion.items():
                 require_rankable(label(name), scores)
                 kinds.add(scores.dtype)
+                self._devices[name] = scores.device
                 # a score is finite iff its key is one of a finite score
                 low[numbers], high[numbers] = float_keys.finite(scores.dtype)
             for launch in gpu.launches(portion):

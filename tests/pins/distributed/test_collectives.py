@@ -351,7 +351,9 @@ def test_a_source_without_a_rule_for_ranks_is_refused() -> None:
     step = TrainedStep(
         parameters={}, optimizer=torch.optim.SGD(model.parameters()), model=model, batches=()
     )
-    with pytest.raises(CriterionError, match="curvature 'other' is of one process, and 3 divide"):
+    with pytest.raises(
+        CriterionError, match="curvature 'other' works in one process, and 3 processes"
+    ):
         diagonal_of_all(other, step, 1, Somebody(0, 3))
 
 

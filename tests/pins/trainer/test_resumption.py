@@ -228,7 +228,7 @@ DAMAGES: dict[str, tuple[Callable[[Contents], object], str]] = {
     ),
     "torn": (
         lambda _: None,
-        r"does not hold the state of a pruning: .*is not a whole safetensors file",
+        "does not hold the state of a pruning: .*is not a whole safetensors file",
     ),
     "not JSON": (lambda _: None, "does not hold the state of a pruning: Expecting property name"),
 }
