@@ -15,7 +15,7 @@ from pins.selection.select import select
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.claims.solver_comparison import KEPT_RATIO
 from verification.experiments.model_snapshot import ModelSnapshot
-from verification.experiments.taylor_test import (
+from verification.experiments.taylor_remainders import (
     Line,
     displacement,
     dot,

@@ -17,7 +17,7 @@ from pins.models.inference import evaluation_mode
 from pins.models.parameters import prunable_parameters
 from pins.models.pretrained import load_model
 from verification.experiments.model_snapshot import ModelSnapshot, remembered_task
-from verification.experiments.taylor_test import Loss
+from verification.experiments.taylor_remainders import Loss
 from verification.experiments.training import loss_gradient, per_example_losses
 
 MAX_LENGTH = 8  # tokens of a row: the loss is evaluated dozens of times

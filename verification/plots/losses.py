@@ -119,8 +119,7 @@ def taylor_remainders(tests: Mapping[str, Row], wrong: Row) -> Figure:
     """Remainders of the loss's expansion against ε: lines of slope k+1 if derivatives are right.
 
     Args:
-        tests: direction → its `verification.experiments.taylor_test.TaylorTest` of order 2, as
-            JSON values.
+        tests: direction → its `TaylorTest` of order 2, as JSON values.
         wrong: the test with a gradient that is 1 % too large, in the first direction.
     """
     figure = Figure(figsize=(3.1 * len(tests) + 0.6, 4.3))

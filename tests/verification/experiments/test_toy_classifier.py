@@ -4,7 +4,7 @@ from torch import Tensor
 
 from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.smooth_loss import loss_function
-from verification.experiments.taylor_test import displacement, dot, sample
+from verification.experiments.taylor_remainders import displacement, dot, sample
 from verification.experiments.toy_classifier import BATCH, ToyClassifier
 from verification.experiments.training import evaluate
 

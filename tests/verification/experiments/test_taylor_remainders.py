@@ -16,7 +16,7 @@ from verification.claims import Claim, Setting
 from verification.claims.ledger import Outcome, run
 from verification.claims.taylor import CLAIMS, CRITERIA, decisions, expansions
 from verification.experiments.smooth_loss import SmoothLoss, loss_function, observe_loss
-from verification.experiments.taylor_test import (
+from verification.experiments.taylor_remainders import (
     EPSILONS,
     ROUNDING,
     Line,
