@@ -28,13 +28,14 @@ from benchmarks.end_accuracy.gradual_pruning import (
 )
 from benchmarks.end_accuracy.table import summary, table
 from benchmarks.harness import benchmark
-from benchmarks.harness.cli import Data, Minutes, Model, Out, Render, Seeds, find, numbers
+from benchmarks.harness.cli import Data, Minutes, Model, Out, Render, Seeds, numbers
 from benchmarks.harness.fine_tuned import data_folder, describe_model
 from benchmarks.harness.results import RESULTS, Document, Row, describe, read, without_paths
-from pins.errors import FileError
+from pins.errors import FileError, SettingError
 from pins.models.pretrained import DEMO_MODEL
 from pins.tasks import load_task
 from pins.tasks.text_classification import TextClassification
+from pins.utils.lookup import find
 from verification import plots
 
 FILE = "end_accuracy.json"
@@ -72,7 +73,7 @@ def run(
     if not render_only:
         names, chosen = tasks.split(","), methods.split(",")
         for method in chosen:
-            find(METHODS, method, "method")
+            find(METHODS, method, "method", SettingError)
         like = "numbers between 0 and 1, such as 0.8,0.9"
         ratios = numbers(sparsities, "sparsities", float, lambda x: 0 < x < 1, like)
         wanted = list(cells(names, seeds, ratios, chosen, regularized=not plain))

@@ -1,15 +1,13 @@
 """Command line of the benchmarks: shared options, lists of numbers, errors in one line."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 
 from pins.errors import PinsError, SettingError
-
-T = TypeVar("T")
 
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Timed rounds of each method.")]
@@ -55,14 +53,3 @@ def numbers(
     if not found or not all(map(allowed, found)):
         raise SettingError(f"{what} is {text!r}: give {like}")
     return found
-
-
-def find(known: Mapping[str, T], name: str, what: str) -> T:
-    """The entry of a table.
-
-    Raises:
-        SettingError: the table has no entry of this name.
-    """
-    if name not in known:
-        raise SettingError(f"there is no {what} {name!r}: choose one of {', '.join(known)}")
-    return known[name]

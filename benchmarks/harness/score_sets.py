@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.harness.cli import find
+from pins.errors import SettingError
+from pins.utils.lookup import find
 
 SEED = 0
 KEPT_ONE_IN = 5  # keep 20 % of the weights
@@ -205,4 +206,4 @@ def find_score_set(name: str) -> ScoreSet:
     Raises:
         SettingError: no score set has this name.
     """
-    return find(SCORE_SETS, name, "score set")
+    return find(SCORE_SETS, name, "score set", SettingError)

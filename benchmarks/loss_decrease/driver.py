@@ -18,13 +18,15 @@ import typer
 from matplotlib.figure import Figure
 
 from benchmarks.harness import benchmark, markdown
-from benchmarks.harness.cli import Data, Out, Render, Seeds, find
+from benchmarks.harness.cli import Data, Out, Render, Seeds
 from benchmarks.harness.fine_tuned import BATCH, FineTuned, data_folder
 from benchmarks.harness.markdown import measured_with
 from benchmarks.harness.results import RESULTS, Document, Row, grouped
 from benchmarks.loss_decrease.instances import INSTANCES, Instance
+from pins.errors import SettingError
 from pins.importance.criteria import CRITERIA
 from pins.tasks import load_task
+from pins.utils.lookup import find
 from verification import plots
 from verification.experiments.loss_change import (
     by_fraction,
@@ -150,7 +152,7 @@ def run(
     render_only: Render = False,
 ) -> None:
     """Measure seed by seed what the results file does not hold yet."""
-    chosen = find(INSTANCES, instance, "instance")
+    chosen = find(INSTANCES, instance, "instance", SettingError)
     chosen = replace(chosen, model=model or chosen.model, task=task or chosen.task)
     file = out / f"loss_decrease-{instance}.json"
     if not render_only:

@@ -16,7 +16,7 @@ import torch
 import typer
 
 from benchmarks.harness import benchmark, markdown
-from benchmarks.harness.cli import DefaultRounds, Device, Out, Render, find, numbers
+from benchmarks.harness.cli import DefaultRounds, Device, Out, Render, numbers
 from benchmarks.harness.device import describe_device, find_device
 from benchmarks.harness.markdown import measured_with
 from benchmarks.harness.process import fresh
@@ -36,6 +36,7 @@ from benchmarks.overhead.training_steps import (
 from pins.errors import SettingError
 from pins.models.teacher import fast_dtype
 from pins.utils.io import write_json
+from pins.utils.lookup import find
 
 # rows and tokens of a step, and the precisions, by kind of device
 BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128)}
@@ -150,7 +151,7 @@ def run(
         return
     names = networks.split(",")
     for name in names:
-        find(NETWORKS, name, "network")
+        find(NETWORKS, name, "network", SettingError)
     chosen = find_device(device)
     turns = rounds or ROUNDS.get(chosen.type, FEW_ROUNDS)
     document = benchmark.new_document({"interval": INTERVAL, "rounds": turns}, {"OUT": out})

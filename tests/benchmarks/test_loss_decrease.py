@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.benchmark import resume
-from benchmarks.harness.cli import find
 from benchmarks.loss_decrease import driver
 from benchmarks.loss_decrease.driver import REGION
 from benchmarks.loss_decrease.instances import INSTANCES
 from pins.errors import FileError, SettingError
 from pins.importance.criteria import CRITERIA
+from pins.utils.lookup import find
 from tests.benchmarks.started import start
 from tests.tiny_model import save_tiny_bert
 
@@ -76,7 +76,7 @@ def test_means_are_over_seeds() -> None:
 
 def test_unknown_instances_and_broken_results_say_so(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="no instance 'bert': choose one of minilm-stdlib-docs"):
-        find(INSTANCES, "bert", "instance")
+        find(INSTANCES, "bert", "instance", SettingError)
     (tmp_path / "torn.json").write_text("{")
     with pytest.raises(FileError, match=r"torn\.json is not a results file"):
         driver.render(tmp_path / "torn.json")
