@@ -78,12 +78,12 @@ class FineTuned:
             generator: draws the rows.
         """
         with torch.random.fork_rng(devices=()):
-            gradient, rehearsal = two_samples(self._train, rows, generator)
+            gradient, trial_rows = two_samples(self._train, rows, generator)
             experiment = Experiment(
                 model=self._model,
                 parameters=prunable_parameters(self._model).parameters,
                 rows=gradient,
-                rehearsal=rehearsal,
+                trial_rows=trial_rows,
                 unseen=self._test.sample(rows, generator),
             )
             observed = experiment.observe(self._name, fisher_rows=fisher_rows, seed=self._seed)

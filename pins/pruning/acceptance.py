@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pins.importance.criterion import Observation
 from pins.importance.trust_region.criterion import TrustRegion
-from pins.importance.trust_region.program import RegionDecision, RegionProgram
+from pins.importance.trust_region.program import TrustRegionDecision, TrustRegionProgram
 from pins.importance.trust_region.sample import sample
 from pins.masks import apply
 from pins.pruning.observations import Loss
@@ -71,7 +71,7 @@ class Solution:
 
     Attributes:
         importance: the ranked scores by tensor name.
-        decision: their optimum; of a trust region a `RegionDecision`.
+        decision: their optimum; of a trust region a `TrustRegionDecision`.
         factor: factor on the radius of the next decision.
         program: (R), readable until the weights change; None without a trust region.
         reduction: of the last trial step; None without one.
@@ -81,14 +81,14 @@ class Solution:
     importance: Mapping[str, Tensor]
     decision: Decision
     factor: float
-    program: RegionProgram | None = None
+    program: TrustRegionProgram | None = None
     reduction: Reduction | None = None
     loss: float | None = None
 
     @property
     def multiplier(self) -> float | None:
         """μ of a trust region, None without."""
-        return self.decision.multiplier if isinstance(self.decision, RegionDecision) else None
+        return self.decision.multiplier if isinstance(self.decision, TrustRegionDecision) else None
 
 
 def accepted_solution(
@@ -115,7 +115,7 @@ def accepted_solution(
     program = criterion.damped(observations).at(observations, constraint)
     sampled = sample(program)
 
-    def solve(factor: float) -> RegionDecision:
+    def solve(factor: float) -> TrustRegionDecision:
         return program.solve(criterion.largest_multiplier(sampled, tolerance * factor))
 
     decision, reduction, loss = solve(factor), None, None

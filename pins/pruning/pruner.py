@@ -21,7 +21,7 @@ from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Reads
 from pins.importance.smoothing import NoSmoothing, Smoothing, require_averageable
 from pins.importance.trust_region.criterion import TrustRegion
-from pins.importance.trust_region.program import RegionDecision, RegionProgram
+from pins.importance.trust_region.program import TrustRegionDecision, TrustRegionProgram
 from pins.masks import require_same_tensors
 from pins.models.parameters import PrunableParameters, require_trained
 from pins.pruning.acceptance import Solution, accepted_solution, loss_with
@@ -37,7 +37,7 @@ from pins.selection.select import Decision, decide
 from pins.utils.lazy_tensors import Computed
 
 OnDecision = Callable[[int, Mapping[str, Tensor], Decision], None]
-OnRegion = Callable[[Mapping[str, Tensor], RegionProgram, RegionDecision], None]
+OnTrustRegion = Callable[[Mapping[str, Tensor], TrustRegionProgram, TrustRegionDecision], None]
 
 
 class Pruner:
@@ -69,7 +69,7 @@ class Pruner:
         curvature: CurvatureSource | None = None,
         loss: Loss | None = None,
         on_decision: OnDecision | None = None,
-        on_region: OnRegion | None = None,
+        on_trust_region: OnTrustRegion | None = None,
     ) -> None:
         """Start dense.
 
@@ -89,7 +89,7 @@ class Pruner:
             on_decision: called with (step, importance, decision) at each decision, before the mask
                 is applied, so `masks` are still the masks of the previous decision. The importance
                 is computed from the weights at each access; `dict(importance)` keeps it.
-            on_region: called before `on_decision` with (importance, program, decision) if the
+            on_trust_region: called before `on_decision` with (importance, program, decision) if the
                 criterion is a trust region; the program computes s and c at each access.
 
         Raises:
@@ -113,7 +113,7 @@ class Pruner:
         self._curvature = curvature
         self._loss = None if loss is None else loss_of_ranks(loss, model, self.parameters)
         self._on_decision = on_decision
-        self._on_region = on_region
+        self._on_trust_region = on_trust_region
         self._due = False  # whether a decision waits for a step that the optimiser takes
         require_sources(self.criterion, optimizer, curvature, loss)
         require_averageable(self.criterion, self.smoothing)
@@ -230,9 +230,9 @@ class Pruner:
         self._due = False
         self.radius_factor = solution.factor
         predicted = 0.0 if before is None else first_order_change(self.parameters, decision.masks)
-        if self._on_region is not None and solution.program is not None:
-            assert isinstance(decision, RegionDecision), "a trust region has a program"
-            self._on_region(solution.importance, solution.program, decision)
+        if self._on_trust_region is not None and solution.program is not None:
+            assert isinstance(decision, TrustRegionDecision), "a trust region has a program"
+            self._on_trust_region(solution.importance, solution.program, decision)
         if self._on_decision is not None:
             self._on_decision(self.steps, solution.importance, decision)
         self._active.set_local(decision.masks)

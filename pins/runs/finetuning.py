@@ -34,7 +34,7 @@ from pins.models.parameters import prunable_parameters
 from pins.models.self_distillation import SelfRegularizer
 from pins.models.task_loss import step_loss
 from pins.pruning.authors import AuthorsPruner, Quirks
-from pins.pruning.pruner import OnDecision, OnRegion, Pruner
+from pins.pruning.pruner import OnDecision, OnTrustRegion, Pruner
 from pins.runs.microbatches import microbatches_of_rank
 from pins.runs.optimizer import enable_gradient_checkpointing, learning_rate, make_optimizer
 from pins.runs.settings import AUTHORS, Settings
@@ -58,7 +58,7 @@ class FineTuning:
         higher_is_better: bool = True,
         teacher: nn.Module | None = None,
         on_decision: OnDecision | None = None,
-        on_region: OnRegion | None = None,
+        on_trust_region: OnTrustRegion | None = None,
     ) -> None:
         """Assemble the parts; no step is taken.
 
@@ -71,7 +71,7 @@ class FineTuning:
             higher_is_better: how the scores compare that select the teacher.
             teacher: the first teacher; default: the model itself.
             on_decision: as in `Pruner`.
-            on_region: as in `Pruner`.
+            on_trust_region: as in `Pruner`.
 
         Raises:
             PinsError: a setting does not fit the model or the steps.
@@ -95,7 +95,7 @@ class FineTuning:
         self._gradients = GradientSum(self.model.parameters(), group)
         authors = settings.criterion == AUTHORS
         self.quirks = Quirks.without(*settings.without_quirks) if authors else Quirks.none()
-        self.pruner = self._make_pruner(on_decision, on_region)
+        self.pruner = self._make_pruner(on_decision, on_trust_region)
         self.regularizer: SelfRegularizer | None = None
         if settings.self_regularization:
             self.regularizer = SelfRegularizer(
@@ -203,7 +203,9 @@ class FineTuning:
         )
         return diagonal_of_all(self._curvature, step, self._count, self.group)
 
-    def _make_pruner(self, on_decision: OnDecision | None, on_region: OnRegion | None) -> Pruner:
+    def _make_pruner(
+        self, on_decision: OnDecision | None, on_trust_region: OnTrustRegion | None
+    ) -> Pruner:
         settings = self.settings
         parameters = prunable_parameters(self.model, settings.include)
         schedule = settings.pruning_schedule()
@@ -232,7 +234,7 @@ class FineTuning:
             curvature=None if kept_by_adam else self._diagonal,
             loss=self._measured if measured else None,
             on_decision=on_decision,
-            on_region=on_region,
+            on_trust_region=on_trust_region,
         )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

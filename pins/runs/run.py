@@ -17,7 +17,7 @@ from pins.distributed.launch import local_rank
 from pins.distributed.process_group import Group, world
 from pins.errors import CheckpointError, ModelError, SettingError, TaskError
 from pins.importance.curvature.adam import adam_second_moment, has_second_moment
-from pins.importance.trust_region.program import RegionDecision, RegionProgram
+from pins.importance.trust_region.program import TrustRegionDecision, TrustRegionProgram
 from pins.models.batches import Encoded
 from pins.models.pretrained import Pretrained, load_model, weights_digest
 from pins.runs import checkpoints, weight_sample
@@ -94,7 +94,7 @@ class Run:
             higher_is_better=self.task.higher_is_better,
             teacher=None if teacher is None else teacher.model,
             on_decision=self._record_decision,
-            on_region=self._save_region_scores,
+            on_trust_region=self._save_region_scores,
         )
         self._require_loaded()
         self.fingerprint = self._fingerprint(None if teacher is None else teacher.folder)
@@ -242,7 +242,7 @@ class Run:
             on_rank_zero(self.group, lambda: weight_sample.save(sample, self.out / SAMPLE))
         row = decision_row(step, self.training.pruner.masks, decision.masks)
         self.history.decisions.append({**row, "binding": list(decision.binding)})
-        if self.training.pruner.finished and not isinstance(decision, RegionDecision):
+        if self.training.pruner.finished and not isinstance(decision, TrustRegionDecision):
             self._save(importance, SCORES)
 
     def _sample(self, step: int) -> WeightSample:
@@ -270,7 +270,10 @@ class Run:
         )
 
     def _save_region_scores(
-        self, importance: Mapping[str, Tensor], program: RegionProgram, decision: RegionDecision
+        self,
+        importance: Mapping[str, Tensor],
+        program: TrustRegionProgram,
+        decision: TrustRegionDecision,
     ) -> None:
         """Save s and c of the final trust-region decision; c alone if μ = 0, when c is ranked."""
         if not self.training.pruner.finished:

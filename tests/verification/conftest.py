@@ -38,7 +38,7 @@ def experiment(tiny_model: Path) -> Experiment:
         parameters=prunable_parameters(model).parameters,
         rows=encoded,
         unseen=encoded,
-        rehearsal=encoded,
+        trial_rows=encoded,
     )
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from pins.errors import CriterionError, ImportanceError
-from pins.importance.trust_region.program import RegionDecision, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionDecision
 from pins.masks import require_same_tensors
 from pins.selection.optimality import ConstrainedOptimality
 from solvers.exact import BoolArray, FloatArray, exact_sum
@@ -38,7 +38,7 @@ SMALLEST = 2.0**-1070  # absolute, for subnormal products: sixteen times their s
 
 
 @dataclass(frozen=True)
-class RegionGap:
+class TrustRegionGap:
     """The numbers of Theorem 5, exactly.
 
     Attributes:
@@ -52,13 +52,13 @@ class RegionGap:
     gap: Fraction
 
 
-def region_gap(
+def trust_region_gap(
     terms: Mapping[str, Terms],
     masks: Mapping[str, Tensor],
     multiplier: float,
     threshold: float | Mapping[str, float],
     radius: float | Fraction | None = None,
-) -> RegionGap:
+) -> TrustRegionGap:
     """V, slack and gap of a mask at (μ, λ) for the radius ρ.
 
     Args:
@@ -75,7 +75,7 @@ def region_gap(
     """
     if not 0 < multiplier < float("inf"):
         raise CriterionError(
-            f"region_gap: the multiplier is {multiplier}: a gap needs one > 0, and finite"
+            f"trust_region_gap: the multiplier is {multiplier}: a gap needs one > 0, and finite"
         )
     price, violation, spent = Fraction(multiplier), Fraction(0), Fraction(0)
     require_same_tensors({}, {name: mask for name, mask in masks.items() if name not in terms})
@@ -90,19 +90,21 @@ def region_gap(
                     lost = exact_sum(c[wrong]) + price * exact_sum(s[wrong])
                     violation += sign * (lost - int(wrong.sum()) * Fraction(limit))
     slack = Fraction(0) if radius is None else _rational(radius) - spent
-    return RegionGap(violation, slack, (violation + slack) / price)
+    return TrustRegionGap(violation, slack, (violation + slack) / price)
 
 
 def decision_gap(
-    terms: Mapping[str, Terms], decision: RegionDecision, radius: float | Fraction | None = None
-) -> RegionGap:
+    terms: Mapping[str, Terms],
+    decision: TrustRegionDecision,
+    radius: float | Fraction | None = None,
+) -> TrustRegionGap:
     """The gap of a decision with μ > 0, at its own thresholds.
 
     Raises:
         CriterionError: μ is 0: the decision is optimal brain damage, without a gap.
     """
     proof = decision.proof
-    return region_gap(
+    return trust_region_gap(
         terms,
         decision.masks,
         decision.multiplier,
@@ -143,14 +145,14 @@ def _blocks(
     """s, c and m of one tensor in blocks, as float64, which represents every score exactly."""
     if importance.shape != cost.shape:
         raise ImportanceError(
-            f"region_gap: {name!r} has s of shape {tuple(importance.shape)} and c of shape "
+            f"trust_region_gap: {name!r} has s of shape {tuple(importance.shape)} and c of shape "
             f"{tuple(cost.shape)}: both have the shape of the tensor"
         )
     flat = (torch.split(each.detach().reshape(-1), BLOCK) for each in (importance, cost, mask))
     for s, c, kept in zip(*flat, strict=True):
         numbers = [part.cpu().to(torch.float64).numpy() for part in (s, c)]
         if not all(np.isfinite(part).all() for part in numbers):
-            raise ImportanceError(f"region_gap: {name!r} has a term that is not finite")
+            raise ImportanceError(f"trust_region_gap: {name!r} has a term that is not finite")
         yield numbers[0], numbers[1], kept.cpu().numpy()
 
 
@@ -159,15 +161,17 @@ def _threshold(threshold: float | Mapping[str, float], name: str) -> float:
     if isinstance(threshold, Mapping):
         if name not in threshold:
             raise CriterionError(
-                f"region_gap: there is no threshold for {name!r}: give one for each tensor"
+                f"trust_region_gap: there is no threshold for {name!r}: give one for each tensor"
             )
         threshold = threshold[name]
     if not np.isfinite(threshold):
-        raise CriterionError(f"region_gap: the threshold of {name!r} is {threshold}")
+        raise CriterionError(f"trust_region_gap: the threshold of {name!r} is {threshold}")
     return float(threshold)
 
 
 def _rational(radius: float | Fraction) -> Fraction:
     if isinstance(radius, float) and not np.isfinite(radius):
-        raise CriterionError(f"region_gap: the radius is {radius}: pass a finite one, or None")
+        raise CriterionError(
+            f"trust_region_gap: the radius is {radius}: pass a finite one, or None"
+        )
     return Fraction(radius)

@@ -22,7 +22,7 @@ from torch import Tensor
 from pins import masks as masks_module
 from pins.errors import CertificateError, PinsError
 from pins.importance.trust_region.multiplier import within
-from pins.importance.trust_region.program import RegionDecision, RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionDecision, TrustRegionProgram
 from pins.masks import count, count_each, require_same_tensors
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint
@@ -42,13 +42,13 @@ from verification.certificates.document import (
     stated_scope,
     write_document,
 )
-from verification.certificates.gap import region_gap
+from verification.certificates.gap import trust_region_gap
 
 VERSION = 3
 DIGITS = 1000  # of numerator and denominator of a radius, as the format allows
 
 
-def certify_region(
+def certify_trust_region(
     terms: Mapping[str, Terms],
     masks: Mapping[str, Tensor],
     multiplier: float,
@@ -94,14 +94,16 @@ def certify_region(
     constraint.validate({name: scores.shape for name, scores in importance.items()})
     require_own(constraint, masks)
     spare = _spare(constraint, masks)
-    proof = decide(RegionProgram(_double(terms), constraint).scores(multiplier), constraint).proof
+    proof = decide(
+        TrustRegionProgram(_double(terms), constraint).scores(multiplier), constraint
+    ).proof
     threshold = _between(proof.pruned_max, proof.dual_multiplier)
     thresholds = dict.fromkeys(terms, threshold)
     if isinstance(proof, ConstrainedOptimality):
         tensors = {name: proof.tensors[name] for name in proof.binding}
         thresholds |= {n: _between(each.pruned_max, each.kept_min) for n, each in tensors.items()}
 
-    found = region_gap(terms, masks, multiplier, thresholds, radius=0)
+    found = trust_region_gap(terms, masks, multiplier, thresholds, radius=0)
     cost = -found.slack
     radius = cost if radius is None else radius
     if cost > radius:
@@ -176,12 +178,12 @@ def certify_region_files(
     masks = None if mask is None else load_masks(mask, importance, keep)
     constraint = constraint_of(keep, scope, importance, masks)
     if masks is None:
-        decision = _decide(RegionProgram(_double(terms), constraint), multiplier, radius, cost)
+        decision = _decide(TrustRegionProgram(_double(terms), constraint), multiplier, radius, cost)
         masks, multiplier = decision.masks, decision.multiplier
         masks_module.save(masks, mask_file)
     assert multiplier is not None, "a mask that is given comes with it"
     try:
-        return certify_region(
+        return certify_trust_region(
             terms,
             masks,
             multiplier,
@@ -200,8 +202,8 @@ def certify_region_files(
 
 
 def _decide(
-    program: RegionProgram, multiplier: float | None, radius: float | None, cost: Path
-) -> RegionDecision:
+    program: TrustRegionProgram, multiplier: float | None, radius: float | None, cost: Path
+) -> TrustRegionDecision:
     """The optimum for μ; without μ, for the largest μ that the search finds within the radius."""
     if multiplier is not None:
         return program.solve(multiplier)

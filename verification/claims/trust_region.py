@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from pins.importance.trust_region.multiplier import within
-from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.selection.select import decide, select
 from solvers import TrustRegionFormulation, exact_sum, objective, optimal_set
-from verification.certificates.gap import RegionGap, decision_gap
+from verification.certificates.gap import TrustRegionGap, decision_gap
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.claims.solver_comparison import Instance, against_enumeration
 from verification.testing.synthetic_scores import FAMILIES
@@ -26,7 +26,7 @@ BEYOND = 2.0**-10, 2.0**10  # values of μ outside that range
 Named = Mapping[str, Terms]
 Masks = Mapping[str, Tensor]
 Ranking = Callable[[Terms, float], Tensor]
-Bound = Callable[[RegionGap, float], Fraction]
+Bound = Callable[[TrustRegionGap, float], Fraction]
 
 
 def mixed(terms: Terms, multiplier: float) -> Tensor:
@@ -54,7 +54,7 @@ def pruned_sums(named: Named, masks: Masks) -> tuple[Fraction, Fraction]:
     return drop, cost
 
 
-def costs(program: RegionProgram) -> tuple[float, float]:
+def costs(program: TrustRegionProgram) -> tuple[float, float]:
     """The costs of the masks of optimal brain damage (μ = 0) and of PINS (μ = ∞)."""
     pins = {name: terms.importance for name, terms in program.terms.items()}
     ends = program.solve(0.0).masks, decide(pins, program.constraint).masks
@@ -62,7 +62,7 @@ def costs(program: RegionProgram) -> tuple[float, float]:
     return low, high
 
 
-def small_programs(setting: Setting, number: int, size: int) -> Iterator[RegionProgram]:
+def small_programs(setting: Setting, number: int, size: int) -> Iterator[TrustRegionProgram]:
     """Multiples of 1/16, with ties, in three tensors of `size` − 1 or `size` weights."""
     rng = setting.rng()
     for _ in range(number):
@@ -79,7 +79,7 @@ def small_programs(setting: Setting, number: int, size: int) -> Iterator[RegionP
         least = {name: int(rng.integers(0, size)) for name, size in sizes.items()}
         keep = int(rng.integers(sum(least.values()), sum(sizes.values())))
         for constraint in (Cardinality(keep), MinimumPerTensor(keep, least), PerTensor(least)):
-            yield RegionProgram(terms, constraint)
+            yield TrustRegionProgram(terms, constraint)
 
 
 def at_their_radius(setting: Setting, ranking: Ranking) -> Iterator[Instance]:
@@ -98,12 +98,12 @@ def optimal_for_its_radius(setting: Setting, ranking: Ranking) -> Finding:
     return against_enumeration(at_their_radius(setting, ranking), "n ≤ 9, exact arithmetic")
 
 
-def certified(found: RegionGap, multiplier: float) -> Fraction:  # noqa: ARG001
+def certified(found: TrustRegionGap, multiplier: float) -> Fraction:  # noqa: ARG001
     """(V + ρ − c·(1−m))/μ."""
     return found.gap
 
 
-def without_slack(found: RegionGap, multiplier: float) -> Fraction:
+def without_slack(found: TrustRegionGap, multiplier: float) -> Fraction:
     """The rival of the controls, V/μ."""
     return found.violation / Fraction(multiplier)
 
@@ -178,7 +178,7 @@ def limits(setting: Setting, least: Callable[[Terms], Tensor]) -> Finding:
             for _ in range(2)
         )
         terms, keep = Terms(s - few, c), int(rng.integers(1, size))
-        program = RegionProgram({"w": terms}, Cardinality(keep))
+        program = TrustRegionProgram({"w": terms}, Cardinality(keep))
         wanted = (least(terms), lexicographic(*terms))
         for multiplier, scores in zip(BEYOND, wanted, strict=True):
             cases += 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pins.importance.trust_region.multiplier import within
-from pins.importance.trust_region.program import RegionDecision, RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionDecision, TrustRegionProgram
 from pins.selection.constraints import Cardinality, minimum_per_tensor
 from solvers import (
     Relaxation,
@@ -43,9 +43,9 @@ class Instance:
     """A program, a radius, and the decision of one multiplier within it."""
 
     name: str
-    program: RegionProgram
+    program: TrustRegionProgram
     radius: float
-    decision: RegionDecision
+    decision: TrustRegionDecision
 
     def formulation(self, reduced_by: float = 0.0) -> TrustRegionFormulation:
         """The 0-1 program, for the radius or a smaller one."""
@@ -79,19 +79,19 @@ def instances(setting: Setting) -> list[Instance]:
     return found
 
 
-def large_programs(setting: Setting) -> dict[str, RegionProgram]:
+def large_programs(setting: Setting) -> dict[str, TrustRegionProgram]:
     """Every family of scores, and weights of a real model."""
     rng, size = setting.rng(), setting.pick(QUICK_SIZE, FULL_SIZE)
     found = {}
     for name, family in FAMILIES.items():
         terms = {"w": Terms(family(rng, size), family(rng, size).abs())}
-        found[name] = RegionProgram(terms, Cardinality(round(KEPT_RATIO * size)))
+        found[name] = TrustRegionProgram(terms, Cardinality(round(KEPT_RATIO * size)))
     real = real_terms(setting, size)
     sizes = {kind: terms.cost.numel() for kind, terms in real.items()}
     keep = round(KEPT_RATIO * sum(sizes.values()))
-    found["real"] = RegionProgram(real, Cardinality(keep))
+    found["real"] = TrustRegionProgram(real, Cardinality(keep))
     least = minimum_per_tensor(keep, MINIMUM_RATIO, sizes)
-    found["real, minimums"] = RegionProgram(real, least)
+    found["real, minimums"] = TrustRegionProgram(real, least)
     return found
 
 
@@ -183,7 +183,7 @@ def relaxation(setting: Setting, *, fractional: int) -> Finding:
     rng, wrong, most, cases, unsolved = setting.rng(), [], 0, 0, 0
     for name, size in itertools.product(FAMILIES, (SMALL, LARGE) * setting.pick(2, 10)):
         terms = {"w": Terms(FAMILIES[name](rng, size), FAMILIES[name](rng, size).abs())}
-        program = RegionProgram(terms, Cardinality(int(rng.integers(1, size))))
+        program = TrustRegionProgram(terms, Cardinality(int(rng.integers(1, size))))
         radius = rng.uniform(*costs(program))
         formulation = TrustRegionFormulation(terms, program.constraint, radius)
         relaxed, c = Relaxation().solve(formulation.program), formulation.program.objective

@@ -28,12 +28,12 @@ def compare(run: DemoRun) -> tuple[ModelSnapshot, dict[str, Any]]:
     """
     settings = run.settings
     generator = torch.Generator().manual_seed(settings.seed)
-    gradient, rehearsal = two_samples(run.train, settings.compared_rows, generator)
+    gradient, trial_rows = two_samples(run.train, settings.compared_rows, generator)
     experiment = Experiment(
         model=run.classifier.model,
         parameters=prunable_parameters(run.classifier.model).parameters,
         rows=gradient,
-        rehearsal=rehearsal,
+        trial_rows=trial_rows,
         unseen=run.test.sample(settings.compared_rows, generator),
     )
     description = f"{settings.model}, fine-tuned on {settings.task}"

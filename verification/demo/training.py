@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from pins import masks
-from pins.importance.trust_region.program import RegionDecision, RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionDecision, TrustRegionProgram
 from pins.models.batches import Batch
 from pins.pruning.pruner import Pruner
 from pins.runs.history import decision_row
 from pins.selection.select import Decision
 from verification.certificates.certificate import certify, save_scores
-from verification.certificates.trust_region import certify_region
+from verification.certificates.trust_region import certify_trust_region
 from verification.demo.run import DemoRun
 from verification.experiments.model_snapshot import layer_type
 from verification.experiments.score_curve import score_curve
@@ -54,7 +54,7 @@ class Training:
             settings.schedule(),
             loss=lambda: evaluate(self._model, [self._batch]).loss,
             on_decision=self._certify,
-            on_region=self._remember_terms,
+            on_trust_region=self._remember_terms,
         )
 
     def dense(self) -> list[float]:
@@ -102,7 +102,7 @@ class Training:
             yield round(loss, 5)
 
     def _remember_terms(
-        self, _: Mapping[str, Tensor], program: RegionProgram, decision: RegionDecision
+        self, _: Mapping[str, Tensor], program: TrustRegionProgram, decision: TrustRegionDecision
     ) -> None:
         """s and c of a trust region, before the mask changes the weights they are computed from."""
         self._terms = dict(program.terms) if decision.multiplier else None
@@ -126,11 +126,11 @@ class Training:
             save_scores(importance, scores_file)
             certify(importance, decision.masks, **about)
         else:
-            assert isinstance(decision, RegionDecision), "only a trust region has terms"
+            assert isinstance(decision, TrustRegionDecision), "only a trust region has terms"
             for file, part in ((scores_file, 0), (cost_file, 1)):
                 save_scores({name: both[part] for name, both in terms.items()}, file)
             multiplier = decision.multiplier
-            certify_region(terms, decision.masks, multiplier, cost_file=cost_file, **about)
+            certify_trust_region(terms, decision.masks, multiplier, cost_file=cost_file, **about)
             self._terms = None
         self.decisions.append(
             {

@@ -80,7 +80,7 @@ class Experiment:
         parameters: the prunable parameters by name.
         rows: the rows of the gradient.
         unseen: rows that influence no decision.
-        rehearsal: the rows on which a trust region tests its predictions.
+        trial_rows: the rows on which a trust region tests its predictions.
         learning_rate: η of the step before the mask.
     """
 
@@ -88,7 +88,7 @@ class Experiment:
     parameters: Mapping[str, nn.Parameter]
     rows: Encoded
     unseen: Encoded
-    rehearsal: Encoded
+    trial_rows: Encoded
     learning_rate: float = LEARNING_RATE
 
     def observe(self, description: str, *, fisher_rows: int, seed: int) -> ModelSnapshot:
@@ -108,9 +108,9 @@ class Experiment:
         """The current loss on the gradient's rows and on unseen rows."""
         return Losses(self._loss(self.rows), self._loss(self.unseen))
 
-    def rehearsed(self) -> float:
+    def trial_loss(self) -> float:
         """The current loss on the rows on which a trust region tests its predictions."""
-        return self._loss(self.rehearsal)
+        return self._loss(self.trial_rows)
 
     def _loss(self, rows: Encoded) -> float:
         return evaluate(self.model, rows.batches(EVALUATION_BATCH)).loss
@@ -168,7 +168,7 @@ def loss_changes(
         def trial_loss(masks: Mapping[str, Tensor]) -> float:
             _set(experiment.parameters, observed.after)
             apply(masks, experiment.parameters)
-            return experiment.rehearsed()
+            return experiment.trial_loss()
 
         yield measure(STEP_ALONE, 0.0, everything)
         for name in criteria:

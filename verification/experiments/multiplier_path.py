@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from pins.importance.trust_region.criterion import OF_FEW_ROWS, TrustRegion
 from pins.importance.trust_region.multiplier import largest_multiplier
-from pins.importance.trust_region.program import RegionProgram
+from pins.importance.trust_region.program import TrustRegionProgram
 from pins.importance.trust_region.sample import sample
 from pins.selection.constraints import Cardinality, keep_count
 from pins.selection.select import select
@@ -74,7 +74,7 @@ def multiplier_path(
 
 
 def _multipliers(
-    program: RegionProgram, loss: float, shares: Sequence[float]
+    program: TrustRegionProgram, loss: float, shares: Sequence[float]
 ) -> Iterator[tuple[float | None, float | None]]:
     """μ and the predicted reduction as a share of the loss; each μ once."""
     yield 0.0, None

@@ -24,7 +24,7 @@ from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CriterionError, ObservationError
 from pins.importance.criterion import Criterion, Observation, Reads
 from pins.importance.trust_region.multiplier import largest_multiplier
-from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.importance.trust_region.sample import Sample
 from pins.selection.constraints import Constraint
 from pins.utils.tensors import total
@@ -99,9 +99,13 @@ class TrustRegion(Criterion):
         # a NaN gradient has no multiplier: with any other, the decision names the NaN score
         return found if math.isfinite(found) else 1.0
 
-    def at(self, observations: Mapping[str, Observation], constraint: Constraint) -> RegionProgram:
+    def at(
+        self, observations: Mapping[str, Observation], constraint: Constraint
+    ) -> TrustRegionProgram:
         """(R) for these observations, without its radius."""
-        return RegionProgram(_LazyTerms(self, observations), constraint, group_of(observations))
+        return TrustRegionProgram(
+            _LazyTerms(self, observations), constraint, group_of(observations)
+        )
 
 
 class _LazyTerms(Mapping[str, Terms]):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 
 from pins.errors import CardinalityError, CriterionError
-from pins.importance.trust_region.program import RegionDecision, RegionProgram
+from pins.importance.trust_region.program import TrustRegionDecision, TrustRegionProgram
 from pins.importance.trust_region.sample import Sample, sample
 
 HALVINGS = 20  # if the sample is the model: μ is found to 96 / 2²⁰ octaves
@@ -40,7 +40,7 @@ def largest_multiplier(sampled: Sample, limit: float) -> float:
     )
 
 
-def within(program: RegionProgram, radius: float) -> RegionDecision:
+def within(program: TrustRegionProgram, radius: float) -> TrustRegionDecision:
     """A decision with c·(1−m) ≤ ρ, with the largest μ that the search finds.
 
     If the sample is the model, it is the best decision of a single multiplier.

@@ -55,7 +55,7 @@ class Terms(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RegionDecision(Decision):
+class TrustRegionDecision(Decision):
     """An optimum of (R) for its own radius; the proof is Theorem 1 for r = c + μs.
 
     Attributes:
@@ -70,7 +70,7 @@ class RegionDecision(Decision):
 
 
 @dataclass(frozen=True)
-class RegionProgram:
+class TrustRegionProgram:
     """(R) without its radius.
 
     Attributes:
@@ -100,7 +100,7 @@ class RegionProgram:
             raise CriterionError(f"the multiplier is {multiplier}: it is at least 0, and finite")
         return Computed(self.shapes, lambda name: self.terms[name].scores(multiplier))
 
-    def solve(self, multiplier: float) -> RegionDecision:
+    def solve(self, multiplier: float) -> TrustRegionDecision:
         """Keep the k largest r, ties by index, and prove it.
 
         Raises:
@@ -108,7 +108,9 @@ class RegionProgram:
         """
         solved = decide(self.scores(multiplier), self.constraint, self.group)
         drop, cost = self._sums(solved.masks)
-        return RegionDecision(solved.masks, solved.proof, solved.constraint, multiplier, drop, cost)
+        return TrustRegionDecision(
+            solved.masks, solved.proof, solved.constraint, multiplier, drop, cost
+        )
 
     def drop(self, masks: Mapping[str, Tensor]) -> float:
         """−s·(1−m), summed in float64."""

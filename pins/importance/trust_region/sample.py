@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.utils.tensors import sample_indices, upcast_half
 
 SAMPLE = 1 << 17  # weights; a smaller model is its own sample, and the search is exact
@@ -69,7 +69,7 @@ class Sample:
         return torch.from_numpy(np.argsort(-scores.numpy()))  # a tenth of the time
 
 
-def sample(program: RegionProgram) -> Sample:
+def sample(program: TrustRegionProgram) -> Sample:
     """Evenly spread weights, and all weights of unusually large |s|; deterministic.
 
     Gradients have heavy tails: few weights cause most of the drop, and an even sample misses them.
@@ -117,7 +117,7 @@ class _Part:
         return index[(index >= self.offset) & (index < self.offset + self.own)] - self.offset
 
 
-def _parts(program: RegionProgram) -> dict[str, _Part]:
+def _parts(program: TrustRegionProgram) -> dict[str, _Part]:
     own = torch.tensor([shape.numel() for shape in program.shapes.values()], dtype=torch.int64)
     sizes_by_rank = torch.stack(program.group.gathered(own))
     sizes, offsets = sizes_by_rank.sum(0), sizes_by_rank[: program.group.rank].sum(0)
@@ -127,7 +127,7 @@ def _parts(program: RegionProgram) -> dict[str, _Part]:
 
 
 def _gather(
-    program: RegionProgram, parts: dict[str, _Part], indices: Callable[[_Part, Tensor], Tensor]
+    program: TrustRegionProgram, parts: dict[str, _Part], indices: Callable[[_Part, Tensor], Tensor]
 ) -> Terms:
     """s and c of the weights `indices(part, s)` of each tensor, over all ranks, in model order."""
     numbers, linear, curved = [], [], []

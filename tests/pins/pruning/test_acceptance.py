@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pins.importance.criteria import CRITERIA
 from pins.importance.trust_region.criterion import TrustRegion
-from pins.importance.trust_region.program import RegionDecision, RegionProgram
+from pins.importance.trust_region.program import TrustRegionDecision, TrustRegionProgram
 from pins.pruning.acceptance import (
     GOOD,
     GROW,
@@ -67,7 +67,7 @@ class Step:
     def masked(self, loss: Callable[[], float]) -> TrialLoss:
         return lambda masks: loss_with(masks, self.parameters, loss)
 
-    def fitted(self, tolerance: float) -> RegionDecision:
+    def fitted(self, tolerance: float) -> TrustRegionDecision:
         """The decision without an acceptance test."""
         criterion = fit_region(TrustRegion(), self.observations, KEEP, tolerance)
         return criterion.at(self.observations, KEEP).solve(criterion.multiplier)
@@ -92,7 +92,7 @@ def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(mask, second[name]) for name, mask in first.items())
 
 
-def program_of(solution: Solution) -> RegionProgram:
+def program_of(solution: Solution) -> TrustRegionProgram:
     assert solution.program is not None
     return solution.program
 
@@ -182,7 +182,7 @@ def test_trial_steps_of_a_transformer_change_only_the_pruned_weights() -> None:
     after = {name: p.detach().clone() for name, p in model.named_parameters()}
     dense = loss().item()
     decision, change = pruner.step(), pruner.loss_change
-    assert isinstance(decision, RegionDecision)
+    assert isinstance(decision, TrustRegionDecision)
     assert change is not None
     assert change.reduction is not None
     for name, parameter in model.named_parameters():
@@ -264,7 +264,7 @@ def test_after_enough_rejected_steps_the_decision_is_damped_optimal_brain_damage
     assert solution.multiplier == 0.0
     assert solution.factor == SHRINK**TRIALS
     assert same(solution.decision.masks, plain(solution))
-    assert isinstance(solution.decision, RegionDecision)
+    assert isinstance(solution.decision, TrustRegionDecision)
     assert solution.decision.proof.holds
     damped = TrustRegion().damped(step.observations)
     for name, scores in solution.importance.items():
@@ -295,7 +295,7 @@ def test_the_decision_has_its_multiplier_drop_and_cost(tolerance: float) -> None
     step = a_step()
     solution = step.solution(step.masked(linear(step)), tolerance=tolerance)
     decision, program = solution.decision, program_of(solution)
-    assert isinstance(decision, RegionDecision)
+    assert isinstance(decision, TrustRegionDecision)
     assert decision.multiplier == solution.multiplier
     assert decision.drop == program.drop(decision.masks)
     assert decision.cost == program.cost(decision.masks)

@@ -24,7 +24,7 @@ from pins.importance.criterion import Criterion, Observation, Reads
 from pins.importance.curvature.fisher import empirical_fisher
 from pins.importance.smoothing import SMOOTHINGS, find_smoothing
 from pins.importance.trust_region.criterion import TrustRegion
-from pins.importance.trust_region.program import RegionDecision
+from pins.importance.trust_region.program import TrustRegionDecision
 from pins.models.parameters import prunable_parameters
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule, OneShotSchedule
@@ -171,7 +171,7 @@ def test_a_decision_is_the_selection_by_the_criterion_at_that_step(criterion: st
         assert decision is not None
         chosen = CRITERIA[criterion]
         if isinstance(chosen, TrustRegion):
-            assert isinstance(decision, RegionDecision)
+            assert isinstance(decision, TrustRegionDecision)
             mean = sum(float(each.curvature.sum()) for each in observed.values()) / 80
             multipliers.append(decision.multiplier)
             chosen = replace(chosen, offset=0.1 * mean, multiplier=decision.multiplier)

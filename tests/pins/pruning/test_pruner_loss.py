@@ -15,7 +15,7 @@ from pins.importance.criteria import CRITERIA
 from pins.importance.smoothing import SMOOTHINGS
 from pins.importance.taylor_models import FirstOrderModel
 from pins.importance.trust_region.criterion import TrustRegion
-from pins.importance.trust_region.program import RegionDecision, RegionProgram
+from pins.importance.trust_region.program import TrustRegionDecision, TrustRegionProgram
 from pins.pruning.loss_change import LossChange
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule, OneShotSchedule
@@ -99,7 +99,7 @@ def region_pruner(
 def test_a_trust_region_keeps_exactly_k_under_every_allocation(allocation: Allocation) -> None:
     _, _, pruner = region_pruner(allocation=allocation)
     decision = pruner.step()
-    assert isinstance(decision, RegionDecision)
+    assert isinstance(decision, TrustRegionDecision)
     assert decision.multiplier > 0
     assert decision.proof.holds
     kept = {name: int(mask.sum()) for name, mask in pruner.masks.items()}
@@ -113,10 +113,10 @@ def test_a_trust_region_keeps_exactly_k_under_every_allocation(allocation: Alloc
 
 
 def test_the_program_of_a_trust_region_is_told_before_the_weights_change() -> None:
-    told: list[tuple[dict[str, Tensor], RegionProgram, RegionDecision, int]] = []
+    told: list[tuple[dict[str, Tensor], TrustRegionProgram, TrustRegionDecision, int]] = []
 
     def listen(
-        importance: Mapping[str, Tensor], program: RegionProgram, decision: RegionDecision
+        importance: Mapping[str, Tensor], program: TrustRegionProgram, decision: TrustRegionDecision
     ) -> None:
         terms = dict(program.terms)
         for name, (s, c) in terms.items():
@@ -129,7 +129,7 @@ def test_the_program_of_a_trust_region_is_told_before_the_weights_change() -> No
         assert decision.cost == program.cost(decision.masks)
         told.append((dict(importance), program, decision, int(pruner._due)))
 
-    _, optimizer, pruner = region_pruner(on_region=listen)
+    _, optimizer, pruner = region_pruner(on_trust_region=listen)
     weights = {name: p.detach().clone() for name, p in pruner.parameters.items()}
     assert pruner.step() is told[0][2]
     assert pruner.decision is not None
@@ -143,7 +143,7 @@ def test_the_program_of_a_trust_region_is_told_before_the_weights_change() -> No
 
 def test_a_program_is_told_of_trust_regions_alone() -> None:
     told: list[object] = []
-    _, _, pruner = region_pruner(criterion="obd", on_region=lambda *given: told.append(given))
+    _, _, pruner = region_pruner(criterion="obd", on_trust_region=lambda *given: told.append(given))
     assert pruner.step() is not None
     assert not told
 
@@ -155,7 +155,7 @@ def test_the_radius_is_shared_out_over_the_steps_to_come() -> None:
         model, _, pruner = region_pruner(criterion=TrustRegion(radius=radius), schedule=schedule)
         limit = radius * loss_on_rows(model)() / (1 + left)
         decision, measurement = pruner.step(), pruner.loss_change
-        assert isinstance(decision, RegionDecision)
+        assert isinstance(decision, TrustRegionDecision)
         assert measurement is not None
         assert measurement.reduction is not None
         promised.append(measurement.reduction.predicted)
@@ -191,7 +191,7 @@ def test_a_rejected_step_shrinks_the_radius_of_later_decisions() -> None:
     worse = iter(range(100))
     _, _, pruner = region_pruner(loss=lambda: 1e4 + next(worse))
     decision = pruner.step()
-    assert isinstance(decision, RegionDecision)
+    assert isinstance(decision, TrustRegionDecision)
     assert decision.multiplier == 0.0
     assert pruner.radius_factor == 0.25**4 == pruner.state_dict()["radius_factor"]
 
@@ -200,7 +200,7 @@ def test_a_rejected_step_shrinks_the_radius_of_later_decisions() -> None:
 def test_a_loss_that_is_not_finite_gives_no_multiplier(bad: float) -> None:
     _, _, pruner = region_pruner(loss=lambda: bad)
     decision, measurement = pruner.step(), pruner.loss_change
-    assert isinstance(decision, RegionDecision)
+    assert isinstance(decision, TrustRegionDecision)
     assert measurement is not None
     assert (decision.multiplier, measurement.reduction) == (0.0, None)
     assert decision.proof.keep == 40

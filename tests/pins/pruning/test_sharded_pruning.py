@@ -16,7 +16,7 @@ from pins.distributed.sharding import is_sharded, local, part, whole
 from pins.importance.criteria import CRITERIA
 from pins.importance.criterion import Reads
 from pins.importance.smoothing import NoSmoothing, Smoothing, Uncertainty, WindowMean
-from pins.importance.trust_region.program import RegionDecision
+from pins.importance.trust_region.program import TrustRegionDecision
 from pins.masks import count
 from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import Pruner
@@ -129,7 +129,7 @@ def assert_decided_alike(one: Pruner, many: Pruner, step: int) -> None:
 def assert_promised_alike(one: Pruner, many: Pruner) -> None:
     """What a trust region says of its decision; sums over ranks are rounded otherwise."""
     first, second = one.decision, many.decision
-    if isinstance(first, RegionDecision) and isinstance(second, RegionDecision):
+    if isinstance(first, TrustRegionDecision) and isinstance(second, TrustRegionDecision):
         assert second.multiplier == first.multiplier
         assert second.drop == pytest.approx(first.drop, rel=1e-9, abs=1e-9)
         assert second.cost == pytest.approx(first.cost, rel=1e-9, abs=1e-9)

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pins.errors import CriterionError, ImportanceError, MaskError
-from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.selection.optimality import ConstrainedOptimality
 from verification.certificates import gap as region
-from verification.certificates.gap import RegionGap, region_gap
+from verification.certificates.gap import TrustRegionGap, trust_region_gap
 from verification.strategies import masks_for
 
 Named = dict[str, Terms]
@@ -62,8 +62,8 @@ def test_violation_slack_and_gap_are_those_of_the_definition(
     violation = total(wrong, [each > 0 for each in wrong])
     spent = total(c, [not bit for bit in kept])
     slack = Fraction(0) if radius is None else Fraction(radius) - spent
-    found = region_gap(named, masks, multiplier, threshold, radius)
-    assert found == RegionGap(violation, slack, (violation + slack) / Fraction(multiplier))
+    found = trust_region_gap(named, masks, multiplier, threshold, radius)
+    assert found == TrustRegionGap(violation, slack, (violation + slack) / Fraction(multiplier))
 
 
 @given(terms(), POSITIVE, st.data())
@@ -78,7 +78,7 @@ def test_no_mask_within_the_radius_is_better_by_more_than_the_gap(
     thresholds = {name: data.draw(levels) for name in named}
     one_for_all = data.draw(st.booleans())
     radius = data.draw(st.sampled_from([0.0, 0.5, 1.0, 3.0, 100.0]))
-    found = region_gap(
+    found = trust_region_gap(
         named, masks, multiplier, thresholds["layer.9"] if one_for_all else thresholds, radius
     )
     for ones in combinations(range(len(s)), sum(kept)):
@@ -102,23 +102,23 @@ def worked() -> tuple[Named, dict[str, Tensor]]:
 def test_by_hand() -> None:
     named, masks = worked()
     # r = c + s/2 = 2, 3.5, 0: with λ = 1 the second is above it and pruned, the third is kept
-    assert region_gap(named, masks, 0.5, 1.0, 5.0) == RegionGap(
+    assert trust_region_gap(named, masks, 0.5, 1.0, 5.0) == TrustRegionGap(
         Fraction(7, 2), Fraction(2), Fraction(11)
     )
-    assert region_gap(named, masks, 0.5, 1.0).slack == 0
-    assert region_gap(named, masks, 0.5, 1.0, 2.0).slack == -1
-    assert region_gap(named, masks, 0.5, 1.0, Fraction(1, 3)).slack == Fraction(-8, 3)
+    assert trust_region_gap(named, masks, 0.5, 1.0).slack == 0
+    assert trust_region_gap(named, masks, 0.5, 1.0, 2.0).slack == -1
+    assert trust_region_gap(named, masks, 0.5, 1.0, Fraction(1, 3)).slack == Fraction(-8, 3)
 
 
 def test_what_rounding_to_float32_misplaces_is_counted() -> None:
     # c + μs = 1 + 2⁻³⁰ and 1: equal as float32, so that the first index is kept
     named = {"w": Terms(torch.tensor([0.0, 2.0**-30]), torch.ones(2))}
-    decision = RegionProgram(named, Cardinality(1)).solve(1.0)
+    decision = TrustRegionProgram(named, Cardinality(1)).solve(1.0)
     assert decision.masks["w"].tolist() == [True, False]
-    found = region_gap(named, decision.masks, 1.0, decision.proof.dual_multiplier)
+    found = trust_region_gap(named, decision.masks, 1.0, decision.proof.dual_multiplier)
     assert found.violation == Fraction(1, 2**30)
     other = {"w": torch.tensor([False, True])}
-    assert region_gap(named, other, 1.0, 1.0).violation == 0
+    assert trust_region_gap(named, other, 1.0, 1.0).violation == 0
 
 
 def test_what_rounding_to_float64_would_misplace_is_not() -> None:
@@ -127,7 +127,7 @@ def test_what_rounding_to_float64_would_misplace_is_not() -> None:
     assert multiplier * s + c == 0
     named = {"w": Terms(*(torch.tensor([x], dtype=torch.float64) for x in (s, c)))}
     kept = {"w": torch.ones(1, dtype=torch.bool)}
-    assert region_gap(named, kept, multiplier, -(2.0**-54)).violation == Fraction(1, 2**54)
+    assert trust_region_gap(named, kept, multiplier, -(2.0**-54)).violation == Fraction(1, 2**54)
 
 
 @pytest.mark.parametrize(
@@ -145,18 +145,18 @@ def test_the_thresholds_of_a_decision_leave_no_gap_at_its_own_radius(
         "a": Terms(torch.tensor([0.25, -1.0, 0.5]), torch.tensor([0.0, 0.5, 0.125])),
         "b": Terms(torch.tensor([2.0, 4.0, 1.0]), torch.tensor([1.0, 3.0, 2.0])),
     }
-    decision = RegionProgram(named, constraint).solve(0.5)
+    decision = TrustRegionProgram(named, constraint).solve(0.5)
     proof = decision.proof
     thresholds = (
         proof.thresholds if isinstance(proof, ConstrainedOptimality) else proof.dual_multiplier
     )
-    assert region_gap(named, decision.masks, 0.5, thresholds) == RegionGap(
+    assert trust_region_gap(named, decision.masks, 0.5, thresholds) == TrustRegionGap(
         Fraction(0), Fraction(0), Fraction(0)
     )
     # the negative control: a kept and a pruned weight of one tensor exchanged
     wrong = {name: mask.clone() for name, mask in decision.masks.items()}
     wrong["b"] = wrong["b"].roll(1)
-    assert region_gap(named, wrong, 0.5, thresholds).violation > 0
+    assert trust_region_gap(named, wrong, 0.5, thresholds).violation > 0
 
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,37 +165,37 @@ def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
         "w": Terms(torch.randn(7, 5, generator=generator), torch.rand(7, 5, generator=generator))
     }
     masks = {"w": torch.rand(7, 5, generator=generator) < 0.5}
-    whole = region_gap(named, masks, 0.3, 0.4, 2.0)
+    whole = trust_region_gap(named, masks, 0.3, 0.4, 2.0)
     monkeypatch.setattr(region, "BLOCK", 4)
-    assert region_gap(named, masks, 0.3, 0.4, 2.0) == whole
-    assert region_gap({"w": named["w"]}, masks, 0.3, 0.4, 2.5) != whole
+    assert trust_region_gap(named, masks, 0.3, 0.4, 2.0) == whole
+    assert trust_region_gap({"w": named["w"]}, masks, 0.3, 0.4, 2.5) != whole
 
 
 @pytest.mark.parametrize("multiplier", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_multiplier_that_gives_no_gap_is_refused(multiplier: float) -> None:
     with pytest.raises(CriterionError, match=r"multiplier is .*: a gap needs one > 0, and finite"):
-        region_gap(*worked(), multiplier, 1.0)
+        trust_region_gap(*worked(), multiplier, 1.0)
 
 
 def test_what_is_not_finite_is_refused() -> None:
     named, masks = worked()
     with pytest.raises(CriterionError, match="the threshold of 'w' is nan"):
-        region_gap(named, masks, 1.0, float("nan"))
+        trust_region_gap(named, masks, 1.0, float("nan"))
     with pytest.raises(CriterionError, match="the radius is inf: pass a finite one, or None"):
-        region_gap(named, masks, 1.0, 1.0, float("inf"))
+        trust_region_gap(named, masks, 1.0, 1.0, float("inf"))
     bad = named["w"].importance.clone()
     bad[0] = float("nan")
     with pytest.raises(ImportanceError, match="'w' has a term that is not finite"):
-        region_gap({"w": Terms(bad, named["w"].cost)}, masks, 1.0, 1.0)
+        trust_region_gap({"w": Terms(bad, named["w"].cost)}, masks, 1.0, 1.0)
 
 
 def test_tensors_that_do_not_fit_are_refused() -> None:
     named, masks = worked()
     with pytest.raises(MaskError, match="'b' has a mask but no tensor"):
-        region_gap(named, {**masks, "b": torch.ones(1).bool()}, 1.0, 1.0)
+        trust_region_gap(named, {**masks, "b": torch.ones(1).bool()}, 1.0, 1.0)
     with pytest.raises(MaskError, match="'w' has no mask"):
-        region_gap(named, {}, 1.0, 1.0)
+        trust_region_gap(named, {}, 1.0, 1.0)
     with pytest.raises(CriterionError, match="no threshold for 'w': give one for each tensor"):
-        region_gap(named, masks, 1.0, {"b": 1.0})
+        trust_region_gap(named, masks, 1.0, {"b": 1.0})
     with pytest.raises(ImportanceError, match=r"s of shape \(1, 3\) and c of shape \(3,\)"):
-        region_gap({"w": Terms(torch.ones(1, 3), named["w"].cost)}, masks, 1.0, 1.0)
+        trust_region_gap({"w": Terms(torch.ones(1, 3), named["w"].cost)}, masks, 1.0, 1.0)

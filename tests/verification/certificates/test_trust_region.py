@@ -17,7 +17,7 @@ from torch import Tensor
 from pins import masks as masks_module
 from pins.errors import CardinalityError, CertificateError, ImportanceError, MaskError
 from pins.importance.trust_region.multiplier import within
-from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.selection.select import select
@@ -25,7 +25,7 @@ from tests.commands import Command
 from tests.pins.selection.constrained import flat, ones
 from verification import checker
 from verification.certificates.certificate import save_scores, summary
-from verification.certificates.trust_region import certify_region, certify_region_files
+from verification.certificates.trust_region import certify_region_files, certify_trust_region
 from verification.checker import Outcome
 from verification.strategies import DTYPES, masks_for, score_mappings, scores
 
@@ -46,7 +46,7 @@ def write(
     save_scores({n: term.importance for n, term in terms.items()}, folder / "s.safetensors")
     save_scores({n: term.cost for n, term in terms.items()}, folder / "c.safetensors")
     masks_module.save(masks, folder / "m.safetensors")
-    return certify_region(
+    return certify_trust_region(
         terms,
         masks,
         multiplier,
@@ -182,7 +182,7 @@ def test_what_rounding_misplaces_is_the_gap(tmp_path: Path, dtype: torch.dtype) 
 
 
 def test_a_certificate_says_how_near_to_what_its_mask_is(tmp_path: Path) -> None:
-    masks = RegionProgram(TERMS, Cardinality(3)).solve(0.5).masks
+    masks = TrustRegionProgram(TERMS, Cardinality(3)).solve(0.5).masks
     document = write(tmp_path, TERMS, masks, 0.5)
     assert (
         summary(document) == "keeps 3 of 8 weights and is optimal at a cost of at most about 1.625"
@@ -193,7 +193,7 @@ def test_a_certificate_says_how_near_to_what_its_mask_is(tmp_path: Path) -> None
     )
     assert document["claim"]["constraint"] == {"kind": "minimum-per-tensor", "minimum": [0, 0]}
     least = MinimumPerTensor(3, {"b": 2})
-    masks = RegionProgram(TERMS, least).solve(0.5).masks
+    masks = TrustRegionProgram(TERMS, least).solve(0.5).masks
     document = write(tmp_path, TERMS, masks, 0.5, constraint=least)
     assert summary(document) == (
         "keeps 3 of 8 weights and is optimal at a cost of at most about 2.5 among masks with the "
@@ -217,7 +217,7 @@ def test_a_multiplier_is_above_0(tmp_path: Path, multiplier: float) -> None:
 
 
 def test_a_mask_is_certified_within_its_radius_and_constraint_only(tmp_path: Path) -> None:
-    masks = RegionProgram(TERMS, Cardinality(3)).solve(0.5).masks
+    masks = TrustRegionProgram(TERMS, Cardinality(3)).solve(0.5).masks
     with pytest.raises(
         CertificateError, match=r"removes a cost of 1\.625, 0\.125 more than the radius 1\.5: allow"
     ):
@@ -305,7 +305,7 @@ def test_certify_finds_the_multiplier_of_a_radius(
     assert "of the optimum at a cost of at most about 1.7\n" in said
     claim = json.loads(out.read_text())["claim"]
     assert claim["radius"] == {"numerator": "17", "denominator": "10"}
-    found = within(RegionProgram(TERMS, Cardinality(3)), 1.7)
+    found = within(TrustRegionProgram(TERMS, Cardinality(3)), 1.7)
     masks = masks_module.load(out.with_name("cert.mask.safetensors"))
     assert ones(masks) == ones(found.masks)
     assert pins("check", out)[0] == 0
@@ -415,7 +415,7 @@ def test_files_are_certified_under_a_constraint(files: tuple[Path, Path, Path]) 
 @pytest.mark.parametrize("part", ["multiplier", "radius", "gap", "cost", "files", "mask"])
 def test_what_is_tampered_with_is_refuted(tmp_path: Path, part: str) -> None:
     """The gap by the least that a rational of its denominator allows."""
-    masks = RegionProgram(TERMS, Cardinality(3)).solve(0.5).masks
+    masks = TrustRegionProgram(TERMS, Cardinality(3)).solve(0.5).masks
     document = write(tmp_path, TERMS, masks, 0.5, Fraction(2))
     assert checker.check(tmp_path / "cert.json").outcome is Outcome.PROVED
     claim, evidence = document["claim"], document["evidence"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pins.importance.trust_region.multiplier import within
-from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.selection.constraints import Cardinality
 from solvers import Status
 from verification.claims.claim import Setting
@@ -32,7 +32,7 @@ backends = pytest.mark.parametrize("backend", TITLE)
 def instance(importance: list[float], cost: list[float], radius: float) -> Instance:
     """One of the weights is pruned."""
     terms = Terms(*(torch.tensor(each, dtype=torch.float64) for each in (importance, cost)))
-    program = RegionProgram({"w": terms}, Cardinality(len(cost) - 1))
+    program = TrustRegionProgram({"w": terms}, Cardinality(len(cost) - 1))
     return Instance("by hand", program, radius, within(program, 2 * radius))
 
 

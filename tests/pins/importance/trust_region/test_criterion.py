@@ -16,7 +16,7 @@ from pins.importance.criteria import CRITERIA, find_criterion
 from pins.importance.criterion import Observation
 from pins.importance.smoothing import SMOOTHINGS, default_smoothing, require_averageable
 from pins.importance.trust_region.criterion import TrustRegion
-from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import OneShotSchedule
 from pins.selection.constraints import Cardinality, MinimumPerTensor
@@ -42,7 +42,7 @@ def drawn(seed: int, *sizes: int, dtype: torch.dtype = torch.float64) -> dict[st
     }
 
 
-def drop(program: RegionProgram, multiplier: float) -> float:
+def drop(program: TrustRegionProgram, multiplier: float) -> float:
     """The drop of the optimum of μ beyond the drop of μ = 0."""
     return program.solve(multiplier).drop - program.solve(0.0).drop
 
@@ -278,7 +278,7 @@ def test_under_sgd_it_reads_the_gradient(momentum: float) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=momentum)
     seen: list[str] = []
 
-    def listen(_: object, program: RegionProgram, __: object) -> None:
+    def listen(_: object, program: TrustRegionProgram, __: object) -> None:
         for name, terms in program.terms.items():
             parameter = model.get_parameter(name)
             assert parameter.grad is not None
@@ -292,7 +292,7 @@ def test_under_sgd_it_reads_the_gradient(momentum: float) -> None:
         OneShotSchedule(0.5, at=2),
         curvature=lambda: {n: torch.ones_like(p) for n, p in model.named_parameters()},
         loss=loss_on_rows(model, dtype=torch.float64),
-        on_region=listen,
+        on_trust_region=listen,
     )
     for loss in losses(model, 2, dtype=torch.float64):
         optimizer.zero_grad()

@@ -16,7 +16,7 @@ from pins.importance.trust_region.multiplier import (
     largest_multiplier,
     within,
 )
-from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.importance.trust_region.sample import OCTAVES, Sample, sample
 from pins.masks import count_each
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
@@ -39,7 +39,7 @@ def drawn(seed: int, *sizes: int) -> dict[str, Terms]:
 
 
 @st.composite
-def region_programs(draw: st.DrawFn) -> RegionProgram:
+def region_programs(draw: st.DrawFn) -> TrustRegionProgram:
     """Two tensors of random terms, and each kind of constraint; something is pruned."""
     terms = drawn(draw(st.integers(0, 999)), *(draw(st.integers(2, 30)) for _ in range(2)))
     least = {name: draw(st.integers(0, each.cost.numel() - 1)) for name, each in terms.items()}
@@ -50,14 +50,14 @@ def region_programs(draw: st.DrawFn) -> RegionProgram:
         MinimumPerTensor(keep, least),
         PerTensor(least),
     ]
-    return RegionProgram(terms, draw(st.sampled_from(constraints)))
+    return TrustRegionProgram(terms, draw(st.sampled_from(constraints)))
 
 
-def unconstrained(seed: int, size: int = 60) -> RegionProgram:
-    return RegionProgram(drawn(seed, size // 3, size - size // 3), Cardinality(size // 2))
+def unconstrained(seed: int, size: int = 60) -> TrustRegionProgram:
+    return TrustRegionProgram(drawn(seed, size // 3, size - size // 3), Cardinality(size // 2))
 
 
-def exact_cost(program: RegionProgram, masks: Mapping[str, torch.Tensor]) -> Fraction:
+def exact_cost(program: TrustRegionProgram, masks: Mapping[str, torch.Tensor]) -> Fraction:
     return sum(
         (Fraction(c) for n, each in program.terms.items() for c in each.cost[~masks[n]].tolist()),
         Fraction(0),
@@ -84,7 +84,7 @@ def test_where_there_is_nothing_to_search_it_is_zero() -> None:
 
 
 @given(region_programs())
-def test_no_promise_is_optimal_brain_damage(program: RegionProgram) -> None:
+def test_no_promise_is_optimal_brain_damage(program: TrustRegionProgram) -> None:
     assert largest_multiplier(sample(program), 0.0) == 0
 
 
@@ -99,7 +99,9 @@ def test_a_promise_is_kept_and_a_larger_multiplier_promises_more(seed: int, shar
 
 
 @given(region_programs(), st.lists(st.floats(0, 100), min_size=2, max_size=3))
-def test_the_multiplier_grows_with_the_promise(program: RegionProgram, limits: list[float]) -> None:
+def test_the_multiplier_grows_with_the_promise(
+    program: TrustRegionProgram, limits: list[float]
+) -> None:
     found = [largest_multiplier(sample(program), limit) for limit in sorted(limits)]
     assert found == sorted(found)
 
@@ -110,7 +112,7 @@ def test_the_multiplier_is_in_the_unit_of_cost_by_importance(
 ) -> None:
     program = unconstrained(seed)
     s_scaled, c_scaled = (
-        RegionProgram(
+        TrustRegionProgram(
             {n: Terms(a * s, b * c) for n, (s, c) in program.terms.items()}, program.constraint
         )
         for a, b in ((factor, 1.0), (1.0, factor))
@@ -130,7 +132,7 @@ def test_a_promise_of_everything_is_the_mask_of_pins() -> None:
 
 @given(region_programs(), st.floats(0.001, 1.2))
 def test_the_radius_is_never_exceeded_and_the_constraint_kept(
-    program: RegionProgram, share: float
+    program: TrustRegionProgram, share: float
 ) -> None:
     low, high = program.solve(0.0).cost, program.solve(1e12).cost
     radius = low + share * (high - low)
@@ -156,7 +158,7 @@ def test_no_larger_multiplier_stays_within_the_radius(seed: int, share: float) -
 
 def test_a_radius_that_no_mask_meets_is_refused() -> None:
     terms = {"w": Terms(torch.tensor([1.0, -1.0, 2.0]), torch.tensor([3.0, 1.0, 2.0]))}
-    program = RegionProgram(terms, Cardinality(1))
+    program = TrustRegionProgram(terms, Cardinality(1))
     with pytest.raises(
         CardinalityError, match=r"radius is 2\.9: the cheapest 2 weights to prune cost 3\.0; allow"
     ):
@@ -164,9 +166,9 @@ def test_a_radius_that_no_mask_meets_is_refused() -> None:
     assert within(program, 3.1).masks["w"].tolist() == [True, False, False]
 
 
-def two(importance: list[float], cost: list[float], dtype: torch.dtype) -> RegionProgram:
+def two(importance: list[float], cost: list[float], dtype: torch.dtype) -> TrustRegionProgram:
     terms = Terms(torch.tensor(importance, dtype=dtype), torch.tensor(cost, dtype=dtype))
-    return RegionProgram({"w": terms}, Cardinality(1))
+    return TrustRegionProgram({"w": terms}, Cardinality(1))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
@@ -190,7 +192,7 @@ def test_without_importances_it_is_optimal_brain_damage() -> None:
 
 
 def test_of_no_weights_nothing_is_promised() -> None:
-    program = RegionProgram({"w": Terms(torch.zeros(0), torch.zeros(0))}, Cardinality(0))
+    program = TrustRegionProgram({"w": Terms(torch.zeros(0), torch.zeros(0))}, Cardinality(0))
     assert largest_multiplier(sample(program), 1.0) == 0
 
 
@@ -227,8 +229,8 @@ class TestOfALargeModel:
     def _small_sample(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("pins.importance.trust_region.sample.SAMPLE", 1 << 10)
 
-    def program(self) -> RegionProgram:
-        return RegionProgram(drawn(0, *self.SIZES), Cardinality(1 << 15))
+    def program(self) -> TrustRegionProgram:
+        return TrustRegionProgram(drawn(0, *self.SIZES), Cardinality(1 << 15))
 
     def test_the_sample_is_the_same_each_time(self) -> None:
         first, second = sample(self.program()), sample(self.program())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.importance.trust_region.multiplier import largest_multiplier, within
-from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.importance.trust_region.sample import sample
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor
 from tests.pins.importance.trust_region.test_multiplier import drawn
@@ -18,7 +18,7 @@ from verification.testing.threaded_group import shards, together
 CUTS = st.lists(st.floats(0, 1), max_size=3)
 
 
-def parts_of(program: RegionProgram, cuts: list[float]) -> list[RegionProgram]:
+def parts_of(program: TrustRegionProgram, cuts: list[float]) -> list[TrustRegionProgram]:
     """The program as each rank holds it; some ranks may hold nothing."""
     linear, curved = (
         shards({name: terms[kind] for name, terms in program.terms.items()}, cuts)
@@ -31,7 +31,7 @@ def parts_of(program: RegionProgram, cuts: list[float]) -> list[RegionProgram]:
 
 
 @st.composite
-def programs(draw: st.DrawFn) -> RegionProgram:
+def programs(draw: st.DrawFn) -> TrustRegionProgram:
     """Two tensors, with and without minimums."""
     terms = drawn(draw(st.integers(0, 999)), *(draw(st.integers(1, 300)) for _ in range(2)))
     total = sum(each.cost.numel() for each in terms.values())
@@ -39,7 +39,7 @@ def programs(draw: st.DrawFn) -> RegionProgram:
     constraint: Constraint = Cardinality(keep)
     if draw(st.booleans()):
         constraint = MinimumPerTensor(keep, {next(iter(terms)): min(keep, 1)})
-    return RegionProgram(terms, constraint)
+    return TrustRegionProgram(terms, constraint)
 
 
 def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(program=programs(), cuts=CUTS, small=st.booleans())
 def test_every_number_of_ranks_has_the_same_sample(
-    program: RegionProgram, cuts: list[float], small: bool
+    program: TrustRegionProgram, cuts: list[float], small: bool
 ) -> None:
     """Bit for bit, in the same order: where it is the whole model, and where it is a share."""
     parts = parts_of(program, cuts)
@@ -66,13 +66,13 @@ def test_every_number_of_ranks_has_the_same_sample(
 
 @given(program=programs(), cuts=CUTS, share=st.floats(0, 1))
 def test_every_number_of_ranks_comes_to_the_same_decision(
-    program: RegionProgram, cuts: list[float], share: float
+    program: TrustRegionProgram, cuts: list[float], share: float
 ) -> None:
     """The multiplier of a promise and that of a radius, the masks, and what they promise."""
     parts = parts_of(program, cuts)
     radius = program.cost(program.solve(1.0).masks) * (1.01 + share)
 
-    def decided(program: RegionProgram) -> tuple[float, float, dict[str, torch.Tensor]]:
+    def decided(program: TrustRegionProgram) -> tuple[float, float, dict[str, torch.Tensor]]:
         found = largest_multiplier(sample(program), share)
         decision = within(program, radius)
         assert decision.cost <= radius * 1.001
@@ -90,7 +90,7 @@ def test_every_number_of_ranks_comes_to_the_same_decision(
 
 def test_a_rank_that_asks_nobody_has_another_sample() -> None:
     """The control: its own part alone."""
-    program = RegionProgram(drawn(0, 40, 30), Cardinality(20))
+    program = TrustRegionProgram(drawn(0, 40, 30), Cardinality(20))
     part = parts_of(program, [0.5])[0]
     group: Group = SINGLE_PROCESS
     assert len(sample(replace(part, group=group)).weights) < len(sample(program).weights)

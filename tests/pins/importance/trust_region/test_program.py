@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pins.errors import CardinalityError, CriterionError, ImportanceError
-from pins.importance.trust_region.program import RegionProgram, Terms
+from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.masks import count_each
 from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from pins.selection.optimality import optimality
@@ -20,7 +20,9 @@ DYADIC = st.integers(-6, 6).map(lambda octave: 2.0**octave)  # μ, and factors
 
 
 @st.composite
-def region_programs(draw: st.DrawFn, *, max_tensors: int = 3, max_size: int = 4) -> RegionProgram:
+def region_programs(
+    draw: st.DrawFn, *, max_tensors: int = 3, max_size: int = 4
+) -> TrustRegionProgram:
     """s and c in small integers, and each kind of constraint; shrinks to one zero, pruned."""
     terms = {}
     for i in range(draw(st.integers(1, max_tensors))):
@@ -37,7 +39,7 @@ def region_programs(draw: st.DrawFn, *, max_tensors: int = 3, max_size: int = 4)
         MinimumPerTensor(keep, least),
         PerTensor(least),
     )
-    return RegionProgram(terms, draw(st.sampled_from(constraints)))
+    return TrustRegionProgram(terms, draw(st.sampled_from(constraints)))
 
 
 def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
@@ -45,15 +47,15 @@ def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def times(program: RegionProgram, importance: float, cost: float) -> RegionProgram:
+def times(program: TrustRegionProgram, importance: float, cost: float) -> TrustRegionProgram:
     """The program with s and c multiplied."""
     terms = {n: Terms(importance * s, cost * c) for n, (s, c) in program.terms.items()}
-    return RegionProgram(terms, program.constraint)
+    return TrustRegionProgram(terms, program.constraint)
 
 
 @given(region_programs(), DYADIC, DYADIC)
 def test_the_unit_of_the_multiplier_is_that_of_cost_by_importance(
-    program: RegionProgram, multiplier: float, factor: float
+    program: TrustRegionProgram, multiplier: float, factor: float
 ) -> None:
     masks = program.solve(multiplier).masks
     assert same(times(program, factor, 1).solve(multiplier / factor).masks, masks)
@@ -62,7 +64,7 @@ def test_the_unit_of_the_multiplier_is_that_of_cost_by_importance(
 
 def test_with_the_multiplier_as_it_was_the_unit_matters() -> None:
     # the negative control: r = 3, 2, and with s four times as large 6, 8
-    program = RegionProgram(
+    program = TrustRegionProgram(
         {"w": Terms(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 0.0]))}, Cardinality(1)
     )
     assert program.solve(1.0).masks["w"].tolist() == [True, False]
@@ -72,7 +74,7 @@ def test_with_the_multiplier_as_it_was_the_unit_matters() -> None:
 
 @given(region_programs(), st.lists(DYADIC | st.just(0.0), min_size=2, max_size=4))
 def test_drop_and_cost_never_fall_as_the_multiplier_grows(
-    program: RegionProgram, multipliers: list[float]
+    program: TrustRegionProgram, multipliers: list[float]
 ) -> None:
     decisions = [program.solve(multiplier) for multiplier in sorted(multipliers)]
     for less, more in pairwise(decisions):
@@ -82,7 +84,7 @@ def test_drop_and_cost_never_fall_as_the_multiplier_grows(
 
 @given(region_programs(), DYADIC)
 def test_drop_and_cost_are_the_sums_over_what_is_pruned(
-    program: RegionProgram, multiplier: float
+    program: TrustRegionProgram, multiplier: float
 ) -> None:
     decision = program.solve(multiplier)
     s, c = (
@@ -95,7 +97,7 @@ def test_drop_and_cost_are_the_sums_over_what_is_pruned(
 
 @given(region_programs(), DYADIC | st.just(0.0))
 def test_the_count_is_exact_and_the_constraint_is_kept(
-    program: RegionProgram, multiplier: float
+    program: TrustRegionProgram, multiplier: float
 ) -> None:
     decision, constraint = program.solve(multiplier), program.constraint
     counts = {name: each.kept for name, each in count_each(decision.masks).items()}
@@ -107,7 +109,7 @@ def test_the_count_is_exact_and_the_constraint_is_kept(
 
 
 @given(region_programs(), DYADIC)
-def test_the_proof_is_that_of_the_scores(program: RegionProgram, multiplier: float) -> None:
+def test_the_proof_is_that_of_the_scores(program: TrustRegionProgram, multiplier: float) -> None:
     decision = program.solve(multiplier)
     scores = program.scores(multiplier)
     for name, (s, c) in program.terms.items():
@@ -120,7 +122,7 @@ def test_the_proof_is_that_of_the_scores(program: RegionProgram, multiplier: flo
 
 
 @given(region_programs())
-def test_without_a_multiplier_it_is_optimal_brain_damage(program: RegionProgram) -> None:
+def test_without_a_multiplier_it_is_optimal_brain_damage(program: TrustRegionProgram) -> None:
     costs = {name: terms.cost for name, terms in program.terms.items()}
     assert same(program.solve(0.0).masks, decide(costs, program.constraint).masks)
     for name, terms in program.terms.items():
@@ -129,7 +131,7 @@ def test_without_a_multiplier_it_is_optimal_brain_damage(program: RegionProgram)
 
 @given(region_programs(max_tensors=2), DYADIC)
 def test_no_mask_that_costs_no_more_promises_more(
-    program: RegionProgram, multiplier: float
+    program: TrustRegionProgram, multiplier: float
 ) -> None:
     decision = program.solve(multiplier)
     owner = [name for name, each in program.terms.items() for _ in range(each.cost.numel())]
@@ -153,8 +155,8 @@ def allows(constraint: Constraint, counts: dict[str, int]) -> bool:
 def test_with_the_magnitude_in_place_of_the_importance_one_does() -> None:
     # the negative control: c + |s| keeps the second, whose removal is a gain at the same cost
     s, c = torch.tensor([1.0, -2.0]), torch.tensor([1.0, 1.0])
-    signed = RegionProgram({"w": Terms(s, c)}, Cardinality(1)).solve(1.0)
-    unsigned = RegionProgram({"w": Terms(s.abs(), c)}, Cardinality(1)).solve(1.0)
+    signed = TrustRegionProgram({"w": Terms(s, c)}, Cardinality(1)).solve(1.0)
+    unsigned = TrustRegionProgram({"w": Terms(s.abs(), c)}, Cardinality(1)).solve(1.0)
     assert (signed.drop, signed.cost) == (2.0, 1.0)
     assert float(-s[~unsigned.masks["w"]].sum()) == -1.0
     assert unsigned.cost == 1.0
@@ -175,7 +177,7 @@ class Drawn(Mapping[str, Terms]):
 
 
 def test_terms_may_be_computed_when_they_are_asked_for() -> None:
-    lazy, held = (RegionProgram(terms, Cardinality(4)) for terms in (Drawn(), dict(Drawn())))
+    lazy, held = (TrustRegionProgram(terms, Cardinality(4)) for terms in (Drawn(), dict(Drawn())))
     for multiplier in (0.0, 0.5):
         first, second = lazy.solve(multiplier), held.solve(multiplier)
         assert same(first.masks, second.masks)
@@ -193,7 +195,7 @@ def test_scores_of_16_bit_terms_are_not_rounded_to_16_bits(dtype: torch.dtype) -
 
 @pytest.mark.parametrize("multiplier", [-1.0, -1e-30, float("inf"), float("nan")])
 def test_a_multiplier_that_is_none_is_refused(multiplier: float) -> None:
-    program = RegionProgram({"w": Terms(torch.ones(2), torch.ones(2))}, Cardinality(1))
+    program = TrustRegionProgram({"w": Terms(torch.ones(2), torch.ones(2))}, Cardinality(1))
     with pytest.raises(CriterionError, match=r"the multiplier is .*: it is at least 0, and finite"):
         program.solve(multiplier)
 
@@ -201,6 +203,6 @@ def test_a_multiplier_that_is_none_is_refused(multiplier: float) -> None:
 def test_what_cannot_be_decided_is_refused() -> None:
     bad = Terms(torch.tensor([1.0, float("nan")]), torch.ones(2))
     with pytest.raises(ImportanceError, match=r"importance\['w'\] at index \(1\) is nan"):
-        RegionProgram({"w": bad}, Cardinality(1)).solve(1.0)
+        TrustRegionProgram({"w": bad}, Cardinality(1)).solve(1.0)
     with pytest.raises(CardinalityError, match=r"keep is 3: .* an int from 0 to 2"):
-        RegionProgram({"w": Terms(torch.ones(2), torch.ones(2))}, Cardinality(3)).solve(1.0)
+        TrustRegionProgram({"w": Terms(torch.ones(2), torch.ones(2))}, Cardinality(3)).solve(1.0)
