@@ -328,6 +328,8 @@ class _Search:
         self, parts: Sequence[NDArray[Any]], slot: Integers, which: NDArray[np.bool_], most: int = 0
     ) -> Iterable[tuple[int, NDArray[Any]]]:
         """What all ranks have gathered of those segments that are asked for."""
+        if not which.any():
+            return ()
         numbers, own = np.flatnonzero(which), np.flatnonzero(which[slot])
         slots = np.searchsorted(numbers, slot[own])
         found = self._of_all_ranks([parts[i] for i in own.tolist()], slots, len(numbers), most)
@@ -399,13 +401,10 @@ class _Search:
         for i, j, allowed in zip(*(of[~alone].tolist() for of in (some, slot, kept)), strict=True):
             mask, found = self._masks[pieces[i].name], parted.keys[i]
             ties.apply_threshold(mask, parted.positions[i], found, int(key[j]), allowed)
-        equals = (
-            [pieces[i] for i in some[alone].tolist()],
-            key[slot[alone]],
-            tied[alone],
-            kept[alone],
-        )
-        ties.break_ties(self._scan, self._masks, *equals)
+        if alone.any():
+            equals = key[slot[alone]], tied[alone], kept[alone]
+            of = [pieces[i] for i in some[alone].tolist()]
+            ties.break_ties(self._scan, self._masks, of, *equals)
 
 
 def _ranked(candidates: NDArray[Any], left: int, none: int) -> tuple[int, int, int, int]:

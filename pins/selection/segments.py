@@ -5,6 +5,7 @@ are searched one by one in pieces; all others are rows of equal length that lie 
 which there is no object each. Groups of four of an (m, n) matrix are runs of 4, its rows runs of n.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ class Segments:
     pieces: Sequence[Piece]
     rows: Sequence[Rows] = ()
 
-    @property
+    @functools.cached_property
     def searched(self) -> NDArray[np.int64]:
         """The segments of the pieces, ascending."""
         return np.unique(np.array([piece.segment for piece in self.pieces], dtype=np.int64))

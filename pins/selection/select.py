@@ -176,10 +176,8 @@ def _proofs(ranked: Ranked, found: KthLargest) -> list[Optimality]:
     kept, below, above, ties = counts.T
     tied = (keeps < sizes) & (found.pruned_max == against)
     wrong = np.flatnonzero((kept != keeps) | (below + above > 0) | ((ties > 0) != tied))
-    least, largest = (
-        float_keys.widened(float_keys.scores(torch.from_numpy(each), dtype), torch.float64).tolist()
-        for each in (found.kept_min, found.pruned_max)
-    )
+    ends = torch.from_numpy(np.stack([found.kept_min, found.pruned_max]))
+    least, largest = float_keys.widened(float_keys.scores(ends, dtype), torch.float64).tolist()
     for i in wrong:
         raise OptimalityError(
             f"the selection kept {kept[i]} of {keeps[i]}; of λ = {least[i]}, {below[i]} kept "

@@ -53,9 +53,10 @@ def above(bits: NDArray[Any], key: int, out: NDArray[np.bool_]) -> None:
 def equal(scores: Tensor, key: int) -> Tensor:
     """keyᵢ = key, from the bits of the scores; no keys are made."""
     bits = scores.view(DTYPES[scores.dtype])
+    magnitude = torch.iinfo(bits.dtype).max
     if key == 0:  # 0.0 and −0.0
-        return bits & torch.iinfo(bits.dtype).max == 0
-    return bits == _flipped(torch.tensor(key, dtype=bits.dtype)).item()
+        return bits & magnitude == 0
+    return bits == (key if key > 0 else key ^ magnitude)
 
 
 def widened(scores: Tensor, dtype: torch.dtype) -> Tensor:

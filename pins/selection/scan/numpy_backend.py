@@ -84,15 +84,15 @@ class _Comparison:
         wide = float_keys.widened(scores, self._dtype)
         return (wide if self._floats else wide.view(float_keys.DTYPES[self._dtype])).numpy()
 
-    def bounds(self, of: Integers) -> list[float]:
-        """Keys as scores are compared with them."""
-        if not self._floats:
-            return [*map(int, of)]
-        # no score has key −1: it would be that of −0.0, which is not below 0.0
-        found: list[float] = float_keys.scores(
-            torch.from_numpy(of - (of == -1)), self._dtype
-        ).tolist()
-        return found
+    def bounds(self, *of: Integers) -> list[list[float]]:
+        """Lists of keys as scores are compared with them."""
+        every = np.stack(of)
+        if self._floats:
+            # no score has key −1: it would be that of −0.0, which is not below 0.0
+            floats = float_keys.scores(torch.from_numpy(every - (every == -1)), self._dtype)
+            found: list[list[float]] = floats.tolist()
+            return found
+        return [[*map(int, each)] for each in every]
 
     def above(self, scores: NDArray[Any], bound: float, out: Bools) -> None:
         """out ← keyᵢ > key."""
@@ -116,7 +116,7 @@ class ArrayScan(Scan):
     ) -> Partition:
         """As `Scan.partition`."""
         left, comparison = _Room(room), _Comparison(self.dtype)
-        bounds = comparison.bounds(low - 1), comparison.bounds(high)
+        bounds = comparison.bounds(low - 1, high)
         # a score is inside unless it is above the interval, or not above the key below it
         starts = [piece.start for piece in pieces]
         asked = [*zip(*bounds, every.tolist(), starts, strict=True)]
@@ -145,7 +145,7 @@ class ArrayScan(Scan):
         """As `Scan.count`."""
         counts = np.zeros((len(pieces), 4), dtype=np.int64)
         comparison = _Comparison(self.dtype)
-        bounds = [*zip(comparison.bounds(against - 1), comparison.bounds(against), strict=True)]
+        bounds = [*zip(*comparison.bounds(against - 1, against), strict=True)]
 
         def compare(block: _Block, buffer: Bools) -> tuple[int, int, int, int]:
             return _counts(block, buffer, comparison, *bounds[block.piece])
