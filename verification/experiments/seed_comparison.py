@@ -134,18 +134,18 @@ def reach(rows: Sequence[Row], field: str, name: str, references: Collection[str
         FileError: as `changes`, or a criterion was not measured.
     """
     measured = changes(rows, field)
-    lower, confident, tried = [], [], []
-    for fraction in measured:
-        if fraction > 0:
-            own = _cell(measured, name, fraction)
-            gains = [_difference(_cell(measured, other, fraction), own) for other in references]
-            tried.append(fraction)
-            if all(gain.mean > 0 for gain in gains):
-                lower.append(fraction)
-                if all(gain.sign is Sign.ABOVE for gain in gains):
-                    confident.append(fraction)
+    gains = {
+        fraction: [
+            _difference(_cell(measured, other, fraction), _cell(measured, name, fraction))
+            for other in references
+        ]
+        for fraction in measured
+        if fraction > 0
+    }
+    lower = [f for f, each in gains.items() if all(gain.mean > 0 for gain in each)]
+    confident = [f for f in lower if all(gain.sign is Sign.ABOVE for gain in gains[f])]
     largest = max(lower, default=None)
-    gaps = tuple(f for f in tried if largest is not None and f < largest and f not in lower)
+    gaps = tuple(f for f in gains if largest is not None and f < largest and f not in lower)
     return Crossover(largest, max(confident, default=None), gaps)
 
 

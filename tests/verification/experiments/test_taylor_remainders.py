@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pins.errors import MaskError, ModelError, ObservationError, SettingError
+from pins.errors import MaskError, ModelError, ObservationError
 from pins.models.pretrained import DEMO_MODEL, locate
 from tests.verification.small_network import network_and_batch
 from verification.claims import Claim, Setting
@@ -221,17 +221,6 @@ def test_what_cannot_be_told_in_float64_is_refused(take: Callable[..., object]) 
         take(saddle, AT, {"w": AT["w"][:1]})
     with pytest.raises(ObservationError, match=r"the loss at ε = 0\.0 is nan"):
         take(lambda weights: saddle(weights) * math.nan, AT, DIRECTION)
-
-
-@pytest.mark.parametrize(
-    "epsilons",
-    [(), (0.5, 0.25), (0.25, 0.5, 1.0), (0.5, 0.25, 0.2), (0.5, 0.0, 0.0), (0.5, -0.25, 0.125)],
-    ids=str,
-)
-def test_only_falling_geometric_sequences_are_sampled(epsilons: tuple[float, ...]) -> None:
-    with pytest.raises(SettingError, match="give 3 or more, positive and falling by the same"):
-        sample(saddle, AT, DIRECTION, epsilons)
-    assert sample(saddle, AT, DIRECTION, (0.5, 0.25, 0.125)).epsilons == (0.5, 0.25, 0.125)
 
 
 def remainders(smooth: SmoothLoss, loss: Loss | None = None) -> TaylorTest:
