@@ -5,19 +5,25 @@ from fractions import Fraction
 import pytest
 import torch
 
-from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.selection.constraints import Cardinality
 from solvers import Status
 from verification.claims.claim import Setting
 from verification.claims.solver_comparison import TITLE
-from verification.claims.trust_region import CLAIMS, LARGEST, OCTAVES, mixed, pruned_sums, whole
+from verification.claims.trust_region import (
+    CLAIMS,
+    LARGEST,
+    OCTAVES,
+    Region,
+    mixed,
+    pruned_sums,
+    whole,
+)
 from verification.claims.trust_region_solvers import (
-    Instance,
     against_solver,
     brain_damage,
-    instances,
     one_multiplier,
+    regions,
     solver_point,
     told,
 )
@@ -29,24 +35,24 @@ JUST_ABOVE = 1 + 2.0**-34  # a cost that a solver takes for 1
 backends = pytest.mark.parametrize("backend", TITLE)
 
 
-def instance(importance: list[float], cost: list[float], radius: float) -> Instance:
+def region(importance: list[float], cost: list[float], radius: float) -> Region:
     """One of the weights is pruned."""
     terms = Terms(*(torch.tensor(each, dtype=torch.float64) for each in (importance, cost)))
     program = TrustRegionProgram({"w": terms}, Cardinality(len(cost) - 1))
-    return Instance("by hand", program, radius, within(program, 2 * radius))
+    return Region("by hand", program, radius)
 
 
 @backends
 def test_a_point_beyond_the_radius_is_sought_again_within_a_smaller_one(backend: str) -> None:
     # pruning the first is best, and costs a little too much; the second is within the radius
-    hand = instance([-3.0, -2.0, -1.0], [JUST_ABOVE, 0.9, 0.5], 1.0)
+    hand = region([-3.0, -2.0, -1.0], [JUST_ABOVE, 0.9, 0.5], 1.0)
     point, status, tightened = solver_point(backend, hand)
     assert tightened
     assert status is Status.OPTIMAL
     assert point is not None
     assert point.tolist() == [False, True, False]
     # the negative control: with a little more of the radius nothing has to be tightened
-    point, _, tightened = solver_point(backend, instance([-3, -2, -1], [JUST_ABOVE, 0.9, 0.5], 1.1))
+    point, _, tightened = solver_point(backend, region([-3, -2, -1], [JUST_ABOVE, 0.9, 0.5], 1.1))
     assert not tightened
     assert point is not None
     assert point.tolist() == [True, False, False]
@@ -54,7 +60,7 @@ def test_a_point_beyond_the_radius_is_sought_again_within_a_smaller_one(backend:
 
 @backends
 def test_where_no_point_is_within_the_radius_there_is_none(backend: str) -> None:
-    point, _, tightened = solver_point(backend, instance([-3, -2], [JUST_ABOVE, JUST_ABOVE], 1))
+    point, _, tightened = solver_point(backend, region([-3, -2], [JUST_ABOVE, JUST_ABOVE], 1))
     assert point is None
     assert tightened
 
@@ -78,7 +84,7 @@ def test_a_mask_beyond_the_radius_and_a_silent_solver_are_counterexamples(
     monkeypatch: pytest.MonkeyPatch, small_real: ModelSnapshot
 ) -> None:
     setting = Setting(real=small_real)
-    first = setting.shared(instances)[0]
+    first = setting.shared(regions)[0]
     beyond = {name: torch.zeros_like(mask) for name, mask in first.decision.masks.items()}
     found = against_solver(setting, "highs", lambda _: (beyond, Fraction(10**9)))
     assert not found.holds
@@ -93,7 +99,7 @@ def test_a_mask_beyond_the_radius_and_a_silent_solver_are_counterexamples(
 
 
 def test_the_rival_of_the_controls_is_within_the_radius(small_real: ModelSnapshot) -> None:
-    for each in Setting(real=small_real).shared(instances):
+    for each in Setting(real=small_real).shared(regions):
         program = each.formulation().program
         masks, gap = brain_damage(each)
         assert gap == 0
