@@ -87,7 +87,9 @@ def small_constrained(setting: Setting) -> Iterator[Case]:
         least = {name: int(rng.integers(0, s.numel() + 1)) for name, s in scores.items()}
         keeps = range(sum(least.values()), int(sizes.sum()) + 1)
         told = {name: s.tolist() for name, s in scores.items()}
-        for constraint in (PerTensor(least), *(MinimumPerTensor(keep, least) for keep in keeps)):
+        constraints: list[Constraint] = [PerTensor(least)]
+        constraints += [MinimumPerTensor(keep, least) for keep in keeps]
+        for constraint in constraints:
             yield f"{constraint}, s = {told}", scores, constraint
 
 

@@ -28,7 +28,9 @@ BEYOND = 2.0**-10, 2.0**10  # values of μ outside that range
 
 Masks = Mapping[str, Tensor]
 Ranking = Callable[[Terms, float], Tensor]
+"""(terms, μ) ↦ scores; `Terms.scores` is c + μs."""
 Bound = Callable[[TrustRegionGap, float], Fraction]
+"""(what was certified, μ) ↦ an upper bound of what a better mask gains."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,6 @@ class Region:
 def advantage(program: BinaryProgram, point: BoolArray, mine: BoolArray) -> Fraction:
     """By how much a point is better than mine, exactly."""
     return objective(program.objective, mine) - objective(program.objective, point)
-
-
-def mixed(terms: Terms, multiplier: float) -> Tensor:
-    """r = c + μs."""
-    return terms.scores(multiplier)
 
 
 def mixed_with_magnitude(terms: Terms, multiplier: float) -> Tensor:
@@ -225,7 +222,7 @@ CLAIMS = (
         scope="n ≤ 9 in three tensors, ties, each kind of constraint, five μ; all 2ⁿ masks in "
         "exact arithmetic",
         source="Theorem 5 (Lagrange multiplier; Everett 1963)",
-        check=lambda setting: optimal_for_its_radius(setting, mixed),
+        check=lambda setting: optimal_for_its_radius(setting, Terms.scores),
         control_statement="so are the largest c + μ|s|",
         control=lambda setting: optimal_for_its_radius(setting, mixed_with_magnitude),
     ),
@@ -245,7 +242,7 @@ CLAIMS = (
         statement="As μ grows, neither the drop −s·(1−m) nor the cost c·(1−m) falls.",
         scope="five families of scores, rounded so that c + μs is exact; n < 500, random k",
         source="Theorem 5; μ is searched by bisection on this ground",
-        check=lambda setting: monotone(setting, mixed),
+        check=lambda setting: monotone(setting, Terms.scores),
         control_statement="the same holds of the masks of the largest c + μ|s|",
         control=lambda setting: monotone(setting, mixed_with_magnitude),
     ),

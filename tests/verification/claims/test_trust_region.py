@@ -15,7 +15,6 @@ from verification.claims.trust_region import (
     LARGEST,
     OCTAVES,
     Region,
-    mixed,
     pruned_sums,
     whole,
 )
@@ -115,7 +114,7 @@ def test_the_scores_of_the_grid_are_exact(family: str) -> None:
             Fraction(c) + Fraction(2) ** octave * Fraction(s)
             for s, c in zip(*(part.tolist() for part in terms), strict=True)
         ]
-        assert [Fraction(r) for r in mixed(terms, 2.0**octave).tolist()] == exact
+        assert [Fraction(r) for r in terms.scores(2.0**octave).tolist()] == exact
     assert LARGEST < 2**12
 
 
