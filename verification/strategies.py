@@ -133,7 +133,7 @@ def score_mappings(
     max_size: int = 16,
     dtypes: Sequence[torch.dtype] = DTYPES,
 ) -> dict[str, Tensor]:
-    """Named tensors of finite scores with at least one entry in all.
+    """Named tensors of finite scores, with one or more entries in total.
 
     Shapes include zero-size and 0-d ones; dtypes are mixed; the names are not in alphabetical
     order. Shrinks to one tensor with a single zero.

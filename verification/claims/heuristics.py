@@ -17,7 +17,7 @@ def regrets(setting: Setting) -> dict[str, Regret]:
 
 
 def never_better(setting: Setting) -> Finding:
-    """Every heuristic's regret is ≥ 0, and > 0 iff it keeps other weights."""
+    """The regret of every heuristic is ≥ 0, and > 0 iff it keeps other weights."""
     found = setting.shared(regrets)
     wrong = [
         f"{name}: regret {float(r.exact):.3g} with {r.overlap.first_only} weights exchanged"

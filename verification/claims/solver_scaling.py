@@ -1,4 +1,4 @@
-"""A solver may call a wrong point optimal; exact comparison detects it."""
+"""A solver may call a wrong point optimal; an exact comparison detects it."""
 
 from pins.selection.select import select
 from solvers import CardinalityFormulation, Cbc, Highs, Status, Verdict, compare

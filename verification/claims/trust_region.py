@@ -58,7 +58,7 @@ class Region:
 
 
 def advantage(program: BinaryProgram, point: BoolArray, mine: BoolArray) -> Fraction:
-    """By how much a point is better than mine, exactly."""
+    """How much lower the objective is at a point than at ours, exactly."""
     return objective(program.objective, mine) - objective(program.objective, point)
 
 

@@ -20,10 +20,10 @@ from verification.testing.synthetic_scores import FAMILIES
 
 QUICK_SIZE, FULL_SIZE = 120, 300
 SHARES = (0.1, 0.5)  # radii, between the costs of optimal brain damage (0) and of PINS (1)
-SMALL, LARGE = 12, 200  # sizes of the programs whose relaxation is solved
-TIME_LIMIT = 60.0  # seconds for a program; the solver's best point by then is compared
-# Solvers accept x = 1 − 1e-6 as 1, hence a cost of ρ + 1e-6 max c as ρ. If the radius is reduced by
-# less than that, CBC may call the program infeasible. The factor of 2 is a heuristic.
+SMALL, LARGE = 12, 200  # numbers of weights of the programs that are relaxed
+TIME_LIMIT = 60.0  # seconds for each program; then the solver's best point is compared
+# Solvers accept x = 1 − 1e-6 as 1, and so a cost of ρ + 1e-6 max c as ρ. If the radius is reduced
+# by less than that, CBC may call the program infeasible. The factor of 2 is a heuristic.
 RADIUS_TOLERANCE = 2.0**-19
 
 
@@ -132,7 +132,7 @@ def against_solver(setting: Setting, backend: str, contender: Contender) -> Find
 
 
 def told(backend: str, rows: list[dict[str, Any]]) -> str:
-    """The rows in one line, with the solver's failures."""
+    """The rows as one line of evidence, with the number of the solver's failures."""
     found = [row for row in rows if row["better"] is not None]
     above = [row["of_gap"] or 0.0 for row in found if row["better"] > 0]
     below = [-row["better"] for row in found if row["better"] < 0]

@@ -32,14 +32,14 @@ EVALUATION_BATCH = 32
 
 
 def two_samples(encoded: Encoded, rows: int, generator: torch.Generator) -> tuple[Encoded, Encoded]:
-    """Two disjoint samples of `rows` rows; the second is smaller if there are not 2·rows."""
+    """Two disjoint samples of `rows` rows; the second is smaller if there are fewer than 2·rows."""
     both = encoded.sample(2 * rows, generator)
     return both.take(range(min(rows, len(both)))), both.take(range(rows, len(both)))
 
 
 @dataclass(frozen=True)
 class LossChange:
-    """One criterion at one fraction; changes from L(θ), a mean over rows.
+    """One criterion at one fraction; all changes are from L(θ), a mean over rows.
 
     Attributes:
         criterion: its name, or "step alone" for the step without pruning.
@@ -160,7 +160,7 @@ def loss_changes(
     fractions: Sequence[float],
     start: Losses,
 ) -> Iterator[LossChange]:
-    """A row for the step alone, then one per criterion and fraction; restores the weights.
+    """A row for the step alone, then one for each criterion and fraction; restores the weights.
 
     Args:
         experiment: the model at θ.
@@ -218,7 +218,7 @@ def pins_lowers_most(cells: Mapping[str, Row], field: str) -> bool:
 
 
 def lowest_of_all(cells: Mapping[str, Row], criterion: str, field: str) -> bool:
-    """Whether a criterion's value is strictly the lowest of its fraction."""
+    """True if the value of a criterion is strictly the lowest at its fraction."""
     return all(cells[criterion][field] < cells[name][field] for name in cells.keys() - {criterion})
 
 

@@ -1,4 +1,4 @@
-"""A snapshot of a model: its weights, gradient and curvature, the data of the claims."""
+"""A snapshot of a model: its weights, gradient and curvature, from which claims compute scores."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from verification.experiments.training import loss_gradient
 
 TASK = "stdlib-docs"  # whose rows give the gradient
 MAX_LENGTH = 64  # tokens of a row
-LEARNING_RATE = 0.01  # η of the SGD step u = −ηg, which the scores of "pins" contain
+LEARNING_RATE = 0.01  # η of the SGD step u = −ηg, which is part of the scores of "pins"
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def observe(model: str, *, rows: int = 32, seed: int = 0) -> ModelSnapshot:
 
 @lru_cache(maxsize=1)
 def remembered_task(name: str) -> Task:
-    """The task of that name, loaded once: loading takes longer than the experiment."""
+    """The task of that name, loaded once, since loading takes longer than an experiment."""
     return load_task(name)
 
 

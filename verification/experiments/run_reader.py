@@ -1,6 +1,6 @@
-"""The folder of a run, read for figures: of `pins demo`, of `pins prune`, of a benchmark.
+"""The folder of a run of `pins demo`, `pins prune` or a benchmark, read for figures.
 
-Errors say what is missing, and which command writes it.
+An error names what is missing, and the command that writes it.
 """
 
 import json
@@ -30,7 +30,7 @@ Row = Mapping[str, Any]
 
 
 class RunData:
-    """The folder of a run; each part is read at its first use."""
+    """The folder of a run; each file is read when it is first used."""
 
     def __init__(self, folder: Path) -> None:
         """Check that the folder exists.
@@ -63,7 +63,7 @@ class RunData:
 
     @property
     def is_demo(self) -> bool:
-        """Whether it is the folder of a demo."""
+        """True for the folder of a demo."""
         return bool(self.document["format"] == REPORT_FORMAT)
 
     def field(self, name: str, command: str) -> Any:
@@ -96,13 +96,14 @@ class RunData:
 
     @property
     def counted(self) -> Sequence[Row]:
-        """All decisions, with the number of weights that each changed.
+        """All decisions, with the number of weights that each one kept in each tensor.
 
         Raises:
             FileError: the run is of an earlier version, which did not count them.
         """
         if "each" not in self.decisions[0]:
-            raise FileError(f"{self.folder} holds a run that did not count what its decisions did")
+            version = "a run of an earlier version, without counts for each tensor"
+            raise FileError(f"{self.folder} holds {version}: run it again")
         return self.decisions
 
     @property

@@ -1,4 +1,4 @@
-"""The claims of the trust region count what a solver gets wrong; that they hold: `test_claims`."""
+"""Parts of the claims about trust regions; `test_claims` runs the claims."""
 
 from fractions import Fraction
 
@@ -35,14 +35,14 @@ backends = pytest.mark.parametrize("backend", TITLE)
 
 
 def region(importance: list[float], cost: list[float], radius: float) -> Region:
-    """One of the weights is pruned."""
+    """A program that prunes one weight, within a radius."""
     terms = Terms(*(torch.tensor(each, dtype=torch.float64) for each in (importance, cost)))
     program = TrustRegionProgram({"w": terms}, Cardinality(len(cost) - 1))
     return Region("by hand", program, radius)
 
 
 @backends
-def test_a_point_beyond_the_radius_is_sought_again_within_a_smaller_one(backend: str) -> None:
+def test_a_point_beyond_the_radius_is_replaced_by_one_for_a_smaller_radius(backend: str) -> None:
     # pruning the first is best, and costs a little too much; the second is within the radius
     hand = region([-3.0, -2.0, -1.0], [JUST_ABOVE, 0.9, 0.5], 1.0)
     point, status, tightened = solver_point(backend, hand)
@@ -50,7 +50,7 @@ def test_a_point_beyond_the_radius_is_sought_again_within_a_smaller_one(backend:
     assert status is Status.OPTIMAL
     assert point is not None
     assert point.tolist() == [False, True, False]
-    # the negative control: with a little more of the radius nothing has to be tightened
+    # the negative control: with a slightly larger radius nothing has to be reduced
     point, _, tightened = solver_point(backend, region([-3, -2, -1], [JUST_ABOVE, 0.9, 0.5], 1.1))
     assert not tightened
     assert point is not None
@@ -58,13 +58,13 @@ def test_a_point_beyond_the_radius_is_sought_again_within_a_smaller_one(backend:
 
 
 @backends
-def test_where_no_point_is_within_the_radius_there_is_none(backend: str) -> None:
+def test_without_a_point_within_the_radius_the_result_is_none(backend: str) -> None:
     point, _, tightened = solver_point(backend, region([-3, -2], [JUST_ABOVE, JUST_ABOVE], 1))
     assert point is None
     assert tightened
 
 
-def test_everything_that_a_solver_missed_is_told() -> None:
+def test_the_summary_counts_every_failure_of_a_solver() -> None:
     row = {"status": "optimal", "tightened": False, "gap": 0.5, "better": 0.25, "of_gap": 0.5}
     rows = [
         row,
@@ -79,7 +79,7 @@ def test_everything_that_a_solver_missed_is_told() -> None:
     assert "solved again" not in told("cbc", rows[:1])
 
 
-def test_a_mask_beyond_the_radius_and_a_silent_solver_are_counterexamples(
+def test_a_mask_beyond_the_radius_and_a_solver_without_a_point_are_counterexamples(
     monkeypatch: pytest.MonkeyPatch, small_real: ModelSnapshot
 ) -> None:
     setting = Setting(real=small_real)
@@ -118,7 +118,7 @@ def test_the_scores_of_the_grid_are_exact(family: str) -> None:
     assert LARGEST < 2**12
 
 
-def test_the_sums_over_what_is_pruned_are_exact() -> None:
+def test_the_sums_over_pruned_weights_are_exact() -> None:
     named = {"w": Terms(torch.tensor([1e16, 1.0, -1e16]), torch.tensor([0.1, 0.2, 0.3]))}
     pruned = {"w": torch.zeros(3, dtype=torch.bool)}
     drop, cost = pruned_sums(named, pruned)
@@ -127,5 +127,5 @@ def test_the_sums_over_what_is_pruned_are_exact() -> None:
     assert drop == -1
 
 
-def test_each_claim_has_a_name_of_its_own() -> None:
+def test_each_id_begins_with_region() -> None:
     assert all(claim.id.startswith("region-") for claim in CLAIMS)
