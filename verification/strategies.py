@@ -8,8 +8,8 @@ are valid unless the docstring says otherwise: the laws must hold for all of the
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import torch
@@ -53,16 +53,13 @@ def shapes(
     shape: list[int] = []
     rest = size
     for _ in range(dims - 1):
-        if rest == 0:
-            shape.append(draw(st.integers(0, 3)))
-        else:
-            divisor = draw(st.sampled_from([d for d in range(1, rest + 1) if rest % d == 0]))
-            shape.append(divisor)
-            rest //= divisor
+        # with no entry left to place, any size will do
+        divisors = [d for d in range(1, rest + 1) if rest % d == 0] or range(4)
+        shape.append(draw(st.sampled_from(divisors)))
+        rest //= max(shape[-1], 1)
     return (*shape, rest)
 
 
-@dataclass(frozen=True)
 class _Floats:
     """The finite floats of a dtype as bit patterns: integers whose sign bit is the float's sign.
 
@@ -74,26 +71,17 @@ class _Floats:
         simple: the patterns of `_SIMPLE` and of −0.0.
     """
 
-    dtype: torch.dtype
-    integer: torch.dtype
-    negative: int
-    largest: int
-    simple: tuple[int, ...]
-
-    @classmethod
-    def of(cls, dtype: torch.dtype, integer: torch.dtype) -> "_Floats":
-        """The floats of `dtype`."""
-        negative = int(torch.iinfo(integer).min)
+    def __init__(self, dtype: torch.dtype, integer: torch.dtype) -> None:
+        self.dtype, self.integer = dtype, integer
+        self.negative = int(torch.iinfo(integer).min)
         values = torch.tensor([torch.finfo(dtype).max, *_SIMPLE], dtype=dtype)
-        largest, *simple = (int(pattern) for pattern in values.view(integer))
-        return cls(dtype, integer, negative, largest, (*simple, negative))
+        self.largest, *simple = (int(pattern) for pattern in values.view(integer))
+        self.simple = (*simple, self.negative)
 
     def patterns(self) -> st.SearchStrategy[int]:
         """Any pattern; magnitudes are drawn as integers, so that every exponent is likely."""
-        magnitudes = st.one_of(
-            st.sampled_from([0, 1, 2, self.largest - 1, self.largest]),
-            st.integers(0, self.largest),
-        )
+        ends = [0, 1, 2, self.largest - 1, self.largest]
+        magnitudes = st.one_of(st.sampled_from(ends), st.integers(0, self.largest))
         return st.one_of(magnitudes, magnitudes.map(lambda magnitude: self.negative + magnitude))
 
     def around(self, pattern: int) -> list[int]:
@@ -108,7 +96,7 @@ class _Floats:
         return torch.tensor(patterns, dtype=self.integer).view(self.dtype).reshape(tuple(shape))
 
 
-_FLOATS = {dtype: _Floats.of(dtype, integer) for dtype, integer in _INTEGER.items()}
+_FLOATS = {dtype: _Floats(dtype, integer) for dtype, integer in _INTEGER.items()}
 
 
 @st.composite
@@ -145,7 +133,7 @@ def score_mappings(
     max_size: int = 16,
     dtypes: Sequence[torch.dtype] = DTYPES,
 ) -> dict[str, Tensor]:
-    """Named tensors of finite scores with at least one entry in all.
+    """Named tensors of finite scores, with one or more entries in total.
 
     Shapes include zero-size and 0-d ones; dtypes are mixed; the names are not in alphabetical
     order. Shrinks to one tensor with a single zero.
@@ -153,14 +141,8 @@ def score_mappings(
     number = draw(st.integers(min_tensors, max_tensors))
     names = draw(st.permutations([f"layer.{i}" for i in range(number)]))
     needed = draw(st.integers(0, number - 1))
-    return {
-        name: draw(
-            scores(
-                min_size=int(i == needed), max_size=max_size, dtypes=dtypes, min_dims=0, max_dims=3
-            )
-        )
-        for i, name in enumerate(names)
-    }
+    tensor = partial(scores, max_size=max_size, dtypes=dtypes, min_dims=0, max_dims=3)
+    return {name: draw(tensor(min_size=int(i == needed))) for i, name in enumerate(names)}
 
 
 @st.composite
@@ -194,11 +176,8 @@ def integer_selections(
     With `distinct`, no score occurs twice. Differences exceed every tolerance of a floating-point
     solver. Shrinks to one tensor with a single zero, nothing kept.
     """
-    values = draw(
-        st.lists(
-            st.integers(-max_value, max_value), min_size=1, max_size=max_total, unique=distinct
-        )
-    )
+    integers = st.integers(-max_value, max_value)
+    values = draw(st.lists(integers, min_size=1, max_size=max_total, unique=distinct))
     cuts = sorted(draw(st.lists(st.integers(0, len(values)), max_size=max_tensors - 1)))
     pieces = torch.tensor(values, dtype=torch.float32).tensor_split(cuts)
     importance = {f"layer.{i}": piece.clone() for i, piece in enumerate(pieces)}
@@ -301,9 +280,12 @@ def programs(
     )
 
 
+_RATIOS = (st.floats(0.0, 1.0), st.fractions(0, 1, max_denominator=1000))
+
+
 def sparsities() -> st.SearchStrategy[float | Fraction]:
     """Ratios in [0, 1] as floats and as fractions; shrinks to 0.0."""
-    return st.one_of(st.floats(0.0, 1.0), st.fractions(0, 1, max_denominator=1000))
+    return st.one_of(*_RATIOS)
 
 
 def schedules(*, max_steps: int = 60) -> st.SearchStrategy[CubicSchedule | OneShotSchedule]:
@@ -323,9 +305,7 @@ def cubic_schedules(draw: st.DrawFn, *, max_steps: int = 60) -> CubicSchedule:
     """
     steps = draw(st.integers(1, max_steps))
     warmup = draw(st.integers(0, steps - 1))
-    ratios: st.SearchStrategy[float | Fraction] = draw(
-        st.sampled_from([st.floats(0.0, 1.0), st.fractions(0, 1, max_denominator=1000)])
-    )
+    ratios: st.SearchStrategy[float | Fraction] = draw(st.sampled_from(_RATIOS))
     first, second = draw(ratios), draw(ratios)
     return CubicSchedule(
         steps=steps,

@@ -23,16 +23,15 @@ def as_tensor(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     return pins.select(flat(importance), keep)
 
 
-def as_list(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    masks = pins.select(list(importance.values()), keep)
-    assert isinstance(masks, list)
-    return in_order(importance, dict(zip(importance, masks, strict=True)))
+def as_sequence(kind: type[list[Tensor]] | type[tuple[Tensor, ...]]) -> Selector:
+    """The scores as a list or a tuple, without names."""
 
+    def select(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+        masks = pins.select(kind(importance.values()), keep)
+        assert isinstance(masks, kind)
+        return in_order(importance, dict(zip(importance, masks, strict=True)))
 
-def as_tuple(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    masks = pins.select(tuple(importance.values()), keep)
-    assert isinstance(masks, tuple)
-    return in_order(importance, dict(zip(importance, masks, strict=True)))
+    return select
 
 
 def as_mapping(importance: Mapping[str, Tensor], keep: int) -> Tensor:
@@ -46,7 +45,7 @@ def as_decision(importance: Mapping[str, Tensor], keep: int) -> Tensor:
 
 
 def in_order(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-    """The masks as one, after a look at names, shapes and dtypes."""
+    """All masks in flat order; names, shapes and dtypes must be those of the scores."""
     assert list(masks) == list(importance)
     for name, scores in importance.items():
         assert masks[name].shape == scores.shape
@@ -55,7 +54,7 @@ def in_order(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> T
 
 
 def with_constants(**constants: Any) -> Selector:
-    """`as_mapping` with other constants in the modules `reference` and `kth_largest`."""
+    """`as_mapping` with other constants in the modules of the scan and in `kth_largest`."""
 
     def select(importance: Mapping[str, Tensor], keep: int) -> Tensor:
         with pytest.MonkeyPatch.context() as patch:
@@ -68,7 +67,7 @@ def with_constants(**constants: Any) -> Selector:
 
 
 def by_torch(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    """Read as on a device that numpy does not reach."""
+    """With the torch backend, as on a device whose memory numpy cannot read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "scan_of", reference.Scan)
         return with_constants(BLOCK=8)(importance, keep)
@@ -78,7 +77,7 @@ SMALL = {"LEAST_ROOM": 2, "MOST_ROOM": 2, "SAMPLE": 3}
 
 
 def compared_as_integers(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    """As on a processor that was told to flush denormals."""
+    """As on a processor that flushes denormals."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(float_keys, "denormals_compare", lambda: False)
         return with_constants(**SMALL)(importance, keep)
@@ -114,14 +113,14 @@ def solved_by(solver: Solver) -> Selector:
 
 @dataclass(frozen=True)
 class Path:
-    """One way to a mask, and what it is tried on.
+    """One way to a mask, and the instances it is tried on.
 
     Attributes:
-        select: the way.
-        max_tensors, max_size: of the scores, for those that try all masks.
-        floating: works in floating point with a tolerance and promises nothing on ties, so it is
-            given small integers, distinct ones where the law needs the tie rule.
-        max_examples: for those that start processes or threads each time; None for the profile's.
+        select: returns the mask.
+        max_tensors, max_size: of the scores; small for a path that tries all masks.
+        floating: it computes in floating point with a tolerance and guarantees nothing on ties:
+            it gets small integers, distinct ones if the law needs the tie rule.
+        max_examples: small for a path that starts processes or threads; None: as the profile says.
     """
 
     name: str
@@ -132,7 +131,7 @@ class Path:
     max_examples: int | None = None
 
     def instances(self, *, integers: bool, tie_rule: bool) -> st.SearchStrategy[Instance]:
-        """What a law is tried on; integers on request."""
+        """The instances of a law; integers if it is stated for integers."""
         if self.floating or integers:
             total = min(12, self.max_tensors * self.max_size)
             return integer_selections(max_total=total, distinct=self.floating and tie_rule)
@@ -141,8 +140,8 @@ class Path:
 
 PATHS = (
     Path("tensor", as_tensor),
-    Path("list", as_list),
-    Path("tuple", as_tuple),
+    Path("list", as_sequence(list)),
+    Path("tuple", as_sequence(tuple)),
     Path("mapping", as_mapping),
     Path("decide", as_decision),
     Path("blocks-of-8", with_constants(BLOCK=8)),

@@ -19,7 +19,7 @@ from verification.claims.laws import all_ties_kept, first_k
 from verification.laws import LAWS, Law, Selector, flat
 from verification.strategies import Instance, counterexample, instances
 
-# Wanted is some counterexample, not the smallest, and the same one at each run.
+# Any counterexample will do, without shrinking, and the same one at each run.
 SEARCH = settings(
     max_examples=3000, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
 )
@@ -64,7 +64,7 @@ def test_every_solver_is_a_path() -> None:
     assert set(SOLVERS) <= {path.name for path in PATHS}
 
 
-def test_laws_have_names_and_statements_of_their_own() -> None:
+def test_names_and_statements_of_laws_are_unique() -> None:
     assert len(BY_NAME) == len({law.statement for law in LAWS}) == len(LAWS)
 
 
@@ -86,13 +86,13 @@ def test_a_small_counterexample_is_found_and_the_same_at_each_run(
         assert (flat(instance[0]).tolist(), instance[1]) == (scores, keep)
 
 
-def test_what_only_floats_show_is_found() -> None:
+def test_a_counterexample_that_needs_floats_is_found() -> None:
     found = counterexample(rounded, BY_NAME["float64"], max_examples=60)
     assert found is not None
     assert flat(found[0]).numel() <= 4
 
 
-def test_what_only_large_instances_show_is_found() -> None:
+def test_a_counterexample_that_needs_large_instances_is_found() -> None:
     def wrong_from_nine_on(importance: Any, keep: int) -> torch.Tensor:
         total = flat(importance).numel()
         return (as_mapping if total < 9 else first_k)(importance, keep)
@@ -118,7 +118,7 @@ def test_a_selector_that_changes_its_scores_does_not_change_the_counterexample()
     assert flat(found[0]).tolist() == [0.0]
 
 
-def test_without_ties_the_tie_rule_is_not_asked_for() -> None:
+def test_without_ties_another_tie_rule_satisfies_the_law() -> None:
     law = BY_NAME["tie-rule"]
     backwards = ties_to_the_higher_index
     assert counterexample(backwards, law, max_examples=200) is not None
@@ -126,7 +126,7 @@ def test_without_ties_the_tie_rule_is_not_asked_for() -> None:
     assert counterexample(first_k, law, instances(law, ties=False)) is not None
 
 
-def test_what_a_selector_raises_is_raised() -> None:
+def test_an_error_of_the_selector_is_raised() -> None:
     def fails(importance: Any, keep: int) -> torch.Tensor:
         raise RuntimeError(f"told to keep {keep} of {flat(importance).tolist()}")
 

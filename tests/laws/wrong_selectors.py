@@ -30,19 +30,19 @@ def absolute_value(importance: Mapping[str, Tensor], keep: int) -> Tensor:
 
 
 def ties_to_the_higher_index(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    """Right but for the tie rule."""
+    """Right except for the tie rule."""
     return pins.select(flat(importance).flip(0), keep).flip(0)
 
 
 def rounded(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    """Ranks in half the precision that came."""
+    """Ranks in a lower precision than the scores have."""
     scores = flat(importance)
     coarse = torch.float32 if scores.dtype == torch.float64 else torch.bfloat16
     return pins.select(scores.to(coarse).nan_to_num(), keep)
 
 
 def by_sign_bit(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    """Takes −0.0 for less than 0.0."""
+    """Ranks −0.0 below 0.0."""
     scores = flat(importance).double()
     below_zero = torch.full_like(scores, -5e-324)
     key = scores.where((scores != 0) | ~scores.signbit(), below_zero)
@@ -59,7 +59,7 @@ def order_of_memory(importance: Mapping[str, Tensor], keep: int) -> Tensor:
 
 
 def sorts_in_place(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-    """Right, and leaves the scores changed."""
+    """Right, but it changes the scores."""
     mask = pins.select(flat(importance), keep)
     for scores in importance.values():
         scores.copy_(scores.reshape(-1).sort().values.reshape(scores.shape))

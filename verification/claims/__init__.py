@@ -3,7 +3,6 @@
 from verification.claims import (
     certificates,
     closed_form,
-    constraints,
     criteria,
     duality,
     heuristics,
@@ -17,7 +16,6 @@ from verification.claims.claim import Claim, Finding, Setting
 
 ALL_CLAIMS: tuple[Claim, ...] = (
     *closed_form.CLAIMS,
-    *constraints.CLAIMS,
     *duality.CLAIMS,
     *laws.CLAIMS,
     *criteria.CLAIMS,

@@ -16,7 +16,7 @@ Shared = TypeVar("Shared")
 
 
 class Setting:
-    """The inputs of checks: profile, random numbers, and a real model's gradients."""
+    """The inputs of checks: the profile, random numbers, and the gradients of a real model."""
 
     def __init__(
         self,
@@ -31,10 +31,10 @@ class Setting:
 
         Args:
             profile: "quick" (a minute on two cores) or "full".
-            seed: of all random numbers.
-            model: id or folder of the real model, loaded when a check first needs it.
-            real: observed gradients, instead of loading `model`.
-            loss: a loss as a function of the weights, instead of the loss of `model`.
+            seed: the seed of all random numbers.
+            model: id or folder of the real model, which is loaded when a check first needs it.
+            real: a snapshot to use instead of one of `model`.
+            loss: a loss as a function of the weights, to use instead of the loss of `model`.
         """
         self.profile = profile
         self.seed = seed
@@ -53,7 +53,7 @@ class Setting:
         return self._real or observe(self.model, seed=self.seed)
 
     def loss(self) -> SmoothLoss:
-        """The real model's loss as a function of the weights; loaded at each call, as it is large.
+        """The real model's loss as a function of the weights, loaded at each call: it is large.
 
         Raises:
             ModelError: it cannot be loaded.
@@ -61,18 +61,18 @@ class Setting:
         return self._loss or observe_loss(self.model, rows=self.pick(4, 16), seed=self.seed)
 
     def shared(self, compute: "Callable[[Setting], Shared]") -> Shared:
-        """compute(self), computed once: for values that several checks use."""
+        """compute(self), computed once, for values that several checks use."""
         if compute not in self._shared:
             self._shared[compute] = compute(self)
         result: Shared = self._shared[compute]
         return result
 
     def rng(self) -> np.random.Generator:
-        """The same random numbers at each call."""
+        """A generator that starts from the seed: the same random numbers at each call."""
         return np.random.default_rng(self.seed)
 
     def pick(self, quick: int, full: int) -> int:
-        """A number by profile."""
+        """The number for the profile."""
         return quick if self.profile == "quick" else full
 
 
@@ -82,8 +82,8 @@ class Finding:
 
     Attributes:
         holds: True if no counterexample was found.
-        evidence: one line: the cases tried, and the numbers or the first counterexample.
-        numbers: the same as JSON values.
+        evidence: one line with the cases tried, and the numbers or the first counterexample.
+        numbers: the evidence as JSON values.
     """
 
     holds: bool
@@ -118,7 +118,7 @@ class Claim:
 
 
 def search(tried: str, counterexamples: list[str], **numbers: Any) -> Finding:
-    """The finding of a search: holds iff it found no counterexample; `tried` names the cases."""
+    """The finding of a search: it holds iff there is no counterexample; `tried` names the cases."""
     if counterexamples:
         return Finding(False, f"{tried}: {counterexamples[0]}", numbers)
     return Finding(True, tried, numbers)

@@ -39,14 +39,14 @@ def run_ledger(
     results: Path | None = None,
     json: bool = False,
 ) -> int:
-    """Run every claim and print the ledger; 0 iff each claim and each control ends as it should.
+    """Run every claim and print the ledger; 0 iff each claim holds and each control fails.
 
-    The empirical claims are ruled on from the results files in the folder `results` (default: the
-    checkout's own). They do not change the exit code. With `json` the ledger is printed as one
-    JSON object, and only progress goes to `console`.
+    Empirical claims are ruled on from the results files in the folder `results` (default: the
+    folder of the checkout). They do not change the exit code. With `json` the ledger is printed as
+    one JSON object, and `console` gets the progress only.
 
     Raises:
-        PinsError: what was asked for makes no sense, or a file is damaged.
+        PinsError: a setting is invalid, a file cannot be read, or a check cannot run.
     """
     profiles: tuple[Profile, ...] = get_args(Profile)
     if profile not in profiles:
@@ -77,10 +77,8 @@ def run_ledger(
 
 
 def ledger_table(entries: list[Entry]) -> Table:
-    """One line a claim: outcome, statement, evidence, control."""
-    table = Table(show_lines=True)
-    for heading in ("outcome", "claim", "evidence"):
-        table.add_column(heading)
+    """One row per claim: outcome, statement, evidence; the control's evidence if it holds."""
+    table = Table("outcome", "claim", "evidence", show_lines=True)
     for entry in entries:
         colour = "green" if entry.outcome is Outcome.HOLDS else "red"
         evidence = entry.check.evidence
@@ -97,23 +95,19 @@ def ledger_table(entries: list[Entry]) -> Table:
 def print_empirical(
     console: Console, entries: Sequence[EmpiricalEntry], folder: Path | None
 ) -> None:
-    """The rulings, how many of each verdict, and the rules that they were made by."""
+    """Print the rulings, the number of each verdict, and the rules of the rulings."""
     where = "no results files" if folder is None else str(folder)
     console.print(Text(f"\nEmpirical claims, ruled on from {where}"))
     console.print(empirical_table(entries))
-    console.print(
-        "; ".join(f"{number} {verdict.value}" for verdict, number in counts(entries).items()),
-        highlight=False,
-    )
+    verdicts = (f"{number} {verdict.value}" for verdict, number in counts(entries).items())
+    console.print("; ".join(verdicts), highlight=False)
     for rule, ids in rules(entries).items():
         console.print(Text(f"{', '.join(ids)}: {rule}", style="dim"))
 
 
 def empirical_table(entries: Sequence[EmpiricalEntry]) -> Table:
-    """One line a claim: verdict, with the scope found; statement, and where it was looked at."""
-    table = Table(show_lines=True)
-    for heading in ("verdict", "claim", "evidence"):
-        table.add_column(heading)
+    """One row per claim: verdict with the scope found, statement with its domain, evidence."""
+    table = Table("verdict", "claim", "evidence", show_lines=True)
     for entry in entries:
         claim, ruling = entry.claim, entry.ruling
         said = Text(str(ruling), style=COLOURS[ruling.verdict])

@@ -25,25 +25,23 @@ def observations(setting: Setting) -> Iterator[Observation]:
 
     for _ in range(setting.pick(10, 200)):
         before = draw()
-        yield Observation(
-            after=before + draw() / 4, gradient=draw(), before=before, curvature=draw().abs()
-        )
+        after, gradient, curvature = before + draw() / 4, draw(), draw().abs()
+        yield Observation(after=after, gradient=gradient, before=before, curvature=curvature)
+
+
+def named(o: Observation) -> list[dict[str, Tensor]]:
+    """g, θ, θ+u and h, as loss models take them."""
+    return [{"w": part} for part in (o.gradient, o.before, o.after, o.curvature)]
 
 
 def first_order(o: Observation, mask: Tensor) -> float:
     """ΔL of step and mask, first order."""
-    model = FirstOrderModel({"w": o.gradient}, {"w": o.before}, {"w": o.after})
-    return model.predicted_change({"w": mask})
+    return FirstOrderModel(*named(o)[:3]).predicted_change({"w": mask})
 
 
 def second_order(o: Observation, mask: Tensor) -> float:
     """ΔL of step and mask, second order with diagonal h."""
-    return _second_order_model(o).predicted_change({"w": mask})
-
-
-def _second_order_model(o: Observation) -> DiagonalSecondOrderModel:
-    named = ({"w": o.gradient}, {"w": o.before}, {"w": o.after}, {"w": o.curvature})
-    return DiagonalSecondOrderModel(*named)
+    return DiagonalSecondOrderModel(*named(o)).predicted_change({"w": mask})
 
 
 def quadratic(o: Observation, mask: Tensor) -> float:
@@ -124,7 +122,7 @@ CLAIMS = (
     _claim(
         "second-order",
         "−g(θ+u) + ½h(θ²−u²) minimises the diagonal second-order loss change.",
-        lambda o: _second_order_model(o).importance()["w"],
+        lambda o: DiagonalSecondOrderModel(*named(o)).importance()["w"],
         second_order,
         "pins",
     ),

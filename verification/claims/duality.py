@@ -43,7 +43,7 @@ def dual_closes_the_gap(setting: Setting, multiplier: Callable[[float, float], f
 
 
 def relaxation_is_integral(setting: Setting, *, second_row: bool) -> Finding:
-    """The LP's own vertex is a 0-1 point, and its multiplier lies in the dual interval."""
+    """The vertex that HiGHS finds is a 0-1 point, and its multiplier lies in the dual interval."""
     rng, wrong, cases = setting.rng(), [], 0
     for _ in range(setting.pick(10, 100)):
         scores = FAMILIES["gaussian"](rng, 200)
@@ -66,7 +66,7 @@ def relaxation_is_integral(setting: Setting, *, second_row: bool) -> Finding:
 
 
 def fractional_entries(x: FloatArray) -> int:
-    """How many entries are neither 0 nor 1, up to the LP solver's tolerance."""
+    """The number of entries that are neither 0 nor 1, up to the LP solver's tolerance."""
     return int(((x > LP_TOLERANCE) & (x < 1 - LP_TOLERANCE)).sum())
 
 

@@ -1,11 +1,9 @@
 """The exact regret of the usual heuristics on all prunable weights of a real model."""
 
-from torch import Tensor
-
 from pins.selection.select import select
 from verification.certificates.regret import Regret, regret
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.claims.solver_comparison import KEPT_RATIO
+from verification.claims.solver_comparison import KEPT_RATIO, kept
 from verification.laws import flat
 
 HEURISTICS = ("magnitude", "sensitivity", "movement", "abs-pins")
@@ -14,14 +12,12 @@ HEURISTICS = ("magnitude", "sensitivity", "movement", "abs-pins")
 def regrets(setting: Setting) -> dict[str, Regret]:
     """The regret of each heuristic's mask under the scores of the criterion pins."""
     scores = setting.real.importance("pins")
-    keep = round(KEPT_RATIO * sum(s.numel() for s in scores.values()))
-    return {
-        name: regret(scores, select(setting.real.importance(name), keep)) for name in HEURISTICS
-    }
+    keep = kept(scores)
+    return {n: regret(scores, select(setting.real.importance(n), keep)) for n in HEURISTICS}
 
 
 def never_better(setting: Setting) -> Finding:
-    """Every heuristic's regret is ≥ 0, and > 0 iff it keeps other weights."""
+    """The regret of every heuristic is ≥ 0, and > 0 iff it keeps other weights."""
     found = setting.shared(regrets)
     wrong = [
         f"{name}: regret {float(r.exact):.3g} with {r.overlap.first_only} weights exchanged"
@@ -54,12 +50,11 @@ def heuristics_are_optimal(setting: Setting) -> Finding:
 def chunking(setting: Setting, *, global_ranking: bool) -> Finding:
     """Compare the decision over the model's tensors with the decision over one long tensor."""
     scores = setting.real.importance("pins")
-    keep = round(KEPT_RATIO * sum(s.numel() for s in scores.values()))
-    together = select(flat(scores), keep)
-    apart: dict[str, Tensor] = (
-        select(scores, keep)
+    together = select(flat(scores), kept(scores))
+    apart = (
+        select(scores, kept(scores))
         if global_ranking
-        else {name: select(s, round(KEPT_RATIO * s.numel())) for name, s in scores.items()}
+        else {name: select(s, kept({name: s})) for name, s in scores.items()}
     )
     differing = int((flat(apart) ^ together).sum())
     wrong = [f"{differing:,} weights decided differently"] if differing else []

@@ -1,52 +1,50 @@
 """The laws of `verification.laws`, and one about ranks: the selection keeps them."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
 from pins.selection.select import select
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.laws import LAWS, Law, Selector, flat
+from verification.laws import LAWS, Law, Scores, Selector, flat
 from verification.testing.synthetic_scores import FAMILIES
 from verification.testing.threaded_group import shards, together
 
 CUTS = (0.3, 0.45)  # shares of a tensor at which its shards for three ranks begin
 
 
-def closed_form(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+def closed_form(importance: Scores, keep: int) -> Tensor:
     """The k largest scores, ties to the lower index."""
     return flat(select(importance, keep))
 
 
-def on_three_ranks(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+def on_three_ranks(importance: Scores, keep: int) -> Tensor:
     """The selection by three ranks, each of which holds one shard of each tensor."""
     parts = shards(importance, CUTS)
     masks = together(len(parts), lambda rank: select(parts[rank.rank], keep, rank))
     return torch.cat([mask[name] for name in importance for mask in masks])
 
 
-def independent_of_sharding(select: Selector, importance: Mapping[str, Tensor], keep: int) -> bool:
+def independent_of_sharding(select: Selector, importance: Scores, keep: int) -> bool:
     """m of a selector that shards the scores = m of the closed form in one process."""
     return torch.equal(select(importance, keep), closed_form(importance, keep))
 
 
-def first_k(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+def first_k(importance: Scores, keep: int) -> Tensor:
     """A wrong selector: the first k, whatever their scores."""
     return torch.arange(flat(importance).numel()) < keep
 
 
-def squared(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+def squared(importance: Scores, keep: int) -> Tensor:
     """A wrong selector: ranks by s²; a shift changes this order, a sign does not."""
     return select(flat(importance).square(), keep)
 
 
-def largest_for_even_k(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+def largest_for_even_k(importance: Scores, keep: int) -> Tensor:
     """A wrong selector: the k largest for even k, the k smallest for odd k."""
     return select(flat(importance) if keep % 2 == 0 else -flat(importance), keep)
 
 
-def all_ties_kept(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+def all_ties_kept(importance: Scores, keep: int) -> Tensor:
     """A wrong selector, and a common one: keeps each score ≥ the k-th largest, ties included."""
     scores = flat(importance)
     if keep == 0:
@@ -54,7 +52,7 @@ def all_ties_kept(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     return scores >= scores.sort(descending=True).values[keep - 1]
 
 
-def share_of_each_tensor(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+def share_of_each_tensor(importance: Scores, keep: int) -> Tensor:
     """A wrong selector: optimal in each tensor, but each tensor keeps its own share of k."""
     total = flat(importance).numel()
     masks, seen, kept = [], 0, 0
@@ -66,7 +64,7 @@ def share_of_each_tensor(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     return torch.cat([mask.reshape(-1) for mask in masks])
 
 
-def share_of_each_rank(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+def share_of_each_rank(importance: Scores, keep: int) -> Tensor:
     """A wrong selector: each of three ranks keeps its own share of k."""
     parts = shards({"": flat(importance)}, CUTS)
     return share_of_each_tensor({str(rank): part[""] for rank, part in enumerate(parts)}, keep)

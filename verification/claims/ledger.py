@@ -1,7 +1,7 @@
-"""The ledger: the outcome of every claim's check and control.
+"""The ledger: the outcome of the check and of the control of every claim.
 
-Empirical claims (`verification.empirical`) are listed too, without effect on `all_hold`: a failure
-of a claim about measurements is a finding.
+Empirical claims (`verification.empirical`) are listed too, without effect on `all_hold`: if a claim
+about measurements fails, that is a result, not an error.
 """
 
 import time
@@ -17,7 +17,7 @@ FORMAT = "pins-ledger"
 
 
 class Outcome(Enum):
-    """The outcome of a claim; the value is a sentence for people."""
+    """The outcome of a claim; the value is its description."""
 
     HOLDS = "holds in its scope; the control fails as it should"
     REFUTED = "does not hold"

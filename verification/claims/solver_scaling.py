@@ -1,7 +1,7 @@
-"""A solver may call a wrong point optimal; exact comparison detects it."""
+"""A solver may call a wrong point optimal; an exact comparison detects it."""
 
 from pins.selection.select import select
-from solvers import CardinalityFormulation, Cbc, Highs, Solver, Status, Verdict, compare
+from solvers import CardinalityFormulation, Cbc, Highs, Status, Verdict, compare
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.testing.synthetic_scores import real_scale
 
@@ -16,8 +16,7 @@ def unscaled_failure_is_noticed(setting: Setting, *, exactly: bool) -> Finding:
     formulation = CardinalityFormulation(scores, KEEP)
     reference = formulation.apply(select(scores, KEEP))
     wrong, told = [], []
-    backends: tuple[Solver, ...] = (Cbc(scale=False), Highs(scale=False))
-    for backend in backends:
+    for backend in (Cbc(scale=False), Highs(scale=False)):
         result = backend.solve(formulation.program)
         comparison = compare(formulation.program, reference, result)
         gap = float(comparison.gap or 0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from pins.importance.taylor_models import DiagonalSecondOrderModel, FirstOrderModel
 from pins.selection.select import select
 from verification.claims.claim import Claim, Finding, Setting, search
-from verification.claims.solver_comparison import KEPT_RATIO
+from verification.claims.solver_comparison import KEPT_RATIO, kept
 from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.taylor_remainders import (
     Line,
@@ -75,9 +75,8 @@ def decisions(setting: Setting, observed: ModelSnapshot) -> Iterator[tuple[str, 
     for number in range(1, setting.pick(1, 5) + 1):
         step = gaussian(before, generator)
         yield f"random {number}", {name: w + step[name] for name, w in before.items()}, everything
-    keep = round(KEPT_RATIO * sum(w.numel() for w in before.values()))
     for criterion in CRITERIA:
-        yield criterion, before, select(observed.importance(criterion), keep)
+        yield criterion, before, select(observed.importance(criterion), kept(before))
 
 
 Derivatives = Callable[[Expansion], tuple[float, ...]]
@@ -103,14 +102,9 @@ def has_expected_slopes(setting: Setting, derivatives: Derivatives) -> Finding:
     for order, slopes in enumerate(by_order):
         if not any(slope and abs(slope - (order + 1)) <= TOLERANCE for slope in slopes):
             wrong.append(f"R{order} has slope {order + 1} in no direction")
-    told = "; ".join(
-        f"{name}: {', '.join(map(_told, test.slopes))}" for name, test in tests.items()
-    )
-    return search(
-        f"slopes of the remainders from order 0 on: {told}",
-        wrong,
-        **{name: asdict(test) for name, test in tests.items()},
-    )
+    told = "; ".join(f"{name}: {', '.join(map(_told, t.slopes))}" for name, t in tests.items())
+    numbers = {name: asdict(test) for name, test in tests.items()}
+    return search(f"slopes of the remainders from order 0 on: {told}", wrong, **numbers)
 
 
 def _told(slope: float | None) -> str:

@@ -3,16 +3,19 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from pins.importance.trust_region.multiplier import within
-from pins.importance.trust_region.program import Terms, TrustRegionProgram
-from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
+from pins.importance.trust_region.program import Terms, TrustRegionDecision, TrustRegionProgram
+from pins.selection.constraints import Cardinality, MinimumPerTensor, PerTensor
 from pins.selection.select import decide, select
-from solvers import TrustRegionFormulation, exact_sum, objective, optimal_set
+from solvers import BinaryProgram, TrustRegionFormulation, exact_sum, objective, optimal_set
+from solvers.exact import BoolArray
 from verification.certificates.gap import TrustRegionGap, decision_gap
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.claims.solver_comparison import Instance, against_enumeration
@@ -23,15 +26,40 @@ OCTAVES = range(-20, 21)  # of μ, for terms that are integers below 2¹²: c + 
 LARGEST = 100  # of the integers |s| and c/2: two scores change places only at 1/200 ≤ μ ≤ 200
 BEYOND = 2.0**-10, 2.0**10  # values of μ outside that range
 
-Named = Mapping[str, Terms]
 Masks = Mapping[str, Tensor]
 Ranking = Callable[[Terms, float], Tensor]
+"""(terms, μ) ↦ scores; `Terms.scores` is c + μs."""
 Bound = Callable[[TrustRegionGap, float], Fraction]
+"""(what was certified, μ) ↦ an upper bound of what a better mask gains."""
 
 
-def mixed(terms: Terms, multiplier: float) -> Tensor:
-    """r = c + μs."""
-    return terms.scores(multiplier)
+@dataclass(frozen=True)
+class Region:
+    """A program within a radius."""
+
+    name: str
+    program: TrustRegionProgram
+    radius: float
+
+    @cached_property
+    def decision(self) -> TrustRegionDecision:
+        """The best mask of one multiplier."""
+        return within(self.program, self.radius)
+
+    @property
+    def gap(self) -> TrustRegionGap:
+        """The certified gap of the decision."""
+        return decision_gap(self.program.terms, self.decision, self.radius)
+
+    def formulation(self, reduced_by: float = 0.0) -> TrustRegionFormulation:
+        """The 0-1 program, for the radius or a smaller one."""
+        radius = self.radius - reduced_by
+        return TrustRegionFormulation(self.program.terms, self.program.constraint, radius)
+
+
+def advantage(program: BinaryProgram, point: BoolArray, mine: BoolArray) -> Fraction:
+    """How much lower the objective is at a point than at ours, exactly."""
+    return objective(program.objective, mine) - objective(program.objective, point)
 
 
 def mixed_with_magnitude(terms: Terms, multiplier: float) -> Tensor:
@@ -39,13 +67,13 @@ def mixed_with_magnitude(terms: Terms, multiplier: float) -> Tensor:
     return terms.cost + multiplier * terms.importance.abs()
 
 
-def masks_of(named: Named, constraint: Constraint, ranking: Ranking, multiplier: float) -> Masks:
-    """The optimal mask for the scores of a ranking, under the constraint."""
-    scores = {name: ranking(terms, multiplier) for name, terms in named.items()}
-    return decide(scores, constraint).masks
+def masks_of(program: TrustRegionProgram, ranking: Ranking, multiplier: float) -> Masks:
+    """The optimal mask for the scores of a ranking, under the program's constraint."""
+    scores = {name: ranking(terms, multiplier) for name, terms in program.terms.items()}
+    return decide(scores, program.constraint).masks
 
 
-def pruned_sums(named: Named, masks: Masks) -> tuple[Fraction, Fraction]:
+def pruned_sums(named: Mapping[str, Terms], masks: Masks) -> tuple[Fraction, Fraction]:
     """−s·(1−m) and c·(1−m), exactly."""
     drop = cost = Fraction(0)
     for name, terms in named.items():
@@ -66,14 +94,10 @@ def small_programs(setting: Setting, number: int, size: int) -> Iterator[TrustRe
     """Multiples of 1/16, with ties, in three tensors of `size` − 1 or `size` weights."""
     rng = setting.rng()
     for _ in range(number):
-        sizes = {
-            f"layer {i}": int(each) for i, each in enumerate(rng.integers(size - 1, size + 1, 3))
-        }
+        drawn = rng.integers(size - 1, size + 1, 3)
+        sizes = {f"layer {i}": int(each) for i, each in enumerate(drawn)}
         terms = {
-            name: Terms(
-                torch.from_numpy(rng.integers(-40, 41, size) / 16),
-                torch.from_numpy(rng.integers(0, 41, size) / 16),
-            )
+            name: Terms(*(torch.from_numpy(rng.integers(low, 41, size) / 16) for low in (-40, 0)))
             for name, size in sizes.items()
         }
         least = {name: int(rng.integers(0, size)) for name, size in sizes.items()}
@@ -86,11 +110,10 @@ def at_their_radius(setting: Setting, ranking: Ranking) -> Iterator[Instance]:
     """A ranking's masks, each with its own cost as the radius."""
     programs = small_programs(setting, setting.pick(6, 60), 3)
     for program, multiplier in itertools.product(programs, DYADIC):
-        masks = masks_of(program.terms, program.constraint, ranking, multiplier)
+        masks = masks_of(program, ranking, multiplier)
         radius = float(pruned_sums(program.terms, masks)[1])  # a multiple of 1/16: exact
-        formulation = TrustRegionFormulation(program.terms, program.constraint, radius)
         name = f"{program.constraint}, μ = {multiplier}, ρ = {radius}"
-        yield Instance.of(name, formulation, masks)
+        yield Instance.of(name, Region(name, program, radius).formulation(), masks)
 
 
 def optimal_for_its_radius(setting: Setting, ranking: Ranking) -> Finding:
@@ -98,7 +121,7 @@ def optimal_for_its_radius(setting: Setting, ranking: Ranking) -> Finding:
     return against_enumeration(at_their_radius(setting, ranking), "n ≤ 9, exact arithmetic")
 
 
-def certified(found: TrustRegionGap, multiplier: float) -> Fraction:  # noqa: ARG001
+def certified(found: TrustRegionGap, _: float) -> Fraction:
     """(V + ρ − c·(1−m))/μ."""
     return found.gap
 
@@ -116,23 +139,20 @@ def bounded(setting: Setting, bound: Bound) -> Finding:
         if low == high:
             continue  # the radius leaves no choice
         radius = low + math.ceil(64 * rng.uniform(0, high - low)) / 64  # exact
-        decision = within(program, radius)
-        formulation = TrustRegionFormulation(program.terms, program.constraint, radius)
+        region = Region(f"{program.constraint}, ρ = {radius}", program, radius)
+        decision, formulation = region.decision, region.formulation()
         mine = formulation.apply(decision.masks)
         if not formulation.program.feasible(mine):
-            wrong.append(f"{program.constraint}, ρ = {radius}: the mask costs {decision.cost}")
+            wrong.append(f"{region.name}: the mask costs {decision.cost}")
         if decision.multiplier == 0:
             continue  # optimal brain damage: no bound is claimed for it
-        best = optimal_set(formulation.program)[0]
-        better = objective(formulation.program.objective, mine) - objective(
-            formulation.program.objective, best
-        )
-        limit = bound(decision_gap(program.terms, decision, radius), decision.multiplier)
+        better = advantage(formulation.program, optimal_set(formulation.program)[0], mine)
+        limit = bound(region.gap, decision.multiplier)
         cases, beaten = cases + 1, beaten + (better > 0)
         if better > limit:
             wrong.append(
-                f"{program.constraint}, ρ = {radius}: a mask is better by {float(better):.3g}, "
-                f"the bound was {float(limit):.3g}"
+                f"{region.name}: a mask is better by {float(better):.3g}, the bound was "
+                f"{float(limit):.3g}"
             )
         if wrong:
             break
@@ -146,10 +166,11 @@ def monotone(setting: Setting, ranking: Ranking) -> Finding:
     for name in itertools.chain.from_iterable([FAMILIES] * setting.pick(1, 5)):
         size = int(rng.integers(20, 500))
         s, c = (whole(FAMILIES[name](rng, size)) for _ in range(2))
-        named, constraint = {"w": Terms(s, c.abs())}, Cardinality(int(rng.integers(1, size)))
+        keep = Cardinality(int(rng.integers(1, size)))
+        program = TrustRegionProgram({"w": Terms(s, c.abs())}, keep)
         last: tuple[Fraction, ...] = ()
         for octave in OCTAVES:
-            now = pruned_sums(named, masks_of(named, constraint, ranking, 2.0**octave))
+            now = pruned_sums(program.terms, masks_of(program, ranking, 2.0**octave))
             cases += 1
             for what, before, after in zip(("drop", "cost"), last, now, strict=False):
                 if after < before:
@@ -173,10 +194,8 @@ def limits(setting: Setting, least: Callable[[Terms], Tensor]) -> Finding:
         size = int(rng.integers(2, 13))
         # without replacement all scores are distinct; with few values many are tied
         few = LARGEST if number % 2 else 3
-        s, c = (
-            torch.from_numpy(rng.choice(2 * few + 1, size, replace=few == 3)).double()
-            for _ in range(2)
-        )
+        drawn = (rng.choice(2 * few + 1, size, replace=few == 3) for _ in range(2))
+        s, c = (torch.from_numpy(numbers).double() for numbers in drawn)
         terms, keep = Terms(s - few, c), int(rng.integers(1, size))
         program = TrustRegionProgram({"w": terms}, Cardinality(keep))
         wanted = (least(terms), lexicographic(*terms))
@@ -203,7 +222,7 @@ CLAIMS = (
         scope="n ≤ 9 in three tensors, ties, each kind of constraint, five μ; all 2ⁿ masks in "
         "exact arithmetic",
         source="Theorem 5 (Lagrange multiplier; Everett 1963)",
-        check=lambda setting: optimal_for_its_radius(setting, mixed),
+        check=lambda setting: optimal_for_its_radius(setting, Terms.scores),
         control_statement="so are the largest c + μ|s|",
         control=lambda setting: optimal_for_its_radius(setting, mixed_with_magnitude),
     ),
@@ -223,7 +242,7 @@ CLAIMS = (
         statement="As μ grows, neither the drop −s·(1−m) nor the cost c·(1−m) falls.",
         scope="five families of scores, rounded so that c + μs is exact; n < 500, random k",
         source="Theorem 5; μ is searched by bisection on this ground",
-        check=lambda setting: monotone(setting, mixed),
+        check=lambda setting: monotone(setting, Terms.scores),
         control_statement="the same holds of the masks of the largest c + μ|s|",
         control=lambda setting: monotone(setting, mixed_with_magnitude),
     ),

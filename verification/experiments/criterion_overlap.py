@@ -22,8 +22,8 @@ from verification.certificates.regret import regret
 from verification.laws import flat
 
 SPARSITIES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.97)
-RELAXED = 4096  # weights in the LP relaxation: HiGHS solves it within a second or so
-DEFAULT_SHARE = TrustRegion().radius  # predicted reduction, as a share of the loss
+RELAXED = 4096  # weights in the LP relaxation, which HiGHS solves in about a second
+DEFAULT_SHARE = TrustRegion().radius  # the reduction that is predicted, as a share of the loss
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def criteria_of(sample: WeightSample, loss: float | None = None) -> dict[str, Cr
         constraint = Cardinality(keep_count(sample.sparsity, sample.total))
         region = TrustRegion(damping=OF_FEW_ROWS).damped(sample.observations())
         program = region.at(sample.observations(), constraint)
-        # a sample's drop stands for that of all weights
+        # the sample has this share of the weights, and about this share of the reduction
         share = sample.total / sum(shape.numel() for shape in sample.shapes.values())
         multiplier = largest_multiplier(sample_of(program), DEFAULT_SHARE * loss * share)
         known[TrustRegion.name] = replace(region, multiplier=multiplier)
@@ -113,7 +113,7 @@ def overlaps(
 
 
 def spread_weights(sample: WeightSample, number: int) -> list[float]:
-    """The scores of PINS of a number of weights, of similar magnitude, for a figure.
+    """The PINS scores of a few weights, of similar magnitude, for a figure.
 
     Real scores span many orders of magnitude. These are evenly spaced ranks of |s| in the sample,
     from the median to the 0.9-quantile.

@@ -1,10 +1,10 @@
 """The loss change L(m⊙(θ+u)) − L(θ) of one pruning decision: predicted and measured.
 
-An SGD step u = −ηg from θ, then the mask m of a criterion. The change is predicted by the
-first-order and the diagonal second-order model, and measured on the rows of the gradient and on
-unseen rows. The models are good only near θ; the table shows how near. A trust region tests its
-prediction (`pins.pruning.acceptance`) on training rows that are not the rows of the gradient, since
-a prediction is optimistic on the rows it was made from. Unseen rows influence no decision.
+An SGD step u = −ηg from θ, then the mask m of a criterion. The first-order and the diagonal
+second-order model predict the change; it is measured on the rows of the gradient and on unseen
+rows. The models are accurate only near θ, and the measurements show how near. A trust region tests
+its prediction (`pins.pruning.acceptance`) on training rows that are not the rows of the gradient,
+since a prediction is optimistic on the rows it was made from. Unseen rows influence no decision.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from pins.importance.taylor_models import DiagonalSecondOrderModel, FirstOrderMo
 from pins.importance.trust_region.criterion import OF_FEW_ROWS, TrustRegion
 from pins.masks import apply, count
 from pins.models.batches import Encoded
-from pins.pruning.acceptance import TrialLoss, accepted_solution
+from pins.pruning.acceptance import accepted_solution, loss_with
 from pins.selection.constraints import Cardinality, keep_count
 from pins.selection.select import select
 from verification.experiments.model_snapshot import LEARNING_RATE, ModelSnapshot
@@ -32,14 +32,14 @@ EVALUATION_BATCH = 32
 
 
 def two_samples(encoded: Encoded, rows: int, generator: torch.Generator) -> tuple[Encoded, Encoded]:
-    """Two disjoint samples of `rows` rows; the second is smaller if there are not 2·rows."""
+    """Two disjoint samples of `rows` rows; the second is smaller if there are fewer than 2·rows."""
     both = encoded.sample(2 * rows, generator)
     return both.take(range(min(rows, len(both)))), both.take(range(rows, len(both)))
 
 
 @dataclass(frozen=True)
 class LossChange:
-    """One criterion at one fraction; changes from L(θ), a mean over rows.
+    """One criterion at one fraction; all changes are from L(θ), a mean over rows.
 
     Attributes:
         criterion: its name, or "step alone" for the step without pruning.
@@ -118,19 +118,26 @@ class Experiment:
 
 @contextmanager
 def measuring(experiment: Experiment, observed: ModelSnapshot, start: Losses) -> Iterator[Measure]:
-    """Measure the loss change of masks, each from θ+u; restores the weights after the block.
+    """Inside the block the weights are θ+u, and each call measures the loss change of masks.
+
+    After the block the weights are θ again.
 
     Args:
         experiment: the model at θ.
         observed: `experiment.observe(…)` at θ.
         start: `experiment.losses()` at θ.
     """
-    first, second = _models(observed)
+    # convert to float64, in which the models predict, once for all masks
+    terms = [
+        {name: tensor.double() for name, tensor in each.items()}
+        for each in (observed.gradient, observed.before, observed.after, observed.curvature or {})
+    ]
+    first, second = FirstOrderModel(*terms[:3]), DiagonalSecondOrderModel(*terms)
 
     def measure(criterion: str, fraction: float, masks: Mapping[str, Tensor]) -> LossChange:
-        _set(experiment.parameters, observed.after)
-        apply(masks, experiment.parameters)
-        now, kept = experiment.losses(), count(masks)
+        with _restored(experiment.parameters):
+            apply(masks, experiment.parameters)
+            now, kept = experiment.losses(), count(masks)
         return LossChange(
             criterion=criterion,
             fraction=fraction,
@@ -142,6 +149,7 @@ def measuring(experiment: Experiment, observed: ModelSnapshot, start: Losses) ->
         )
 
     with _restored(experiment.parameters):
+        _set(experiment.parameters, observed.after)
         yield measure
 
 
@@ -152,7 +160,7 @@ def loss_changes(
     fractions: Sequence[float],
     start: Losses,
 ) -> Iterator[LossChange]:
-    """A row for the step alone, then one per criterion and fraction; restores the weights.
+    """A row for the step alone, then one for each criterion and fraction; restores the weights.
 
     Args:
         experiment: the model at θ.
@@ -163,39 +171,28 @@ def loss_changes(
     """
     total = sum(weight.numel() for weight in observed.before.values())
     everything = {name: torch.ones_like(w, dtype=torch.bool) for name, w in observed.before.items()}
+
+    def trust_region_masks(keep: int) -> Mapping[str, Tensor]:
+        """The masks of a trust region, accepted by the loss on its own rows."""
+        solution = accepted_solution(
+            TrustRegion(damping=OF_FEW_ROWS),
+            observed.observations,
+            Cardinality(keep),
+            tolerance=start.rows,
+            factor=1.0,
+            trial_loss=lambda m: loss_with(m, experiment.parameters, experiment.trial_loss),
+        )
+        return solution.decision.masks
+
     with measuring(experiment, observed, start) as measure:
-
-        def trial_loss(masks: Mapping[str, Tensor]) -> float:
-            _set(experiment.parameters, observed.after)
-            apply(masks, experiment.parameters)
-            return experiment.trial_loss()
-
         yield measure(STEP_ALONE, 0.0, everything)
         for name in criteria:
             criterion = find_criterion(name)
             scores = None if criterion.adaptive else observed.importance(criterion)
             for fraction in fractions:
                 keep = keep_count(fraction, total)
-                if scores is None:
-                    masks = _rehearsed(observed, keep, start.rows, trial_loss)
-                else:
-                    masks = select(scores, keep)
+                masks = trust_region_masks(keep) if scores is None else select(scores, keep)
                 yield measure(name, fraction, masks)
-
-
-def _rehearsed(
-    observed: ModelSnapshot, keep: int, loss: float, trial_loss: TrialLoss
-) -> dict[str, Tensor]:
-    """The mask of a trust region, accepted by the loss on its own rows."""
-    solution = accepted_solution(
-        TrustRegion(damping=OF_FEW_ROWS),
-        observed.observations,
-        Cardinality(keep),
-        tolerance=loss,
-        factor=1.0,
-        trial_loss=trial_loss,
-    )
-    return dict(solution.decision.masks)
 
 
 Row = Mapping[str, Any]  # a LossChange as JSON values, as results files hold it
@@ -221,17 +218,8 @@ def pins_lowers_most(cells: Mapping[str, Row], field: str) -> bool:
 
 
 def lowest_of_all(cells: Mapping[str, Row], criterion: str, field: str) -> bool:
-    """Whether a criterion's value is strictly the lowest of its fraction."""
+    """True if the value of a criterion is strictly the lowest at its fraction."""
     return all(cells[criterion][field] < cells[name][field] for name in cells.keys() - {criterion})
-
-
-def _models(observed: ModelSnapshot) -> tuple[FirstOrderModel, DiagonalSecondOrderModel]:
-    # convert to float64, in which they predict, once for all masks
-    terms = [
-        {name: tensor.double() for name, tensor in each.items()}
-        for each in (observed.gradient, observed.before, observed.after, observed.curvature or {})
-    ]
-    return FirstOrderModel(*terms[:3]), DiagonalSecondOrderModel(*terms)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A snapshot of a model: its weights, gradient and curvature, the data of the claims."""
+"""A snapshot of a model: its weights, gradient and curvature, from which claims compute scores."""
 
 import re
 from collections.abc import Mapping
@@ -16,8 +16,9 @@ from pins.models.pretrained import load_model
 from pins.tasks import Task, load_task
 from verification.experiments.training import loss_gradient
 
+TASK = "stdlib-docs"  # whose rows give the gradient
 MAX_LENGTH = 64  # tokens of a row
-LEARNING_RATE = 0.01  # η of the SGD step u = −ηg, which the scores of "pins" contain
+LEARNING_RATE = 0.01  # η of the SGD step u = −ηg, which is part of the scores of "pins"
 
 
 @dataclass(frozen=True)
@@ -88,32 +89,29 @@ def layer_type(name: str) -> str:
     return re.sub(r"^.*?\.\d+\.", "", name).removesuffix(".weight")
 
 
-def observe(
-    model: str, *, task: str = "stdlib-docs", rows: int = 32, seed: int = 0
-) -> ModelSnapshot:
-    """The pre-trained model with a fresh head, and its gradient on one batch of the task.
+def observe(model: str, *, rows: int = 32, seed: int = 0) -> ModelSnapshot:
+    """The pre-trained model with a fresh head, and its gradient on one batch of `TASK`.
 
     Raises:
         ModelError, TaskError: the model or the task is missing.
     """
-    loaded_task = remembered_task(task)
-    classifier = load_model(model, loaded_task.heads, loaded_task.labels, seed=seed)
-    examples = loaded_task.encode(
-        loaded_task.train, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True
+    task = remembered_task(TASK)
+    classifier = load_model(model, task.heads, task.labels, seed=seed)
+    examples = task.encode(
+        task.train, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True
     )
     drawn = examples.sample(rows, torch.Generator().manual_seed(seed))
     parameters = prunable_parameters(classifier.model).parameters
-    gradient = loss_gradient(classifier.model, drawn.batches(rows), parameters)
     return ModelSnapshot(
-        description=f"{model}, pre-trained, gradient on {rows} rows of {task}",
+        description=f"{model}, pre-trained, gradient on {rows} rows of {TASK}",
         before={name: parameter.detach() for name, parameter in parameters.items()},
-        gradient=gradient,
+        gradient=loss_gradient(classifier.model, drawn.batches(rows), parameters),
     )
 
 
 @lru_cache(maxsize=1)
 def remembered_task(name: str) -> Task:
-    """The task of that name, loaded once: loading takes longer than the experiment."""
+    """The task of that name, loaded once, since loading takes longer than an experiment."""
     return load_task(name)
 
 

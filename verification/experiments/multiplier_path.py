@@ -4,7 +4,7 @@
 
 The reduction −s·(1−m) that the linear model predicts grows with μ, and so does the cost c·(1−m)
 (`pins.importance.trust_region.program`). The loss is measured at each point: it falls with the
-prediction while the linear model is right, and rises where it is wrong.
+prediction while the linear model is right, and rises where the model is wrong.
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,24 +64,22 @@ def multiplier_path(
     program = damped.at(observed.observations, Cardinality(keep))
     with measuring(experiment, observed, start) as measure:
         for multiplier, share in _multipliers(program, start.rows, shares):
-            scores = observed.importance(
-                "pins" if multiplier is None else replace(damped, multiplier=multiplier)
-            )
-            found = measure(TrustRegion.name, FRACTION, select(scores, keep))
-            yield PathPoint(
-                multiplier, share, found.predicted, found.measured, found.measured_unseen
-            )
+            chosen = "pins" if multiplier is None else replace(damped, multiplier=multiplier)
+            masks = select(observed.importance(chosen), keep)
+            found = measure(TrustRegion.name, FRACTION, masks)
+            changes = found.predicted, found.measured, found.measured_unseen
+            yield PathPoint(multiplier, share, *changes)
 
 
 def _multipliers(
     program: TrustRegionProgram, loss: float, shares: Sequence[float]
 ) -> Iterator[tuple[float | None, float | None]]:
-    """μ and the predicted reduction as a share of the loss; each μ once."""
+    """(μ, predicted reduction as a share of the loss), μ ascending."""
     yield 0.0, None
     last, sampled = 0.0, sample(program)
     for share in shares:
         multiplier = largest_multiplier(sampled, share * loss)
-        if multiplier > last:  # no share is promised below the least μ
+        if multiplier > last:  # each μ once: several shares may give the least μ
             yield multiplier, share
             last = multiplier
     yield None, None

@@ -1,6 +1,6 @@
-"""The folder of a run, read for figures: of `pins demo`, of `pins prune`, of a benchmark.
+"""The folder of a run of `pins demo`, `pins prune` or a benchmark, read for figures.
 
-Errors say what is missing, and which command writes it.
+An error names what is missing, and the command that writes it.
 """
 
 import json
@@ -24,12 +24,13 @@ from verification.experiments.score_curve import score_curve
 
 REPORT, REPORT_FORMAT = "results.json", "pins-report"  # of `pins demo`
 KINDS: Mapping[str, str] = {REPORT: REPORT_FORMAT, RUN: "pins-run"}
+COMMANDS = "of `pins demo` or `pins prune`"
 
 Row = Mapping[str, Any]
 
 
 class RunData:
-    """The folder of a run; each part is read at its first use."""
+    """The folder of a run; each file is read when it is first used."""
 
     def __init__(self, folder: Path) -> None:
         """Check that the folder exists.
@@ -58,14 +59,11 @@ class RunData:
             if not document.get("finished", True):
                 raise FileError(f"{self.folder} holds a run that is not finished: finish it")
             return document
-        raise FileError(
-            f"{self.folder} holds no {' and no '.join(KINDS)}: give the folder of a finished run "
-            "of `pins demo` or `pins prune`"
-        )
+        raise self._without(" and no ".join(KINDS), f"the folder of a finished run {COMMANDS}")
 
     @property
     def is_demo(self) -> bool:
-        """Whether it is the folder of a demo."""
+        """True for the folder of a demo."""
         return bool(self.document["format"] == REPORT_FORMAT)
 
     def field(self, name: str, command: str) -> Any:
@@ -76,10 +74,7 @@ class RunData:
         """
         found = self.document.get(name)
         if not found:
-            raise FileError(
-                f"{self.folder} holds no {name.replace('_', ' ')}: give --from the folder of "
-                f"`{command}`"
-            )
+            raise self._without(name.replace("_", " "), f"--from the folder of `{command}`")
         return found
 
     @cached_property
@@ -91,10 +86,7 @@ class RunData:
         """
         file = self.folder / SAMPLE
         if not file.is_file():
-            raise FileError(
-                f"{self.folder} holds no {SAMPLE}: give the folder of a run of `pins demo` or "
-                "`pins prune`"
-            )
+            raise self._without(SAMPLE, f"the folder of a run {COMMANDS}")
         return weight_sample.load(file)
 
     @property
@@ -104,13 +96,14 @@ class RunData:
 
     @property
     def counted(self) -> Sequence[Row]:
-        """All decisions, with the number of weights that each changed.
+        """All decisions, with the number of weights that each one kept in each tensor.
 
         Raises:
             FileError: the run is of an earlier version, which did not count them.
         """
         if "each" not in self.decisions[0]:
-            raise FileError(f"{self.folder} holds a run that did not count what its decisions did")
+            version = "a run of an earlier version, without counts for each tensor"
+            raise FileError(f"{self.folder} holds {version}: run it again")
         return self.decisions
 
     @property
@@ -129,12 +122,8 @@ class RunData:
         """The schedule of the run."""
         asked = self.document["settings"]
         if self.is_demo:
-            return CubicSchedule(
-                steps=asked["sparse_steps"],
-                final_sparsity=asked["sparsity"],
-                cooldown=asked["cooldown"],
-                interval=asked["interval"],
-            )
+            same = {name: asked[name] for name in ("cooldown", "interval")}
+            return CubicSchedule(asked["sparse_steps"], asked["sparsity"], **same)
         known = {name: value for name, value in asked.items() if name != "device"}
         known["without_quirks"] = tuple(known["without_quirks"])
         return Settings(**known).pruning_schedule()
@@ -165,14 +154,14 @@ class RunData:
         """
         files = sorted(self.folder.glob(pattern))
         if not files:
-            raise FileError(
-                f"{self.folder} holds no {pattern}: give --from the folder of results that "
-                f"`{command}` writes"
-            )
+            raise self._without(pattern, f"--from the folder of results that `{command}` writes")
         document = _json(files[0])
         if not document.get("rows"):
             raise FileError(f"{files[0]} holds no rows: let `{command}` finish")
         return document
+
+    def _without(self, what: str, give: str) -> FileError:
+        return FileError(f"{self.folder} holds no {what}: give {give}")
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The scores of one decision in descending order: all of the curve, and those at the threshold."""
+"""The scores of one decision in descending order: the curve, and its part at the threshold."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ AROUND = 20  # ranks shown on each side of the threshold
 def score_curve(
     importance: Mapping[str, Tensor], proof: Optimality | ConstrainedOptimality
 ) -> dict[str, Any]:
-    """The numbers to draw a decision from, as JSON values.
+    """The numbers from which a decision is drawn, as JSON values.
 
     Args:
         importance: s by tensor name, larger = keep.

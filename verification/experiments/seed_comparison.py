@@ -1,7 +1,8 @@
 """At which fractions a criterion lowers the real loss, and which criterion lowers it most.
 
-Computed from the rows of one point of training (`verification.experiments.loss_change`), of one or
-several seeds, at the fractions that were tried; nothing is interpolated. Criteria are compared seed
+All results are computed from the rows of one point of training
+(`verification.experiments.loss_change`), of one or several seeds, at the fractions that were tried;
+nothing is interpolated. Criteria are compared seed
 by seed, on the same weights and the same rows, by the 95 % interval of Student of the mean
 difference (`student_interval`), which assumes differences that are normal over seeds. The best of
 many criteria is chosen on the seeds on which it is compared, and nothing corrects for the number of
@@ -52,7 +53,7 @@ class Winner:
 
     @property
     def near(self) -> tuple[str, ...]:
-        """The criteria whose intervals contain 0: these seeds do not separate them from it."""
+        """The criteria whose margin is not above 0: these seeds do not separate them."""
         return tuple(n for n, margin in self.margins.items() if margin.sign is not Sign.ABOVE)
 
 
@@ -134,18 +135,18 @@ def reach(rows: Sequence[Row], field: str, name: str, references: Collection[str
         FileError: as `changes`, or a criterion was not measured.
     """
     measured = changes(rows, field)
-    lower, confident, tried = [], [], []
-    for fraction in measured:
-        if fraction > 0:
-            own = _cell(measured, name, fraction)
-            gains = [_difference(_cell(measured, other, fraction), own) for other in references]
-            tried.append(fraction)
-            if all(gain.mean > 0 for gain in gains):
-                lower.append(fraction)
-                if all(gain.sign is Sign.ABOVE for gain in gains):
-                    confident.append(fraction)
+    gains = {
+        fraction: [
+            _difference(_cell(measured, other, fraction), _cell(measured, name, fraction))
+            for other in references
+        ]
+        for fraction in measured
+        if fraction > 0
+    }
+    lower = [f for f, each in gains.items() if all(gain.mean > 0 for gain in each)]
+    confident = [f for f in lower if all(gain.sign is Sign.ABOVE for gain in gains[f])]
     largest = max(lower, default=None)
-    gaps = tuple(f for f in tried if largest is not None and f < largest and f not in lower)
+    gaps = tuple(f for f in gains if largest is not None and f < largest and f not in lower)
     return Crossover(largest, max(confident, default=None), gaps)
 
 
@@ -162,7 +163,7 @@ def _difference(above: BySeed, below: BySeed) -> Interval:
 
 
 def _cell(measured: Mapping[float, Mapping[str, BySeed]], name: str, fraction: float) -> BySeed:
-    """The changes of a criterion at a fraction; of the step alone, which has fraction 0."""
+    """The changes of a criterion at a fraction; the step alone is at fraction 0."""
     cells = measured.get(0.0 if name == STEP_ALONE else fraction, {})
     if name not in cells:
         raise FileError(f"there are no rows of {name} to compare at fraction {fraction}")

@@ -16,7 +16,7 @@ from pins.models.batches import Batch
 from pins.models.inference import evaluation_mode
 from pins.models.parameters import prunable_parameters
 from pins.models.pretrained import load_model
-from verification.experiments.model_snapshot import ModelSnapshot, remembered_task
+from verification.experiments.model_snapshot import TASK, ModelSnapshot, remembered_task
 from verification.experiments.taylor_remainders import Loss
 from verification.experiments.training import loss_gradient, per_example_losses
 
@@ -36,9 +36,7 @@ class SmoothLoss:
     loss: Loss = field(repr=False)
 
 
-def observe_loss(
-    model: str, *, task: str = "stdlib-docs", rows: int = 4, seed: int = 0
-) -> SmoothLoss:
+def observe_loss(model: str, *, rows: int = 4, seed: int = 0) -> SmoothLoss:
     """The loss of the pre-trained model with a fresh head, without dropout.
 
     L is computed on one batch and g on two batches of unequal size: both must agree.
@@ -46,18 +44,16 @@ def observe_loss(
     Raises:
         ModelError, TaskError: the model or the task is missing.
     """
-    loaded_task = remembered_task(task)
-    classifier = load_model(model, loaded_task.heads, loaded_task.labels, seed=seed)
-    drawn = loaded_task.sample(loaded_task.train, rows, seed)
-    examples = loaded_task.encode(
-        drawn, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True
-    )
+    task = remembered_task(TASK)
+    classifier = load_model(model, task.heads, task.labels, seed=seed)
+    drawn = task.sample(task.train, rows, seed)
+    examples = task.encode(drawn, classifier.tokenizer, MAX_LENGTH, classifier.head, train=True)
     network = classifier.model.double()
     parameters = prunable_parameters(network).parameters
     batches = examples.batches(max(rows - 1, 1))
     with twice_differentiable():
         observed = ModelSnapshot(
-            description=f"{model}, pre-trained, loss of {rows} rows of {task} in float64",
+            description=f"{model}, pre-trained, loss of {rows} rows of {TASK} in float64",
             before={name: parameter.detach() for name, parameter in parameters.items()},
             gradient=loss_gradient(network, batches, parameters),
             curvature=empirical_fisher(parameters, per_example_losses(network, batches)),

@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 
 
 class Sign(Enum):
-    """Where an interval lies."""
+    """The position of an interval relative to 0."""
 
     ABOVE = "above 0"
     BELOW = "below 0"
@@ -43,7 +43,7 @@ class Interval:
 
     @property
     def sign(self) -> Sign:
-        """Where the interval lies; open for one value."""
+        """The position relative to 0; open for one value."""
         if self.half_width is None or abs(self.mean) <= self.half_width:
             return Sign.OPEN
         return Sign.ABOVE if self.mean > 0 else Sign.BELOW

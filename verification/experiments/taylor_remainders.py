@@ -21,7 +21,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from pins.errors import ObservationError, SettingError
+from pins.errors import ObservationError
 from pins.masks import require_same_tensors
 
 Loss = Callable[[Mapping[str, Tensor]], Tensor]  # the weights by name → L, a scalar with its graph
@@ -62,12 +62,10 @@ class Line:
     """φ(ε) = L(θ+εd), sampled.
 
     Attributes:
-        epsilons: ε, falling geometrically.
         start: φ(0) = L(θ).
-        values: φ(ε) of each ε.
+        values: φ(ε) of each ε of `EPSILONS`.
     """
 
-    epsilons: tuple[float, ...]
     start: float
     values: tuple[float, ...]
 
@@ -78,43 +76,32 @@ class Line:
         nothing.
         """
         terms = (self.start, *derivatives)
-        rounding = ROUNDING * max(abs(value) for value in (self.start, *self.values))
+        rounding = ROUNDING * max(map(abs, (self.start, *self.values)))
+        points = list(zip(EPSILONS, self.values, strict=True))
         remainders = tuple(
-            tuple(
-                abs(math.fsum((value, *(-t for t in _powers(terms[: order + 1], epsilon)))))
-                for epsilon, value in zip(self.epsilons, self.values, strict=True)
-            )
+            tuple(_remainder(terms[: order + 1], *point) for point in points)
             for order in range(len(terms))
         )
-        slopes = tuple(_slope(self.epsilons, row, rounding) for row in remainders)
-        return TaylorTest(self.epsilons, remainders, rounding, slopes)
+        slopes = tuple(_slope(row, rounding) for row in remainders)
+        return TaylorTest(EPSILONS, remainders, rounding, slopes)
 
 
-def sample(
-    loss: Loss,
-    at: Mapping[str, Tensor],
-    direction: Mapping[str, Tensor],
-    epsilons: Sequence[float] = EPSILONS,
-) -> Line:
-    """φ(ε) = L(θ+εd) at 0 and at each ε: one evaluation of the loss for each, without a graph.
+def sample(loss: Loss, at: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Line:
+    """φ(ε) = L(θ+εd) at 0 and at each of `EPSILONS`: one evaluation each, without a graph.
 
     Args:
         loss: L; the same weights must give the same loss, so no dropout.
         at: θ by tensor name, float64.
         direction: d, of the same names and shapes.
-        epsilons: a falling geometric sequence, three or more.
 
     Raises:
-        SettingError: the ε are not such a sequence.
         ObservationError: names or shapes differ, weights or losses are not in float64, or a loss
             is not finite.
     """
-    _require_geometric(epsilons)
     _require_comparable(at, direction)
     with torch.no_grad():
-        start = _value(loss(at), 0.0)
-        values = [_value(loss(_moved(at, direction, epsilon)), epsilon) for epsilon in epsilons]
-    return Line(tuple(epsilons), start, tuple(values))
+        start, *values = (_value(loss(_moved(at, direction, e)), e) for e in (0.0, *EPSILONS))
+    return Line(start, tuple(values))
 
 
 def hessian_product(
@@ -181,13 +168,14 @@ def _moved(
     return {name: torch.add(w, direction[name], alpha=epsilon) for name, w in at.items()}
 
 
-def _powers(terms: Sequence[float], epsilon: float) -> list[float]:
-    """φ⁽ʲ⁾(0) εʲ/j! for each j."""
-    return [term * epsilon**j / math.factorial(j) for j, term in enumerate(terms)]
+def _remainder(terms: Sequence[float], epsilon: float, value: float) -> float:
+    """|φ(ε) − Σ φ⁽ʲ⁾(0) εʲ/j!|."""
+    powers = (term * epsilon**j / math.factorial(j) for j, term in enumerate(terms))
+    return abs(math.fsum((value, *(-power for power in powers))))
 
 
-def _slope(epsilons: Sequence[float], remainders: Sequence[float], rounding: float) -> float | None:
-    points = [(e, r) for e, r in zip(epsilons, remainders, strict=True) if r > rounding]
+def _slope(remainders: Sequence[float], rounding: float) -> float | None:
+    points = [(e, r) for e, r in zip(EPSILONS, remainders, strict=True) if r > rounding]
     if len(points) < LEAST:
         return None
     slopes = [
@@ -224,17 +212,3 @@ def _require_comparable(at: Mapping[str, Tensor], direction: Mapping[str, Tensor
                 raise ObservationError(
                     f"the {what} of {name!r}: dtype is {tensor.dtype}, give float64"
                 )
-
-
-def _require_geometric(epsilons: Sequence[float]) -> None:
-    ratios = [after / before for before, after in pairwise(epsilons) if before > 0]
-    if (
-        len(epsilons) < LEAST
-        or len(ratios) < len(epsilons) - 1
-        or not 0 < ratios[0] < 1
-        or not all(math.isclose(ratio, ratios[0]) for ratio in ratios)
-    ):
-        raise SettingError(
-            f"ε was given as {list(epsilons)}: give {LEAST} or more, positive and falling by the "
-            "same factor"
-        )

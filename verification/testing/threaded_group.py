@@ -12,14 +12,14 @@ from pins.distributed.process_group import Group
 
 T = TypeVar("T")
 
-PATIENCE = 300.0  # seconds that a rank waits for the others, one of which may have failed
+PATIENCE = 300.0  # seconds that a rank waits for the others, since one of them may have failed
 
 
 class ThreadRank(Group):
-    """One of several threads that exchange values in the same order.
+    """One of several threads; all exchange values in the same order.
 
     Attributes:
-        sent: the number of bytes that this rank gave to the others.
+        sent: the number of bytes that this rank gave to the others, in all exchanges.
         exchanges: the number of exchanges.
     """
 

@@ -24,7 +24,7 @@ def test_the_laws_hold_in_the_full_profile(claim: Claim) -> None:
     assert entry.outcome is Outcome.HOLDS, (entry.check.evidence, entry.control.evidence)
 
 
-def test_ids_are_unique_and_everything_is_said() -> None:
+def test_ids_are_unique_and_every_field_has_text() -> None:
     assert len({claim.id for claim in ALL_CLAIMS}) == len(ALL_CLAIMS)
     for claim in ALL_CLAIMS:
         assert claim.statement.endswith(".")
@@ -42,7 +42,7 @@ def test_ids_are_unique_and_everything_is_said() -> None:
         (True, True, Outcome.UNSOUND),
     ],
 )
-def test_a_claim_stands_only_if_its_control_falls(
+def test_a_claim_holds_only_if_its_control_fails(
     check: bool, control: bool, outcome: Outcome
 ) -> None:
     claim = replace(

@@ -1,23 +1,28 @@
-"""The claims of the trust region count what a solver gets wrong; that they hold: `test_claims`."""
+"""Parts of the claims about trust regions; `test_claims` runs the claims."""
 
 from fractions import Fraction
 
 import pytest
 import torch
 
-from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.selection.constraints import Cardinality
 from solvers import Status
 from verification.claims.claim import Setting
 from verification.claims.solver_comparison import TITLE
-from verification.claims.trust_region import CLAIMS, LARGEST, OCTAVES, mixed, pruned_sums, whole
+from verification.claims.trust_region import (
+    CLAIMS,
+    LARGEST,
+    OCTAVES,
+    Region,
+    pruned_sums,
+    whole,
+)
 from verification.claims.trust_region_solvers import (
-    Instance,
     against_solver,
     brain_damage,
-    instances,
     one_multiplier,
+    regions,
     solver_point,
     told,
 )
@@ -29,37 +34,37 @@ JUST_ABOVE = 1 + 2.0**-34  # a cost that a solver takes for 1
 backends = pytest.mark.parametrize("backend", TITLE)
 
 
-def instance(importance: list[float], cost: list[float], radius: float) -> Instance:
-    """One of the weights is pruned."""
+def region(importance: list[float], cost: list[float], radius: float) -> Region:
+    """A program that prunes one weight, within a radius."""
     terms = Terms(*(torch.tensor(each, dtype=torch.float64) for each in (importance, cost)))
     program = TrustRegionProgram({"w": terms}, Cardinality(len(cost) - 1))
-    return Instance("by hand", program, radius, within(program, 2 * radius))
+    return Region("by hand", program, radius)
 
 
 @backends
-def test_a_point_beyond_the_radius_is_sought_again_within_a_smaller_one(backend: str) -> None:
+def test_a_point_beyond_the_radius_is_replaced_by_one_for_a_smaller_radius(backend: str) -> None:
     # pruning the first is best, and costs a little too much; the second is within the radius
-    hand = instance([-3.0, -2.0, -1.0], [JUST_ABOVE, 0.9, 0.5], 1.0)
+    hand = region([-3.0, -2.0, -1.0], [JUST_ABOVE, 0.9, 0.5], 1.0)
     point, status, tightened = solver_point(backend, hand)
     assert tightened
     assert status is Status.OPTIMAL
     assert point is not None
     assert point.tolist() == [False, True, False]
-    # the negative control: with a little more of the radius nothing has to be tightened
-    point, _, tightened = solver_point(backend, instance([-3, -2, -1], [JUST_ABOVE, 0.9, 0.5], 1.1))
+    # the negative control: with a slightly larger radius nothing has to be reduced
+    point, _, tightened = solver_point(backend, region([-3, -2, -1], [JUST_ABOVE, 0.9, 0.5], 1.1))
     assert not tightened
     assert point is not None
     assert point.tolist() == [True, False, False]
 
 
 @backends
-def test_where_no_point_is_within_the_radius_there_is_none(backend: str) -> None:
-    point, _, tightened = solver_point(backend, instance([-3, -2], [JUST_ABOVE, JUST_ABOVE], 1))
+def test_without_a_point_within_the_radius_the_result_is_none(backend: str) -> None:
+    point, _, tightened = solver_point(backend, region([-3, -2], [JUST_ABOVE, JUST_ABOVE], 1))
     assert point is None
     assert tightened
 
 
-def test_everything_that_a_solver_missed_is_told() -> None:
+def test_the_summary_counts_every_failure_of_a_solver() -> None:
     row = {"status": "optimal", "tightened": False, "gap": 0.5, "better": 0.25, "of_gap": 0.5}
     rows = [
         row,
@@ -74,11 +79,11 @@ def test_everything_that_a_solver_missed_is_told() -> None:
     assert "solved again" not in told("cbc", rows[:1])
 
 
-def test_a_mask_beyond_the_radius_and_a_silent_solver_are_counterexamples(
+def test_a_mask_beyond_the_radius_and_a_solver_without_a_point_are_counterexamples(
     monkeypatch: pytest.MonkeyPatch, small_real: ModelSnapshot
 ) -> None:
     setting = Setting(real=small_real)
-    first = setting.shared(instances)[0]
+    first = setting.shared(regions)[0]
     beyond = {name: torch.zeros_like(mask) for name, mask in first.decision.masks.items()}
     found = against_solver(setting, "highs", lambda _: (beyond, Fraction(10**9)))
     assert not found.holds
@@ -93,7 +98,7 @@ def test_a_mask_beyond_the_radius_and_a_silent_solver_are_counterexamples(
 
 
 def test_the_rival_of_the_controls_is_within_the_radius(small_real: ModelSnapshot) -> None:
-    for each in Setting(real=small_real).shared(instances):
+    for each in Setting(real=small_real).shared(regions):
         program = each.formulation().program
         masks, gap = brain_damage(each)
         assert gap == 0
@@ -109,11 +114,11 @@ def test_the_scores_of_the_grid_are_exact(family: str) -> None:
             Fraction(c) + Fraction(2) ** octave * Fraction(s)
             for s, c in zip(*(part.tolist() for part in terms), strict=True)
         ]
-        assert [Fraction(r) for r in mixed(terms, 2.0**octave).tolist()] == exact
+        assert [Fraction(r) for r in terms.scores(2.0**octave).tolist()] == exact
     assert LARGEST < 2**12
 
 
-def test_the_sums_over_what_is_pruned_are_exact() -> None:
+def test_the_sums_over_pruned_weights_are_exact() -> None:
     named = {"w": Terms(torch.tensor([1e16, 1.0, -1e16]), torch.tensor([0.1, 0.2, 0.3]))}
     pruned = {"w": torch.zeros(3, dtype=torch.bool)}
     drop, cost = pruned_sums(named, pruned)
@@ -122,5 +127,5 @@ def test_the_sums_over_what_is_pruned_are_exact() -> None:
     assert drop == -1
 
 
-def test_each_claim_has_a_name_of_its_own() -> None:
+def test_each_id_begins_with_region() -> None:
     assert all(claim.id.startswith("region-") for claim in CLAIMS)

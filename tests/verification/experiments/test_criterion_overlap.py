@@ -1,4 +1,4 @@
-"""Criteria on sampled weights: regret and its bound, overlap, and what can be ranked at all."""
+"""Criteria on sampled weights: regret and its bound, overlap, and the criteria of a sample."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def sample(*, curvature: bool = True, size: int = 40) -> WeightSample:
     )
 
 
-def test_what_is_read_must_be_there() -> None:
+def test_a_criterion_needs_its_observations_in_the_sample() -> None:
     every = {name for name, criterion in CRITERIA.items() if not criterion.adaptive}
     assert set(criteria_of(sample())) == every
     assert set(criteria_of(sample(curvature=False))) == every - {"obd"}
@@ -41,7 +41,7 @@ def test_what_is_read_must_be_there() -> None:
     assert set(criteria_of(sample(curvature=False), loss=1.0)) == every - {"obd"}
 
 
-def test_the_regret_of_pins_is_none_and_no_other_mask_has_less() -> None:
+def test_the_regret_of_pins_is_zero_and_no_other_regret_is_negative() -> None:
     points = regrets(sample(), criteria_of(sample(), loss=1.0), SPARSITIES)
     assert {point.criterion for point in points} == set(CRITERIA)
     for point in points:
@@ -57,7 +57,7 @@ def test_the_bound_of_the_relaxation_is_the_regret_up_to_the_solvers_tolerance()
         assert point.regret <= point.bound <= point.regret + 1e-6
 
 
-def test_the_regret_is_that_of_the_definition() -> None:
+def test_the_regret_equals_its_definition() -> None:
     few = sample(size=10)
     (point,) = (p for p in regrets(few, criteria_of(few), (0.5,)) if p.criterion == "magnitude")
     scores = few.importance("pins")["a"]
@@ -67,13 +67,13 @@ def test_the_regret_is_that_of_the_definition() -> None:
     assert point.regret == pytest.approx(float((best - own) / scores.abs().sum()), rel=1e-12)
 
 
-def test_no_more_weights_are_relaxed_than_a_solver_takes() -> None:
+def test_a_large_sample_is_reduced_before_it_is_relaxed() -> None:
     many = sample(size=RELAXED)
     assert many.total > RELAXED
     assert len(regrets(many, criteria_of(many), (0.5,))) == len(criteria_of(many))
 
 
-def test_overlaps_are_symmetric_and_whole_with_oneself() -> None:
+def test_overlaps_are_symmetric_and_one_on_the_diagonal() -> None:
     shares = overlaps(sample(), criteria_of(sample()), 0.5)
     for first, row in shares.items():
         assert row[first] == 1
@@ -85,7 +85,7 @@ def test_overlaps_are_symmetric_and_whole_with_oneself() -> None:
     assert shares["pins"]["magnitude"] == int((a & b).sum()) / int((a | b).sum())
 
 
-def test_weights_that_a_figure_can_tell_apart_are_of_the_sample() -> None:
+def test_the_weights_of_a_figure_are_distinct_and_from_the_sample() -> None:
     scores = sample().importance("pins")["a"].tolist()
     chosen = spread_weights(sample(), 12)
     assert len(set(chosen)) == 12

@@ -13,7 +13,7 @@ def changes(experiment: Experiment, observed: ModelSnapshot) -> list[LossChange]
     return list(loss_changes(experiment, observed, list(CRITERIA), FRACTIONS, experiment.losses()))
 
 
-def test_every_criterion_prunes_exactly_as_many(changes: list[LossChange]) -> None:
+def test_every_criterion_prunes_the_same_number(changes: list[LossChange]) -> None:
     total = 2 * (4 * 16 * 16 + 2 * 16 * 32)
     assert len(changes) == 1 + len(CRITERIA) * len(FRACTIONS)
     for change in changes:

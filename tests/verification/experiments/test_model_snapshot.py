@@ -7,7 +7,7 @@ from pins.errors import ModelError, ObservationError
 from verification.experiments.model_snapshot import ModelSnapshot, layer_type, observe, spread
 
 
-def test_one_tensor_stands_for_each_layer_type(small_real: ModelSnapshot) -> None:
+def test_each_layer_type_is_represented_by_one_tensor(small_real: ModelSnapshot) -> None:
     assert small_real.layer_types() == {
         "key": "bert.encoder.layer.1.key.weight",
         "dense": "bert.encoder.layer.1.dense.weight",
@@ -29,7 +29,7 @@ def test_obd_without_a_curvature_is_an_error(small_real: ModelSnapshot) -> None:
         small_real.importance("obd")
 
 
-def test_observing_reads_every_prunable_weight_of_a_model(tiny_model: Path) -> None:
+def test_a_snapshot_has_every_prunable_weight_of_the_model(tiny_model: Path) -> None:
     real = observe(str(tiny_model), rows=4)
     assert sum(w.numel() for w in real.before.values()) == 2 * (4 * 16 * 16 + 2 * 16 * 32)
     assert all(gradient.abs().max() > 0 for gradient in real.gradient.values())
@@ -40,6 +40,6 @@ def test_a_missing_model_says_what_to_do() -> None:
         observe("no/such")
 
 
-def test_spread_takes_evenly_and_all_of_a_small_tensor() -> None:
+def test_spread_takes_evenly_spaced_entries_or_all_of_a_small_tensor() -> None:
     assert spread(torch.arange(10).reshape(2, 5), 5).tolist() == [0, 2, 4, 6, 8]
     assert spread(torch.arange(3), 5).tolist() == [0, 1, 2]

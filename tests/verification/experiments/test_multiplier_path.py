@@ -1,4 +1,4 @@
-"""The path from optimal brain damage to PINS: its ends, and what never falls on the way."""
+"""The path from optimal brain damage to PINS: its ends, and what grows along it."""
 
 from itertools import pairwise
 
@@ -41,14 +41,14 @@ def test_it_goes_from_brain_damage_to_pins(
     assert points[-1].measured_unseen == pins.measured_unseen
 
 
-def test_the_promise_grows_all_the_way(points: list[PathPoint]) -> None:
+def test_the_predicted_reduction_grows_with_the_multiplier(points: list[PathPoint]) -> None:
     inner = [point.multiplier for point in points[1:-1]]
     assert all(a is not None and b is not None and a < b for a, b in pairwise(inner))
     assert all(b.predicted <= a.predicted + 1e-12 for a, b in pairwise(points))
     assert points[-1].predicted < points[0].predicted
 
 
-def test_a_share_of_the_loss_is_promised_as_far_as_it_can_be(
+def test_the_predicted_reduction_is_at_most_the_share_of_the_loss(
     experiment: Experiment, points: list[PathPoint]
 ) -> None:
     loss = experiment.losses().rows
@@ -64,6 +64,6 @@ def test_the_weights_come_back(experiment: Experiment, observed: ModelSnapshot) 
         assert torch.equal(weight, before[name])
 
 
-def test_the_largest_share_is_that_of_no_default_radius() -> None:
+def test_the_default_radius_is_half_of_the_loss() -> None:
     # the figure marks half of the loss, where a trust region starts from
     assert TrustRegion().radius == 0.5

@@ -1,4 +1,4 @@
-"""What a run left is read; what is missing is named, with the command that writes it."""
+"""The folder of a run is read; an error names a missing file and the command that writes it."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from verification.experiments.run_reader import RunData
 from verification.experiments.score_curve import score_curve
 
 
-def test_a_demo_and_a_pruned_model_tell_the_same_things(
+def test_a_demo_and_a_pruned_model_have_the_same_fields(
     demo_folder: Path, prune_folder: Path
 ) -> None:
     for folder, demo in ((demo_folder, True), (prune_folder, False)):
@@ -31,7 +31,7 @@ def test_a_demo_and_a_pruned_model_tell_the_same_things(
         assert run.curve["total"] == run.sample.total
 
 
-def test_the_curve_of_a_pruned_model_is_that_of_its_scores(prune_folder: Path) -> None:
+def test_the_curve_of_a_pruned_model_is_computed_from_its_scores(prune_folder: Path) -> None:
     from pins.utils.io import load_tensors
 
     scores, _ = load_tensors(prune_folder / "scores.safetensors")
@@ -39,7 +39,7 @@ def test_the_curve_of_a_pruned_model_is_that_of_its_scores(prune_folder: Path) -
     assert run.curve == score_curve(scores, decide(scores, run.decisions[-1]["keep"]).proof)
 
 
-def test_the_curve_of_a_trust_region_is_that_of_both_its_terms(
+def test_the_curve_of_a_trust_region_is_computed_from_both_terms(
     tiny_model: Path, tmp_path: Path
 ) -> None:
     from pins.importance.trust_region.program import Terms
@@ -63,7 +63,7 @@ def test_the_curve_of_a_trust_region_is_that_of_both_its_terms(
     assert curve == score_curve(scores, decide(scores, curve["keep"]).proof)
 
 
-def test_what_is_no_folder_of_a_run_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="is no folder: give the folder of a run, as of"):
         RunData(tmp_path / "nothing")
     run = RunData(tmp_path)
@@ -84,25 +84,25 @@ def test_what_is_no_folder_of_a_run_is_told(tmp_path: Path) -> None:
         ('{"format": "pins-report", "finished": false}', "holds a run that is not finished"),
     ],
 )
-def test_a_document_that_is_none_is_told(text: str, message: str, tmp_path: Path) -> None:
+def test_an_unreadable_document_is_an_error(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(FileError, match=message):
         assert RunData(tmp_path).document
 
 
-def test_what_an_earlier_version_left_out_is_told(prune_folder: Path, tmp_path: Path) -> None:
+def test_a_run_of_an_earlier_version_is_an_error(prune_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(prune_folder, tmp_path / "out")
     document: dict[str, Any] = json.loads((folder / "run.json").read_text())
     for decision in document["decisions"]:
         del decision["each"]
     (folder / "run.json").write_text(json.dumps(document))
-    with pytest.raises(FileError, match="did not count what its decisions did"):
+    with pytest.raises(FileError, match="holds a run of an earlier version"):
         assert RunData(folder).counted
     with pytest.raises(FileError, match="holds no multiplier path: give --from the folder of"):
         RunData(folder).field("multiplier_path", "pins demo")
 
 
-def test_results_without_rows_are_told(tmp_path: Path) -> None:
+def test_results_without_rows_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "solvers.json").write_text('{"rows": []}')
     with pytest.raises(FileError, match="holds no rows: let `x` finish"):
         RunData(tmp_path).rows("solvers.json", "x")

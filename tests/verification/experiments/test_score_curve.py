@@ -1,14 +1,13 @@
 import torch
 from hypothesis import given
-from torch import Tensor
 
 from pins.selection.select import decide
 from verification.experiments.score_curve import AROUND, POINTS, score_curve
-from verification.strategies import selections
+from verification.strategies import Instance, selections
 
 
 @given(selections(max_tensors=3, max_size=60))
-def test_it_descends_and_knows_what_ties(selection: tuple[dict[str, Tensor], int]) -> None:
+def test_the_curve_descends_and_counts_ties_and_zeros(selection: Instance) -> None:
     importance, keep = selection
     proof = decide(importance, keep).proof
     curve = score_curve(importance, proof)

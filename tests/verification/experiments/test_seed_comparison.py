@@ -23,15 +23,15 @@ from verification.experiments.seed_comparison import (
 from verification.experiments.student_interval import Sign, interval
 
 FIELD = "measured_unseen"
-SINGLE_PROCESS = -0.02  # what the step does without a mask
+STEP = -0.02  # change of the loss by the step without a mask
 
 Changes = Mapping[str, Mapping[float, Sequence[float]]]
 
 
 def rows_of(measured: Changes, alone: Sequence[float] | None = None) -> list[dict[str, Any]]:
-    """Rows of criterion → fraction → the change of each seed; on the gradient's rows minus that."""
+    """Rows of criterion → fraction → the change of each seed, negated on the gradient's rows."""
     seeds = len(next(iter(next(iter(measured.values())).values())))
-    everything: Changes = {STEP_ALONE: {0.0: alone or [SINGLE_PROCESS] * seeds}, **measured}
+    everything: Changes = {STEP_ALONE: {0.0: alone or [STEP] * seeds}, **measured}
     return [
         {
             "criterion": name,
@@ -67,7 +67,7 @@ def mean(rows: Sequence[Mapping[str, Any]], name: str, fraction: float) -> float
 
 
 @given(values=st.lists(losses, min_size=2, max_size=6, unique=True))
-def test_the_interval_is_that_of_students_test(values: list[float]) -> None:
+def test_the_interval_equals_the_interval_of_students_test(values: list[float]) -> None:
     found = interval(values)
     assert found.half_width is not None
     expected = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
@@ -87,7 +87,7 @@ def test_one_value_has_no_interval_and_equal_ones_have_no_width() -> None:
 
 
 @given(rows=measured_rows())
-def test_nobody_is_below_the_winner(rows: list[dict[str, Any]]) -> None:
+def test_no_criterion_is_below_the_winner(rows: list[dict[str, Any]]) -> None:
     found = winners(rows, FIELD)
     assert [winner.fraction for winner in found] == sorted({r["fraction"] for r in rows} - {0.0})
     for winner in found:
@@ -105,7 +105,7 @@ def test_nobody_is_below_the_winner(rows: list[dict[str, Any]]) -> None:
         assert winner.confident == (winner.second is not None and winner.second not in winner.near)
 
 
-def test_the_other_rows_have_another_winner() -> None:
+def test_each_field_has_its_own_winner() -> None:
     rows = rows_of({"pins": {0.1: [0.1, 0.1]}, "obd": {0.1: [0.2, 0.2]}})
     assert [winners(rows, field)[0].criterion for field in FIELDS] == ["pins", "obd"]
 
@@ -123,7 +123,7 @@ def test_seeds_are_compared_in_pairs() -> None:
     assert mixed.near == ("obd",)
 
 
-def test_the_second_best_decides_and_the_others_are_told_from_it_one_by_one() -> None:
+def test_confidence_depends_on_the_second_best_and_near_on_each_criterion() -> None:
     measured = {
         "pins": {0.1: [0.0, 2.0, 9.0]},
         "obd": {0.1: [0.0, 0.1, 0.2]},
@@ -135,7 +135,7 @@ def test_the_second_best_decides_and_the_others_are_told_from_it_one_by_one() ->
     assert winner.near == ("pins",)
 
 
-def test_one_seed_is_no_confidence_and_equals_are_told_from_nobody() -> None:
+def test_one_seed_or_equal_changes_give_no_confidence() -> None:
     (single,) = winners(rows_of({"pins": {0.1: [0.1]}, "obd": {0.1: [0.9]}}), FIELD)
     assert (single.criterion, single.change.half_width, single.near) == ("pins", None, ("obd",))
     assert not single.confident
@@ -146,7 +146,7 @@ def test_one_seed_is_no_confidence_and_equals_are_told_from_nobody() -> None:
     assert (alone.second, alone.confident) == (None, False)
 
 
-def test_a_criterion_is_compared_with_the_step_and_not_with_nothing() -> None:
+def test_a_criterion_is_compared_with_the_step_and_not_with_zero() -> None:
     measured = {
         "pins": {0.001: [-0.03], 0.01: [-0.03], 0.1: [-0.01], 0.5: [0.3]},  # −0.01 > the step's
         "obd": {0.001: [-0.02], 0.01: [-0.03], 0.1: [-0.01], 0.5: [-0.03]},
@@ -162,7 +162,7 @@ def test_a_criterion_is_compared_with_the_step_and_not_with_nothing() -> None:
     assert no_step["pins"] == Crossover(0.1, None, ())
 
 
-def test_confidence_may_reach_less_far_than_the_mean() -> None:
+def test_the_confident_fraction_may_be_smaller_than_the_largest() -> None:
     sure, likely = [-0.05, -0.051, -0.052], [-0.3, 0.0, 0.1]
     found = crossover(rows_of({"pins": {0.01: sure, 0.1: likely, 0.5: [1.0, 1.0, 1.0]}}), FIELD)
     assert found["pins"] == Crossover(0.1, 0.01, ())
@@ -198,7 +198,7 @@ def test_the_crossover_is_the_last_fraction_below_the_step(rows: list[dict[str, 
 
 
 @given(rows=measured_rows(), data=st.data())
-def test_the_order_of_the_rows_tells_nothing(
+def test_the_order_of_the_rows_does_not_matter(
     rows: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     mixed = data.draw(st.permutations(rows))

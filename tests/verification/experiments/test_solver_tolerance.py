@@ -1,4 +1,4 @@
-"""What solvers answer on scores of the size of real ones: right when scaled, wrong as they are."""
+"""The answers of solvers on scores of real size: right when scaled, wrong when unscaled."""
 
 import torch
 
@@ -25,7 +25,7 @@ def answers(scale: float) -> dict[tuple[str, bool], dict[str, object]]:
     return {(row["solver"], row["scaled"]): row for row in found["answers"]}
 
 
-def test_scaled_they_keep_the_first_ranks_and_as_they_are_others() -> None:
+def test_solvers_keep_the_first_ranks_of_scaled_scores_and_others_of_unscaled() -> None:
     found = answers(1e-9)
     assert set(found) == {(name, scaled) for name in SOLVERS for scaled in (True, False)}
     for (_, scaled), row in found.items():

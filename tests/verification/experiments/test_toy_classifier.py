@@ -44,7 +44,7 @@ def test_batches_differ_and_none_holds_an_unseen_row() -> None:
     assert {*toy.unseen["x"][:3, 0].tolist()} <= unseen
 
 
-def test_thirty_steps_teach_what_the_rows_have_to_teach_and_not_all() -> None:
+def test_thirty_steps_learn_most_labels_but_not_their_noise() -> None:
     untrained, trained = ToyClassifier(), lesson()[0]
     before, after = (evaluate(toy.model, [toy.unseen]) for toy in (untrained, trained))
     assert before.accuracy < 0.5
@@ -52,7 +52,7 @@ def test_thirty_steps_teach_what_the_rows_have_to_teach_and_not_all() -> None:
     assert after.loss < before.loss / 2
 
 
-def test_the_gradient_is_that_of_the_loss() -> None:
+def test_the_gradient_is_the_gradient_of_the_loss() -> None:
     toy, rows, observed = lesson()
     everything = {name: torch.ones_like(w, dtype=torch.bool) for name, w in observed.before.items()}
     direction = displacement(observed.before, observed.after, everything)
@@ -76,7 +76,7 @@ def test_the_fisher_is_the_mean_square_of_the_gradients_of_single_rows() -> None
         assert (fisher - observed.gradient[name].square()).abs().max() > 1e-4
 
 
-def test_losses_are_of_the_weights_given_and_leave_the_model_alone() -> None:
+def test_losses_use_the_given_weights_and_do_not_change_the_model() -> None:
     toy, rows, observed = lesson()
     own = toy.losses(observed.before, rows)
     expected = [evaluate(toy.model, [each]).loss for each in (rows, toy.unseen)]

@@ -1,4 +1,4 @@
-"""Threads that stand for ranks: they exchange what processes would, and end when one does."""
+"""Ranks as threads: they exchange values as processes do, and all end when one fails."""
 
 import threading
 
@@ -16,7 +16,7 @@ from verification.testing.threaded_group import ThreadRank, shards, together
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_totals_are_sums_over_the_ranks_on_every_one(size: int) -> None:
+def test_a_total_is_the_sum_over_all_ranks_on_every_rank(size: int) -> None:
     def work(rank: ThreadRank) -> list[Tensor]:
         assert rank.size == size
         own = torch.tensor([rank.rank, 1], dtype=torch.int32)
@@ -30,7 +30,7 @@ def test_totals_are_sums_over_the_ranks_on_every_one(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_gathered_are_the_values_of_each_rank_in_their_order(size: int) -> None:
+def test_gathered_values_are_in_the_order_of_the_ranks(size: int) -> None:
     def work(rank: ThreadRank) -> list[list[float]]:
         rounds = [rank.gathered(torch.full((rank.rank % 3,), float(rank.rank + i))) for i in (0, 9)]
         return [part.tolist() for parts in rounds for part in parts]
@@ -39,7 +39,7 @@ def test_gathered_are_the_values_of_each_rank_in_their_order(size: int) -> None:
     assert together(size, work) == [expected] * size
 
 
-def test_what_a_rank_gives_is_counted() -> None:
+def test_exchanges_and_sent_bytes_are_counted() -> None:
     def work(rank: ThreadRank) -> tuple[int, int]:
         rank.total(torch.zeros(3, dtype=torch.int64))
         rank.gathered(torch.zeros(rank.rank, dtype=torch.float16))
@@ -49,7 +49,7 @@ def test_what_a_rank_gives_is_counted() -> None:
 
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
-def test_an_error_of_one_rank_ends_all(failing: int) -> None:
+def test_an_error_of_one_rank_ends_all_ranks(failing: int) -> None:
     reached = []
 
     def work(rank: ThreadRank) -> None:
@@ -64,7 +64,7 @@ def test_an_error_of_one_rank_ends_all(failing: int) -> None:
     assert not reached
 
 
-def test_of_several_errors_that_of_the_first_rank_is_told() -> None:
+def test_of_several_errors_the_error_of_the_first_rank_is_raised() -> None:
     def work(rank: ThreadRank) -> None:
         raise ValueError(f"rank {rank.rank}")
 
@@ -72,7 +72,7 @@ def test_of_several_errors_that_of_the_first_rank_is_told() -> None:
         together(3, work)
 
 
-def test_a_rank_that_exchanges_less_often_is_not_waited_for_for_ever(
+def test_the_wait_for_a_rank_that_exchanges_less_often_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(threaded_group, "PATIENCE", 0.2)
