@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -14,15 +15,13 @@ from pins.utils.io import write_json, write_text
 from pins.utils.provenance import provenance
 from verification import plots
 
-K = TypeVar("K")
-
 
 def new_document(settings: Mapping[str, Any], paths: Paths, **more: Any) -> Document:
     """A results file without rows: settings, provenance, and the fields in `more`.
 
     Args:
         settings: rows measured with other settings are not mixed with these.
-        paths: folders that the command line names, by the word that replaces them.
+        paths: folders named on the command line, by the word that replaces them.
         more: further fields.
     """
     made = provenance()
@@ -54,56 +53,61 @@ def resume(file: Path, document: Document) -> Document:
 def complete(
     document: Document,
     file: Path,
-    wanted: Sequence[K],
-    key: Callable[[Row], K],
-    measure: Callable[[K], tuple[list[dict[str, Any]], str]],
+    wanted: Sequence[Any],
+    measure: Callable[[Any], tuple[Sequence[Row], str]],
     *,
     minutes: float | None = None,
     what: str = "runs",
 ) -> None:
-    """Measure every wanted key that has no row; write the file after each.
+    """Measure every wanted run that has no row; write the file after each.
 
     Args:
-        document: rows are added to it.
-        file: of the results.
-        wanted: keys in the order in which they are measured.
-        key: the key of a row.
-        measure: key ↦ its rows, and one line about them.
-        minutes: after these no further key is measured; None: no limit.
-        what: noun for the keys.
+        document: rows are added to it; each has the fields of its run.
+        file: the results file.
+        wanted: dataclass instances, in the order in which they are measured.
+        measure: run ↦ its rows, and one line about them.
+        minutes: after these no further run is started; None: no limit.
+        what: noun for the runs, in the plural.
     """
-    done = {key(row) for row in document["rows"]}
+    fields = {each: asdict(each) for each in wanted}
+    missing = [
+        each
+        for each in wanted
+        if not any(fields[each].items() <= row.items() for row in document["rows"])
+    ]
     begun = time.monotonic()
-    for number, each in enumerate(wanted, start=1):
-        if each in done:
-            continue
+    for number, each in enumerate(missing):
         start = time.monotonic()
         if minutes is not None and start - begun >= 60 * minutes:
-            print(f"{minutes:g} minutes are over: {len(set(wanted) - done)} {what} are left")
+            print(f"{minutes:g} minutes are over: {len(missing) - number} {what} are left")
             return
         rows, said = measure(each)
-        document["rows"] += rows
-        done.add(each)
+        document["rows"] += [{**row, **fields[each]} for row in rows]
         write_json(document, file)
-        took = time.monotonic() - start
-        print(f"{number}/{len(wanted)} {said} ({took:.0f} s)", flush=True)
+        at, took = len(wanted) - len(missing) + number + 1, time.monotonic() - start
+        print(f"{at}/{len(wanted)} {said} ({took:.0f} s)", flush=True)
 
 
 def render(
-    file: Path,
+    folder: Path,
+    pattern: str,
     table: Callable[[Document], str],
     figure: Callable[[Document], Figure] | None = None,
-) -> str:
-    """Write table and figure from the results file alone; return the table's text.
+) -> None:
+    """Write table and figure of each matching results file, from this file alone; print the table.
 
     Raises:
-        FileError: the results file has no rows.
+        FileError: no file matches the pattern, or a file has no rows.
     """
-    document = read(file)
-    if not document["rows"]:
-        raise FileError(f"{file} holds no rows yet: measure first")
-    text = table(document)
-    write_text(text, file.with_suffix(".md"))
-    if figure is not None:
-        write_text(plots.svg(figure(document), file.stem), file.with_suffix(".svg"))
-    return text
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise FileError(f"{folder} holds no {pattern}: measure first")
+    for file in files:
+        document = read(file)
+        if not document["rows"]:
+            raise FileError(f"{file} holds no rows yet: measure first")
+        text = table(document)
+        write_text(text, file.with_suffix(".md"))
+        if figure is not None:
+            write_text(plots.svg(figure(document), file.stem), file.with_suffix(".svg"))
+        print(text)

@@ -9,6 +9,8 @@ import typer
 
 from pins.errors import PinsError, SettingError
 
+Names = Annotated[str, typer.Option(help="Names, separated by commas.")]
+Instances = Annotated[str, typer.Option(help="Names of score sets, separated by commas.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Timed rounds of each method.")]
 DefaultRounds = Annotated[int | None, typer.Option(min=1, help="Timed rounds of each method.")]
@@ -40,8 +42,8 @@ def numbers(
         text: the option's value.
         what: the option's name.
         kind: `int` or `float`.
-        allowed: whether a number is in range.
-        like: what to give instead, for the error.
+        allowed: whether a number is allowed.
+        like: allowed numbers and an example, for the error.
 
     Raises:
         SettingError: a word is not a number, or a number is not allowed.
