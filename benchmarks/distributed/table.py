@@ -8,11 +8,9 @@ from benchmarks.distributed.cost_model import (
     CALLS,
     CALLS_OF_A_PART,
     HOPPER,
-    given,
-    passes,
+    counted,
     planned,
     predicted,
-    received,
 )
 from benchmarks.distributed.methods import DECIDE, METHODS
 from benchmarks.harness import markdown
@@ -76,20 +74,20 @@ def table(document: Mapping[str, Any]) -> str:
 def verdict(document: Mapping[str, Any]) -> list[str]:
     """One line each for masks, passes, bytes and times."""
     rows = [row for row in document["rows"] if not row["error"]]
-    every = [*rows, *document["simulated"]]
+    pairs = [(planned(row), counted(row)) for row in [*rows, *document["simulated"]]]
     same = same_masks(document)
-    taken = [planned(row).passes == passes(row) for row in every]
-    ratios = [ratio for row in every for ratio in byte_ratios(row)]
-    within = sum(abs(ratio - 1) <= CLOSE for ratio in ratios)
+    taken = [work.passes == found.passes for work, found in pairs]
+    ratios = [work.given / found.given for work, found in pairs]
+    ratios += [work.received / found.received for work, found in pairs if work.ranks > 1]
     lines = [
         f"- Masks of {DECIDE} equal to those of one process, bit for bit: {sum(same)} of "
         f"{len(same)}.",
         f"- Passes as predicted: {sum(taken)} of {len(taken)}.",
         f"- Bytes predicted / counted: {interval(ratios, '{:.3f}')}; within {share(CLOSE, 0)}: "
-        f"{within} of {len(ratios)}.",
+        f"{sum(abs(ratio - 1) <= CLOSE for ratio in ratios)} of {len(ratios)}.",
     ]
     through = [
-        statistics.median(passed) / (row["ranks"] * received(row))
+        statistics.median(passed) / (row["ranks"] * counted(row).received)
         for row in rows
         if row["ranks"] > 1 and all(passed := row["methods"][DECIDE]["loopback"])
     ]
@@ -117,13 +115,6 @@ def same_masks(document: Mapping[str, Any]) -> list[bool]:
     rows = [row for row in document["rows"] if not row["error"]]
     same = [row["methods"][DECIDE]["same_mask"] for row in rows]
     return same + [row["same_mask"] for row in document["simulated"]]
-
-
-def byte_ratios(row: Row) -> tuple[float, ...]:
-    """Predicted / counted bytes: given, and reaching a rank if there are several ranks."""
-    work = planned(row)
-    ratios = (work.given / given(row),)
-    return ratios if row["ranks"] == 1 else (*ratios, work.received / received(row))
 
 
 def paper_table(rows: Sequence[Row]) -> str:
@@ -168,7 +159,7 @@ def _measured(row: Row) -> Iterator[str]:
         return
     for name, method in METHODS.items():
         found = row["methods"][name]
-        reaches = received(row) if name == DECIDE else method.received(row["weights"])
+        reaches = counted(row).received if name == DECIDE else method.received(row["weights"])
         through = [each for each in found["loopback"] if each is not None]
         more = found["kept"] - row["keep"]
         no = "**no**" if name == DECIDE else "no"
@@ -181,21 +172,21 @@ def _measured(row: Row) -> Iterator[str]:
 
 
 def _predicted(row: Row) -> str:
-    work, took = planned(row), predicted(row)
+    work, took, given = planned(row), predicted(row), counted(row).given
     total = sum(took.values())
     return (
         f"{row['instance']} | {row['ranks']} | {work.passes}, {len(work.exchanges)} | "
         f"{_terms(took)} | {number(1e3 * total)} | {number(1e3 * measured(row))} | "
-        f"{number(total / measured(row))} | {number(given(row) / 1e3)} | "
-        f"{number(work.given / 1e3)} | {work.given / given(row):.3f}"
+        f"{number(total / measured(row))} | {number(given / 1e3)} | "
+        f"{number(work.given / 1e3)} | {work.given / given:.3f}"
     )
 
 
 def _simulated(row: Row) -> str:
-    work = planned(row)
+    work, found = planned(row), counted(row)
     return (
         f"{row['instance']} | {sum(row['sizes']):,} | {row['ranks']} | {work.passes} | "
-        f"{passes(row)} | {len(row['exchanges'])} | {number(given(row) / 1e3)} | "
-        f"{work.given / given(row):.3f} | {number(received(row) / 1e3)} | "
-        f"{work.received / received(row):.3f} | {'yes' if row['same_mask'] else '**no**'}"
+        f"{found.passes} | {len(found.exchanges)} | {number(found.given / 1e3)} | "
+        f"{work.given / found.given:.3f} | {number(found.received / 1e3)} | "
+        f"{work.received / found.received:.3f} | {'yes' if row['same_mask'] else '**no**'}"
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.distributed import table as distributed
-from benchmarks.distributed.cost_model import Constants, on_paper
+from benchmarks.distributed.cost_model import on_paper
 from benchmarks.documents import evidence
 from benchmarks.end_accuracy import table as accuracy
 from benchmarks.harness import markdown
@@ -107,7 +107,7 @@ def ranks() -> str:
 
 def on_many_gpus() -> str:
     """The time of a decision on paper, with the present constants of the algorithm."""
-    return distributed.paper_table(on_paper(Constants.present()))
+    return distributed.paper_table(on_paper())
 
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {

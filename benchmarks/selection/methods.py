@@ -58,17 +58,17 @@ def proved(scores: Scores, keep: int) -> list[Tensor]:
 
 def kthvalue(scores: Scores, keep: int) -> list[Tensor]:
     """s ≥ s₍ₖ₎; more than k if s₍ₖ₎ is tied."""
-    flat = _flat(scores)
-    threshold = torch.kthvalue(flat, flat.numel() - keep + 1).values
+    values = flat(scores)
+    threshold = torch.kthvalue(values, len(values) - keep + 1).values
     return [each >= threshold for each in scores.values()]
 
 
 def topk(scores: Scores, keep: int) -> list[Tensor]:
     """Exactly k, ties in any order."""
-    flat = _flat(scores)
-    mask = torch.zeros(flat.numel(), dtype=torch.bool, device=flat.device)
-    mask[torch.topk(flat, keep, sorted=False).indices] = True
-    return _by_tensor(mask, scores)
+    values = flat(scores)
+    mask = torch.zeros_like(values, dtype=torch.bool)
+    mask[torch.topk(values, keep, sorted=False).indices] = True
+    return by_tensor(mask, scores)
 
 
 def partition(scores: Scores, keep: int) -> list[Tensor]:
@@ -82,10 +82,9 @@ def kth_largest(scores: Scores, keep: int) -> float:
 
     numpy has no bfloat16 and is slow for float16: both are converted to float32, which is exact.
     """
-    flat = torch.cat([each.reshape(-1).float().cpu() for each in scores.values()]).numpy()
-    position = flat.size - keep
-    flat.partition(position)
-    return float(flat[position])
+    values = torch.cat([each.reshape(-1).float().cpu() for each in scores.values()]).numpy()
+    values.partition(-keep)
+    return float(values[-keep])
 
 
 def unstructured(scores: Scores, keep: int) -> list[Tensor]:
@@ -105,10 +104,10 @@ def unstructured(scores: Scores, keep: int) -> list[Tensor]:
 
 def heap(scores: Scores, keep: int) -> list[Tensor]:
     """Exactly k, ties to the lower index: the optimum in plain Python."""
-    values = _flat(scores).tolist()
+    values = flat(scores).tolist()
     mask = torch.zeros(len(values), dtype=torch.bool)
     mask[heapq.nlargest(keep, range(len(values)), key=values.__getitem__)] = True
-    return _by_tensor(mask, scores)
+    return by_tensor(mask, scores)
 
 
 def one_read(scores: Scores, _keep: int) -> list[Tensor]:
@@ -118,11 +117,13 @@ def one_read(scores: Scores, _keep: int) -> list[Tensor]:
     return []
 
 
-def _flat(scores: Scores) -> Tensor:
+def flat(scores: Scores) -> Tensor:
+    """All scores in one vector, tensor by tensor."""
     return torch.cat([each.reshape(-1) for each in scores.values()])
 
 
-def _by_tensor(mask: Tensor, scores: Scores) -> list[Tensor]:
+def by_tensor(mask: Tensor, scores: Scores) -> list[Tensor]:
+    """A mask of all scores in one vector, split into masks of the tensors."""
     parts = torch.split(mask, [each.numel() for each in scores.values()])
     return [part.view(each.shape) for part, each in zip(parts, scores.values(), strict=True)]
 

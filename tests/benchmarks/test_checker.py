@@ -108,5 +108,5 @@ def test_a_check_that_does_not_prove_is_a_failure_and_a_row(tmp_path: Path) -> N
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="no score set 'bert-huge': choose one of bert-base"):
         driver.run(scores="bert-huge", out=tmp_path)
-    with pytest.raises(FileError, match=r"checker\.json is not a results file"):
+    with pytest.raises(FileError, match=r"holds no checker\.json: measure first"):
         driver.run(out=tmp_path, render_only=True)

@@ -7,14 +7,7 @@ import pytest
 import torch
 
 from benchmarks.distributed import driver, runs
-from benchmarks.distributed.cost_model import (
-    Constants,
-    given,
-    on_paper,
-    passes,
-    predicted,
-    received,
-)
+from benchmarks.distributed.cost_model import PRESENT, counted, on_paper, predicted
 from benchmarks.distributed.methods import DECIDE, KTHVALUE, METHODS, TOPK
 from benchmarks.distributed.runs import digests, measure, simulate
 from benchmarks.distributed.table import paper_table, table, verdict
@@ -55,7 +48,7 @@ def test_processes_come_to_the_mask_of_one(results: Path) -> None:
         ["total", "total", "gathered", "total", "gathered", "total"]
     )
     # so few that all are gathered
-    assert given(row) == 8 + 8 + 0 + 24 + 4 * 10_000 / 2 + 32
+    assert counted(row).given == 8 + 8 + 0 + 24 + 4 * 10_000 / 2 + 32
     assert all(seconds >= 0 for turns in row["can"].values() for seconds in turns)
     assert all(seconds > 0 for seconds in predicted(row).values())
 
@@ -64,8 +57,8 @@ def test_processes_come_to_the_mask_of_one(results: Path) -> None:
 def test_what_is_counted_is_what_is_sent(results: Path) -> None:
     (row,) = read(results / "distributed.json")["rows"]
     through = min(row["methods"][DECIDE]["loopback"])
-    assert through >= 2 * received(row)
-    assert through < 4 * received(row)  # headers, acknowledgements, the barrier
+    assert through >= 2 * counted(row).received
+    assert through < 4 * counted(row).received  # headers, acknowledgements, the barrier
     assert min(row["methods"][TOPK]["loopback"]) >= 4 * 5_000 + 10_000
 
 
@@ -78,7 +71,7 @@ def test_threads_follow_the_path_that_is_predicted(results: Path) -> None:
         ("few a rank, scaled", 4),
     ]
     assert all(row["same_mask"] for row in rows)
-    assert [passes(row) for row in rows] == [1, 1, 3, 3]
+    assert [counted(row).passes for row in rows] == [1, 1, 3, 3]
     assert rows[0]["constants"] != rows[2]["constants"]
 
 
@@ -168,5 +161,5 @@ def test_what_is_said_of_many_gpus_depends_on_the_constants() -> None:
     text = readme.on_many_gpus()
     assert "| 7 B | 1,024 |" in text
     assert "| 70 B | 1,024 |" in text
-    other = replace(Constants.present(), sample=1 << 10)
+    other = replace(PRESENT, sample=1 << 10)
     assert paper_table(on_paper(other)) not in text
