@@ -9,7 +9,7 @@ the results folder.
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ from benchmarks.harness import benchmark, markdown
 from benchmarks.harness.cli import Data, Out, Render, Seeds
 from benchmarks.harness.fine_tuned import BATCH, FineTuned, data_folder
 from benchmarks.harness.markdown import measured_with
-from benchmarks.harness.results import RESULTS, Document, Row, grouped
+from benchmarks.harness.results import RESULTS, Document, Row, summarized
 from benchmarks.loss_decrease.instances import INSTANCES, Instance
 from pins.errors import SettingError
 from pins.importance.criteria import CRITERIA
@@ -39,35 +39,42 @@ from verification.formatting import percent, signed
 LEARNING_RATE = 2e-4
 FISHER_ROWS = 64
 REGION = "trust-region"
-MEASURED = ("measured", "measured_unseen")
+MEASURED: Mapping[str, str] = {
+    "measured": "the gradient's rows",
+    "measured_unseen": "unseen rows",
+}
 WIDE = 0.01  # share of the weights in one decision from which on no linear model can be trusted
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """One run; the seed sets the head, the order of rows, dropout, and the measured rows."""
+
+    seed: int
 
 
 def measure(instance: Instance, seed: int, data: Path | None = None) -> list[dict[str, Any]]:
     """The rows of one seed: fine-tune, then measure every decision."""
-    tuned = FineTuned(
-        load_task(instance.task, data), instance.model, seed=seed, learning_rate=LEARNING_RATE
-    )
+    task = load_task(instance.task, data)
+    tuned = FineTuned(task, instance.model, seed=seed, learning_rate=LEARNING_RATE)
     tuned.advance(instance.dense_steps)
-    changes = tuned.loss_changes(
+    return tuned.loss_changes(
         list(CRITERIA),
         instance.fractions,
         rows=instance.rows,
         fisher_rows=FISHER_ROWS,
         generator=torch.Generator().manual_seed(seed),
     )
-    return [{"seed": seed, **change} for change in changes]
 
 
 def mean_over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One row per criterion and fraction: means of predictions and measurements."""
-    names = ("criterion", "fraction", "pruned")
     fields = ("predicted", "predicted_second_order", *MEASURED)
-    return [
-        dict(zip(names, values, strict=True))
-        | {field: statistics.fmean(row[field] for row in group) for field in fields}
-        for values, group in grouped(rows, *names).items()
-    ]
+    return summarized(
+        rows,
+        ("criterion", "fraction", "pruned"),
+        lambda group: {field: statistics.fmean(row[field] for row in group) for field in fields},
+    )
 
 
 def table(document: Mapping[str, Any]) -> str:
@@ -113,17 +120,17 @@ def scope(rows: Sequence[Row]) -> str:
     """The fractions at which pins and trust-region had the lowest loss, as claimed."""
     by = by_fraction(rows)
     held, lowest = [], []
-    for field, where in zip(MEASURED, ("the gradient's rows", "unseen rows"), strict=True):
+    for field, where in MEASURED.items():
         fractions = [
             percent(fraction, 3) for fraction, cells in by.items() if pins_lowers_most(cells, field)
         ]
         held.append(f"on {where} at {' and '.join(fractions) or 'no fraction tried'}")
-        least = [f for f, cells in by.items() if lowest_of_all(cells, REGION, field)]
-        wide = [f for f in by if f >= WIDE]
+        least = {f: lowest_of_all(cells, REGION, field) for f, cells in by.items()}
+        wide = [best for f, best in least.items() if f >= WIDE]
+        narrow = [best for f, best in least.items() if f < WIDE]
         lowest.append(
-            f"on {where} at {sum(f in least for f in wide)} of the {len(wide)} fractions from "
-            f"{percent(WIDE, 0)} on and {sum(f in least for f in by if f < WIDE)} of the "
-            f"{len(by) - len(wide)} below"
+            f"on {where} at {sum(wide)} of the {len(wide)} fractions from {percent(WIDE, 0)} on "
+            f"and {sum(narrow)} of the {len(narrow)} below"
         )
     return (
         f"`pins` lowered the loss more than magnitude and sensitivity {', '.join(held)}. "
@@ -131,13 +138,9 @@ def scope(rows: Sequence[Row]) -> str:
     )
 
 
-def render(file: Path) -> str:
-    """Write table and figure from a results file alone; return the table's text."""
-
-    def figure(document: Document) -> Figure:
-        return plots.loss_change(mean_over_seeds(document["rows"]))
-
-    return benchmark.render(file, table, figure)
+def figure(document: Document) -> Figure:
+    """The loss change of each criterion against the fraction."""
+    return plots.loss_change(mean_over_seeds(document["rows"]))
 
 
 def run(
@@ -154,15 +157,16 @@ def run(
     """Measure seed by seed what the results file does not hold yet."""
     chosen = find(INSTANCES, instance, "instance", SettingError)
     chosen = replace(chosen, model=model or chosen.model, task=task or chosen.task)
-    file = out / f"loss_decrease-{instance}.json"
+    name = f"loss_decrease-{instance}.json"
     if not render_only:
         settings = {**asdict(chosen), "learning_rate": LEARNING_RATE, "batch": BATCH}
         document = benchmark.new_document(settings, {"DATA": data, "OUT": out}, instance=instance)
-        benchmark.complete(
-            benchmark.resume(file, document),
-            file,
-            range(seeds),
-            lambda row: int(row["seed"]),
-            lambda seed: (measure(chosen, seed, data_folder(chosen.task, data)), f"seed {seed}"),
-        )
-    print(render(file))
+
+        def rows_of(of: FineTuning) -> tuple[Sequence[Row], str]:
+            rows = measure(chosen, of.seed, data_folder(chosen.task, data))
+            return rows, f"seed {of.seed}"
+
+        wanted = [FineTuning(seed) for seed in range(seeds)]
+        benchmark.resume(out / name, document)
+        benchmark.complete(document, out / name, wanted, rows_of)
+    benchmark.render(out, name, table, figure)

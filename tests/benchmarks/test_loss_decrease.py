@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.harness.benchmark import resume
+from benchmarks.harness.results import read
 from benchmarks.loss_decrease import driver
 from benchmarks.loss_decrease.driver import REGION
 from benchmarks.loss_decrease.instances import INSTANCES
@@ -40,7 +41,7 @@ def test_table_and_figure_are_made_from_the_results_file_alone(results: Path) ->
     table = (results / "loss_decrease-smoke.md").read_text()
     figure = (results / "loss_decrease-smoke.svg").read_text()
     (results / "loss_decrease-smoke.md").unlink()
-    driver.render(results / "loss_decrease-smoke.json")
+    driver.run("smoke", out=results, render_only=True)
     assert (results / "loss_decrease-smoke.md").read_text() == table
     assert (results / "loss_decrease-smoke.svg").read_text() == figure
     assert all(f" {name} |" in table for name in CRITERIA)
@@ -79,7 +80,7 @@ def test_unknown_instances_and_broken_results_say_so(tmp_path: Path) -> None:
         find(INSTANCES, "bert", "instance", SettingError)
     (tmp_path / "torn.json").write_text("{")
     with pytest.raises(FileError, match=r"torn\.json is not a results file"):
-        driver.render(tmp_path / "torn.json")
+        read(tmp_path / "torn.json")
 
 
 def test_the_scope_is_read_off_the_rows_and_one_row_turns_it() -> None:

@@ -1,5 +1,6 @@
 import itertools
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ SMALL: dict[str, Any] = {
     "rows": 8,
     "fisher_rows": 4,
 }
-PLANNED = list(points(1, (1e-3,), (0, 1, 2)))
+PLANNED = points(1, (1e-3,), (0, 1, 2))
 
 
 def small(folder: Path) -> SmallBenchmark:
@@ -80,10 +81,11 @@ def test_every_point_leaves_a_row_for_every_criterion_and_fraction(
     names = ("seed", "learning_rate", "progress", "criterion", "fraction")
     keys = [tuple(row[name] for name in names) for row in document["rows"]]
     each = [(STEP_ALONE, 0.0), *itertools.product(CRITERIA, (0.01, 0.5))]
-    planned = list(points(1, (1e-3, 2e-3), (0, 2)))
+    planned = points(1, (1e-3, 2e-3), (0, 2))
     assert keys == [(p.seed, p.learning_rate, p.progress, *key) for p in planned for key in each]
     losses = [
-        {row["loss"] for row in document["rows"] if driver.key(row) == point} for point in planned
+        {row["loss"] for row in document["rows"] if asdict(point).items() <= row.items()}
+        for point in planned
     ]
     assert losses[0] == losses[2]  # no step was taken
     assert len(set.union(*losses)) == 3
@@ -164,7 +166,7 @@ def test_another_seed_and_another_stop_are_added(
 def test_no_point_is_started_when_the_time_is_over(
     place: SmallBenchmark, measured: list[Point], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(FileError, match="is not a results file: "):  # nothing to show yet
+    with pytest.raises(FileError, match=r"holds no scope_map-sst2\.json: measure first"):
         place.run(minutes=0.0)
     place.run(progress="0")
     place.run(minutes=0.0)
@@ -217,7 +219,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_run(
 
 
 def test_stopping_early_leaves_whole_comparisons() -> None:
-    planned = list(points(2, (5e-5, 2e-4), (0, 130, 260)))
+    planned = points(2, (5e-5, 2e-4), (0, 130, 260))
     assert len(set(planned)) == len(planned) == 12
     keys = [(point.seed, point.learning_rate, point.progress) for point in planned]
     assert keys == sorted(keys)
