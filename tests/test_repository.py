@@ -40,12 +40,8 @@ LIBRARIES = {
     "hypothesis": {"verification/strategies.py"},
     "matplotlib": {
         "benchmarks/distributed/driver.py",
-        "benchmarks/end_accuracy/driver.py",
         "benchmarks/harness/benchmark.py",
-        "benchmarks/loss_decrease/driver.py",
-        "benchmarks/scope_map/driver.py",
         "benchmarks/selection/driver.py",
-        "benchmarks/solvers/driver.py",
         "verification/plots/registry.py",
         "verification/plots/accuracy.py",
         "verification/plots/criteria.py",

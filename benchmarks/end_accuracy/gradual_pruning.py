@@ -45,6 +45,11 @@ class Cell:
     sparsity: float  # 0 if nothing is pruned
     self_regularization: bool = False
 
+    def __str__(self) -> str:
+        words = f"{self.task} seed {self.seed} {self.method}"
+        words += f" {self.sparsity}" if self.sparsity else ""
+        return words + (" self-regularised" if self.self_regularization else "")
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -89,17 +94,15 @@ def cells(
 def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[str, Any]:
     """Train and prune from the pre-trained weights; return the scores on the test rows.
 
-    No choice depends on the test rows: the model of the last step is judged. Nothing is exported.
+    No choice depends on the test rows: the model after the last step is tested. Exports nothing.
     """
-    method = METHODS[cell.method]
     evaluations = EVALUATIONS if cell.self_regularization else 1
     settings = Settings(
         model=model,
         task=cell.task,
         data=data,
         sparsity=cell.sparsity,
-        criterion=method.criterion,
-        smoothing=method.smoothing,
+        **asdict(METHODS[cell.method]),
         self_regularization=cell.self_regularization,
         **asdict(budget),
         train_rows=budget.train_rows,

@@ -30,7 +30,7 @@ def new_document(settings: Mapping[str, Any], paths: Paths, **more: Any) -> Docu
 
 
 def resume(file: Path, document: Document) -> Document:
-    """Put the rows of an earlier, interrupted run into the document, and return it.
+    """Put rows and further fields of an earlier, interrupted run into the document; return it.
 
     Raises:
         FileError: the file holds results of other settings or versions.
@@ -46,7 +46,7 @@ def resume(file: Path, document: Document) -> Document:
                 raise FileError(
                     f"{file} holds results of other {what}: move it, or give another --out"
                 )
-        document["rows"] = earlier["rows"]
+        document.update({**earlier, "provenance": document["provenance"]})
     return document
 
 

@@ -15,13 +15,12 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from matplotlib.figure import Figure
 
 from benchmarks.harness import benchmark, markdown
 from benchmarks.harness.cli import Data, Out, Render, Seeds
 from benchmarks.harness.fine_tuned import BATCH, FineTuned, data_folder
 from benchmarks.harness.markdown import measured_with
-from benchmarks.harness.results import RESULTS, Document, Row, summarized
+from benchmarks.harness.results import RESULTS, Row, summarized
 from benchmarks.loss_decrease.instances import INSTANCES, Instance
 from pins.errors import SettingError
 from pins.importance.criteria import CRITERIA
@@ -138,11 +137,6 @@ def scope(rows: Sequence[Row]) -> str:
     )
 
 
-def figure(document: Document) -> Figure:
-    """The loss change of each criterion against the fraction."""
-    return plots.loss_change(mean_over_seeds(document["rows"]))
-
-
 def run(
     instance: Annotated[
         str, typer.Option(help="A row of benchmarks/loss_decrease/instances.py.")
@@ -169,4 +163,6 @@ def run(
         wanted = [FineTuning(seed) for seed in range(seeds)]
         benchmark.resume(out / name, document)
         benchmark.complete(document, out / name, wanted, rows_of)
-    benchmark.render(out, name, table, figure)
+    benchmark.render(
+        out, name, table, lambda document: plots.loss_change(mean_over_seeds(document["rows"]))
+    )

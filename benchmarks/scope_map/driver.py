@@ -21,12 +21,11 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from matplotlib.figure import Figure
 
 from benchmarks.harness import benchmark
 from benchmarks.harness.cli import Data, Minutes, Model, Out, Render, Seeds, numbers
 from benchmarks.harness.fine_tuned import BATCH, FineTuned, data_folder, describe_model
-from benchmarks.harness.results import RESULTS, Document, Row
+from benchmarks.harness.results import RESULTS, Row
 from benchmarks.scope_map.table import table
 from pins.importance.criteria import CRITERIA
 from pins.models.pretrained import DEMO_MODEL
@@ -126,11 +125,6 @@ def _same_weights(point: Point, rows: Sequence[Row]) -> Sequence[Row]:
     return [row for row in same if row["learning_rate"] == same[0]["learning_rate"]]
 
 
-def figure(document: Document) -> Figure:
-    """The loss change against the fraction, a panel for each point."""
-    return plots.scope_map(document["rows"])
-
-
 def run(
     task: Annotated[str, typer.Option(help="A name of pins.tasks.")] = "sst2",
     data: Data = None,
@@ -174,4 +168,4 @@ def run(
         benchmark.resume(out / file, document)
         rows_of = in_order(loaded, model, decisions, document["rows"])
         benchmark.complete(document, out / file, wanted, rows_of, minutes=minutes, what="points")
-    benchmark.render(out, file, table, figure)
+    benchmark.render(out, file, table, lambda document: plots.scope_map(document["rows"]))

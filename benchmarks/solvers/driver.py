@@ -16,12 +16,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.harness import benchmark
 from benchmarks.harness.cli import Out, Render, Seeds
-from benchmarks.harness.results import RESULTS, Document, Row, attempt, outcome
+from benchmarks.harness.results import RESULTS, Row, attempt, outcome
 from benchmarks.harness.timing import seconds_of
 from benchmarks.solvers.table import CLOSED_FORM, SELECT, table
 from pins.selection.select import select
@@ -106,11 +105,6 @@ def _solved(
     return Result(Status.OPTIMAL, solution, report)
 
 
-def figure(document: Document) -> Figure:
-    """Seconds of each solver against n."""
-    return plots.solver_times(document["rows"], document["settings"]["time_limit"])
-
-
 def run(
     largest: Annotated[int, typer.Option(min=min(SIZES), help="Greatest size.")] = max(SIZES),
     seeds: Seeds = 3,
@@ -133,7 +127,9 @@ def run(
 
         document = benchmark.resume(out / FILE, benchmark.new_document(settings, {"OUT": out}))
         benchmark.complete(document, out / FILE, list(solves(largest, seeds)), row_of)
-    benchmark.render(out, FILE, table, figure)
+    benchmark.render(
+        out, FILE, table, lambda d: plots.solver_times(d["rows"], d["settings"]["time_limit"])
+    )
 
 
 def _said(solve: Solve, row: Row) -> str:

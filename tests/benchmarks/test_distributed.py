@@ -158,7 +158,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_said_of_many_gpus_depends_on_the_constants() -> None:
-    text = readme.on_many_gpus()
+    text = readme.PARTS["docs/scaling.md"]["on-paper"]()
     assert "| 7 B | 1,024 |" in text
     assert "| 70 B | 1,024 |" in text
     other = replace(PRESENT, sample=1 << 10)
