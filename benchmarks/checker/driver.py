@@ -21,10 +21,11 @@ from benchmarks.harness.cli import Out, Render, Rounds
 from benchmarks.harness.goals import Goal, MedianRange, Rows, per_round, speedup
 from benchmarks.harness.markdown import measured_with, number
 from benchmarks.harness.results import RESULTS
-from benchmarks.harness.score_sets import KEPT_ONE_IN, MODEL, find_score_set
+from benchmarks.harness.score_sets import KEPT_ONE_IN, MODEL, SCORE_SETS, ScoreSet
 from benchmarks.harness.timing import in_turns, seconds_of
-from pins.errors import CertificateError
+from pins.errors import CertificateError, SettingError
 from pins.utils.io import write_json
+from pins.utils.lookup import find
 from verification import checker
 from verification.certificates import fast_checker
 from verification.certificates.certificate import certify_files, save_scores
@@ -46,9 +47,8 @@ SAYS: Mapping[str, str] = {
 }
 
 
-def make(scores: str, folder: Path) -> tuple[Path, list[Path]]:
-    """Write the certificate of a score set's optimal mask; return it and the files it names."""
-    chosen = find_score_set(scores)
+def make(chosen: ScoreSet, folder: Path) -> tuple[Path, list[Path]]:
+    """Write the certificate of the optimal mask; return it and the files that it names."""
     certificate = folder / "certificate.json"
     files = [folder / "scores.safetensors", folder / "certificate.mask.safetensors"]
     save_scores(chosen.make(), files[0])
@@ -170,11 +170,11 @@ def run(
 ) -> None:
     """Make scores, mask and certificate; measure; write results and table."""
     if not render_only:
-        chosen = find_score_set(scores)
+        chosen = find(SCORE_SETS, scores, "score set", SettingError)
         settings = {"scores": scores, "kept": f"1/{KEPT_ONE_IN}", "rounds": rounds}
         with tempfile.TemporaryDirectory() as folder:
             print(f"{scores}: {chosen.size:,} weights …", flush=True)
-            certificate, files = make(scores, Path(folder))
+            certificate, files = make(chosen, Path(folder))
             sizes = [each.stat().st_size for each in files]
             about = {**chosen.describe(scores), "bytes": sizes}
             document = benchmark.new_document(settings, {"OUT": out}, **about)

@@ -28,10 +28,10 @@ from benchmarks.distributed.methods import METHODS
 from benchmarks.distributed.runs import digests, measure, simulate
 from benchmarks.distributed.table import measured, table
 from benchmarks.harness import benchmark
-from benchmarks.harness.cli import Instances, Out, Render, Rounds, numbers
+from benchmarks.harness.cli import Instances, Out, Render, Rounds, named, numbers
 from benchmarks.harness.process import fresh
 from benchmarks.harness.results import RESULTS, Document, Row, outcome
-from benchmarks.harness.score_sets import KEPT_ONE_IN, MODEL, ScoreSet, find_score_set
+from benchmarks.harness.score_sets import KEPT_ONE_IN, MODEL, SCORE_SETS, ScoreSet
 from pins.utils.io import write_json
 from verification import plots
 
@@ -43,9 +43,10 @@ SCALED = replace(PRESENT, sample=1 << 14, least_room=1 << 13, most_room=1 << 13)
 SCALED_SIZE = 1 << 23  # scores
 
 
-def of_processes(name: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
+def of_processes(
+    name: str, score_set: ScoreSet, counts: list[int], rounds: int
+) -> list[dict[str, Any]]:
     """A row for each number of ranks, on one set of scores."""
-    score_set = find_score_set(name)
     expected = fresh(digests, score_set, counts)
     rows = []
     for ranks in counts:
@@ -94,9 +95,7 @@ def run(
 ) -> None:
     """Measure, simulate and predict; the file is written after each set of scores."""
     if not render_only:
-        names = instances.split(",")
-        for name in names:
-            find_score_set(name)
+        chosen = named(instances, SCORE_SETS, "score set")
         processes, many = (
             numbers(text, what, int, lambda n: n > 0, "whole numbers from 1 on, such as 1,2,4")
             for text, what in ((ranks, "ranks"), (threads, "threads"))
@@ -110,7 +109,7 @@ def run(
         few = [of_threads("few a rank", SCORES_OF_A_THREAD * size, size, PRESENT) for size in many]
         few += [of_threads("few a rank, scaled", SCALED_SIZE, size, SCALED) for size in many]
         document = benchmark.new_document(settings, {"OUT": out}, simulated=few, paper=on_paper())
-        for name in names:
-            document["rows"] += of_processes(name, processes, rounds)
+        for name, score_set in chosen.items():
+            document["rows"] += of_processes(name, score_set, processes, rounds)
             write_json(document, out / FILE)
     benchmark.render(out, FILE, table, figure)

@@ -27,14 +27,13 @@ from benchmarks.end_accuracy.gradual_pruning import (
 )
 from benchmarks.end_accuracy.table import summary, table
 from benchmarks.harness import benchmark
-from benchmarks.harness.cli import Data, Minutes, Model, Names, Out, Render, Seeds, numbers
+from benchmarks.harness.cli import Data, Minutes, Model, Names, Out, Render, Seeds, named, numbers
 from benchmarks.harness.fine_tuned import data_folder, describe_model
 from benchmarks.harness.results import RESULTS, Document, Row, attempt, without_paths
-from pins.errors import FileError, SettingError
+from pins.errors import FileError
 from pins.models.pretrained import DEMO_MODEL
 from pins.tasks import load_task
 from pins.tasks.text_classification import TextClassification
-from pins.utils.lookup import find
 from verification import plots
 
 FILE = "end_accuracy.json"
@@ -58,9 +57,7 @@ def run(
     """Run what the results file does not hold yet."""
     file = out / FILE
     if not render_only:
-        names, chosen = tasks.split(","), methods.split(",")
-        for method in chosen:
-            find(METHODS, method, "method", SettingError)
+        names, chosen = tasks.split(","), [*named(methods, METHODS, "method")]
         like = "numbers between 0 and 1, such as 0.8,0.9"
         ratios = numbers(sparsities, "sparsities", float, lambda x: 0 < x < 1, like)
         budget = Budget(steps=steps)
@@ -73,18 +70,16 @@ def run(
         for task in names:
             _require_same_data(document, task, data_folder(task, data), file)
 
-        def row_of(cell: Cell) -> tuple[Sequence[Row], str]:
+        def row_of(cell: Cell) -> Sequence[Row]:
             gc.collect()  # a run has reference cycles, and the next one needs its memory
             start = time.monotonic()
             found = attempt(measure, cell, budget, model, data_folder(cell.task, data))
-            seconds = round(time.monotonic() - start, 1)
             if isinstance(found, str):
                 found = {"error": without_paths(found, {"DATA": data, "MODEL": model})}
-            said = found.get("error") or format(found["score"], ".3f")
-            return [{**found, "seconds": seconds}], f"{cell}: {said}"
+            return [{**found, "seconds": round(time.monotonic() - start, 1)}]
 
         wanted = list(cells(names, seeds, ratios, chosen, regularized=not plain))
-        benchmark.complete(document, file, wanted, row_of, minutes=minutes)
+        benchmark.complete(document, file, wanted, row_of, shows=("score",), minutes=minutes)
     benchmark.render(
         out, FILE, table, lambda document: plots.end_accuracy(summary(document["rows"]))
     )

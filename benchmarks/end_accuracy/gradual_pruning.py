@@ -1,5 +1,6 @@
 """One run: gradual pruning from pre-trained weights, then the score on the test rows."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,11 +46,6 @@ class Cell:
     sparsity: float  # 0 if nothing is pruned
     self_regularization: bool = False
 
-    def __str__(self) -> str:
-        words = f"{self.task} seed {self.seed} {self.method}"
-        words += f" {self.sparsity}" if self.sparsity else ""
-        return words + (" self-regularised" if self.self_regularization else "")
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -79,16 +75,14 @@ def cells(
 
     With `regularized`, each method is also run with self-regularisation.
     """
-    for seed in range(seeds):
-        for task in tasks:
-            if DENSE in methods:
-                yield Cell(task, seed, DENSE, 0.0)
-            for sparsity in sparsities:
-                for method in methods:
-                    if method != DENSE:
-                        yield Cell(task, seed, method, sparsity)
-                        if regularized:
-                            yield Cell(task, seed, method, sparsity, self_regularization=True)
+    for seed, task in itertools.product(range(seeds), tasks):
+        if DENSE in methods:
+            yield Cell(task, seed, DENSE, 0.0)
+        for sparsity, method in itertools.product(sparsities, methods):
+            if method != DENSE:
+                yield Cell(task, seed, method, sparsity)
+                if regularized:
+                    yield Cell(task, seed, method, sparsity, self_regularization=True)
 
 
 def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[str, Any]:

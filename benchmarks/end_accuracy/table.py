@@ -61,14 +61,8 @@ def table(document: Mapping[str, Any]) -> str:
 
 def _task(cells: Sequence[Row], document: Mapping[str, Any]) -> list[str | list[str]]:
     task = cells[0]["task"]
-    best = {
-        sparsity: max(
-            (cell for cell in group if cell["mean"] is not None),
-            key=lambda cell: cell["mean"],
-            default=None,
-        )
-        for (sparsity,), group in grouped(cells, "sparsity").items()
-    }
+    scored = grouped([cell for cell in cells if cell["mean"] is not None], "sparsity")
+    best = {ratio: max(group, key=lambda cell: cell["mean"]) for (ratio,), group in scored.items()}
     named = [{**cell, "name": _name(cell)} for cell in cells]
     lines = decisions_table.across("method", named, "name", partial(_cell, best))
     return [f"## {task}", _errors(task, cells, document), lines]
@@ -96,10 +90,10 @@ def _name(row: Row) -> str:
     return f"{row['method']}{' + self-regularisation' if row['self_regularization'] else ''}"
 
 
-def _cell(best: Mapping[float, Row | None], cell: Row) -> str:
-    top = best[cell["sparsity"]]
-    if cell["mean"] is None or top is None:
+def _cell(best: Mapping[float, Row], cell: Row) -> str:
+    if cell["mean"] is None:
         return "failed"
+    top = best[cell["sparsity"]]
     spread = "" if cell["spread"] is None else f" ± {cell['spread']:.3f}"
     text = f"{cell['mean']:.3f}{spread} ({cell['seeds']})"
     near = top["mean"] - cell["mean"] <= (top["error"] or 0.0)

@@ -54,10 +54,10 @@ def complete(
     document: Document,
     file: Path,
     wanted: Sequence[Any],
-    measure: Callable[[Any], tuple[Sequence[Row], str]],
+    measure: Callable[[Any], Sequence[Row]],
     *,
+    shows: Sequence[str],
     minutes: float | None = None,
-    what: str = "runs",
 ) -> None:
     """Measure every wanted run that has no row; write the file after each.
 
@@ -65,27 +65,27 @@ def complete(
         document: rows are added to it; each has the fields of its run.
         file: the results file.
         wanted: dataclass instances, in the order in which they are measured.
-        measure: run ↦ its rows, and one line about them.
+        measure: run ↦ its rows.
+        shows: fields of a run's first row that are printed when it is done.
         minutes: after these no further run is started; None: no limit.
-        what: noun for the runs, in the plural.
     """
-    fields = {each: asdict(each) for each in wanted}
-    missing = [
-        each
-        for each in wanted
-        if not any(fields[each].items() <= row.items() for row in document["rows"])
+    runs = [
+        run
+        for run in wanted
+        if not any(asdict(run).items() <= row.items() for row in document["rows"])
     ]
     begun = time.monotonic()
-    for number, each in enumerate(missing):
+    for number, run in enumerate(runs):
         start = time.monotonic()
         if minutes is not None and start - begun >= 60 * minutes:
-            print(f"{minutes:g} minutes are over: {len(missing) - number} {what} are left")
+            print(f"{minutes:g} minutes are over: {len(runs) - number} runs are left")
             return
-        rows, said = measure(each)
-        document["rows"] += [{**row, **fields[each]} for row in rows]
+        rows = [{**row, **asdict(run)} for row in measure(run)]
+        document["rows"] += rows
         write_json(document, file)
-        at, took = len(wanted) - len(missing) + number + 1, time.monotonic() - start
-        print(f"{at}/{len(wanted)} {said} ({took:.0f} s)", flush=True)
+        said = rows[0].get("error") or ", ".join(f"{name} {rows[0][name]}" for name in shows)
+        at, took = len(wanted) - len(runs) + number + 1, time.monotonic() - start
+        print(f"{at}/{len(wanted)} {run}: {said} ({took:.0f} s)", flush=True)
 
 
 def render(

@@ -1,13 +1,16 @@
 """Command line of the benchmarks: shared options, lists of numbers, errors in one line."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from pins.errors import PinsError, SettingError
+from pins.utils.lookup import find
+
+T = TypeVar("T")
 
 Names = Annotated[str, typer.Option(help="Names, separated by commas.")]
 Instances = Annotated[str, typer.Option(help="Names of score sets, separated by commas.")]
@@ -31,6 +34,15 @@ def execute(run: Callable[..., None]) -> None:
     except PinsError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def named(text: str, table: Mapping[str, T], kind: str) -> dict[str, T]:
+    """The rows of a table whose names are in an option, separated by commas.
+
+    Raises:
+        SettingError: no row has this name.
+    """
+    return {name: find(table, name, kind, SettingError) for name in text.split(",")}
 
 
 def numbers(

@@ -10,9 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pins.errors import SettingError
-from pins.utils.lookup import find
-
 SEED = 0
 KEPT_ONE_IN = 5  # keep 20 % of the weights
 BLOCK = 1 << 20  # scores made at a time, so that making a set takes little further memory
@@ -196,12 +193,3 @@ SCORE_SETS: Mapping[str, ScoreSet] = {
     **ADVERSARIAL,
     SMOKE: ScoreSet("every step of the driver, in seconds", shapes=_encoder(2, 32)),
 }
-
-
-def find_score_set(name: str) -> ScoreSet:
-    """The score set of this name.
-
-    Raises:
-        SettingError: no score set has this name.
-    """
-    return find(SCORE_SETS, name, "score set", SettingError)

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from benchmarks.harness import benchmark, markdown
@@ -23,25 +22,16 @@ from benchmarks.harness.markdown import measured_with
 from benchmarks.harness.results import RESULTS, Row, summarized
 from benchmarks.loss_decrease.instances import INSTANCES, Instance
 from pins.errors import SettingError
-from pins.importance.criteria import CRITERIA
 from pins.tasks import load_task
 from pins.utils.lookup import find
 from verification import plots
-from verification.experiments.loss_change import (
-    by_fraction,
-    lowest_of_all,
-    pins_lowers_most,
-    step_alone,
-)
+from verification.experiments import loss_change
 from verification.formatting import percent, signed
 
 LEARNING_RATE = 2e-4
 FISHER_ROWS = 64
 REGION = "trust-region"
-MEASURED: Mapping[str, str] = {
-    "measured": "the gradient's rows",
-    "measured_unseen": "unseen rows",
-}
+MEASURED = {"measured": "the gradient's rows", "measured_unseen": "unseen rows"}
 WIDE = 0.01  # share of the weights in one decision from which on no linear model can be trusted
 
 
@@ -58,11 +48,7 @@ def measure(instance: Instance, seed: int, data: Path | None = None) -> list[dic
     tuned = FineTuned(task, instance.model, seed=seed, learning_rate=LEARNING_RATE)
     tuned.advance(instance.dense_steps)
     return tuned.loss_changes(
-        list(CRITERIA),
-        instance.fractions,
-        rows=instance.rows,
-        fisher_rows=FISHER_ROWS,
-        generator=torch.Generator().manual_seed(seed),
+        instance.fractions, rows=instance.rows, fisher_rows=FISHER_ROWS, seed=seed
     )
 
 
@@ -79,7 +65,7 @@ def mean_over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def table(document: Mapping[str, Any]) -> str:
     """The results as Markdown: measured change on the gradient's rows / on unseen rows."""
     rows = mean_over_seeds(document["rows"])
-    by, alone = by_fraction(rows), step_alone(rows)
+    by, alone = loss_change.by_fraction(rows), loss_change.step_alone(rows)
     names = list(next(iter(by.values())))
     seeds = sorted({row["seed"] for row in document["rows"]})
     losses = {row["seed"]: row["loss"] for row in document["rows"]}
@@ -117,14 +103,16 @@ def _changes(cells: Mapping[str, Row]) -> str:
 
 def scope(rows: Sequence[Row]) -> str:
     """The fractions at which pins and trust-region had the lowest loss, as claimed."""
-    by = by_fraction(rows)
+    by = loss_change.by_fraction(rows)
     held, lowest = [], []
     for field, where in MEASURED.items():
         fractions = [
-            percent(fraction, 3) for fraction, cells in by.items() if pins_lowers_most(cells, field)
+            percent(fraction, 3)
+            for fraction, cells in by.items()
+            if loss_change.pins_lowers_most(cells, field)
         ]
         held.append(f"on {where} at {' and '.join(fractions) or 'no fraction tried'}")
-        least = {f: lowest_of_all(cells, REGION, field) for f, cells in by.items()}
+        least = {f: loss_change.lowest_of_all(cells, REGION, field) for f, cells in by.items()}
         wide = [best for f, best in least.items() if f >= WIDE]
         narrow = [best for f, best in least.items() if f < WIDE]
         lowest.append(
@@ -155,14 +143,14 @@ def run(
     if not render_only:
         settings = {**asdict(chosen), "learning_rate": LEARNING_RATE, "batch": BATCH}
         document = benchmark.new_document(settings, {"DATA": data, "OUT": out}, instance=instance)
-
-        def rows_of(of: FineTuning) -> tuple[Sequence[Row], str]:
-            rows = measure(chosen, of.seed, data_folder(chosen.task, data))
-            return rows, f"seed {of.seed}"
-
-        wanted = [FineTuning(seed) for seed in range(seeds)]
         benchmark.resume(out / name, document)
-        benchmark.complete(document, out / name, wanted, rows_of)
+        benchmark.complete(
+            document,
+            out / name,
+            [FineTuning(seed) for seed in range(seeds)],
+            lambda of: measure(chosen, of.seed, data_folder(chosen.task, data)),
+            shows=("loss",),
+        )
     benchmark.render(
         out, name, table, lambda document: plots.loss_change(mean_over_seeds(document["rows"]))
     )

@@ -16,7 +16,7 @@ import torch
 import typer
 
 from benchmarks.harness import benchmark, markdown
-from benchmarks.harness.cli import DefaultRounds, Device, Out, Render, numbers
+from benchmarks.harness.cli import DefaultRounds, Device, Out, Render, named, numbers
 from benchmarks.harness.device import describe_device, find_device
 from benchmarks.harness.markdown import measured_with
 from benchmarks.harness.process import fresh
@@ -27,14 +27,11 @@ from benchmarks.overhead.training_steps import DENSE, INTERVAL, NETWORKS, VARIAN
 from pins.errors import SettingError
 from pins.models.teacher import fast_dtype
 from pins.utils.io import write_json
-from pins.utils.lookup import find
 
 # rows and tokens of a step, and the precisions, by kind of device
-BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128)}
-SMALL_BATCH = (8, 64)
-PRECISIONS: Mapping[str, tuple[str, ...]] = {"cuda": ("bfloat16", "float32")}
-ROUNDS: Mapping[str, int] = {"cuda": 20}  # steps are short there
-FEW_ROUNDS = 5
+BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128), "cpu": (8, 64)}
+PRECISIONS: Mapping[str, Sequence[str]] = {"cuda": ("bfloat16", "float32"), "cpu": ("float32",)}
+ROUNDS: Mapping[str, int] = {"cuda": 20, "cpu": 5}
 
 
 def workloads(
@@ -42,9 +39,9 @@ def workloads(
 ) -> Iterator[Workload]:
     """Every network in every precision of this kind of device."""
     kind = torch.device(device).type
-    rows, length = batch or BATCHES.get(kind, SMALL_BATCH)
+    rows, length = batch or BATCHES[kind]
     for network in networks:
-        for precision in PRECISIONS.get(kind, ("float32",)):
+        for precision in PRECISIONS[kind]:
             yield Workload(network, rows, length, device, precision)
 
 
@@ -124,20 +121,18 @@ def run(
     """Measure every network in every precision; the file is written after each."""
     file = "overhead-*.json"
     if not render_only:
-        names = networks.split(",")
-        for name in names:
-            find(NETWORKS, name, "network", SettingError)
-        chosen = find_device(device)
-        turns = rounds or ROUNDS.get(chosen.type, FEW_ROUNDS)
+        chosen = named(networks, NETWORKS, "network")
+        where = find_device(device)
+        turns = rounds or ROUNDS[where.type]
         document = benchmark.new_document({"interval": INTERVAL, "rounds": turns}, {"OUT": out})
         memory = (
             "the most that the process takes at a time, beyond what its libraries take, with what "
             "is freed given back at once"
         )
-        teacher = str(fast_dtype(chosen)).removeprefix("torch.")
-        document["device"] = {**describe_device(chosen, document, memory), "teacher": teacher}
-        file = f"overhead-{chosen.type}.json"
-        for workload in workloads(names, str(chosen), _batch(batch)):
+        teacher = str(fast_dtype(where)).removeprefix("torch.")
+        document["device"] = {**describe_device(where, document, memory), "teacher": teacher}
+        file = f"overhead-{where.type}.json"
+        for workload in workloads([*chosen], str(where), _batch(batch)):
             print(f"{workload.network}, {workload.precision} …", flush=True)
             document["rows"] += measure(workload, turns)
             write_json(document, out / file)

@@ -84,9 +84,6 @@ class Workload:
     precision: str
 
 
-READ_LOSS = [name for name, criterion in CRITERIA.items() if Reads.LOSS in criterion.reads]
-
-
 class Training:
     """One variant of a workload; all variants start from the same random weights and rows."""
 
@@ -118,7 +115,7 @@ class Training:
                 variant.criterion,
                 CubicSchedule(steps=steps, final_sparsity=SPARSITY, interval=interval),
                 smoothing=find_smoothing(variant.smoothing)(),
-                loss=self._loss if variant.criterion in READ_LOSS else None,
+                loss=self._loss if Reads.LOSS in CRITERIA[variant.criterion].reads else None,
             )
         if variant.self_regularization:
             self._regularizer = SelfRegularizer(self.model)

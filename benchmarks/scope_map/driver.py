@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from benchmarks.harness import benchmark
@@ -76,19 +75,13 @@ def points(seeds: int, learning_rates: Sequence[float], progress: Sequence[int])
 def measure(tuned: FineTuned, point: Point, decisions: Decisions) -> list[dict[str, Any]]:
     """Train on to a point; return its rows."""
     tuned.advance(point.progress)
-    return tuned.loss_changes(
-        list(CRITERIA),
-        decisions.fractions,
-        rows=decisions.rows,
-        fisher_rows=decisions.fisher_rows,
-        generator=torch.Generator().manual_seed(ROWS_SEED + point.seed),
-    )
+    return tuned.loss_changes(**asdict(decisions), seed=ROWS_SEED + point.seed)
 
 
 def in_order(
     task: Task, model: str, decisions: Decisions, known: Sequence[Row]
-) -> Callable[[Point], tuple[Sequence[Row], str]]:
-    """A function that measures points in order: point ↦ its rows, and one line about them.
+) -> Callable[[Point], Sequence[Row]]:
+    """A function that measures points in order: point ↦ its rows.
 
     A fine-tuning goes on from point to point of the same seed and learning rate.
 
@@ -100,19 +93,15 @@ def in_order(
     """
     course: dict[tuple[int, float], FineTuned] = {}
 
-    def rows_of(point: Point) -> tuple[Sequence[Row], str]:
-        rows = _same_weights(point, known)
-        if not rows:
-            of = (point.seed, point.learning_rate)
-            if of not in course:
-                course.clear()
-                gc.collect()  # the optimiser has reference cycles, and the next needs its memory
-                course[of] = FineTuned(task, model, seed=of[0], learning_rate=of[1])
-            rows = [{"task": task.name, **row} for row in measure(course[of], point, decisions)]
-        return rows, (
-            f"{task.name} seed {point.seed}, learning rate {point.learning_rate:g}, "
-            f"{point.progress} steps: loss {rows[0]['loss']:.3f}"
-        )
+    def rows_of(point: Point) -> Sequence[Row]:
+        if rows := _same_weights(point, known):
+            return rows
+        of = (point.seed, point.learning_rate)
+        if of not in course:
+            course.clear()
+            gc.collect()  # the optimiser has reference cycles, and the next needs its memory
+            course[of] = FineTuned(task, model, seed=of[0], learning_rate=of[1])
+        return [{"task": task.name, **row} for row in measure(course[of], point, decisions)]
 
     return rows_of
 
@@ -167,5 +156,5 @@ def run(
         document = benchmark.new_document(settings, {"DATA": data, "OUT": out, **paths})
         benchmark.resume(out / file, document)
         rows_of = in_order(loaded, model, decisions, document["rows"])
-        benchmark.complete(document, out / file, wanted, rows_of, minutes=minutes, what="points")
+        benchmark.complete(document, out / file, wanted, rows_of, shows=("loss",), minutes=minutes)
     benchmark.render(out, file, table, lambda document: plots.scope_map(document["rows"]))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from benchmarks.harness import benchmark, score_sets
-from benchmarks.harness.cli import DefaultRounds, Device, Instances, Out, Render
+from benchmarks.harness.cli import DefaultRounds, Device, Instances, Out, Render, named
 from benchmarks.harness.device import describe_device, find_device
 from benchmarks.harness.results import RESULTS, Document
 from benchmarks.selection.methods import METHODS
@@ -43,7 +43,7 @@ def run(
     """Measure every set of scores; the file is written after each."""
     file = "selection-*.json"
     if not render_only:
-        chosen = {name: score_sets.find_score_set(name) for name in instances.split(",")}
+        chosen = named(instances, score_sets.SCORE_SETS, "score set")
         where = find_device(device)
         turns = rounds or ROUNDS[where.type]
         settings = {"kept": f"1/{score_sets.KEPT_ONE_IN}", "rounds": turns, "methods": [*METHODS]}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.harness.process import free_bytes, fresh, peak_of
 from benchmarks.harness.results import outcome
-from benchmarks.harness.score_sets import BLOCK, SMOKE, ScoreSet, find_score_set
+from benchmarks.harness.score_sets import BLOCK, SCORE_SETS, SMOKE, ScoreSet
 from benchmarks.harness.timing import in_turns, seconds_of
 from benchmarks.selection.methods import METHODS, READ, Scores, kth_largest
 
@@ -100,7 +100,7 @@ def extra_bytes_of_process(score_set: ScoreSet, name: str) -> int:
 
     It is the peak of the whole process: call it in a fresh one.
     """
-    method, small = METHODS[name], find_score_set(SMOKE)
+    method, small = METHODS[name], SCORE_SETS[SMOKE]
     method.select(small.make(), small.keep)  # loads and starts what a first call needs
     scores = score_set.make()
     gc.collect()

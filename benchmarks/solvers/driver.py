@@ -10,7 +10,7 @@ also get the scores unscaled, near 1e-9. This is the control: their tolerances m
 """
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.harness import benchmark
 from benchmarks.harness.cli import Out, Render, Seeds
-from benchmarks.harness.results import RESULTS, Row, attempt, outcome
+from benchmarks.harness.results import RESULTS, attempt, outcome
 from benchmarks.harness.timing import seconds_of
 from benchmarks.solvers.table import CLOSED_FORM, SELECT, table
 from pins.selection.select import select
@@ -120,19 +120,14 @@ def run(
             "time_limit": time_limit,
             "repeats": REPEATS,
         }
-
-        def row_of(solve: Solve) -> tuple[Sequence[Row], str]:
-            row = measure(solve, time_limit)
-            return [row], _said(solve, row)
-
         document = benchmark.resume(out / FILE, benchmark.new_document(settings, {"OUT": out}))
-        benchmark.complete(document, out / FILE, list(solves(largest, seeds)), row_of)
+        benchmark.complete(
+            document,
+            out / FILE,
+            list(solves(largest, seeds)),
+            lambda solve: [measure(solve, time_limit)],
+            shows=("seconds", "status", "verdict"),
+        )
     benchmark.render(
         out, FILE, table, lambda d: plots.solver_times(d["rows"], d["settings"]["time_limit"])
     )
-
-
-def _said(solve: Solve, row: Row) -> str:
-    what = f"{solve.solver}{'' if solve.scaled else ' unscaled'}"
-    result = row["error"] or f"{row['seconds']:.3g} s, {row['status']}, {row['verdict']}"
-    return f"n = {solve.size:,}, seed {solve.seed}, {what}: {result}"

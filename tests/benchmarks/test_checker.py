@@ -17,7 +17,7 @@ from benchmarks.checker.driver import (
     verdict,
 )
 from benchmarks.harness.results import read
-from benchmarks.harness.score_sets import SMOKE, find_score_set
+from benchmarks.harness.score_sets import SCORE_SETS, SMOKE
 from pins.errors import CertificateError, FileError, SettingError
 from tests.benchmarks.started import start
 from verification.certificates import fast_checker
@@ -58,7 +58,7 @@ def test_a_run_leaves_the_times_of_both_checkers_a_digest_and_a_read(results: Pa
         assert row["error"] is None
         assert len(row["seconds"]) == 2
         assert all(seconds > 0 for seconds in row["seconds"])
-    smoke = find_score_set(SMOKE)
+    smoke = SCORE_SETS[SMOKE]
     assert (found["size"], found["keep"]) == (smoke.size, smoke.keep)
     assert found["bytes"][0] > 4 * smoke.size
     assert found["provenance"]["command"].startswith("python -m benchmarks.checker --scores smoke")
@@ -90,7 +90,7 @@ def test_the_goal_is_judged_by_the_median_and_on_two_cores_alone() -> None:
 
 
 def test_a_check_that_does_not_prove_is_a_failure_and_a_row(tmp_path: Path) -> None:
-    certificate, files = make(SMOKE, tmp_path)
+    certificate, files = make(SCORE_SETS[SMOKE], tmp_path)
     driver.require_proved(fast_checker.check(certificate))
     claimed = json.loads(certificate.read_text())
     claimed["claim"]["keep"] += 1

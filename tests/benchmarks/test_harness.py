@@ -44,11 +44,7 @@ def moments(found: FineTuned) -> dict[str, Tensor]:
 
 def looked_at(found: FineTuned) -> list[dict[str, Any]]:
     return found.loss_changes(
-        ["pins", "trust-region"],
-        [0.01, 0.5],
-        rows=8,
-        fisher_rows=4,
-        generator=torch.Generator().manual_seed(1),
+        [0.01, 0.5], rows=8, fisher_rows=4, seed=1, criteria=["pins", "trust-region"]
     )
 
 

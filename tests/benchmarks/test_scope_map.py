@@ -171,7 +171,7 @@ def test_no_point_is_started_when_the_time_is_over(
     place.run(progress="0")
     place.run(minutes=0.0)
     assert len(measured) == 1
-    assert "0 minutes are over: 2 points are left" in capsys.readouterr().out
+    assert "0 minutes are over: 2 runs are left" in capsys.readouterr().out
 
 
 def test_results_of_other_settings_or_data_are_not_overwritten(place: SmallBenchmark) -> None:
