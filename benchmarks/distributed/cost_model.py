@@ -52,7 +52,7 @@ class Constants:
         """Their values now."""
         return cls(**{each.name: getattr(kth_largest, each.name.upper()) for each in fields(cls)})
 
-    def drawn(self, total: int) -> int:
+    def sample_size(self, total: int) -> int:
         """Number of scores in the first sample."""
         return min(self.sample, max(total // self.room_share, self.least_sample))
 
@@ -143,7 +143,7 @@ def plan(sizes: Sequence[int], keep: int, ranks: int, constants: Constants) -> P
     """
     total = sum(sizes)
     room = constants.room(total)
-    size = float(constants.drawn(total)) if total > room else 0.0
+    size = float(constants.sample_size(total)) if total > room else 0.0
     inside, share, ranked = float(total), 1 - keep / total, size
     exchanges = [_total(1), _total(1), _gathered(SCORE * size, ranks)]
     while True:

@@ -16,14 +16,8 @@ from typing import Annotated, Any
 import typer
 from matplotlib.figure import Figure
 
-from benchmarks.distributed.cost_model import (
-    PRESENT,
-    Constants,
-    counted,
-    on_paper,
-    planned,
-    predicted,
-)
+from benchmarks.distributed import cost_model
+from benchmarks.distributed.cost_model import PRESENT, Constants, counted, planned
 from benchmarks.distributed.methods import METHODS
 from benchmarks.distributed.runs import digests, measure, simulate
 from benchmarks.distributed.table import measured, table
@@ -75,7 +69,7 @@ def figure(document: Document) -> Figure:
     rows = [row for row in document["rows"] if not row["error"]]
     several = [row for row in [*rows, *document["simulated"]] if row["ranks"] > 1]
     return plots.rank_decisions(
-        [_pair(row, sum(predicted(row).values()), measured(row)) for row in rows],
+        [_pair(row, sum(cost_model.predicted(row).values()), measured(row)) for row in rows],
         [_pair(row, planned(row).received, counted(row).received) for row in several],
         document["paper"],
     )
@@ -108,7 +102,9 @@ def run(
         }
         few = [of_threads("few a rank", SCORES_OF_A_THREAD * size, size, PRESENT) for size in many]
         few += [of_threads("few a rank, scaled", SCALED_SIZE, size, SCALED) for size in many]
-        document = benchmark.new_document(settings, {"OUT": out}, simulated=few, paper=on_paper())
+        document = benchmark.new_document(
+            settings, {"OUT": out}, simulated=few, paper=cost_model.on_paper()
+        )
         for name, score_set in chosen.items():
             document["rows"] += of_processes(name, score_set, processes, rounds)
             write_json(document, out / FILE)

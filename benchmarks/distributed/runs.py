@@ -61,7 +61,8 @@ def measure(score_set: ScoreSet, ranks: int, rounds: int, expected: Sequence[str
         reports = [json.loads(_file(folder, rank).read_text("utf-8")) for rank in range(ranks)]
     return {
         "methods": {
-            name: _of_all([each["methods"][name] for each in reports], expected) for name in METHODS
+            name: _over_ranks([each["methods"][name] for each in reports], expected)
+            for name in METHODS
         },
         "weights": [each["weights"] for each in reports],
         "exchanges": reports[0]["exchanges"],
@@ -71,7 +72,7 @@ def measure(score_set: ScoreSet, ranks: int, rounds: int, expected: Sequence[str
     }
 
 
-def _of_all(reports: Sequence[Mapping[str, Any]], expected: Sequence[str]) -> dict[str, Any]:
+def _over_ranks(reports: Sequence[Mapping[str, Any]], expected: Sequence[str]) -> dict[str, Any]:
     """One method on all ranks."""
     return {
         "seconds": _slowest(each["seconds"] for each in reports),
@@ -97,7 +98,7 @@ def _file(folder: str, rank: int) -> Path:
 
 
 def _rank(rank: int, score_set: ScoreSet, ranks: int, rounds: int, folder: str) -> None:
-    """One process."""
+    """Measure in one process, and write its report."""
     torch.set_num_threads(1)
     store = f"file://{Path(folder) / 'store'}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks)

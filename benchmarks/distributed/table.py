@@ -4,14 +4,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.distributed.cost_model import (
-    CALLS,
-    CALLS_OF_A_PART,
-    HOPPER,
-    counted,
-    planned,
-    predicted,
-)
+from benchmarks.distributed import cost_model
+from benchmarks.distributed.cost_model import HOPPER, counted, planned, predicted
 from benchmarks.distributed.methods import DECIDE, METHODS
 from benchmarks.harness import markdown
 from benchmarks.harness.markdown import escaped, interval, measured_with, number, share
@@ -137,13 +131,13 @@ def paper_table(rows: Sequence[Row]) -> str:
         "Not measured. Float32 scores, distinct and in random order, in equal tensors "
         f"({', '.join(tensors.values())}); every GPU holds a part of each. Assumed of an H100 and "
         f"its host: memory {HOPPER.bandwidth / 1e12:g} TB/s, {1e6 * HOPPER.dispatch:g} µs to call "
-        f"an operation ({CALLS} for a tensor in a pass, {CALLS_OF_A_PART} for a rank's part in a "
-        f"gather), {1e9 * HOPPER.sort:g} ns to sort a value; {near.rate / 1e9:g} GB/s and "
-        f"{1e6 * near.latency:g} µs among {HOPPER.node} GPUs, {far.rate / 1e9:g} GB/s and "
-        f"{1e6 * far.latency:g} µs beyond. All-gathers are rings, all-reduces trees; a pass reads "
-        "every score once and writes a byte. The last two columns are for gathering the scores on "
-        "one GPU and sending back a mask of one byte a weight, at the full rate of its link and "
-        "without any ranking: a real method takes longer."
+        f"an operation ({cost_model.CALLS} for a tensor in a pass, {cost_model.CALLS_OF_A_PART} "
+        f"for a rank's part in a gather), {1e9 * HOPPER.sort:g} ns to sort a value; "
+        f"{near.rate / 1e9:g} GB/s and {1e6 * near.latency:g} µs among {HOPPER.node} GPUs, "
+        f"{far.rate / 1e9:g} GB/s and {1e6 * far.latency:g} µs beyond. All-gathers are "
+        "rings, all-reduces trees; a pass reads every score once and writes a byte. The last two "
+        "columns are for gathering the scores on one GPU and sending back a mask of one byte a "
+        "weight, at the full rate of its link and without any ranking: a real method takes longer."
     )
     return "\n".join([*lines, "", assumed])
 

@@ -43,8 +43,8 @@ class CodeBlock:
     end: int
     after: int
 
-    def printed_as_said(self, printed: str) -> bool:
-        """Whether `printed` matches the output, in which a line `…` matches any lines."""
+    def matches(self, printed: str) -> bool:
+        """Whether `printed` is the output, in which a line `…` stands for any lines."""
         pattern = "".join(
             "(?:.*\n)*" if line.strip() == ANY_LINES else re.escape(line)
             for line in self.output.splitlines(keepends=True)
@@ -87,7 +87,7 @@ def with_outputs(text: str, printed: Sequence[tuple[CodeBlock, str]]) -> str:
         FileError: an output with `…` does not match.
     """
     for block, output in sorted(printed, key=lambda pair: -pair[0].line):
-        if block.printed_as_said(output):
+        if block.matches(output):
             continue
         if ANY_LINES in block.output.splitlines():
             raise FileError(

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def claims() -> str:
-    """One line a claim."""
+    """One line for each claim."""
     lines = (
         f"{escaped(claim.statement)} (`{claim.id}`) | {claim.scope} | "
         f"{escaped(claim.control_statement)}"

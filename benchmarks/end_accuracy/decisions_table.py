@@ -63,12 +63,12 @@ def table(rows: Sequence[Row]) -> list[str]:
 
 
 def across(title: str, cells: Sequence[Row], down: str, shown: Callable[[Row], str]) -> list[str]:
-    """A table with sparsities across; – for a missing cell.
+    """A table with a column for each sparsity; – for a missing cell.
 
     Args:
         title: of the first column.
         cells: each with a `sparsity`.
-        down: field of a cell that names its line.
+        down: field of a cell that names its row of the table.
         shown: cell ↦ its text.
     """
     sparsities = sorted({cell["sparsity"] for cell in cells})

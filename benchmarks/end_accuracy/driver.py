@@ -17,20 +17,13 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.end_accuracy.gradual_pruning import (
-    EVALUATIONS,
-    METHODS,
-    Budget,
-    Cell,
-    cells,
-    measure,
-)
+from benchmarks.end_accuracy import gradual_pruning
+from benchmarks.end_accuracy.gradual_pruning import METHODS, Budget, Cell, measure
 from benchmarks.end_accuracy.table import summary, table
 from benchmarks.harness import benchmark
 from benchmarks.harness.cli import Data, Minutes, Model, Names, Out, Render, Seeds, named, numbers
 from benchmarks.harness.fine_tuned import data_folder, describe_model
 from benchmarks.harness.results import RESULTS, Document, Row, attempt, without_paths
-from pins.errors import FileError
 from pins.models.pretrained import DEMO_MODEL
 from pins.tasks import load_task
 from pins.tasks.text_classification import TextClassification
@@ -62,7 +55,7 @@ def run(
         ratios = numbers(sparsities, "sparsities", float, lambda x: 0 < x < 1, like)
         budget = Budget(steps=steps)
         about, paths = describe_model(model)
-        more = {"train_rows": budget.train_rows, "evaluations": EVALUATIONS}
+        more = {"train_rows": budget.train_rows, "evaluations": gradual_pruning.EVALUATIONS}
         settings, replaced = about | asdict(budget) | more, {"DATA": data, "OUT": out, **paths}
         document = benchmark.resume(file, benchmark.new_document(settings, replaced, tasks={}))
         if retry:
@@ -78,8 +71,10 @@ def run(
                 found = {"error": without_paths(found, {"DATA": data, "MODEL": model})}
             return [{**found, "seconds": round(time.monotonic() - start, 1)}]
 
-        wanted = list(cells(names, seeds, ratios, chosen, regularized=not plain))
-        benchmark.complete(document, file, wanted, row_of, shows=("score",), minutes=minutes)
+        wanted = list(gradual_pruning.cells(names, seeds, ratios, chosen, regularized=not plain))
+        benchmark.complete(
+            document, file, wanted, row_of, shows="score {score:.3f}", minutes=minutes
+        )
     benchmark.render(
         out, FILE, table, lambda document: plots.end_accuracy(summary(document["rows"]))
     )
@@ -97,7 +92,4 @@ def _require_same_data(document: Document, task: str, data: Path | None, file: P
     if isinstance(loaded, TextClassification) and loaded.labels:
         counts = Counter(row.label for row in loaded.test)
         found["majority"] = max(counts.values()) / len(loaded.test)
-    if document["tasks"].setdefault(task, found) != found:
-        raise FileError(
-            f"{file} holds results of other {task} data: move it, or give another --out"
-        )
+    benchmark.require_same(file, f"{task} data", found, document["tasks"].setdefault(task, found))

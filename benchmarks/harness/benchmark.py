@@ -38,16 +38,26 @@ def resume(file: Path, document: Document) -> Document:
     if file.exists():
         earlier = read(file)
         versions = earlier.get("provenance", {}).get("versions")
-        for what, now, then in (
-            ("settings", document["settings"], earlier.get("settings")),
-            ("versions", document["provenance"]["versions"], versions),
-        ):
-            if json.loads(json.dumps(now)) != then:
-                raise FileError(
-                    f"{file} holds results of other {what}: move it, or give another --out"
-                )
+        require_same(file, "settings", document["settings"], earlier.get("settings"))
+        require_same(file, "versions", document["provenance"]["versions"], versions)
         document.update({**earlier, "provenance": document["provenance"]})
     return document
+
+
+def require_same(file: Path, what: str, now: Any, earlier: Any) -> None:
+    """Check that a run may be added to a results file.
+
+    Args:
+        file: for the message.
+        what: the run and the file must have in common, in words.
+        now: its value in the run.
+        earlier: its value in the file.
+
+    Raises:
+        FileError: the values differ as JSON.
+    """
+    if json.loads(json.dumps(now)) != earlier:
+        raise FileError(f"{file} holds results of other {what}: move it, or give another --out")
 
 
 def complete(
@@ -56,7 +66,7 @@ def complete(
     wanted: Sequence[Any],
     measure: Callable[[Any], Sequence[Row]],
     *,
-    shows: Sequence[str],
+    shows: str,
     minutes: float | None = None,
 ) -> None:
     """Measure every wanted run that has no row; write the file after each.
@@ -66,7 +76,7 @@ def complete(
         file: the results file.
         wanted: dataclass instances, in the order in which they are measured.
         measure: run ↦ its rows.
-        shows: fields of a run's first row that are printed when it is done.
+        shows: format of the line about a run's first row, such as "loss {loss:.3f}".
         minutes: after these no further run is started; None: no limit.
     """
     runs = [
@@ -83,7 +93,7 @@ def complete(
         rows = [{**row, **asdict(run)} for row in measure(run)]
         document["rows"] += rows
         write_json(document, file)
-        said = rows[0].get("error") or ", ".join(f"{name} {rows[0][name]}" for name in shows)
+        said = rows[0].get("error") or shows.format_map(rows[0])
         at, took = len(wanted) - len(runs) + number + 1, time.monotonic() - start
         print(f"{at}/{len(wanted)} {run}: {said} ({took:.0f} s)", flush=True)
 

@@ -45,10 +45,10 @@ class FineTuned:
         self.steps = 0
 
     def advance(self, steps: int) -> None:
-        """Train until `steps` steps of 16 rows have been taken in all.
+        """Train until the model has taken `steps` steps of 16 rows in total.
 
         Raises:
-            SettingError: more steps have been taken already.
+            SettingError: the model has already taken more steps.
             ModelError: the loss is not finite.
         """
         if steps < self.steps:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness.results import attempt
+from benchmarks.harness.results import describe
 
 CPU = torch.device("cpu")
 
@@ -47,20 +47,19 @@ def in_turns(
         By method `seconds` of each round and `error`, one of which is None: if a method fails, the
         others are still measured.
     """
-    turns = {name: attempt(start, name) for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in list(names)[:: -1 if number % 2 else 1]:
-            turn = turns[name]
-            if isinstance(turn, str):
+    rows: dict[str, dict[str, Any]] = {name: {"seconds": [], "error": None} for name in names}
+    turns: dict[str, Callable[[], float]] = {}
+    for number in range(rounds + 1):
+        backwards = number > 0 and number % 2 == 0
+        for name, row in reversed(rows.items()) if backwards else rows.items():
+            if row["error"]:
                 continue
-            taken = attempt(turn)
-            if isinstance(taken, str):
-                turns[name] = taken
-            else:
-                seconds[name].append(taken)
-    failed = {name: turn for name, turn in turns.items() if isinstance(turn, str)}
-    return {
-        name: {"seconds": None if name in failed else seconds[name], "error": failed.get(name)}
-        for name in names
-    }
+            try:
+                if number == 0:
+                    turns[name] = start(name)
+                else:
+                    row["seconds"].append(turns[name]())
+            except Exception as error:  # a failure is a result
+                turns.pop(name, None)  # frees its memory
+                row.update(seconds=None, error=describe(error))
+    return rows

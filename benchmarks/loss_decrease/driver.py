@@ -32,7 +32,7 @@ LEARNING_RATE = 2e-4
 FISHER_ROWS = 64
 REGION = "trust-region"
 MEASURED = {"measured": "the gradient's rows", "measured_unseen": "unseen rows"}
-WIDE = 0.01  # share of the weights in one decision from which on no linear model can be trusted
+WIDE = 0.01  # from this fraction of the weights on, a linear model is wrong for one decision
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def run(
             out / name,
             [FineTuning(seed) for seed in range(seeds)],
             lambda of: measure(chosen, of.seed, data_folder(chosen.task, data)),
-            shows=("loss",),
+            shows="loss {loss:.3f}",
         )
     benchmark.render(
         out, name, table, lambda document: plots.loss_change(mean_over_seeds(document["rows"]))

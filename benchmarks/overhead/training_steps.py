@@ -24,7 +24,7 @@ from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule
 from pins.utils.devices import choose_device
 
-INTERVAL = 10  # ΔT of the defaults
+INTERVAL = 10  # steps between decisions, the default of `Pruner`
 SPARSITY = 0.8
 LEARNING_RATE = 3e-5
 MAX_GRADIENT_NORM = 1.0
@@ -94,7 +94,7 @@ class Training:
 
         Args:
             workload: the training.
-            variant: what is done besides.
+            variant: what a step does besides training.
             steps: greatest number of steps.
             interval: steps between decisions.
         """

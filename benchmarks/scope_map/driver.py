@@ -156,5 +156,7 @@ def run(
         document = benchmark.new_document(settings, {"DATA": data, "OUT": out, **paths})
         benchmark.resume(out / file, document)
         rows_of = in_order(loaded, model, decisions, document["rows"])
-        benchmark.complete(document, out / file, wanted, rows_of, shows=("loss",), minutes=minutes)
+        benchmark.complete(
+            document, out / file, wanted, rows_of, shows="loss {loss:.3f}", minutes=minutes
+        )
     benchmark.render(out, file, table, lambda document: plots.scope_map(document["rows"]))

@@ -65,7 +65,7 @@ def _confidence(points: Points) -> list[str]:
 
 
 def _map(points: Points, field: str) -> list[str]:
-    """Fractions down, points of fine-tuning across: the winner of each."""
+    """A row for each fraction, a column for each point of fine-tuning: the winner."""
     columns = [
         {w.fraction: w for w in seed_comparison.winners(rows, field)} for rows in points.values()
     ]
@@ -81,7 +81,7 @@ def _map(points: Points, field: str) -> list[str]:
 
 
 def _reaches(points: Points, field: str) -> list[str]:
-    """Criteria down, points of fine-tuning across: the largest fraction that lowers the loss."""
+    """A row for each criterion, a column for each point: the largest fraction that helps."""
     columns = [seed_comparison.crossover(rows, field) for rows in points.values()]
     found = {name: [column[name] for column in columns] for name in columns[0]}
     found[f"pins more than {' and '.join(RIVALS)}"] = [
@@ -125,7 +125,7 @@ def _name(winner: Winner) -> str:
 
 
 def _cells(winner: Winner) -> str:
-    """Winner, change, second best − best, and criteria that are not told from the winner."""
+    """Winner, change, second best − best, and criteria that may be as good as the winner."""
     margin, near = "–", "–"
     if winner.second is not None:
         margin = f"{winner.second} {_interval(winner.margins[winner.second])}"

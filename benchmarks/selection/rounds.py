@@ -13,8 +13,8 @@ from benchmarks.harness.score_sets import BLOCK, SCORE_SETS, SMOKE, ScoreSet
 from benchmarks.harness.timing import in_turns, seconds_of
 from benchmarks.selection.methods import METHODS, READ, Scores, kth_largest
 
-SMALLEST_FOR_MEMORY = 10**7  # scores; fewer fit into memory that the process already has
-CALLED_UP_TO = 10**6  # scores in a turn: small sets are selected from several times
+SMALLEST_FOR_MEMORY = 10**7  # scores; the memory for fewer is already in use by the process
+CALLED_UP_TO = 10**6  # scores in a turn: for small sets a turn holds several calls
 RESERVE = 0.9  # share of the free memory that an estimate may take
 
 

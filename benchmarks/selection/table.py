@@ -13,7 +13,7 @@ from benchmarks.harness.score_sets import MODEL
 from benchmarks.selection.goals import GOALS, memory_share, proof_reads, reads
 from benchmarks.selection.methods import DECIDE, KTHVALUE, METHODS, PARTITION, SELECT, TOPK
 
-LARGE = 10**7  # weights; the goals are also looked at on other sets from this size on
+LARGE = 10**7  # scores; the goals are also judged on other sets of at least this size
 
 
 def table(document: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ from verification.testing.synthetic_scores import real_scale
 
 FILE = "solvers.json"
 KEPT_ONE_IN = 5  # keep 20 % of the weights
-REPEATS = 5  # of what takes milliseconds: the time is the median, after one untimed call
+REPEATS = 5  # calls of what takes milliseconds: the time is their median, after one untimed call
 CONTROL_SIZE = 1024
 SIZES: Mapping[int, str] = {
     256: "the cost of starting a solver",
@@ -126,7 +126,7 @@ def run(
             out / FILE,
             list(solves(largest, seeds)),
             lambda solve: [measure(solve, time_limit)],
-            shows=("seconds", "status", "verdict"),
+            shows="{seconds:.3g} s, {status}, {verdict}",
         )
     benchmark.render(
         out, FILE, table, lambda d: plots.solver_times(d["rows"], d["settings"]["time_limit"])

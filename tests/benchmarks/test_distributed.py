@@ -16,7 +16,7 @@ from benchmarks.harness.results import read
 from benchmarks.harness.score_sets import SCORE_SETS, equal, parts
 from pins.errors import FileError, SettingError
 from pins.selection.select import decide
-from tests.benchmarks.started import start
+from tests.benchmarks.started import rendered_again, start
 from verification.testing.threaded_group import shards
 
 SMALL = SCORE_SETS["1e4"]
@@ -76,17 +76,12 @@ def test_threads_follow_the_path_that_is_predicted(results: Path) -> None:
 
 
 def test_tables_and_figure_are_made_from_the_results_file_alone(results: Path) -> None:
-    written = {end: (results / f"distributed.{end}").read_text() for end in ("md", "svg")}
+    written = rendered_again(driver, results / driver.FILE, "md", "svg")
     assert written["md"] == table(read(results / "distributed.json"))
     assert "equal to those of one process, bit for bit: 5 of 5" in written["md"]
     assert "Passes as predicted: 5 of 5" in written["md"]
     for words in ("measured time of a decision (ms)", "number of GPUs", "70 B: pins.decide"):
         assert words in written["svg"]
-    for end in written:
-        (results / f"distributed.{end}").unlink()
-    driver.run(out=results, render_only=True)
-    for end, text in written.items():
-        assert (results / f"distributed.{end}").read_text() == text
 
 
 def test_a_wrong_mask_a_wrong_path_and_a_failure_are_said(results: Path) -> None:
@@ -117,8 +112,8 @@ def test_masks_of_other_scores_have_other_digests() -> None:
         {"seconds": [1.0], "extra_bytes": 1, "kept": 1, "loopback": [1], "digest": digest}
         for digest in expected[2]
     ]
-    assert runs._of_all(told, expected[2])["same_mask"]
-    assert not runs._of_all(told[::-1], expected[2])["same_mask"]
+    assert runs._over_ranks(told, expected[2])["same_mask"]
+    assert not runs._over_ranks(told[::-1], expected[2])["same_mask"]
     masks = decide(SMALL.make(), SMALL.keep).masks
     cut = shards(dict(masks), [0.5])
     assert [runs._digest(each.values()) for each in cut] == expected[2]

@@ -35,7 +35,7 @@ from benchmarks.selection.rounds import (
 )
 from benchmarks.selection.table import is_exact, table, verdict
 from pins.errors import FileError, SettingError
-from tests.benchmarks.started import start
+from tests.benchmarks.started import rendered_again, start
 
 CPU = torch.device("cpu")
 SMALL = 10_000  # scores, of every adversarial set
@@ -155,15 +155,10 @@ def test_a_row_has_the_time_of_each_round_and_what_was_kept(results: Path) -> No
 
 
 def test_tables_and_figure_are_made_from_the_results_file_alone(results: Path) -> None:
-    written = {end: (results / f"selection-cpu.{end}").read_text() for end in ("md", "svg")}
+    written = rendered_again(driver, results / "selection-cpu.json", "md", "svg")
     assert written["md"] == table(read(results / "selection-cpu.json"))
     assert "Masks of PINS: 2 of 2 have exactly k ones" in written["md"]
     assert "time per weight (ns)" in written["svg"]
-    for end in written:
-        (results / f"selection-cpu.{end}").unlink()
-    driver.run(out=results, render_only=True)
-    for end, text in written.items():
-        assert (results / f"selection-cpu.{end}").read_text() == text
 
 
 def row(method: str, seconds: list[float] | None, **given: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from benchmarks.solvers import driver
 from benchmarks.solvers.driver import CONTROL_SIZE, SIZES, Solve, measure, solves
 from benchmarks.solvers.table import CLOSED_FORM, SELECT, summary, table
 from pins.errors import FileError
-from tests.benchmarks.started import start
+from tests.benchmarks.started import interrupted, rendered_again, start
 from verification.experiments.solver_tolerance import SOLVERS
 from verification.plots.times import mean_seconds
 
@@ -62,35 +62,20 @@ def test_scaled_answers_are_as_good_and_unscaled_ones_are_wrong(results: Path) -
 
 
 def test_table_and_figure_are_made_from_the_results_file_alone(results: Path) -> None:
-    written = {end: (results / f"solvers.{end}").read_text() for end in ("md", "svg")}
+    written = rendered_again(driver, results / driver.FILE, "md", "svg")
     assert written["md"] == table(read(results / driver.FILE))
     assert "## Control: the same scores unscaled" in written["md"]
     assert str(results) not in written["md"]
-    for end in written:
-        (results / f"solvers.{end}").unlink()
-    driver.run(out=results, render_only=True)
-    for end, text in written.items():
-        assert (results / f"solvers.{end}").read_text() == text
     assert "time limit" not in written["svg"]  # no solver was stopped
 
 
 def test_an_interrupted_benchmark_goes_on_with_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    started: list[Solve] = []
-
-    def interrupted(solve: Solve, time_limit: float | None) -> dict[str, Any]:
-        if len(started) == 3:
-            raise KeyboardInterrupt
-        started.append(solve)
-        return measure(solve, time_limit)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(driver, "measure", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            driver.run(out=tmp_path, largest=256, seeds=1, time_limit=20.0)
+    with interrupted(driver, after=3):
+        driver.run(out=tmp_path, largest=256, seeds=1, time_limit=20.0)
     before = read(tmp_path / driver.FILE)["rows"]
-    assert [key(row) for row in before] == started == planned()[:3]
+    assert [key(row) for row in before] == planned()[:3]
     driver.run(out=tmp_path, largest=256, seeds=1, time_limit=20.0)
     rows = read(tmp_path / driver.FILE)["rows"]
     assert rows[:3] == before
