@@ -58,7 +58,9 @@ def measure(score_set: ScoreSet, ranks: int, rounds: int, expected: Sequence[str
         failed = attempt(partial(spawn, nprocs=ranks), _rank, (score_set, ranks, rounds, folder))
         if failed is not None:
             return failed
-        reports = [json.loads(_file(folder, rank).read_text("utf-8")) for rank in range(ranks)]
+        reports = [
+            json.loads(Path(folder, f"{rank}.json").read_text("utf-8")) for rank in range(ranks)
+        ]
     return {
         "methods": {
             name: _over_ranks([each["methods"][name] for each in reports], expected)
@@ -93,14 +95,10 @@ def _equal_parts(tensors: Mapping[str, Tensor], ranks: int) -> list[dict[str, Te
     return shards(tensors, [rank / ranks for rank in range(1, ranks)])
 
 
-def _file(folder: str, rank: int) -> Path:
-    return Path(folder) / f"{rank}.json"
-
-
 def _rank(rank: int, score_set: ScoreSet, ranks: int, rounds: int, folder: str) -> None:
     """Measure in one process, and write its report."""
     torch.set_num_threads(1)
-    store = f"file://{Path(folder) / 'store'}"
+    store = f"file://{Path(folder, 'store')}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks)
     parts = _equal_parts(score_set.make(), ranks)[rank]
     parts = {name: part.clone() for name, part in parts.items()}  # frees the other ranks' parts
@@ -121,7 +119,7 @@ def _rank(rank: int, score_set: ScoreSet, ranks: int, rounds: int, folder: str) 
             row["loopback"].append(through)
         for what, found in _machine_seconds(parts, ranks).items():
             report["can"].setdefault(what, []).append(found)
-    write_json(report, _file(folder, rank))
+    write_json(report, Path(folder, f"{rank}.json"))
     dist.barrier()  # the others fail if a rank closes its connections early
     dist.destroy_process_group()
 
