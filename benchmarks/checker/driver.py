@@ -1,4 +1,4 @@
-"""Time to check a certificate: both checkers, one SHA-256 of the files, and one read, in turns.
+"""Time to check a certificate: two checkers, one SHA-256 of the files, and one read, in turns.
 
     python -m benchmarks.checker [--scores bert-base] [--rounds 5]
 
@@ -7,8 +7,10 @@ files are made in a temporary folder (`TMPDIR`) and removed.
 """
 
 import hashlib
+import operator
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,18 +18,20 @@ import typer
 
 from benchmarks.harness import benchmark, markdown
 from benchmarks.harness.cli import Out, Render, Rounds
-from benchmarks.harness.goals import Goal, MedianRange, Rows, speedup
+from benchmarks.harness.goals import Goal, MedianRange, Rows, per_round, speedup
 from benchmarks.harness.markdown import measured_with, number
 from benchmarks.harness.results import RESULTS
-from benchmarks.harness.score_sets import KEPT_ONE_IN, MODEL, find_score_set
+from benchmarks.harness.score_sets import KEPT_ONE_IN, MODEL, SCORE_SETS, ScoreSet
 from benchmarks.harness.timing import in_turns, seconds_of
-from pins.errors import CertificateError
+from pins.errors import CertificateError, SettingError
 from pins.utils.io import write_json
+from pins.utils.lookup import find
 from verification import checker
 from verification.certificates import fast_checker
 from verification.certificates.certificate import certify_files, save_scores
 from verification.checker import Outcome, Verdict
 
+FILE = "checker.json"
 READ = "one read of the files"
 DIGEST = "one SHA-256 of the files"
 FAST = "`pins check`"
@@ -43,9 +47,8 @@ SAYS: Mapping[str, str] = {
 }
 
 
-def make(scores: str, folder: Path) -> tuple[Path, list[Path]]:
-    """Write the certificate of a score set's optimal mask; return it and the files it names."""
-    chosen = find_score_set(scores)
+def make(chosen: ScoreSet, folder: Path) -> tuple[Path, list[Path]]:
+    """Write the certificate of the optimal mask; return it and the files that it names."""
     certificate = folder / "certificate.json"
     files = [folder / "scores.safetensors", folder / "certificate.mask.safetensors"]
     save_scores(chosen.make(), files[0])
@@ -70,7 +73,7 @@ def digest_once(files: Sequence[Path]) -> None:
 
 
 def require_proved(verdict: Verdict) -> None:
-    """Check that a checker proved the certificate, so that its time is that of a complete check.
+    """Check that a checker proved the certificate: only then was its check complete.
 
     Raises:
         CertificateError: the verdict is not "proved".
@@ -80,44 +83,29 @@ def require_proved(verdict: Verdict) -> None:
 
 
 def measure(certificate: Path, files: Sequence[Path], rounds: int) -> list[dict[str, Any]]:
-    """A row for each way through the files: its seconds in every round, after an untimed one."""
-    ways: Mapping[str, Callable[[], None]] = {
+    """A row for each method: its seconds in every round, after an untimed one."""
+    methods: Mapping[str, Callable[[], None]] = {
         READ: lambda: read_once(files),
         DIGEST: lambda: digest_once(files),
         FAST: lambda: require_proved(fast_checker.check(certificate)),
         STANDALONE: lambda: require_proved(checker.check(certificate)),
     }
-    found = in_turns(
-        list(ways), rounds, lambda name: ways[name](), lambda name, _: seconds_of(ways[name])
-    )
-    return [
-        {"method": name, "seconds": None, "error": each}
-        if isinstance(each, str)
-        else {"method": name, "seconds": each[1], "error": None}
-        for name, each in found.items()
-    ]
+
+    def start(name: str) -> Callable[[], float]:
+        methods[name]()
+        return partial(seconds_of, methods[name])
+
+    return [{"method": name, **row} for name, row in in_turns([*methods], rounds, start).items()]
 
 
-def goal(document: Mapping[str, Any]) -> Goal:
-    """The numpy checker checks at least 200 million weights a second."""
-    return Goal(
-        f"{FAST} of float32 scores on {CORES} cores, million weights a second",
-        200,
-        lambda rows: rate(document, rows[FAST]),
-        at_least=True,
-    )
-
-
-def rate(document: Mapping[str, Any], row: Mapping[str, Any]) -> MedianRange | None:
+def rate(rows: Rows, size: int, name: str = FAST) -> MedianRange | None:
     """Million weights a second; None if the measurement failed."""
-    if not row["seconds"]:
-        return None
-    return MedianRange.of([document["size"] / taken / 1e6 for taken in row["seconds"]])
+    return per_round(rows, lambda seconds: size / seconds / 1e6, name)
 
 
 def table(document: Mapping[str, Any]) -> str:
     """The results as Markdown."""
-    rows = {row["method"]: row for row in document["rows"]}
+    rows = _by_method(document)
     settings = document["settings"]
     scores, mask = document["bytes"]
     return markdown.document(
@@ -133,7 +121,7 @@ def table(document: Mapping[str, Any]) -> str:
         markdown.table(
             "| ms | million weights a second | in SHA-256s | in reads",
             "lr",
-            (_cells(document, rows, name) for name in rows),
+            (_cells(rows, name, document["size"]) for name in rows),
         ),
         [f"{name} failed with {row['error']}" for name, row in rows.items() if row["error"]],
         measured_with(document["provenance"]),
@@ -142,14 +130,19 @@ def table(document: Mapping[str, Any]) -> str:
 
 def verdict(document: Mapping[str, Any]) -> str:
     """The goal, whether it is met, and numpy's time against the digests and the other checker."""
-    rows = {row["method"]: row for row in document["rows"]}
-    aim = goal(document)
+    rows = _by_method(document)
+    goal = Goal(
+        f"{FAST} of float32 scores on {CORES} cores, million weights a second",
+        200,
+        lambda rows: rate(rows, document["size"]),
+        at_least=True,
+    )
     cores = document["provenance"]["machine"]["cores"]
     if document["dtype"] != "float32" or cores != CORES:
         judged = f"not judged on {cores} cores with {document['dtype']}"
     else:
-        judged = aim.judged(aim.measured(rows))
-    said = [f"Goal: {aim.stated()}; {judged}."]
+        judged = goal.judged(goal.measured(rows))
+    said = [f"Goal: {goal.stated()}; {judged}."]
     if times := speedup(rows, FAST, STANDALONE):
         said.append(f"{FAST} is {times} times as fast as {STANDALONE}.")
     if bound := speedup(rows, DIGEST, FAST):
@@ -157,47 +150,34 @@ def verdict(document: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
-def _cells(document: Mapping[str, Any], rows: Rows, name: str) -> str:
-    row = rows[name]
-    if not row["seconds"]:
+def _by_method(document: Mapping[str, Any]) -> Rows:
+    return {row["method"]: row for row in document["rows"]}
+
+
+def _cells(rows: Rows, name: str, size: int) -> str:
+    if not rows[name]["seconds"]:
         return f"{name} | failed"
-    found = (
-        MedianRange.of([1e3 * taken for taken in row["seconds"]]),
-        rate(document, row),
-        speedup(rows, DIGEST, name),
-        speedup(rows, READ, name),
-    )
-    return " | ".join([name, *("" if each is None else str(each) for each in found)])
-
-
-def render(file: Path) -> str:
-    """Write the table from the results file alone; return its text."""
-    return benchmark.render(file, table)
+    milliseconds = per_round(rows, partial(operator.mul, 1e3), name)
+    ratios = " | ".join(str(speedup(rows, of, name) or "") for of in (DIGEST, READ))
+    return f"{name} | {milliseconds} | {rate(rows, size, name)} | {ratios}"
 
 
 def run(
-    scores: Annotated[str, typer.Option(help="A row of benchmarks/harness/score_sets.py.")] = MODEL,
+    scores: Annotated[str, typer.Option(help="Name of a score set.")] = MODEL,
     rounds: Rounds = 5,
     out: Out = RESULTS,
     render_only: Render = False,
 ) -> None:
     """Make scores, mask and certificate; measure; write results and table."""
-    file = out / "checker.json"
     if not render_only:
-        chosen = find_score_set(scores)
+        chosen = find(SCORE_SETS, scores, "score set", SettingError)
         settings = {"scores": scores, "kept": f"1/{KEPT_ONE_IN}", "rounds": rounds}
         with tempfile.TemporaryDirectory() as folder:
             print(f"{scores}: {chosen.size:,} weights …", flush=True)
-            certificate, files = make(scores, Path(folder))
-            document = benchmark.new_document(
-                settings,
-                {"OUT": out},
-                size=chosen.size,
-                tensors=len(chosen.shapes),
-                dtype=str(chosen.dtype).removeprefix("torch."),
-                keep=chosen.keep,
-                bytes=[each.stat().st_size for each in files],
-            )
+            certificate, files = make(chosen, Path(folder))
+            sizes = [each.stat().st_size for each in files]
+            about = {**chosen.describe(scores), "bytes": sizes}
+            document = benchmark.new_document(settings, {"OUT": out}, **about)
             document["rows"] = measure(certificate, files, rounds)
-        write_json(document, file)
-    print(render(file))
+        write_json(document, out / FILE)
+    benchmark.render(out, FILE, table)

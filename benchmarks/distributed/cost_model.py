@@ -49,16 +49,19 @@ class Constants:
 
     @classmethod
     def present(cls) -> "Constants":
-        """Their present values."""
+        """Their values now."""
         return cls(**{each.name: getattr(kth_largest, each.name.upper()) for each in fields(cls)})
 
-    def drawn(self, total: int) -> int:
+    def sample_size(self, total: int) -> int:
         """Number of scores in the first sample."""
         return min(self.sample, max(total // self.room_share, self.least_sample))
 
     def room(self, total: int) -> int:
         """Number of scores that may be gathered."""
         return max(self.least_room, min(total // self.room_share, self.most_room))
+
+
+PRESENT = Constants.present()
 
 
 @dataclass(frozen=True)
@@ -87,24 +90,21 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The path of one decision.
+class Traffic:
+    """What the ranks exchange in one decision.
 
     Attributes:
         ranks: R.
-        weights: n/R.
-        tensors: number of tensors.
-        passes: over the scores, without the first (sample) and the last (proof).
         exchanges: in order.
-        ranked: number of scores in all samples, and of candidates: each rank sorts them.
     """
 
     ranks: int
-    weights: float
-    tensors: int
-    passes: int
     exchanges: tuple[Exchange, ...]
-    ranked: float
+
+    @property
+    def passes(self) -> int:
+        """Number of passes over the scores, without the first (sample) and the last (proof)."""
+        return self.exchanges.count(_total(3))
 
     @property
     def given(self) -> float:
@@ -115,6 +115,21 @@ class Plan:
     def received(self) -> float:
         """Bytes that reach a rank."""
         return sum(each.received(self.ranks) for each in self.exchanges)
+
+
+@dataclass(frozen=True)
+class Plan(Traffic):
+    """The path of one decision.
+
+    Attributes:
+        weights: n/R.
+        tensors: number of tensors.
+        ranked: number of scores in all samples, and of candidates: each rank sorts them.
+    """
+
+    weights: float
+    tensors: int
+    ranked: float
 
 
 def plan(sizes: Sequence[int], keep: int, ranks: int, constants: Constants) -> Plan:
@@ -128,13 +143,12 @@ def plan(sizes: Sequence[int], keep: int, ranks: int, constants: Constants) -> P
     """
     total = sum(sizes)
     room = constants.room(total)
-    size = float(constants.drawn(total)) if total > room else 0.0
-    inside, share, passes, ranked = float(total), 1 - keep / total, 0, size
+    size = float(constants.sample_size(total)) if total > room else 0.0
+    inside, share, ranked = float(total), 1 - keep / total, size
     exchanges = [_total(1), _total(1), _gathered(SCORE * size, ranks)]
     while True:
         if inside > room:
             inside *= _between(size, share, constants.deviations) / size
-        passes += 1
         exchanges.append(_total(3))
         if inside <= room:
             break
@@ -142,10 +156,10 @@ def plan(sizes: Sequence[int], keep: int, ranks: int, constants: Constants) -> P
         ranked += size
         exchanges += [_gathered(SCORE * size, ranks, by_chance=size / ranks), _total(3)]
         away = MEDIAN_DEVIATION * math.sqrt(size) / 2
-        passes, inside, size = passes + 1, inside / 2, size / 2
+        inside, size = inside / 2, size / 2
         share = away / size
     exchanges += [_gathered(SCORE * inside, ranks, by_chance=inside / ranks), _total(4)]
-    return Plan(ranks, total / ranks, len(sizes), passes, tuple(exchanges), ranked + inside)
+    return Plan(ranks, tuple(exchanges), total / ranks, len(sizes), ranked + inside)
 
 
 def _between(size: float, share: float, deviations: float) -> float:
@@ -227,14 +241,7 @@ def _message(exchange: Exchange, ranks: int, machine: Machine) -> float:
 
 
 # Assumed, not measured: an H100 and its host, NVLink in a node of 8, InfiniBand between nodes
-HOPPER = Machine(
-    bandwidth=3.35e12,
-    dispatch=5e-6,
-    sort=10e-9,
-    near=Link(10e-6, 450e9),
-    far=Link(20e-6, 50e9),
-    node=8,
-)
+HOPPER = Machine(3.35e12, 5e-6, 10e-9, near=Link(10e-6, 450e9), far=Link(20e-6, 50e9), node=8)
 MODELS: Mapping[str, tuple[int, ...]] = {
     "7 B": (31_250_000,) * 224,  # 32 layers of seven matrices
     "70 B": (125_000_000,) * 560,  # 80 layers of seven
@@ -242,14 +249,14 @@ MODELS: Mapping[str, tuple[int, ...]] = {
 RANKS = (8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-def on_paper(constants: Constants, machine: Machine = HOPPER) -> list[dict[str, Any]]:
-    """A row for each model and number of ranks; "gathering" is all scores sent to one rank."""
+def on_paper(constants: Constants = PRESENT) -> list[dict[str, Any]]:
+    """A row for each model and number of ranks; "gathering" is to send all scores to one rank."""
     rows = []
     for name, sizes in MODELS.items():
         total = sum(sizes)
         for ranks in RANKS:
             work = plan(sizes, total // KEPT_ONE_IN, ranks, constants)
-            parts, gathered = seconds(work, machine), SCORE * total * (ranks - 1) / ranks
+            parts, gathered = seconds(work, HOPPER), SCORE * total * (ranks - 1) / ranks
             rows.append(
                 {
                     "model": name,
@@ -263,30 +270,15 @@ def on_paper(constants: Constants, machine: Machine = HOPPER) -> list[dict[str, 
                     "seconds": parts,
                     "total_seconds": sum(parts.values()),
                     "gathering_bytes": gathered,
-                    "gathering_seconds": (gathered + MARK * total) / machine.slowest(ranks).rate,
+                    "gathering_seconds": (gathered + MARK * total) / HOPPER.slowest(ranks).rate,
                 }
             )
     return rows
 
 
-def exchanges(row: Row) -> list[Exchange]:
-    """The exchanges that were counted."""
-    return [Exchange(**each) for each in row["exchanges"]]
-
-
-def given(row: Row) -> float:
-    """Bytes that a rank gives to the others, counted."""
-    return sum(each.given(row["ranks"]) for each in exchanges(row))
-
-
-def received(row: Row) -> float:
-    """Bytes that reach a rank, counted."""
-    return sum(each.received(row["ranks"]) for each in exchanges(row))
-
-
-def passes(row: Row) -> int:
-    """Number of passes, counted: each one ends with a sum of three counts."""
-    return sum(each == _total(3) for each in exchanges(row))
+def counted(row: Row) -> Traffic:
+    """The exchanges of a row's decision, as they were counted."""
+    return Traffic(row["ranks"], tuple(Exchange(**each) for each in row["exchanges"]))
 
 
 def planned(row: Row) -> Plan:

@@ -9,35 +9,38 @@ distributed.json, the tables distributed.md and the figure distributed.svg to th
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from matplotlib.figure import Figure
 
-from benchmarks.distributed.cost_model import Constants, on_paper, planned, predicted, received
+from benchmarks.distributed import cost_model
+from benchmarks.distributed.cost_model import PRESENT, Constants, counted, planned
 from benchmarks.distributed.methods import METHODS
 from benchmarks.distributed.runs import digests, measure, simulate
 from benchmarks.distributed.table import measured, table
 from benchmarks.harness import benchmark
-from benchmarks.harness.cli import Out, Render, Rounds, numbers
+from benchmarks.harness.cli import Instances, Out, Render, Rounds, named, numbers
 from benchmarks.harness.process import fresh
-from benchmarks.harness.results import RESULTS, Document, measured_files
-from benchmarks.harness.score_sets import KEPT_ONE_IN, MODEL, ScoreSet, find_score_set
+from benchmarks.harness.results import RESULTS, Document, Row, outcome
+from benchmarks.harness.score_sets import KEPT_ONE_IN, MODEL, SCORE_SETS, ScoreSet
 from pins.utils.io import write_json
 from verification import plots
 
+FILE = "distributed.json"
 SCORES_OF_A_THREAD = 1 << 15
 TENSORS_OF_THREADS = 8
 # so small that the first interval does not fit the room, as with 7 B weights
-SCALED = replace(Constants.present(), sample=1 << 14, least_room=1 << 13, most_room=1 << 13)
+SCALED = replace(PRESENT, sample=1 << 14, least_room=1 << 13, most_room=1 << 13)
 SCALED_SIZE = 1 << 23  # scores
 
 
-def of_processes(name: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
+def of_processes(
+    name: str, score_set: ScoreSet, counts: list[int], rounds: int
+) -> list[dict[str, Any]]:
     """A row for each number of ranks, on one set of scores."""
-    score_set = find_score_set(name)
     expected = fresh(digests, score_set, counts)
     rows = []
     for ranks in counts:
@@ -45,53 +48,48 @@ def of_processes(name: str, counts: list[int], rounds: int) -> list[dict[str, An
         found = expected
         if not isinstance(expected, str):
             found = measure(score_set, ranks, rounds, expected[ranks])
-        row = {**_about(name, score_set), "ranks": ranks, "constants": asdict(Constants.present())}
-        rows.append(row | ({"error": found} if isinstance(found, str) else {"error": None} | found))
+        about = {**_about(name, score_set), "ranks": ranks, "constants": asdict(PRESENT)}
+        rows.append(about | outcome(found))
     return rows
 
 
-def of_threads(ranks: int, constants: Constants | None = None) -> dict[str, Any]:
-    """A row of ranks with few scores each."""
-    total = SCALED_SIZE if constants else SCORES_OF_A_THREAD * ranks
+def of_threads(name: str, total: int, ranks: int, constants: Constants) -> dict[str, Any]:
+    """A row of ranks that are threads and share `total` scores."""
     shapes = {f"part.{each}": (total // TENSORS_OF_THREADS,) for each in range(TENSORS_OF_THREADS)}
-    score_set = ScoreSet("many ranks of few scores", shapes)
-    name = "few a rank, scaled" if constants else "few a rank"
+    score_set = ScoreSet("many ranks of few scores", shapes=shapes)
     return {**_about(name, score_set), **simulate(score_set, ranks, constants)}
+
+
+def _about(name: str, score_set: ScoreSet) -> dict[str, Any]:
+    return {**score_set.describe(name), "sizes": [*map(math.prod, score_set.shapes.values())]}
 
 
 def figure(document: Document) -> Figure:
     """Time and bytes, predicted against found, and time on paper against ranks."""
     rows = [row for row in document["rows"] if not row["error"]]
-    times = [(row, sum(predicted(row).values()), measured(row)) for row in rows]
     several = [row for row in [*rows, *document["simulated"]] if row["ranks"] > 1]
-    exchanged = [(row, planned(row).received, received(row)) for row in several]
-    time, amount = (
-        [{"instance": row["instance"], "predicted": p, "found": f} for row, p, f in compared]
-        for compared in (times, exchanged)
+    return plots.rank_decisions(
+        [_pair(row, sum(cost_model.predicted(row).values()), measured(row)) for row in rows],
+        [_pair(row, planned(row).received, counted(row).received) for row in several],
+        document["paper"],
     )
-    return plots.rank_decisions(time, amount, document["paper"])
+
+
+def _pair(row: Row, predicted: float, found: float) -> Mapping[str, Any]:
+    return {"instance": row["instance"], "predicted": predicted, "found": found}
 
 
 def run(
-    instances: Annotated[
-        str, typer.Option(help="Rows of benchmarks/harness/score_sets.py, separated by commas.")
-    ] = f"1e6,1e7,{MODEL}",
-    ranks: Annotated[str, typer.Option(help="Numbers of processes, likewise.")] = "1,2,3,4",
-    threads: Annotated[
-        str, typer.Option(help="Numbers of ranks that are threads, likewise.")
-    ] = "8,64,256",
+    instances: Instances = f"1e6,1e7,{MODEL}",
+    ranks: Annotated[str, typer.Option(help="Numbers of processes.")] = "1,2,3,4",
+    threads: Annotated[str, typer.Option(help="Numbers of ranks that are threads.")] = "8,64,256",
     rounds: Rounds = 5,
     out: Out = RESULTS,
     render_only: Render = False,
 ) -> None:
     """Measure, simulate and predict; the file is written after each set of scores."""
-    file = out / "distributed.json"
-    if render_only:
-        measured_files(out, file.name)
-    else:
-        names = instances.split(",")
-        for name in names:
-            find_score_set(name)
+    if not render_only:
+        chosen = named(instances, SCORE_SETS, "score set")
         processes, many = (
             numbers(text, what, int, lambda n: n > 0, "whole numbers from 1 on, such as 1,2,4")
             for text, what in ((ranks, "ranks"), (threads, "threads"))
@@ -102,23 +100,12 @@ def run(
             "methods": list(METHODS),
             "cores": os.cpu_count(),
         }
+        few = [of_threads("few a rank", SCORES_OF_A_THREAD * size, size, PRESENT) for size in many]
+        few += [of_threads("few a rank, scaled", SCALED_SIZE, size, SCALED) for size in many]
         document = benchmark.new_document(
-            settings,
-            {"OUT": out},
-            simulated=[of_threads(size, each) for each in (None, SCALED) for size in many],
-            paper=on_paper(Constants.present()),
+            settings, {"OUT": out}, simulated=few, paper=cost_model.on_paper()
         )
-        for name in names:
-            document["rows"] += of_processes(name, processes, rounds)
-            write_json(document, file)
-    print(render(file))
-
-
-def render(file: Path) -> str:
-    """Write tables and figure from the results file alone; return the tables' text."""
-    return benchmark.render(file, table, figure)
-
-
-def _about(name: str, score_set: ScoreSet) -> dict[str, Any]:
-    sizes = [math.prod(shape) for shape in score_set.shapes.values()]
-    return {"instance": name, "size": score_set.size, "sizes": sizes, "keep": score_set.keep}
+        for name, score_set in chosen.items():
+            document["rows"] += of_processes(name, score_set, processes, rounds)
+            write_json(document, out / FILE)
+    benchmark.render(out, FILE, table, figure)

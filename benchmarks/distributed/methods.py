@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from benchmarks.distributed.cost_model import SCORE
+from benchmarks.selection.methods import by_tensor, flat
 from pins.distributed.process_group import ProcessGroup
 from pins.selection.select import decide
 
@@ -33,7 +34,7 @@ class Method:
     mask_bytes: int
 
     def received(self, weights: Sequence[int]) -> int:
-        """Bytes that reach rank 0, or another rank if these are more; `weights` of each rank."""
+        """Bytes that reach rank 0, or another rank if more reach it; `weights` of each rank."""
         if len(weights) == 1:
             return 0
         scores = SCORE * max(weights) * (len(weights) - 1)
@@ -41,22 +42,20 @@ class Method:
 
 
 def decided(parts: Parts, keep: int) -> list[Tensor]:
-    """The optimum and its proof; ranks exchange samples, counts and candidates alone."""
+    """The optimum and its proof; ranks exchange only samples, counts and candidates."""
     return list(decide(parts, keep, ProcessGroup()).masks.values())
 
 
 def by_topk(parts: Parts, keep: int) -> list[Tensor]:
-    """Exactly k, any of equal scores."""
+    """Exactly k, ties in any order."""
     whole, longest = _gathered_on_rank_0(parts)
-    rank, size = dist.get_rank(), dist.get_world_size()
-    mask = torch.zeros(size * longest, dtype=torch.bool)
+    mask = torch.zeros(dist.get_world_size() * longest, dtype=torch.bool)
     if whole is not None:
         mask[torch.topk(whole, keep, sorted=False).indices] = True
     dist.broadcast(mask, 0)
-    own = mask[rank * longest : (rank + 1) * longest]
-    sizes = [each.numel() for each in parts.values()]
-    found = torch.split(own[: sum(sizes)].clone(), sizes)
-    return [part.view(each.shape) for part, each in zip(found, parts.values(), strict=True)]
+    start = dist.get_rank() * longest
+    own = mask[start : start + sum(each.numel() for each in parts.values())]
+    return by_tensor(own.clone(), parts)
 
 
 def by_kthvalue(parts: Parts, keep: int) -> list[Tensor]:
@@ -72,7 +71,7 @@ def by_kthvalue(parts: Parts, keep: int) -> list[Tensor]:
 def _gathered_on_rank_0(parts: Parts) -> tuple[Tensor | None, int]:
     """All scores (None except on rank 0), each rank's padded with −∞; and the padded length."""
     rank, size = dist.get_rank(), dist.get_world_size()
-    own = torch.cat([each.reshape(-1) for each in parts.values()])
+    own = flat(parts)
     longest = torch.tensor(len(own))
     dist.all_reduce(longest, op=dist.ReduceOp.MAX)
     room = int(longest)

@@ -18,11 +18,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from benchmarks.distributed.cost_model import MARK, SCORE, Constants, Exchange
+from benchmarks.distributed.cost_model import MARK, PRESENT, SCORE, Constants, Exchange
 from benchmarks.distributed.counting_group import CountingGroup
 from benchmarks.distributed.methods import METHODS, Parts
 from benchmarks.harness.process import peak_of
-from benchmarks.harness.results import describe
+from benchmarks.harness.results import attempt
 from benchmarks.harness.score_sets import BLOCK, ScoreSet
 from pins.distributed.process_group import ProcessGroup
 from pins.selection import kth_largest
@@ -36,10 +36,9 @@ CALLS, SORTED, LARGE = 1000, 1 << 17, 1 << 22  # operations, values, bytes
 
 def digests(score_set: ScoreSet, counts: Sequence[int]) -> dict[int, list[str]]:
     """Digest of each rank's part of the masks of one process, for each number of ranks."""
-    torch.set_num_threads(1)
     masks = dict(decide(score_set.make(), score_set.keep).masks)
     return {
-        count: [_digest(part.values()) for part in shards(masks, _cuts(count))] for count in counts
+        count: [_digest(part.values()) for part in _equal_parts(masks, count)] for count in counts
     }
 
 
@@ -53,32 +52,32 @@ def measure(score_set: ScoreSet, ranks: int, rounds: int, expected: Sequence[str
         expected: digests of the masks of one process, by rank.
 
     Returns:
-        A row; the text of the error if a rank failed.
+        Fields of a row; the text of the error if a rank failed.
     """
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            spawn(_rank, (score_set, ranks, rounds, folder), nprocs=ranks)  # type: ignore[no-untyped-call]
-        except Exception as error:  # a failure is a result
-            return describe(error)
-        reports = [json.loads(_file(folder, rank).read_text("utf-8")) for rank in range(ranks)]
+        failed = attempt(partial(spawn, nprocs=ranks), _rank, (score_set, ranks, rounds, folder))
+        if failed is not None:
+            return failed
+        reports = [
+            json.loads(Path(folder, f"{rank}.json").read_text("utf-8")) for rank in range(ranks)
+        ]
     return {
         "methods": {
-            name: _of_all([each["methods"][name] for each in reports], expected) for name in METHODS
+            name: _over_ranks([each["methods"][name] for each in reports], expected)
+            for name in METHODS
         },
         "weights": [each["weights"] for each in reports],
         "exchanges": reports[0]["exchanges"],
-        # of the slowest rank
         "can": {
-            name: [max(turn) for turn in zip(*(each["can"][name] for each in reports), strict=True)]
-            for name in reports[0]["can"]
+            name: _slowest(each["can"][name] for each in reports) for name in reports[0]["can"]
         },
     }
 
 
-def _of_all(reports: Sequence[Mapping[str, Any]], expected: Sequence[str]) -> dict[str, Any]:
-    """One method on all ranks; a round ends with its slowest rank."""
+def _over_ranks(reports: Sequence[Mapping[str, Any]], expected: Sequence[str]) -> dict[str, Any]:
+    """One method on all ranks."""
     return {
-        "seconds": [max(turn) for turn in zip(*(each["seconds"] for each in reports), strict=True)],
+        "seconds": _slowest(each["seconds"] for each in reports),
         "extra_bytes": [each["extra_bytes"] for each in reports],
         "kept": sum(each["kept"] for each in reports),
         "loopback": reports[0]["loopback"],
@@ -86,20 +85,22 @@ def _of_all(reports: Sequence[Mapping[str, Any]], expected: Sequence[str]) -> di
     }
 
 
-def _cuts(ranks: int) -> list[float]:
-    return [rank / ranks for rank in range(1, ranks)]
+def _slowest(turns: Iterable[Sequence[float]]) -> list[float]:
+    """Seconds of the slowest rank in each round, with which the round ends."""
+    return [max(turn) for turn in zip(*turns, strict=True)]
 
 
-def _file(folder: str, rank: int) -> Path:
-    return Path(folder) / f"{rank}.json"
+def _equal_parts(tensors: Mapping[str, Tensor], ranks: int) -> list[dict[str, Tensor]]:
+    """Each rank's part of the tensors."""
+    return shards(tensors, [rank / ranks for rank in range(1, ranks)])
 
 
 def _rank(rank: int, score_set: ScoreSet, ranks: int, rounds: int, folder: str) -> None:
-    """One process."""
+    """Measure in one process, and write its report."""
     torch.set_num_threads(1)
-    store = f"file://{Path(folder) / 'store'}"
+    store = f"file://{Path(folder, 'store')}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks)
-    parts = shards(score_set.make(), _cuts(ranks))[rank]
+    parts = _equal_parts(score_set.make(), ranks)[rank]
     parts = {name: part.clone() for name, part in parts.items()}  # frees the other ranks' parts
     gc.collect()
     counted = CountingGroup(ProcessGroup())
@@ -118,7 +119,7 @@ def _rank(rank: int, score_set: ScoreSet, ranks: int, rounds: int, folder: str) 
             row["loopback"].append(through)
         for what, found in _machine_seconds(parts, ranks).items():
             report["can"].setdefault(what, []).append(found)
-    write_json(report, _file(folder, rank))
+    write_json(report, Path(folder, f"{rank}.json"))
     dist.barrier()  # the others fail if a rank closes its connections early
     dist.destroy_process_group()
 
@@ -128,10 +129,13 @@ def _first_turn(parts: Parts, keep: int, name: str) -> dict[str, Any]:
     gc.collect()
     dist.barrier()
     peak, masks = peak_of(lambda: METHODS[name].masks(parts, keep), torch.device("cpu"))
-    extra = peak - sum(mask.numel() for mask in masks)
-    kept = sum(int(mask.sum()) for mask in masks)
-    found = {"extra_bytes": extra, "kept": kept, "digest": _digest(masks)}
-    return {**found, "seconds": [], "loopback": []}
+    return {
+        "extra_bytes": peak - sum(mask.numel() for mask in masks),
+        "kept": sum(int(mask.sum()) for mask in masks),
+        "digest": _digest(masks),
+        "seconds": [],
+        "loopback": [],
+    }
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, int | None]:
@@ -202,12 +206,12 @@ def _machine_seconds(parts: Parts, ranks: int) -> dict[str, float]:
 
 
 @contextmanager
-def scaled(constants: Constants | None) -> Iterator[Constants]:
-    """Run the algorithm with other constants, to take the path of a larger model."""
+def scaled(constants: Constants) -> Iterator[None]:
+    """Run the algorithm with other constants, so that it takes the path of a larger model."""
     before = Constants.present()
     try:
-        _set(constants or before)
-        yield constants or before
+        _set(constants)
+        yield
     finally:
         _set(before)
 
@@ -217,30 +221,27 @@ def _set(constants: Constants) -> None:
         setattr(kth_largest, name.upper(), value)
 
 
-def simulate(score_set: ScoreSet, ranks: int, constants: Constants | None = None) -> dict[str, Any]:
+def simulate(score_set: ScoreSet, ranks: int, constants: Constants = PRESENT) -> dict[str, Any]:
     """One decision of ranks that are threads: its exchanges, and whether its masks are right.
 
     Args:
         score_set: the scores.
         ranks: number of threads.
-        constants: of the algorithm; None: its own.
+        constants: of the algorithm.
     """
-    scores = score_set.make()
-    parts = shards(scores, _cuts(ranks))
-    with scaled(constants) as used:
+    parts = _equal_parts(score_set.make(), ranks)
 
-        def work(rank: ThreadRank) -> tuple[str, list[Exchange], int]:
-            group = CountingGroup(rank)
-            decided = decide(parts[rank.rank], score_set.keep, group)
-            return _digest(decided.masks.values()), group.exchanges, rank.sent
+    def work(rank: ThreadRank) -> tuple[str, list[Exchange], int]:
+        group = CountingGroup(rank)
+        decided = decide(parts[rank.rank], score_set.keep, group)
+        return _digest(decided.masks.values()), group.exchanges, rank.sent
 
-        found = together(ranks, work)
-    alone = dict(decide(scores, score_set.keep).masks)
-    expected = [_digest(each.values()) for each in shards(alone, _cuts(ranks))]
+    with scaled(constants):
+        found, exchanges, sent = zip(*together(ranks, work), strict=True)
     return {
         "ranks": ranks,
-        "constants": asdict(used),
-        "exchanges": [asdict(exchange) for exchange in found[0][1]],
-        "most_given": max(sent for _, _, sent in found),
-        "same_mask": [digest for digest, _, _ in found] == expected,
+        "constants": asdict(constants),
+        "exchanges": [asdict(exchange) for exchange in exchanges[0]],
+        "most_given": max(sent),
+        "same_mask": list(found) == digests(score_set, [ranks])[ranks],
     }

@@ -4,16 +4,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.distributed.cost_model import (
-    CALLS,
-    CALLS_OF_A_PART,
-    HOPPER,
-    given,
-    passes,
-    planned,
-    predicted,
-    received,
-)
+from benchmarks.distributed import cost_model
+from benchmarks.distributed.cost_model import HOPPER, counted, planned, predicted
 from benchmarks.distributed.methods import DECIDE, METHODS
 from benchmarks.harness import markdown
 from benchmarks.harness.markdown import escaped, interval, measured_with, number, share
@@ -76,20 +68,20 @@ def table(document: Mapping[str, Any]) -> str:
 def verdict(document: Mapping[str, Any]) -> list[str]:
     """One line each for masks, passes, bytes and times."""
     rows = [row for row in document["rows"] if not row["error"]]
-    every = [*rows, *document["simulated"]]
+    pairs = [(planned(row), counted(row)) for row in [*rows, *document["simulated"]]]
     same = same_masks(document)
-    taken = [planned(row).passes == passes(row) for row in every]
-    ratios = [ratio for row in every for ratio in byte_ratios(row)]
-    within = sum(abs(ratio - 1) <= CLOSE for ratio in ratios)
+    taken = [work.passes == found.passes for work, found in pairs]
+    ratios = [work.given / found.given for work, found in pairs]
+    ratios += [work.received / found.received for work, found in pairs if work.ranks > 1]
     lines = [
         f"- Masks of {DECIDE} equal to those of one process, bit for bit: {sum(same)} of "
         f"{len(same)}.",
         f"- Passes as predicted: {sum(taken)} of {len(taken)}.",
         f"- Bytes predicted / counted: {interval(ratios, '{:.3f}')}; within {share(CLOSE, 0)}: "
-        f"{within} of {len(ratios)}.",
+        f"{sum(abs(ratio - 1) <= CLOSE for ratio in ratios)} of {len(ratios)}.",
     ]
     through = [
-        statistics.median(passed) / (row["ranks"] * received(row))
+        statistics.median(passed) / (row["ranks"] * counted(row).received)
         for row in rows
         if row["ranks"] > 1 and all(passed := row["methods"][DECIDE]["loopback"])
     ]
@@ -119,13 +111,6 @@ def same_masks(document: Mapping[str, Any]) -> list[bool]:
     return same + [row["same_mask"] for row in document["simulated"]]
 
 
-def byte_ratios(row: Row) -> tuple[float, ...]:
-    """Predicted / counted bytes: given, and reaching a rank if there are several ranks."""
-    work = planned(row)
-    ratios = (work.given / given(row),)
-    return ratios if row["ranks"] == 1 else (*ratios, work.received / received(row))
-
-
 def paper_table(rows: Sequence[Row]) -> str:
     """Seconds and bytes of a decision by model and number of ranks; then the assumptions."""
     near, far = HOPPER.near, HOPPER.far
@@ -146,13 +131,13 @@ def paper_table(rows: Sequence[Row]) -> str:
         "Not measured. Float32 scores, distinct and in random order, in equal tensors "
         f"({', '.join(tensors.values())}); every GPU holds a part of each. Assumed of an H100 and "
         f"its host: memory {HOPPER.bandwidth / 1e12:g} TB/s, {1e6 * HOPPER.dispatch:g} µs to call "
-        f"an operation ({CALLS} for a tensor in a pass, {CALLS_OF_A_PART} for a rank's part in a "
-        f"gather), {1e9 * HOPPER.sort:g} ns to sort a value; {near.rate / 1e9:g} GB/s and "
-        f"{1e6 * near.latency:g} µs among {HOPPER.node} GPUs, {far.rate / 1e9:g} GB/s and "
-        f"{1e6 * far.latency:g} µs beyond. All-gathers are rings, all-reduces trees; a pass reads "
-        "every score once and writes a byte. The last two columns are for gathering the scores on "
-        "one GPU and sending back a mask of one byte a weight, at the full rate of its link and "
-        "without any ranking: a real method takes longer."
+        f"an operation ({cost_model.CALLS} for a tensor in a pass, {cost_model.CALLS_OF_A_PART} "
+        f"for a rank's part in a gather), {1e9 * HOPPER.sort:g} ns to sort a value; "
+        f"{near.rate / 1e9:g} GB/s and {1e6 * near.latency:g} µs among {HOPPER.node} GPUs, "
+        f"{far.rate / 1e9:g} GB/s and {1e6 * far.latency:g} µs beyond. All-gathers are "
+        "rings, all-reduces trees; a pass reads every score once and writes a byte. The last two "
+        "columns are for gathering the scores on one GPU and sending back a mask of one byte a "
+        "weight, at the full rate of its link and without any ranking: a real method takes longer."
     )
     return "\n".join([*lines, "", assumed])
 
@@ -168,7 +153,7 @@ def _measured(row: Row) -> Iterator[str]:
         return
     for name, method in METHODS.items():
         found = row["methods"][name]
-        reaches = received(row) if name == DECIDE else method.received(row["weights"])
+        reaches = counted(row).received if name == DECIDE else method.received(row["weights"])
         through = [each for each in found["loopback"] if each is not None]
         more = found["kept"] - row["keep"]
         no = "**no**" if name == DECIDE else "no"
@@ -181,21 +166,21 @@ def _measured(row: Row) -> Iterator[str]:
 
 
 def _predicted(row: Row) -> str:
-    work, took = planned(row), predicted(row)
+    work, took, given = planned(row), predicted(row), counted(row).given
     total = sum(took.values())
     return (
         f"{row['instance']} | {row['ranks']} | {work.passes}, {len(work.exchanges)} | "
         f"{_terms(took)} | {number(1e3 * total)} | {number(1e3 * measured(row))} | "
-        f"{number(total / measured(row))} | {number(given(row) / 1e3)} | "
-        f"{number(work.given / 1e3)} | {work.given / given(row):.3f}"
+        f"{number(total / measured(row))} | {number(given / 1e3)} | "
+        f"{number(work.given / 1e3)} | {work.given / given:.3f}"
     )
 
 
 def _simulated(row: Row) -> str:
-    work = planned(row)
+    work, found = planned(row), counted(row)
     return (
         f"{row['instance']} | {sum(row['sizes']):,} | {row['ranks']} | {work.passes} | "
-        f"{passes(row)} | {len(row['exchanges'])} | {number(given(row) / 1e3)} | "
-        f"{work.given / given(row):.3f} | {number(received(row) / 1e3)} | "
-        f"{work.received / received(row):.3f} | {'yes' if row['same_mask'] else '**no**'}"
+        f"{found.passes} | {len(found.exchanges)} | {number(found.given / 1e3)} | "
+        f"{work.given / found.given:.3f} | {number(found.received / 1e3)} | "
+        f"{work.received / found.received:.3f} | {'yes' if row['same_mask'] else '**no**'}"
     )

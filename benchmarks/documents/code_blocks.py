@@ -9,16 +9,16 @@ A code block, and its output block if it prints:
     2
     ```
 
-A line `…` in an output block matches any lines: times, progress and such.
+A line `…` in an output block matches any lines, such as times and progress.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pins.errors import FileError
 
-FENCE = re.compile(r"(`{3,})\s*(\S*)")
+FENCE = re.compile(r"^(`{3,})[ \t]*(\S*).*\n?", re.MULTILINE)
 OUTPUT = "output"
 ANY_LINES = "…"
 
@@ -32,8 +32,8 @@ class CodeBlock:
         code: the lines between the fences.
         output: the lines of the output block; empty without one.
         line: number of the first line of code in the document, from 1.
-        end: number of lines up to and including the closing fence of the code.
-        after: likewise for the output block; `end` without one.
+        end: index in the document of the first character after the block of code.
+        after: index of the first character after the output block; `end` without one.
     """
 
     language: str
@@ -43,18 +43,13 @@ class CodeBlock:
     end: int
     after: int
 
-    def printed_as_said(self, printed: str) -> bool:
-        """Whether `printed` matches the output, in which a line `…` matches any lines."""
+    def matches(self, printed: str) -> bool:
+        """Whether `printed` is the output, in which a line `…` stands for any lines."""
         pattern = "".join(
             "(?:.*\n)*" if line.strip() == ANY_LINES else re.escape(line)
             for line in self.output.splitlines(keepends=True)
         )
         return re.fullmatch(pattern, printed) is not None
-
-    @property
-    def elided(self) -> bool:
-        """Whether the output has a line `…`."""
-        return ANY_LINES in self.output.splitlines()
 
 
 def code_blocks(text: str, name: str = "the document") -> list[CodeBlock]:
@@ -63,32 +58,23 @@ def code_blocks(text: str, name: str = "the document") -> list[CodeBlock]:
     Raises:
         FileError: a fence is not closed, or an output block does not follow a code block.
     """
-    lines = text.splitlines(keepends=True)
     found: list[CodeBlock] = []
-    number = 0
-    while number < len(lines):
-        fence = FENCE.match(lines[number])
-        if fence is None:
-            number += 1
-            continue
-        marks, language = fence.groups()
-        start = number + 1
-        number = start
-        while number < len(lines) and lines[number].rstrip() != marks:
-            number += 1
-        if number == len(lines):
-            raise FileError(f"{name}, line {start}: the block that begins here has no end")
-        body, number = "".join(lines[start:number]), number + 1
-        if language != OUTPUT:
-            found.append(CodeBlock(language, body, "", start + 1, number, number))
-        elif not found or found[-1].after != found[-1].end or found[-1].end != start - 1:
+    at = 0
+    while fence := FENCE.search(text, at):
+        line = text.count("\n", 0, fence.start()) + 1
+        closing = re.compile(rf"^{fence[1]}[ \t]*$\n?", re.MULTILINE).search(text, fence.end())
+        if closing is None:
+            raise FileError(f"{name}, line {line}: the block that begins here has no end")
+        body, at = text[fence.end() : closing.start()], closing.end()
+        if fence[2] != OUTPUT:
+            found.append(CodeBlock(fence[2], body, "", line + 1, at, at))
+        elif found and found[-1].end == found[-1].after == fence.start():
+            found[-1] = replace(found[-1], output=body, after=at)
+        else:
             raise FileError(
-                f"{name}, line {start}: an output block stands directly below the code that "
+                f"{name}, line {line}: an output block stands directly below the code that "
                 "prints it, and code has one at most"
             )
-        else:
-            code = found.pop()
-            found.append(CodeBlock(code.language, code.code, body, code.line, code.end, number))
     return found
 
 
@@ -100,15 +86,15 @@ def with_outputs(text: str, printed: Sequence[tuple[CodeBlock, str]]) -> str:
     Raises:
         FileError: an output with `…` does not match.
     """
-    lines = text.splitlines(keepends=True)
     for block, output in sorted(printed, key=lambda pair: -pair[0].line):
-        if block.printed_as_said(output):
+        if block.matches(output):
             continue
-        if block.elided:
+        if ANY_LINES in block.output.splitlines():
             raise FileError(
                 f"line {block.line}: the output leaves lines out and is no longer what is printed; "
                 f"write it anew from\n{output}"
             )
-        made = [f"```{OUTPUT}\n", output if output.endswith("\n") else f"{output}\n", "```\n"]
-        lines[block.end : block.after] = made if output else []
-    return "".join(lines)
+        end = "" if output.endswith("\n") else "\n"
+        made = f"```{OUTPUT}\n{output}{end}```\n" if output else ""
+        text = text[: block.end] + made + text[block.after :]
+    return text

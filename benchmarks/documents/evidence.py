@@ -4,7 +4,6 @@ Each number comes from a results file.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.checker import driver
@@ -38,12 +37,10 @@ def table(folder: Path = RESULTS) -> str:
     return "\n".join(markdown.table("claim | measured | more", "l", map(" | ".join, rows(folder))))
 
 
-def first_rises(folder: Path = RESULTS) -> list[float]:
-    """For each task the least tried fraction at which the signed optimum raised the loss."""
-    return [
-        next(fraction for fraction, row in cells if row["measured"] > 0)
-        for cells in (list(_cells(folder, task, "pins")) for task in TASKS)
-    ]
+def loss_changes(folder: Path, task: str) -> dict[float, dict[str, Row]]:
+    """Means over the seeds of one decision, by fraction (ascending) and criterion."""
+    document = read(folder / f"loss_decrease-minilm-{task}.json")
+    return by_fraction(mean_over_seeds(document["rows"]))
 
 
 def _ledger(folder: Path) -> tuple[str, str, str]:
@@ -97,14 +94,14 @@ def _ranks(folder: Path) -> tuple[str, str, str]:
 
 
 def _one_decision(folder: Path) -> tuple[str, str, str]:
-    shown = [
-        f"{task}: promised {signed(pins['predicted'])}, measured {signed(pins['measured'])}, "
-        f"within the trust region {signed(region['measured'])}"
-        for task in TASKS
-        for pins, region in [
-            (dict(_cells(folder, task, name))[BEYOND] for name in ("pins", "trust-region"))
-        ]
-    ]
+    shown = []
+    for task in TASKS:
+        cells = loss_changes(folder, task)[BEYOND]
+        pins, region = cells["pins"], cells["trust-region"]
+        shown.append(
+            f"{task}: promised {signed(pins['predicted'])}, measured {signed(pins['measured'])}, "
+            f"within the trust region {signed(region['measured'])}"
+        )
     return (
         f"Optimal for the linear model is not optimal for the loss: {exact_percent(BEYOND)} of the "
         "weights, pruned in one decision by the signed optimum, raise it",
@@ -132,10 +129,3 @@ def _gradual(folder: Path) -> tuple[str, str, str]:
         f"{'; '.join(shown)} ({document['settings']['steps']} steps, nothing tuned)",
         f"[gradual pruning]({PAGE}#what-is-left-after-gradual-pruning)",
     )
-
-
-def _cells(folder: Path, task: str, criterion: str) -> Iterator[tuple[float, Row]]:
-    """Fraction, and the means over the seeds of one criterion; fractions ascending."""
-    document = read(folder / f"loss_decrease-minilm-{task}.json")
-    for fraction, cells in by_fraction(mean_over_seeds(document["rows"])).items():
-        yield fraction, cells[criterion]

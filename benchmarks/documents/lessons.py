@@ -30,7 +30,7 @@ from pins.utils.io import write_text
 
 ROOT = Path(__file__).parents[2]
 COURSE = ROOT / "docs" / "course"
-SEEN = ("benchmarks", "docs", "pins", "solvers", "verification", "README.md")
+LINKED = ("benchmarks", "docs", "pins", "solvers", "verification", "README.md")
 PROGRAMS = {"python": [sys.executable], "pins": [sys.executable, "-m", "pins"]}
 EXIT_CODE = re.compile(r"#.*\bexit code (\d+)")
 
@@ -108,7 +108,7 @@ def _run_command(line: str, where: str) -> str:
 
 def make_course(checkout: Path) -> Path:
     """An empty folder `course` in a copy of this checkout made of symbolic links."""
-    for name in SEEN:
+    for name in LINKED:
         (checkout / name).symlink_to(ROOT / name)
     course = checkout / "course"
     course.mkdir()
@@ -116,7 +116,7 @@ def make_course(checkout: Path) -> Path:
 
 
 def lesson_files() -> list[Path]:
-    """The lessons in order."""
+    """The lessons, in order."""
     return sorted(COURSE.glob("*.md"))
 
 
@@ -140,7 +140,7 @@ def rewrite(file: Path) -> bool:
 def main(files: Annotated[list[Path] | None, typer.Argument(help="Default: all.")] = None) -> None:
     """Rewrite the outputs of lessons."""
     for file in files or lesson_files():
-        print(f"{file.name}: {'rewritten' if rewrite(file) else 'as it was'}", flush=True)
+        print(f"{file.name}: {'rewritten' if rewrite(file) else 'unchanged'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.distributed import table as distributed
-from benchmarks.distributed.cost_model import Constants, on_paper
+from benchmarks.distributed.cost_model import on_paper
 from benchmarks.documents import evidence
 from benchmarks.end_accuracy import table as accuracy
 from benchmarks.harness import markdown
 from benchmarks.harness.markdown import escaped, measured_with
-from benchmarks.harness.results import RESULTS, read
+from benchmarks.harness.results import RESULTS, Document, read
 from benchmarks.loss_decrease import driver as loss_decrease
 from benchmarks.overhead import driver as overhead
 from benchmarks.selection import table as selection
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def claims() -> str:
-    """One line a claim."""
+    """One line for each claim."""
     lines = (
         f"{escaped(claim.statement)} (`{claim.id}`) | {claim.scope} | "
         f"{escaped(claim.control_statement)}"
@@ -60,54 +60,33 @@ def empirical() -> str:
 def loss_changes() -> str:
     """The tables of one decision, without their titles."""
     return "\n\n".join(
-        f"**{task}**\n\n"
-        + _body(loss_decrease.table(read(RESULTS / f"loss_decrease-minilm-{task}.json")))
+        f"**{task}**\n\n{_body(loss_decrease.table, f'loss_decrease-minilm-{task}')}"
         for task in evidence.TASKS
     )
 
 
 def end_accuracy() -> str:
     """The tables of gradual pruning, without their title; headings become bold words."""
-    text = _body(accuracy.table(read(RESULTS / "end_accuracy.json")))
+    text = _body(accuracy.table, "end_accuracy")
     return re.sub(r"^## (.*)$", r"**\1**", text, flags=re.MULTILINE)
 
 
-def cost() -> str:
-    """The overhead tables, without their title."""
-    return _body(overhead.table(read(RESULTS / "overhead-cpu.json")))
+def _body(table: Callable[[Document], str], name: str) -> str:
+    """The tables of a results file, without their title."""
+    return table(read(RESULTS / f"{name}.json")).partition("\n\n")[2].strip()
 
 
-def selections() -> str:
-    """The goals of the selection benchmark and its table of all score sets."""
-    document = read(RESULTS / "selection-cpu.json")
-    return markdown.document(
-        selection.verdict(document),
-        selection.summary(document),
-        measured_with(document["provenance"]),
-    ).rstrip()
-
-
-def _body(text: str) -> str:
-    return text.partition("\n\n")[2].strip()
+def _measured(name: str, *blocks: Callable[[Document], list[str]]) -> str:
+    """Some blocks of a results file, and how they were measured."""
+    document = read(RESULTS / f"{name}.json")
+    made = [block(document) for block in blocks]
+    return markdown.document(*made, measured_with(document["provenance"])).rstrip()
 
 
 def demo() -> str:
     """The output of `make demo` in the run whose results are committed."""
     results = json.loads((RESULTS / "demo" / "results.json").read_text(encoding="utf-8"))
     return "```\n" + "\n".join(summary(results)) + "\n```"
-
-
-def ranks() -> str:
-    """Decisions of several ranks against one process and against the cost model."""
-    document = read(RESULTS / "distributed.json")
-    return markdown.document(
-        distributed.verdict(document), measured_with(document["provenance"])
-    ).rstrip()
-
-
-def on_many_gpus() -> str:
-    """The time of a decision on paper, with the present constants of the algorithm."""
-    return distributed.paper_table(on_paper(Constants.present()))
 
 
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
@@ -117,16 +96,19 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "empirical": empirical,
         "loss-decrease": loss_changes,
         "end-accuracy": end_accuracy,
-        "selection": selections,
-        "overhead": cost,
+        "selection": lambda: _measured("selection-cpu", selection.verdict, selection.summary),
+        "overhead": lambda: _body(overhead.table, "overhead-cpu"),
     },
-    "docs/scaling.md": {"ranks": ranks, "on-paper": on_many_gpus},
+    "docs/scaling.md": {
+        "ranks": lambda: _measured("distributed", distributed.verdict),
+        "on-paper": lambda: distributed.paper_table(on_paper()),
+    },
 }
 """The generated parts of each document, by its path from the root of the repository."""
 
 
 def filled(document: str, text: str) -> str:
-    """The text of a document with every part generated again."""
+    """The text of a document in which every part is generated again."""
     for name, part in PARTS[document].items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- /{name} -->")

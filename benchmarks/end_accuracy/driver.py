@@ -10,115 +10,74 @@ comparisons wherever it stops. Writes the table end_accuracy.md and the figure e
 import gc
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from matplotlib.figure import Figure
 
-from benchmarks.end_accuracy.gradual_pruning import (
-    DENSE,
-    EVALUATIONS,
-    METHODS,
-    Budget,
-    Cell,
-    cells,
-    measure,
-)
+from benchmarks.end_accuracy import gradual_pruning
+from benchmarks.end_accuracy.gradual_pruning import METHODS, Budget, Cell, measure
 from benchmarks.end_accuracy.table import summary, table
 from benchmarks.harness import benchmark
-from benchmarks.harness.cli import Data, Minutes, Model, Out, Render, Seeds, numbers
+from benchmarks.harness.cli import Data, Minutes, Model, Names, Out, Render, Seeds, named, numbers
 from benchmarks.harness.fine_tuned import data_folder, describe_model
-from benchmarks.harness.results import RESULTS, Document, Row, describe, read, without_paths
-from pins.errors import FileError, SettingError
+from benchmarks.harness.results import RESULTS, Document, Row, attempt, without_paths
 from pins.models.pretrained import DEMO_MODEL
 from pins.tasks import load_task
 from pins.tasks.text_classification import TextClassification
-from pins.utils.lookup import find
 from verification import plots
 
 FILE = "end_accuracy.json"
-
-
-def render(file: Path) -> str:
-    """Write table and figure from the results file alone; return the table's text."""
-
-    def figure(document: Document) -> Figure:
-        return plots.end_accuracy(summary(document["rows"]))
-
-    return benchmark.render(file, table, figure)
+ALL_METHODS = ",".join(METHODS)
 
 
 def run(
-    tasks: Annotated[str, typer.Option(help="Names, separated by commas.")] = (
-        "stdlib-docs,sst2,rte"
-    ),
-    methods: Annotated[str, typer.Option(help="Likewise.")] = ",".join(METHODS),
-    sparsities: Annotated[str, typer.Option(help="Likewise.")] = "0.9,0.97,0.8",
+    tasks: Names = "stdlib-docs,sst2,rte",
+    methods: Names = ALL_METHODS,
+    sparsities: Annotated[str, typer.Option(help="Numbers in (0, 1).")] = "0.9,0.97,0.8",
     seeds: Seeds = 3,
     steps: Annotated[int, typer.Option(min=1, help="Of each run.")] = Budget.steps,
     model: Model = DEMO_MODEL,
     data: Data = None,
     minutes: Minutes = None,
     out: Out = RESULTS,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="Leave out the runs with self-regularisation.")
-    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Without self-regularisation.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Repeat the runs that failed.")] = False,
     render_only: Render = False,
 ) -> None:
     """Run what the results file does not hold yet."""
     file = out / FILE
     if not render_only:
-        names, chosen = tasks.split(","), methods.split(",")
-        for method in chosen:
-            find(METHODS, method, "method", SettingError)
+        names, chosen = tasks.split(","), [*named(methods, METHODS, "method")]
         like = "numbers between 0 and 1, such as 0.8,0.9"
         ratios = numbers(sparsities, "sparsities", float, lambda x: 0 < x < 1, like)
-        wanted = list(cells(names, seeds, ratios, chosen, regularized=not plain))
         budget = Budget(steps=steps)
         about, paths = describe_model(model)
-        settings = {
-            **about,
-            **asdict(budget),
-            "train_rows": budget.train_rows,
-            "evaluations": EVALUATIONS,
-        }
-        replaced = {"DATA": data, "OUT": out, **paths}
+        more = {"train_rows": budget.train_rows, "evaluations": gradual_pruning.EVALUATIONS}
+        settings, replaced = about | asdict(budget) | more, {"DATA": data, "OUT": out, **paths}
         document = benchmark.resume(file, benchmark.new_document(settings, replaced, tasks={}))
-        if document["rows"]:
-            document["tasks"] = read(file)["tasks"]
         if retry:
             document["rows"] = [row for row in document["rows"] if "error" not in row]
         for task in names:
             _require_same_data(document, task, data_folder(task, data), file)
 
-        def rows_of(cell: Cell) -> tuple[list[dict[str, Any]], str]:
+        def row_of(cell: Cell) -> Sequence[Row]:
             gc.collect()  # a run has reference cycles, and the next one needs its memory
             start = time.monotonic()
-            try:
-                found = measure(cell, budget, model, data_folder(cell.task, data))
-            except Exception as error:  # a failure is a result
-                found = {"error": without_paths(describe(error), {"DATA": data, "MODEL": model})}
-            said = f"{_words(cell)}: {found.get('error') or format(found['score'], '.3f')}"
-            seconds = round(time.monotonic() - start, 1)
-            return [{**asdict(cell), **found, "seconds": seconds}], said
+            found = attempt(measure, cell, budget, model, data_folder(cell.task, data))
+            if isinstance(found, str):
+                found = {"error": without_paths(found, {"DATA": data, "MODEL": model})}
+            return [{**found, "seconds": round(time.monotonic() - start, 1)}]
 
-        benchmark.complete(document, file, wanted, key, rows_of, minutes=minutes)
-    print(render(file))
-
-
-def key(row: Row) -> Cell:
-    """The run of a row."""
-    return Cell(**{name: row[name] for name in Cell.__dataclass_fields__})
-
-
-def _words(cell: Cell) -> str:
-    words = f"{cell.task} seed {cell.seed} {cell.method}"
-    if cell.method != DENSE:
-        words += f" {cell.sparsity}"
-    return words + (" self-regularised" if cell.self_regularization else "")
+        wanted = list(gradual_pruning.cells(names, seeds, ratios, chosen, regularized=not plain))
+        benchmark.complete(
+            document, file, wanted, row_of, shows="score {score:.3f}", minutes=minutes
+        )
+    benchmark.render(
+        out, FILE, table, lambda document: plots.end_accuracy(summary(document["rows"]))
+    )
 
 
 def _require_same_data(document: Document, task: str, data: Path | None, file: Path) -> None:
@@ -133,7 +92,4 @@ def _require_same_data(document: Document, task: str, data: Path | None, file: P
     if isinstance(loaded, TextClassification) and loaded.labels:
         counts = Counter(row.label for row in loaded.test)
         found["majority"] = max(counts.values()) / len(loaded.test)
-    if document["tasks"].setdefault(task, found) != found:
-        raise FileError(
-            f"{file} holds results of other {task} data: move it, or give another --out"
-        )
+    benchmark.require_same(file, f"{task} data", found, document["tasks"].setdefault(task, found))

@@ -1,5 +1,6 @@
 """One run: gradual pruning from pre-trained weights, then the score on the test rows."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,32 +75,28 @@ def cells(
 
     With `regularized`, each method is also run with self-regularisation.
     """
-    for seed in range(seeds):
-        for task in tasks:
-            if DENSE in methods:
-                yield Cell(task, seed, DENSE, 0.0)
-            for sparsity in sparsities:
-                for method in methods:
-                    if method != DENSE:
-                        yield Cell(task, seed, method, sparsity)
-                        if regularized:
-                            yield Cell(task, seed, method, sparsity, self_regularization=True)
+    for seed, task in itertools.product(range(seeds), tasks):
+        if DENSE in methods:
+            yield Cell(task, seed, DENSE, 0.0)
+        for sparsity, method in itertools.product(sparsities, methods):
+            if method != DENSE:
+                yield Cell(task, seed, method, sparsity)
+                if regularized:
+                    yield Cell(task, seed, method, sparsity, self_regularization=True)
 
 
 def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[str, Any]:
     """Train and prune from the pre-trained weights; return the scores on the test rows.
 
-    No choice depends on the test rows: the model of the last step is judged. Nothing is exported.
+    No choice depends on the test rows: the model after the last step is tested. Exports nothing.
     """
-    method = METHODS[cell.method]
     evaluations = EVALUATIONS if cell.self_regularization else 1
     settings = Settings(
         model=model,
         task=cell.task,
         data=data,
         sparsity=cell.sparsity,
-        criterion=method.criterion,
-        smoothing=method.smoothing,
+        **asdict(METHODS[cell.method]),
         self_regularization=cell.self_regularization,
         **asdict(budget),
         train_rows=budget.train_rows,

@@ -4,41 +4,34 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from benchmarks.end_accuracy import decisions_table
 from benchmarks.harness import markdown
 from benchmarks.harness.markdown import measured_with
-from benchmarks.harness.results import Row, grouped
+from benchmarks.harness.results import Row, grouped, summarized
 from verification.formatting import percent
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One row for each task, method and sparsity, over the seeds that were run.
+    """One row for each task, method and sparsity, over the seeds that did not fail.
 
     `spread` is the sample standard deviation, None for one seed; `error` is the sampling error
     √(p(1−p)/n) of an accuracy, None for other metrics; `mean` is None if every run failed.
     """
-    found = []
-    names = ("task", "method", "self_regularization", "sparsity")
-    for values, group in grouped(rows, *names).items():
-        done = [row for row in group if "error" not in row]
-        scores = [row["score"] for row in done]
-        mean = statistics.fmean(scores) if scores else None
-        error = None
-        if mean is not None and done[0]["metric"] == "accuracy":
-            error = math.sqrt(mean * (1 - mean) / min(row["test_rows"] for row in done))
-        found.append(
-            {
-                **dict(zip(names, values, strict=True)),
-                "seeds": len(done),
-                "failed": len(group) - len(done),
-                "mean": mean,
-                "spread": statistics.stdev(scores) if len(scores) > 1 else None,
-                "error": error,
-            }
-        )
-    return found
+    return summarized(rows, ("task", "method", "self_regularization", "sparsity"), _over_seeds)
+
+
+def _over_seeds(rows: Sequence[Row]) -> dict[str, Any]:
+    done = [row for row in rows if "error" not in row]
+    scores = [row["score"] for row in done]
+    mean = statistics.fmean(scores) if scores else None
+    error = None
+    if mean is not None and done[0]["metric"] == "accuracy":
+        error = math.sqrt(mean * (1 - mean) / min(row["test_rows"] for row in done))
+    spread = statistics.stdev(scores) if len(scores) > 1 else None
+    return {"seeds": len(done), "mean": mean, "spread": spread, "error": error}
 
 
 def table(document: Mapping[str, Any]) -> str:
@@ -54,11 +47,7 @@ def table(document: Mapping[str, Any]) -> str:
         "the dense ones too. Score on the test rows after the last step: mean ± standard deviation "
         "over seeds (number of seeds). Bold: within one standard error of the best of its column. "
         "Nothing was tuned for any method.",
-        *(
-            block
-            for (task,), mine in grouped(cells, "task").items()
-            for block in _task(task, mine, document)
-        ),
+        *chain.from_iterable(_task(mine, document) for mine in grouped(cells, "task").values()),
         *decisions_table.table(rows),
         [
             f"{row['task']}, {_name(row)}, {percent(row['sparsity'], 0)}, seed {row['seed']}: "
@@ -70,28 +59,20 @@ def table(document: Mapping[str, Any]) -> str:
     )
 
 
-def _task(task: str, cells: Sequence[Row], document: Mapping[str, Any]) -> list[str | list[str]]:
-    done = [row for row in document["rows"] if row["task"] == task and "error" not in row]
-    best = {
-        sparsity: max(
-            (cell for cell in group if cell["mean"] is not None),
-            key=lambda cell: cell["mean"],
-            default=None,
-        )
-        for (sparsity,), group in grouped(cells, "sparsity").items()
-    }
+def _task(cells: Sequence[Row], document: Mapping[str, Any]) -> list[str | list[str]]:
+    task = cells[0]["task"]
+    scored = grouped([cell for cell in cells if cell["mean"] is not None], "sparsity")
+    best = {ratio: max(group, key=lambda cell: cell["mean"]) for (ratio,), group in scored.items()}
     named = [{**cell, "name": _name(cell)} for cell in cells]
-    return [
-        f"## {task}",
-        _errors(task, cells, done, document) if done else "",
-        decisions_table.across("method", named, "name", partial(_cell, best)),
-    ]
+    lines = decisions_table.across("method", named, "name", partial(_cell, best))
+    return [f"## {task}", _errors(task, cells, document), lines]
 
 
-def _errors(
-    task: str, cells: Sequence[Row], done: Sequence[Row], document: Mapping[str, Any]
-) -> str:
-    """Metric, number of test rows, and the sampling error of a score."""
+def _errors(task: str, cells: Sequence[Row], document: Mapping[str, Any]) -> str:
+    """Metric, number of test rows, and the sampling error of a score; "" if every run failed."""
+    done = [row for row in document["rows"] if row["task"] == task and "error" not in row]
+    if not done:
+        return ""
     words = f"{done[0]['metric'].capitalize()} on {done[0]['test_rows']} test rows."
     majority = document["tasks"].get(task, {}).get("majority")
     if majority is not None:
@@ -109,10 +90,10 @@ def _name(row: Row) -> str:
     return f"{row['method']}{' + self-regularisation' if row['self_regularization'] else ''}"
 
 
-def _cell(best: Mapping[float, Row | None], cell: Row) -> str:
-    top = best[cell["sparsity"]]
-    if cell["mean"] is None or top is None:
+def _cell(best: Mapping[float, Row], cell: Row) -> str:
+    if cell["mean"] is None:
         return "failed"
+    top = best[cell["sparsity"]]
     spread = "" if cell["spread"] is None else f" ± {cell['spread']:.3f}"
     text = f"{cell['mean']:.3f}{spread} ({cell['seeds']})"
     near = top["mean"] - cell["mean"] <= (top["error"] or 0.0)

@@ -3,8 +3,9 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -14,15 +15,13 @@ from pins.utils.io import write_json, write_text
 from pins.utils.provenance import provenance
 from verification import plots
 
-K = TypeVar("K")
-
 
 def new_document(settings: Mapping[str, Any], paths: Paths, **more: Any) -> Document:
     """A results file without rows: settings, provenance, and the fields in `more`.
 
     Args:
         settings: rows measured with other settings are not mixed with these.
-        paths: folders that the command line names, by the word that replaces them.
+        paths: folders named on the command line, by the word that replaces them.
         more: further fields.
     """
     made = provenance()
@@ -31,7 +30,7 @@ def new_document(settings: Mapping[str, Any], paths: Paths, **more: Any) -> Docu
 
 
 def resume(file: Path, document: Document) -> Document:
-    """Put the rows of an earlier, interrupted run into the document, and return it.
+    """Put rows and further fields of an earlier, interrupted run into the document; return it.
 
     Raises:
         FileError: the file holds results of other settings or versions.
@@ -39,71 +38,86 @@ def resume(file: Path, document: Document) -> Document:
     if file.exists():
         earlier = read(file)
         versions = earlier.get("provenance", {}).get("versions")
-        for what, now, then in (
-            ("settings", document["settings"], earlier.get("settings")),
-            ("versions", document["provenance"]["versions"], versions),
-        ):
-            if json.loads(json.dumps(now)) != then:
-                raise FileError(
-                    f"{file} holds results of other {what}: move it, or give another --out"
-                )
-        document["rows"] = earlier["rows"]
+        require_same(file, "settings", document["settings"], earlier.get("settings"))
+        require_same(file, "versions", document["provenance"]["versions"], versions)
+        document.update({**earlier, "provenance": document["provenance"]})
     return document
+
+
+def require_same(file: Path, what: str, now: Any, earlier: Any) -> None:
+    """Check that a run may be added to a results file.
+
+    Args:
+        file: for the message.
+        what: the run and the file must have in common, in words.
+        now: its value in the run.
+        earlier: its value in the file.
+
+    Raises:
+        FileError: the values differ as JSON.
+    """
+    if json.loads(json.dumps(now)) != earlier:
+        raise FileError(f"{file} holds results of other {what}: move it, or give another --out")
 
 
 def complete(
     document: Document,
     file: Path,
-    wanted: Sequence[K],
-    key: Callable[[Row], K],
-    measure: Callable[[K], tuple[list[dict[str, Any]], str]],
+    wanted: Sequence[Any],
+    measure: Callable[[Any], Sequence[Row]],
     *,
+    shows: str,
     minutes: float | None = None,
-    what: str = "runs",
 ) -> None:
-    """Measure every wanted key that has no row; write the file after each.
+    """Measure every wanted run that has no row; write the file after each.
 
     Args:
-        document: rows are added to it.
-        file: of the results.
-        wanted: keys in the order in which they are measured.
-        key: the key of a row.
-        measure: key ↦ its rows, and one line about them.
-        minutes: after these no further key is measured; None: no limit.
-        what: noun for the keys.
+        document: rows are added to it; each has the fields of its run.
+        file: the results file.
+        wanted: dataclass instances, in the order in which they are measured.
+        measure: run ↦ its rows.
+        shows: format of the line about a run's first row, such as "loss {loss:.3f}".
+        minutes: after these no further run is started; None: no limit.
     """
-    done = {key(row) for row in document["rows"]}
+    runs = [
+        run
+        for run in wanted
+        if not any(asdict(run).items() <= row.items() for row in document["rows"])
+    ]
     begun = time.monotonic()
-    for number, each in enumerate(wanted, start=1):
-        if each in done:
-            continue
+    for number, run in enumerate(runs):
         start = time.monotonic()
         if minutes is not None and start - begun >= 60 * minutes:
-            print(f"{minutes:g} minutes are over: {len(set(wanted) - done)} {what} are left")
+            print(f"{minutes:g} minutes are over: {len(runs) - number} runs are left")
             return
-        rows, said = measure(each)
+        rows = [{**row, **asdict(run)} for row in measure(run)]
         document["rows"] += rows
-        done.add(each)
         write_json(document, file)
-        took = time.monotonic() - start
-        print(f"{number}/{len(wanted)} {said} ({took:.0f} s)", flush=True)
+        said = rows[0].get("error") or shows.format_map(rows[0])
+        at, took = len(wanted) - len(runs) + number + 1, time.monotonic() - start
+        print(f"{at}/{len(wanted)} {run}: {said} ({took:.0f} s)", flush=True)
 
 
 def render(
-    file: Path,
+    folder: Path,
+    pattern: str,
     table: Callable[[Document], str],
     figure: Callable[[Document], Figure] | None = None,
-) -> str:
-    """Write table and figure from the results file alone; return the table's text.
+) -> None:
+    """Write table and figure of each matching results file, from this file alone; print the table.
 
     Raises:
-        FileError: the results file has no rows.
+        FileError: no file matches the pattern, or a file has no rows.
     """
-    document = read(file)
-    if not document["rows"]:
-        raise FileError(f"{file} holds no rows yet: measure first")
-    text = table(document)
-    write_text(text, file.with_suffix(".md"))
-    if figure is not None:
-        write_text(plots.svg(figure(document), file.stem), file.with_suffix(".svg"))
-    return text
+    files = sorted(folder.glob(pattern))
+    if not files:
+        raise FileError(f"{folder} holds no {pattern}: measure first")
+    for file in files:
+        document = read(file)
+        if not document["rows"]:
+            raise FileError(f"{file} holds no rows yet: measure first")
+        text = table(document)
+        write_text(text, file.with_suffix(".md"))
+        if figure is not None:
+            write_text(plots.svg(figure(document), file.stem), file.with_suffix(".svg"))
+        print(text)

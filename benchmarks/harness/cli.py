@@ -1,14 +1,19 @@
 """Command line of the benchmarks: shared options, lists of numbers, errors in one line."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from pins.errors import PinsError, SettingError
+from pins.utils.lookup import find
 
+T = TypeVar("T")
+
+Names = Annotated[str, typer.Option(help="Names, separated by commas.")]
+Instances = Annotated[str, typer.Option(help="Names of score sets, separated by commas.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Number of seeds, from 0.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Timed rounds of each method.")]
 DefaultRounds = Annotated[int | None, typer.Option(min=1, help="Timed rounds of each method.")]
@@ -31,6 +36,15 @@ def execute(run: Callable[..., None]) -> None:
         sys.exit(2)
 
 
+def named(text: str, table: Mapping[str, T], kind: str) -> dict[str, T]:
+    """The rows of a table whose names are in an option, separated by commas.
+
+    Raises:
+        SettingError: no row has this name.
+    """
+    return {name: find(table, name, kind, SettingError) for name in text.split(",")}
+
+
 def numbers(
     text: str, what: str, kind: Callable[[str], Any], allowed: Callable[[Any], bool], like: str
 ) -> list[Any]:
@@ -40,8 +54,8 @@ def numbers(
         text: the option's value.
         what: the option's name.
         kind: `int` or `float`.
-        allowed: whether a number is in range.
-        like: what to give instead, for the error.
+        allowed: whether a number is allowed.
+        like: allowed numbers and an example, for the error.
 
     Raises:
         SettingError: a word is not a number, or a number is not allowed.

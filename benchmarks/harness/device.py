@@ -5,12 +5,13 @@ import torch
 from benchmarks.harness.results import Document
 from pins.errors import SettingError
 from pins.utils.devices import choose_device
+from pins.utils.lookup import choose_one
 
 DEVICES = ("cuda", "cpu")
 
 
 def find_device(name: str | None) -> torch.device:
-    """The device of this name; without a name a GPU if there is one, else the CPU.
+    """The device with this name; None: a GPU if there is one, else the CPU.
 
     Raises:
         SettingError: benchmarks do not measure this kind of device.
@@ -19,7 +20,7 @@ def find_device(name: str | None) -> torch.device:
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     device = choose_device(name, "float32").device
     if device.type not in DEVICES:
-        raise SettingError(f"device is {name!r}: choose one of {', '.join(DEVICES)}")
+        raise SettingError(f"device is {name!r}: {choose_one(name, DEVICES)}")
     return device
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pins.errors import SettingError
+from pins.importance.criteria import CRITERIA
 from pins.models.parameters import prunable_parameters
 from pins.models.pretrained import load_model, locate, weights_digest
 from pins.tasks import Task
@@ -44,10 +45,10 @@ class FineTuned:
         self.steps = 0
 
     def advance(self, steps: int) -> None:
-        """Train until `steps` steps of 16 rows have been taken in all.
+        """Train until the model has taken `steps` steps of 16 rows in total.
 
         Raises:
-            SettingError: more steps have been taken already.
+            SettingError: the model has already taken more steps.
             ModelError: the loss is not finite.
         """
         if steps < self.steps:
@@ -61,22 +62,23 @@ class FineTuned:
 
     def loss_changes(
         self,
-        criteria: Sequence[str],
         fractions: Sequence[float],
         *,
         rows: int,
         fisher_rows: int,
-        generator: torch.Generator,
+        seed: int,
+        criteria: Sequence[str] = tuple(CRITERIA),
     ) -> list[dict[str, Any]]:
         """Measure the loss change of every decision at this step, as JSON values.
 
         Args:
-            criteria: names of criteria.
             fractions: of the prunable weights to prune in one decision.
             rows: number of training rows for the gradient, and of unseen test rows.
             fisher_rows: number of the training rows for the Fisher information.
-            generator: draws the rows.
+            seed: draws the rows.
+            criteria: names of criteria.
         """
+        generator = torch.Generator().manual_seed(seed)
         with torch.random.fork_rng(devices=()):
             gradient, trial_rows = two_samples(self._train, rows, generator)
             experiment = Experiment(

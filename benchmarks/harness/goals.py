@@ -1,10 +1,11 @@
 """Goals of a benchmark: the median of a number over the rounds, against a bound."""
 
+import operator
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.harness.markdown import number, share
+from benchmarks.harness.markdown import ranged, share
 from benchmarks.harness.results import Row
 
 Rows = Mapping[str, Row]
@@ -25,22 +26,29 @@ class MedianRange:
         return cls(statistics.median(values), min(values), max(values))
 
     def __str__(self) -> str:
-        if self.low == self.high:
-            return number(self.median)
-        return f"{number(self.median)} ({number(self.low)} to {number(self.high)})"
+        return ranged(self.median, self.low, self.high)
 
 
-def seconds(rows: Rows, name: str) -> Sequence[float] | None:
-    """The seconds of a method in each round; None if it was not measured."""
-    return rows[name]["seconds"] if name in rows else None
+def per_round(rows: Rows, of: Callable[..., float], *names: str) -> MedianRange | None:
+    """A number computed from the seconds of some methods in the same round.
+
+    Args:
+        rows: by method.
+        of: seconds of each method ↦ the number.
+        names: of the methods.
+
+    Returns:
+        Median and range over the rounds; None if a method was not measured.
+    """
+    seconds = [rows.get(name, {}).get("seconds") for name in names]
+    if not all(seconds):
+        return None
+    return MedianRange.of([of(*turn) for turn in zip(*seconds, strict=True)])
 
 
 def speedup(rows: Rows, name: str, other: str) -> MedianRange | None:
     """Seconds of `other` / seconds of `name`, round by round."""
-    own, theirs = seconds(rows, name), seconds(rows, other)
-    if not own or not theirs:
-        return None
-    return MedianRange.of([slow / fast for fast, slow in zip(own, theirs, strict=True)])
+    return per_round(rows, operator.truediv, other, name)
 
 
 @dataclass(frozen=True)
@@ -49,7 +57,7 @@ class Goal:
 
     Attributes:
         says: the goal in words, without its bound.
-        bound: to reach; to pass if `strictly`.
+        bound: the greatest or the least number that meets the goal.
         measured: the number, from the rows of one set of scores; None if it was not measured.
         at_least: the bound is a lower bound.
         strictly: the bound itself does not meet the goal.

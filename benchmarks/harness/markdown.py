@@ -22,7 +22,7 @@ def table(head: str, align: str, rows: Iterable[str]) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """Text for a cell of a table."""
+    """The text with its bars escaped, for a cell of a table."""
     return text.replace("|", BAR)
 
 
@@ -33,14 +33,19 @@ def document(*blocks: str | Sequence[str]) -> str:
 
 
 def number(value: float) -> str:
-    """At least three digits, without a power of ten unless the value is tiny."""
+    """Three significant digits, all digits from 100 on; a power of ten only for tiny values."""
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return text.replace("-", "−")
 
 
-def share(value: float, digits: int = 1) -> str:
-    """A ratio in per cent."""
-    return f"{value:.{digits}%}".replace("-", "−").replace("%", " %")
+def ranged(middle: float, low: float, high: float) -> str:
+    """A number, with its range unless that is one number."""
+    return number(middle) + (f" ({number(low)} to {number(high)})" if low < high else "")
+
+
+def share(value: float, digits: int = 1, sign: str = "-") -> str:
+    """A ratio in per cent; `sign` "+" shows the sign of positive ones too."""
+    return f"{value:{sign}.{digits}%}".replace("-", "−").replace("%", " %")
 
 
 def interval(values: Sequence[float], form: str) -> str:

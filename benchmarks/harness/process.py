@@ -1,5 +1,6 @@
 """Memory of this process and free memory, as Linux reports them; functions in a fresh process."""
 
+import contextlib
 import ctypes
 import sys
 from collections.abc import Callable
@@ -19,13 +20,11 @@ T = TypeVar("T")
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
 _MMAP_THRESHOLD, _LARGE = -3, 1 << 16  # mallopt's parameter, and its value in bytes
-# limit and use of this control group, in versions 2 and 1 of the interface
-GROUPS = tuple(
-    (Path("/sys/fs/cgroup") / limit, Path("/sys/fs/cgroup") / used)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    )
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+# files with limit and use of this control group, in versions 2 and 1 of the interface
+LIMITS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
 
 
@@ -45,20 +44,18 @@ def peak_resident() -> int:
 def reset_peak() -> None:
     """Count the peak from now on, if the system allows it.
 
-    Freed memory goes back to the system first: what is allocated from it would not be counted.
+    Freed memory goes back to the system first: memory that is allocated from it is not counted.
     """
     if trim := _libc("malloc_trim"):
         trim(0)
-    try:
+    with contextlib.suppress(OSError):
         RESET.write_text("5", encoding="ascii")
-    except OSError:
-        return
 
 
 def return_memory() -> None:
-    """Let glibc return freed memory at once, so that a peak is what was in use at one time.
+    """Let glibc return freed memory at once, so that a peak counts only memory in use.
 
-    By default the size from which it does so grows with every tensor that is freed.
+    By default only large blocks are returned, and "large" grows with every tensor that is freed.
     """
     if mallopt := _libc("mallopt"):
         mallopt(_MMAP_THRESHOLD, _LARGE)
@@ -70,10 +67,10 @@ def _libc(name: str) -> Any:
 
 
 def peak_of(work: Callable[[], T], device: torch.device) -> tuple[int, T]:
-    """Peak bytes of the work beyond what was held before, and its result.
+    """Peak bytes of the work beyond the memory in use before, and its result.
 
-    On CUDA the memory of tensors. On a CPU the memory of the whole process, which never shrinks on
-    every system: call it in a fresh process.
+    On CUDA the memory of tensors. On a CPU the memory of the whole process, which on some systems
+    never shrinks: call it in a fresh process.
     """
     cuda = device.type == "cuda"
     synchronize(device)
@@ -93,19 +90,16 @@ def free_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     found = [_kilobytes(Path("/proc/meminfo")).get("MemAvailable")]
-    found += [_left(limit, used) for limit, used in GROUPS]
+    for names in LIMITS:
+        # without a control group there are no files; "max" is no limit
+        with contextlib.suppress(OSError, ValueError):
+            limit, used = (int((CONTROL_GROUP / name).read_text("ascii")) for name in names)
+            found.append(limit - used)
     return min((number for number in found if number is not None), default=None)
 
 
-def _left(limit: Path, used: Path) -> int | None:
-    try:
-        return int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no control group, or "max": no limit
-        return None
-
-
 def _kilobytes(file: Path) -> dict[str, int]:
-    """Bytes by name, from the lines `NAME: N kB`."""
+    """Bytes by name, from the lines `NAME: N kB`; empty if there is no such file."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError:

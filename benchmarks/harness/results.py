@@ -1,11 +1,13 @@
 """Results files: JSON with rows, settings, versions and machine."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pins.errors import FileError, first_line
+
+T = TypeVar("T")
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -29,24 +31,20 @@ def read(file: Path) -> Document:
     return document
 
 
-def measured_files(folder: Path, pattern: str) -> list[Path]:
-    """The results files whose names match the pattern.
-
-    Raises:
-        FileError: no file matches.
-    """
-    files = sorted(folder.glob(pattern))
-    if not files:
-        raise FileError(f"{folder} holds no {pattern}: measure first")
-    return files
-
-
 def grouped(rows: Sequence[Row], *fields: str) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows by the values of some fields, in the order in which these occur."""
+    """Rows by the values of some fields, in the order in which the values occur."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[field] for field in fields), []).append(row)
     return groups
+
+
+def summarized(
+    rows: Sequence[Row], fields: Sequence[str], summary: Callable[[list[Row]], Row]
+) -> list[dict[str, Any]]:
+    """One row for each group of rows that agree in `fields`: these, and the group's summary."""
+    groups = grouped(rows, *fields).items()
+    return [{**dict(zip(fields, key, strict=True)), **summary(group)} for key, group in groups]
 
 
 def without_paths(text: str, paths: Paths) -> str:
@@ -60,3 +58,16 @@ def without_paths(text: str, paths: Paths) -> str:
 def describe(error: BaseException) -> str:
     """The error in one line."""
     return f"{type(error).__name__}: {first_line(error)}"
+
+
+def attempt(work: Callable[..., T], *arguments: Any) -> T | str:
+    """The result of work(*arguments); the text of its error if it failed: a failure is a result."""
+    try:
+        return work(*arguments)
+    except Exception as error:
+        return describe(error)
+
+
+def outcome(found: Row | str) -> dict[str, Any]:
+    """Fields of a row: the measured ones and no error, or the text of the error alone."""
+    return {"error": found} if isinstance(found, str) else {"error": None, **found}

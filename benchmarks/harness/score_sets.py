@@ -4,17 +4,15 @@ To add one: a row in SCORE_SETS.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pins.errors import SettingError
-from pins.utils.lookup import find
-
 SEED = 0
 KEPT_ONE_IN = 5  # keep 20 % of the weights
-BLOCK = 1 << 20  # scores made at a time, so that making a set takes little memory beside it
+BLOCK = 1 << 20  # scores made at a time, so that making a set takes little further memory
 LARGEST_TENSOR = 1 << 22  # 2048 × 2048: large sets have many tensors, as a model has
 ADVERSARIAL_SIZE = 10_000_000
 
@@ -48,7 +46,7 @@ def descending(block: Tensor, start: int, size: int, _generator: torch.Generator
 
 
 def mostly_zeros(block: Tensor, _start: int, _size: int, generator: torch.Generator) -> None:
-    """A random four fifths are 0, the others have both signs: the threshold is a tied 0."""
+    """Four fifths, at random, are 0, the others have both signs: the threshold is a tied 0."""
     products(block, 0, 0, generator)
     block.mul_(_uniform(block, generator) < 0.2)
 
@@ -78,15 +76,15 @@ class ScoreSet:
 
     Attributes:
         exercises: the code path or the question that it tests.
-        shapes: shape of each tensor by name.
         fill: writes the scores.
+        shapes: shape of each tensor by name.
         dtype: of the scores, which are rounded to it.
-        too_long: methods that take O(n²) on a CPU for these scores, hours.
+        too_long: methods that take O(n²) time, hours, on a CPU for these scores.
     """
 
     exercises: str
-    shapes: Mapping[str, tuple[int, ...]]
     fill: Fill = products
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: parts(ADVERSARIAL_SIZE))
     dtype: torch.dtype = torch.float32
     too_long: tuple[str, ...] = ()
 
@@ -105,8 +103,19 @@ class ScoreSet:
         """Bytes of the scores."""
         return self.size * self.dtype.itemsize
 
+    def describe(self, name: str) -> dict[str, Any]:
+        """Fields of a results file by which the set of this name is known."""
+        return {
+            "instance": name,
+            "exercises": self.exercises,
+            "size": self.size,
+            "tensors": len(self.shapes),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "keep": self.keep,
+        }
+
     def make(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """The scores by tensor name; only a few blocks of further memory are used."""
+        """The scores by tensor name; no more than a few blocks of further memory are used."""
         generator = torch.Generator(device).manual_seed(SEED)
         scores, start = {}, 0
         for name, shape in self.shapes.items():
@@ -133,14 +142,11 @@ def _indices(block: Tensor, start: int) -> Tensor:
 
 def _encoder(layers: int, hidden: int) -> dict[str, tuple[int, ...]]:
     """Shapes of the weight matrices of BERT's encoder layers by name."""
-    wide = 4 * hidden
+    square = ("attention.self.query", "attention.self.key", "attention.self.value")
     matrices = {
-        "attention.self.query": (hidden, hidden),
-        "attention.self.key": (hidden, hidden),
-        "attention.self.value": (hidden, hidden),
-        "attention.output.dense": (hidden, hidden),
-        "intermediate.dense": (wide, hidden),
-        "output.dense": (hidden, wide),
+        **dict.fromkeys((*square, "attention.output.dense"), (hidden, hidden)),
+        "intermediate.dense": (4 * hidden, hidden),
+        "output.dense": (hidden, 4 * hidden),
     }
     return {
         f"encoder.layer.{layer}.{name}.weight": shape
@@ -156,54 +162,34 @@ def parts(size: int) -> dict[str, tuple[int, ...]]:
     return {f"part.{number}": (length,) for number, length in enumerate(lengths)}
 
 
-def _adversarial(
-    exercises: str, fill: Fill = products, dtype: torch.dtype = torch.float32
-) -> ScoreSet:
-    return ScoreSet(exercises, parts(ADVERSARIAL_SIZE), fill, dtype)
-
-
 SMOKE = "smoke"
 MODEL = "bert-base"
 SIZES: Mapping[str, ScoreSet] = {
-    "1e4": ScoreSet("what a call costs, however few the weights", parts(10**4)),
-    "1e5": ScoreSet("scores that fit the cache of a core", parts(10**5)),
-    "1e6": ScoreSet("a small layer", parts(10**6)),
-    "1e7": ScoreSet("a small model; the size of the adversarial sets", parts(10**7)),
-    "1e8": ScoreSet("a model of BERT's size", parts(10**8)),
-    "1e9": ScoreSet("a large language model", parts(10**9)),
+    "1e4": ScoreSet("what a call costs, however few the weights", shapes=parts(10**4)),
+    "1e5": ScoreSet("scores that fit the cache of a core", shapes=parts(10**5)),
+    "1e6": ScoreSet("a small layer", shapes=parts(10**6)),
+    "1e7": ScoreSet("a small model; the size of the adversarial sets", shapes=parts(10**7)),
+    "1e8": ScoreSet("a model of BERT's size", shapes=parts(10**8)),
+    "1e9": ScoreSet("a large language model", shapes=parts(10**9)),
 }
 ADVERSARIAL: Mapping[str, ScoreSet] = {
-    "all-equal": _adversarial("every score is a tie at the threshold", equal),
-    "two-values": _adversarial("the threshold at the border of two values", two_values),
-    "ascending": _adversarial("a sample of the first scores says nothing", ascending),
-    "descending": ScoreSet(
-        "the same the other way",
-        parts(ADVERSARIAL_SIZE),
-        descending,
-        too_long=("torch.kthvalue",),
-    ),
+    "all-equal": ScoreSet("every score is a tie at the threshold", equal),
+    "two-values": ScoreSet("the threshold at the border of two values", two_values),
+    "ascending": ScoreSet("a sample of the first scores says nothing", ascending),
+    "descending": ScoreSet("the same in reverse", descending, too_long=("torch.kthvalue",)),
     "descending-1e5": ScoreSet(
-        "as many as a quickselect with a fixed pivot still manages", parts(10**5), descending
+        "the same, so few that a quickselect with a fixed pivot ends", descending, parts(10**5)
     ),
-    "80%-zeros": _adversarial("scores after pruning: a tie of most at the threshold", mostly_zeros),
-    "huge-range": _adversarial("bins of equal width hold all or nothing", huge_range),
-    "denormals": _adversarial("arithmetic on the scores would round or stall", denormals),
-    "signed-zeros": _adversarial("equal scores of different bits at the threshold", signed_zeros),
-    "float16": _adversarial("few values, hence massive ties", dtype=torch.float16),
-    "bfloat16": _adversarial("fewer still", dtype=torch.bfloat16),
+    "80%-zeros": ScoreSet("scores after pruning: a tie of most at the threshold", mostly_zeros),
+    "huge-range": ScoreSet("bins of equal width hold all or nothing", huge_range),
+    "denormals": ScoreSet("arithmetic on the scores would round or stall", denormals),
+    "signed-zeros": ScoreSet("equal scores of different bits at the threshold", signed_zeros),
+    "float16": ScoreSet("few values, hence massive ties", dtype=torch.float16),
+    "bfloat16": ScoreSet("fewer still", dtype=torch.bfloat16),
 }
 SCORE_SETS: Mapping[str, ScoreSet] = {
-    MODEL: ScoreSet("the goals: all 72 matrices of a whole model", _encoder(12, 768)),
+    MODEL: ScoreSet("the goals: all 72 matrices of a whole model", shapes=_encoder(12, 768)),
     **SIZES,
     **ADVERSARIAL,
-    SMOKE: ScoreSet("every step of the driver, in seconds", _encoder(2, 32)),
+    SMOKE: ScoreSet("every step of the driver, in seconds", shapes=_encoder(2, 32)),
 }
-
-
-def find_score_set(name: str) -> ScoreSet:
-    """The score set of this name.
-
-    Raises:
-        SettingError: no score set has this name.
-    """
-    return find(SCORE_SETS, name, "score set", SettingError)

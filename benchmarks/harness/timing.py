@@ -3,13 +3,13 @@
 import gc
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from benchmarks.harness.results import describe
 
-T = TypeVar("T")
+CPU = torch.device("cpu")
 
 
 def synchronize(device: torch.device) -> None:
@@ -18,10 +18,9 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds_of(work: Callable[[], Any], device: torch.device | None = None) -> float:
-    """Seconds until the work is done, on the device too; its result is freed outside the time."""
+def seconds_of(work: Callable[[], Any], device: torch.device = CPU) -> float:
+    """Seconds until the device has finished the work; freeing its result does not count."""
     gc.collect()
-    device = device or torch.device("cpu")
     synchronize(device)
     start = time.perf_counter()
     result = work()
@@ -32,8 +31,8 @@ def seconds_of(work: Callable[[], Any], device: torch.device | None = None) -> f
 
 
 def in_turns(
-    names: Sequence[str], rounds: int, first: Callable[[str], T], turn: Callable[[str, T], float]
-) -> dict[str, tuple[T, list[float]] | str]:
+    names: Sequence[str], rounds: int, start: Callable[[str], Callable[[], float]]
+) -> dict[str, dict[str, Any]]:
     """Time several methods round by round.
 
     Every second round is in reverse order, so a machine that slows down slows all methods alike.
@@ -41,25 +40,26 @@ def in_turns(
     Args:
         names: of the methods.
         rounds: number of timed turns of each method.
-        first: the untimed first turn of a method; returns its state.
-        turn: method, state ↦ seconds.
+        start: takes the untimed first turn of a method; returns a function that takes a turn and
+            returns its seconds.
 
     Returns:
-        By method its state and the seconds of each round; the text of the error if it failed.
+        By method `seconds` of each round and `error`, one of which is None: if a method fails, the
+        others are still measured.
     """
-    found: dict[str, tuple[T, list[float]] | str] = {}
-    for name in names:
-        try:
-            found[name] = (first(name), [])
-        except Exception as error:  # a failure is a result; the other methods are still measured
-            found[name] = describe(error)
-    for number in range(rounds):
-        for name in list(names)[:: 1 if number % 2 == 0 else -1]:
-            now = found[name]
-            if isinstance(now, str):
+    rows: dict[str, dict[str, Any]] = {name: {"seconds": [], "error": None} for name in names}
+    turns: dict[str, Callable[[], float]] = {}
+    for number in range(rounds + 1):
+        backwards = number > 0 and number % 2 == 0
+        for name, row in reversed(rows.items()) if backwards else rows.items():
+            if row["error"]:
                 continue
             try:
-                now[1].append(turn(name, now[0]))
-            except Exception as error:
-                found[name] = describe(error)
-    return found
+                if number == 0:
+                    turns[name] = start(name)
+                else:
+                    row["seconds"].append(turns[name]())
+            except Exception as error:  # a failure is a result
+                turns.pop(name, None)  # frees its memory
+                row.update(seconds=None, error=describe(error))
+    return rows

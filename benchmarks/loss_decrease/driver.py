@@ -9,71 +9,63 @@ the results folder.
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from matplotlib.figure import Figure
 
 from benchmarks.harness import benchmark, markdown
 from benchmarks.harness.cli import Data, Out, Render, Seeds
 from benchmarks.harness.fine_tuned import BATCH, FineTuned, data_folder
 from benchmarks.harness.markdown import measured_with
-from benchmarks.harness.results import RESULTS, Document, Row, grouped
+from benchmarks.harness.results import RESULTS, Row, summarized
 from benchmarks.loss_decrease.instances import INSTANCES, Instance
 from pins.errors import SettingError
-from pins.importance.criteria import CRITERIA
 from pins.tasks import load_task
 from pins.utils.lookup import find
 from verification import plots
-from verification.experiments.loss_change import (
-    by_fraction,
-    lowest_of_all,
-    pins_lowers_most,
-    step_alone,
-)
+from verification.experiments import loss_change
 from verification.formatting import percent, signed
 
 LEARNING_RATE = 2e-4
 FISHER_ROWS = 64
 REGION = "trust-region"
-MEASURED = ("measured", "measured_unseen")
-WIDE = 0.01  # share of the weights in one decision from which on no linear model can be trusted
+MEASURED = {"measured": "the gradient's rows", "measured_unseen": "unseen rows"}
+WIDE = 0.01  # from this fraction of the weights on, a linear model is wrong for one decision
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """One run; the seed sets the head, the order of rows, dropout, and the measured rows."""
+
+    seed: int
 
 
 def measure(instance: Instance, seed: int, data: Path | None = None) -> list[dict[str, Any]]:
     """The rows of one seed: fine-tune, then measure every decision."""
-    tuned = FineTuned(
-        load_task(instance.task, data), instance.model, seed=seed, learning_rate=LEARNING_RATE
-    )
+    task = load_task(instance.task, data)
+    tuned = FineTuned(task, instance.model, seed=seed, learning_rate=LEARNING_RATE)
     tuned.advance(instance.dense_steps)
-    changes = tuned.loss_changes(
-        list(CRITERIA),
-        instance.fractions,
-        rows=instance.rows,
-        fisher_rows=FISHER_ROWS,
-        generator=torch.Generator().manual_seed(seed),
+    return tuned.loss_changes(
+        instance.fractions, rows=instance.rows, fisher_rows=FISHER_ROWS, seed=seed
     )
-    return [{"seed": seed, **change} for change in changes]
 
 
 def mean_over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One row per criterion and fraction: means of predictions and measurements."""
-    names = ("criterion", "fraction", "pruned")
     fields = ("predicted", "predicted_second_order", *MEASURED)
-    return [
-        dict(zip(names, values, strict=True))
-        | {field: statistics.fmean(row[field] for row in group) for field in fields}
-        for values, group in grouped(rows, *names).items()
-    ]
+    return summarized(
+        rows,
+        ("criterion", "fraction", "pruned"),
+        lambda group: {field: statistics.fmean(row[field] for row in group) for field in fields},
+    )
 
 
 def table(document: Mapping[str, Any]) -> str:
     """The results as Markdown: measured change on the gradient's rows / on unseen rows."""
     rows = mean_over_seeds(document["rows"])
-    by, alone = by_fraction(rows), step_alone(rows)
+    by, alone = loss_change.by_fraction(rows), loss_change.step_alone(rows)
     names = list(next(iter(by.values())))
     seeds = sorted({row["seed"] for row in document["rows"]})
     losses = {row["seed"]: row["loss"] for row in document["rows"]}
@@ -111,33 +103,26 @@ def _changes(cells: Mapping[str, Row]) -> str:
 
 def scope(rows: Sequence[Row]) -> str:
     """The fractions at which pins and trust-region had the lowest loss, as claimed."""
-    by = by_fraction(rows)
+    by = loss_change.by_fraction(rows)
     held, lowest = [], []
-    for field, where in zip(MEASURED, ("the gradient's rows", "unseen rows"), strict=True):
+    for field, where in MEASURED.items():
         fractions = [
-            percent(fraction, 3) for fraction, cells in by.items() if pins_lowers_most(cells, field)
+            percent(fraction, 3)
+            for fraction, cells in by.items()
+            if loss_change.pins_lowers_most(cells, field)
         ]
         held.append(f"on {where} at {' and '.join(fractions) or 'no fraction tried'}")
-        least = [f for f, cells in by.items() if lowest_of_all(cells, REGION, field)]
-        wide = [f for f in by if f >= WIDE]
+        least = {f: loss_change.lowest_of_all(cells, REGION, field) for f, cells in by.items()}
+        wide = [best for f, best in least.items() if f >= WIDE]
+        narrow = [best for f, best in least.items() if f < WIDE]
         lowest.append(
-            f"on {where} at {sum(f in least for f in wide)} of the {len(wide)} fractions from "
-            f"{percent(WIDE, 0)} on and {sum(f in least for f in by if f < WIDE)} of the "
-            f"{len(by) - len(wide)} below"
+            f"on {where} at {sum(wide)} of the {len(wide)} fractions from {percent(WIDE, 0)} on "
+            f"and {sum(narrow)} of the {len(narrow)} below"
         )
     return (
         f"`pins` lowered the loss more than magnitude and sensitivity {', '.join(held)}. "
         f"`{REGION}` had the lowest measured loss of all criteria {', '.join(lowest)}."
     )
-
-
-def render(file: Path) -> str:
-    """Write table and figure from a results file alone; return the table's text."""
-
-    def figure(document: Document) -> Figure:
-        return plots.loss_change(mean_over_seeds(document["rows"]))
-
-    return benchmark.render(file, table, figure)
 
 
 def run(
@@ -154,15 +139,18 @@ def run(
     """Measure seed by seed what the results file does not hold yet."""
     chosen = find(INSTANCES, instance, "instance", SettingError)
     chosen = replace(chosen, model=model or chosen.model, task=task or chosen.task)
-    file = out / f"loss_decrease-{instance}.json"
+    name = f"loss_decrease-{instance}.json"
     if not render_only:
         settings = {**asdict(chosen), "learning_rate": LEARNING_RATE, "batch": BATCH}
         document = benchmark.new_document(settings, {"DATA": data, "OUT": out}, instance=instance)
+        benchmark.resume(out / name, document)
         benchmark.complete(
-            benchmark.resume(file, document),
-            file,
-            range(seeds),
-            lambda row: int(row["seed"]),
-            lambda seed: (measure(chosen, seed, data_folder(chosen.task, data)), f"seed {seed}"),
+            document,
+            out / name,
+            [FineTuning(seed) for seed in range(seeds)],
+            lambda of: measure(chosen, of.seed, data_folder(chosen.task, data)),
+            shows="loss {loss:.3f}",
         )
-    print(render(file))
+    benchmark.render(
+        out, name, table, lambda document: plots.loss_change(mean_over_seeds(document["rows"]))
+    )

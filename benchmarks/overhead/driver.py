@@ -9,41 +9,29 @@ overhead-DEVICE.md to the results folder.
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
+from itertools import chain
 from typing import Annotated, Any
 
 import torch
 import typer
 
 from benchmarks.harness import benchmark, markdown
-from benchmarks.harness.cli import DefaultRounds, Device, Out, Render, numbers
+from benchmarks.harness.cli import DefaultRounds, Device, Out, Render, named, numbers
 from benchmarks.harness.device import describe_device, find_device
 from benchmarks.harness.markdown import measured_with
 from benchmarks.harness.process import fresh
-from benchmarks.harness.results import RESULTS, Row, measured_files
+from benchmarks.harness.results import RESULTS, Row
+from benchmarks.overhead import training_steps
 from benchmarks.overhead.goals import by_workload, change, compared, verdicts
-from benchmarks.overhead.training_steps import (
-    DENSE,
-    INTERVAL,
-    NETWORKS,
-    VARIANTS,
-    Workload,
-    peak_bytes,
-    prunable_bytes,
-    step_seconds,
-    weights_of,
-)
+from benchmarks.overhead.training_steps import DENSE, INTERVAL, NETWORKS, VARIANTS, Workload
 from pins.errors import SettingError
 from pins.models.teacher import fast_dtype
 from pins.utils.io import write_json
-from pins.utils.lookup import find
 
 # rows and tokens of a step, and the precisions, by kind of device
-BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128)}
-SMALL_BATCH = (8, 64)
-PRECISIONS: Mapping[str, tuple[str, ...]] = {"cuda": ("bfloat16", "float32")}
-ROUNDS: Mapping[str, int] = {"cuda": 20}  # steps are short there
-FEW_ROUNDS = 5
+BATCHES: Mapping[str, tuple[int, int]] = {"cuda": (32, 128), "cpu": (8, 64)}
+PRECISIONS: Mapping[str, Sequence[str]] = {"cuda": ("bfloat16", "float32"), "cpu": ("float32",)}
+ROUNDS: Mapping[str, int] = {"cuda": 20, "cpu": 5}
 
 
 def workloads(
@@ -51,9 +39,9 @@ def workloads(
 ) -> Iterator[Workload]:
     """Every network in every precision of this kind of device."""
     kind = torch.device(device).type
-    rows, length = batch or BATCHES.get(kind, SMALL_BATCH)
+    rows, length = batch or BATCHES[kind]
     for network in networks:
-        for precision in PRECISIONS.get(kind, ("float32",)):
+        for precision in PRECISIONS[kind]:
             yield Workload(network, rows, length, device, precision)
 
 
@@ -61,25 +49,17 @@ def measure(
     workload: Workload, rounds: int, variants: Sequence[str] = tuple(VARIANTS)
 ) -> list[dict[str, Any]]:
     """A row of results for each variant; each measurement in a fresh process."""
-    peaks = {name: fresh(peak_bytes, workload, name) for name in variants}
-    seconds = fresh(step_seconds, workload, list(variants), rounds)
+    weights, prunable_bytes = training_steps.sizes(workload.network)
+    about = {**asdict(workload), "weights": weights, "prunable_bytes": prunable_bytes}
+    seconds = fresh(training_steps.step_seconds, workload, list(variants), rounds)
     rows = []
     for name in variants:
         found = {
             "seconds": seconds if isinstance(seconds, str) else seconds[name],
-            "peak_bytes": peaks[name],
+            "peak_bytes": fresh(training_steps.peak_bytes, workload, name),
         }
         errors = {what: value for what, value in found.items() if isinstance(value, str)}
-        rows.append(
-            {
-                **asdict(workload),
-                "weights": weights_of(workload.network),
-                "prunable_bytes": prunable_bytes(workload.network),
-                "variant": name,
-                **{what: None if what in errors else value for what, value in found.items()},
-                "errors": errors,
-            }
-        )
+        rows.append(about | {"variant": name, **found, **dict.fromkeys(errors), "errors": errors})
     return rows
 
 
@@ -95,7 +75,7 @@ def table(document: Mapping[str, Any]) -> str:
         f"{device['memory']}, in a fresh process for each variant. The teacher's matrices are in "
         f"{device['teacher']}. Judging the model, as a choice of checkpoints needs it, is not "
         "included.",
-        *(block for rows in by_workload(document["rows"]) for block in _section(rows)),
+        *chain.from_iterable(map(_section, by_workload(document["rows"]))),
         verdicts(document),
         measured_with(document["provenance"]),
     )
@@ -120,20 +100,14 @@ def _section(rows: Sequence[Row]) -> tuple[str, list[str], list[str]]:
 
 
 def _cells(row: Row) -> str:
-    failed = "failed"
-    seconds = f"{statistics.median(row['seconds']):.3g}" if row["seconds"] else failed
-    peak = f"{row['peak_bytes'] / 1e6:,.0f} MB" if row["peak_bytes"] else failed
+    seconds = f"{statistics.median(row['seconds']):.3g}" if row["seconds"] else "failed"
+    peak = f"{row['peak_bytes'] / 1e6:,.0f} MB" if row["peak_bytes"] else "failed"
     if row["variant"] == DENSE:
         return f"{DENSE} | {seconds} | | {peak} |"
     time, memory = row["time"], row["memory"]
     shown = f"{change(time.median)} ({change(time.low)} to {change(time.high)})" if time else "–"
     more = "–" if memory is None else change(memory)
     return f"+ {row['variant']} | {seconds} | {shown} | {peak} | {more}"
-
-
-def render(file: Path) -> str:
-    """Write the table from a results file alone; return its text."""
-    return benchmark.render(file, table)
 
 
 def run(
@@ -145,28 +119,24 @@ def run(
     render_only: Render = False,
 ) -> None:
     """Measure every network in every precision; the file is written after each."""
-    if render_only:
-        for file in measured_files(out, "overhead-*.json"):
-            print(render(file))
-        return
-    names = networks.split(",")
-    for name in names:
-        find(NETWORKS, name, "network", SettingError)
-    chosen = find_device(device)
-    turns = rounds or ROUNDS.get(chosen.type, FEW_ROUNDS)
-    document = benchmark.new_document({"interval": INTERVAL, "rounds": turns}, {"OUT": out})
-    memory = (
-        "the most that the process takes at a time, beyond what its libraries take, with what is "
-        "freed given back at once"
-    )
-    teacher = str(fast_dtype(chosen)).removeprefix("torch.")
-    document["device"] = {**describe_device(chosen, document, memory), "teacher": teacher}
-    file = out / f"overhead-{chosen.type}.json"
-    for workload in workloads(names, str(chosen), _batch(batch)):
-        print(f"{workload.network}, {workload.precision} …", flush=True)
-        document["rows"] += measure(workload, turns)
-        write_json(document, file)
-    print(render(file))
+    file = "overhead-*.json"
+    if not render_only:
+        chosen = named(networks, NETWORKS, "network")
+        where = find_device(device)
+        turns = rounds or ROUNDS[where.type]
+        document = benchmark.new_document({"interval": INTERVAL, "rounds": turns}, {"OUT": out})
+        memory = (
+            "the most that the process takes at a time, beyond what its libraries take, with what "
+            "is freed given back at once"
+        )
+        teacher = str(fast_dtype(where)).removeprefix("torch.")
+        document["device"] = {**describe_device(where, document, memory), "teacher": teacher}
+        file = f"overhead-{where.type}.json"
+        for workload in workloads([*chosen], str(where), _batch(batch)):
+            print(f"{workload.network}, {workload.precision} …", flush=True)
+            document["rows"] += measure(workload, turns)
+            write_json(document, out / file)
+    benchmark.render(out, file, table)
 
 
 def _batch(text: str | None) -> tuple[int, int] | None:

@@ -5,9 +5,11 @@ A goal is for one network on each kind of device; other measurements are not jud
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from benchmarks.harness.goals import MedianRange
+from benchmarks.harness.goals import per_round
+from benchmarks.harness.markdown import share
 from benchmarks.harness.results import Row, grouped
 from benchmarks.overhead.training_steps import AVERAGES, DENSE, REGULARIZED, VARIANTS
 
@@ -15,19 +17,21 @@ from benchmarks.overhead.training_steps import AVERAGES, DENSE, REGULARIZED, VAR
 def compared(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Each variant of one workload with its `time` and `memory` over dense training, as ratio − 1.
 
-    Time is compared with the dense steps of the same round. None: a measurement failed.
+    Time is compared with the dense steps of the same round. None: a measurement failed. `averages`
+    are the bytes of the averages that the variant keeps / peak bytes of dense training.
     """
-    (dense,) = (row for row in rows if row["variant"] == DENSE)
-    found = []
-    for row in rows:
-        time = memory = None
-        if row["seconds"] and dense["seconds"]:
-            pairs = zip(row["seconds"], dense["seconds"], strict=True)
-            time = MedianRange.of([own / base - 1 for own, base in pairs])
-        if row["peak_bytes"] and dense["peak_bytes"]:
-            memory = row["peak_bytes"] / dense["peak_bytes"] - 1
-        found.append({**row, "time": time, "memory": memory})
-    return found
+    by_variant = {row["variant"]: row for row in rows}
+    base = by_variant[DENSE]["peak_bytes"]
+    return [
+        {
+            **row,
+            "time": per_round(by_variant, lambda own, dense: own / dense - 1, name, DENSE),
+            "memory": row["peak_bytes"] / base - 1 if row["peak_bytes"] and base else None,
+            "averages": copies * row["prunable_bytes"] / base if copies and base else 0.0,
+        }
+        for name, row in by_variant.items()
+        for copies in [AVERAGES[VARIANTS[name].smoothing]]
+    ]
 
 
 @dataclass(frozen=True)
@@ -48,37 +52,21 @@ class Goal:
     memory: float
     network: Mapping[str, str]
 
-    def allowed_memory(self, row: Row, dense: Row) -> float:
-        """Bound on the additional memory of a row, as a ratio to the peak of dense training."""
-        averages = AVERAGES[VARIANTS[row["variant"]].smoothing]
-        copies = averages * row["prunable_bytes"] if averages else 0
-        return self.memory + float(copies / dense["peak_bytes"])
+
+def _pruning(*, averaged: bool) -> tuple[str, ...]:
+    """The variants that only prune."""
+    return tuple(
+        name
+        for name, each in VARIANTS.items()
+        if each.criterion and not each.self_regularization
+        if (each.smoothing != "none") == averaged
+    )
 
 
-PRUNING = {"cpu": "minilm", "cuda": "bert-base"}
+NETWORK = {"cpu": "minilm", "cuda": "bert-base"}
 GOALS = (
-    Goal(
-        "pruning by the scores of one step",
-        tuple(
-            name
-            for name, each in VARIANTS.items()
-            if each.criterion and each.smoothing == "none" and not each.self_regularization
-        ),
-        0.03,
-        0.01,
-        PRUNING,
-    ),
-    Goal(
-        "pruning by averaged scores",
-        tuple(
-            name
-            for name, each in VARIANTS.items()
-            if each.smoothing != "none" and not each.self_regularization
-        ),
-        0.08,
-        0.01,
-        PRUNING,
-    ),
+    Goal("pruning by the scores of one step", _pruning(averaged=False), 0.03, 0.01, NETWORK),
+    Goal("pruning by averaged scores", _pruning(averaged=True), 0.08, 0.01, NETWORK),
     # the paper reports +30 % and +27 %
     Goal("self-regularisation", (REGULARIZED,), 0.20, 0.15, {"cuda": "bert-base"}),
 )
@@ -102,21 +90,20 @@ def verdicts(document: Mapping[str, Any]) -> list[str]:
 
 def _judged(goal: Goal, document: Mapping[str, Any]) -> list[str]:
     network = goal.network.get(document["device"]["kind"])
-    found = []
-    for rows in by_workload(document["rows"]):
-        if rows[0]["network"] == network:
-            dense = next(row for row in rows if row["variant"] == DENSE)
-            own = [row for row in compared(rows) if row["variant"] in goal.variants]
-            found += [_one(goal, row, dense) for row in own]
+    found = [
+        _one(goal, row)
+        for row in chain.from_iterable(map(compared, by_workload(document["rows"])))
+        if row["network"] == network and row["variant"] in goal.variants
+    ]
     return found or ["Nothing in this file was measured that says whether it is met."]
 
 
-def _one(goal: Goal, row: Row, dense: Row) -> str:
+def _one(goal: Goal, row: Row) -> str:
     name = f"{row['variant']} in {row['precision']}"
     if row["time"] is None or row["memory"] is None:
         return f"{name}: not measured."
     time = _against(row["time"].median, goal.time, "time")
-    return f"{name}: {time}, {_against(row['memory'], goal.allowed_memory(row, dense), 'memory')}."
+    return f"{name}: {time}, {_against(row['memory'], goal.memory + row['averages'], 'memory')}."
 
 
 def _against(value: float, most: float, what: str) -> str:
@@ -127,8 +114,7 @@ def _against(value: float, most: float, what: str) -> str:
 
 def change(ratio: float) -> str:
     """A ratio − 1 in per cent, with its sign."""
-    digits = 1 if abs(ratio) < 0.1 else 0
-    return f"{ratio:+.{digits}%}".replace("-", "−").replace("%", " %")
+    return share(ratio, 1 if abs(ratio) < 0.1 else 0, "+")
 
 
 def by_workload(rows: Sequence[Row]) -> list[list[Row]]:

@@ -5,8 +5,8 @@
 Every `INTERVAL` steps hold one pruning decision and one copy of the model to its teacher.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,51 +24,34 @@ from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule
 from pins.utils.devices import choose_device
 
-INTERVAL = 10  # ΔT of the defaults
+INTERVAL = 10  # steps between decisions, the default of `Pruner`
 SPARSITY = 0.8
 LEARNING_RATE = 3e-5
 MAX_GRADIENT_NORM = 1.0
-MEMORY_STEPS, MEMORY_INTERVAL = (
-    4,
-    2,
-)  # two decisions: by then everything is allocated that a training keeps
+MEMORY_STEPS, MEMORY_INTERVAL = 4, 2  # two decisions allocate everything that a training keeps
 
 
 @dataclass(frozen=True)
 class Network:
-    """A BERT with random weights; `options` are the settings that differ from BERT-base."""
+    """A BERT with random weights; its feed-forward layers are four times as wide as the others."""
 
     exercises: str
-    options: Mapping[str, int] = field(default_factory=dict)
+    layers: int = 12
+    hidden: int = 768
+    heads: int = 12
+    vocabulary: int = 30_522
 
 
 NETWORKS: Mapping[str, Network] = {
     "bert-base": Network("the size of the paper's figures"),
-    "minilm": Network(
-        "the size of the demo model: less arithmetic for each call",
-        {
-            "hidden_size": 384,
-            "num_hidden_layers": 6,
-            "num_attention_heads": 12,
-            "intermediate_size": 1536,
-        },
-    ),
-    "smoke": Network(
-        "every step of the driver, in seconds",
-        {
-            "vocab_size": 50,
-            "hidden_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "intermediate_size": 32,
-        },
-    ),
+    "minilm": Network("the size of the demo model: less arithmetic for each call", 6, 384, 12),
+    "smoke": Network("every step of the driver, in seconds", 1, 16, 2, 50),
 }
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a step does besides training; None: it prunes nothing."""
+    """What a step does besides training; without a criterion it prunes nothing."""
 
     criterion: str | None = None
     smoothing: str = "none"
@@ -101,9 +84,6 @@ class Workload:
     precision: str
 
 
-READ_LOSS = [name for name, criterion in CRITERIA.items() if Reads.LOSS in criterion.reads]
-
-
 class Training:
     """One variant of a workload; all variants start from the same random weights and rows."""
 
@@ -114,21 +94,17 @@ class Training:
 
         Args:
             workload: the training.
-            variant: what is done besides.
+            variant: what a step does besides training.
             steps: greatest number of steps.
             interval: steps between decisions.
         """
         torch.manual_seed(0)
         self._device = choose_device(workload.device, workload.precision)
         self.model = _classifier(workload.network).to(self._device.device).train()
-        self._batch = {
-            "input_ids": torch.randint(
-                self.model.config.vocab_size, (workload.batch, workload.length)
-            ),
-            "attention_mask": torch.ones(workload.batch, workload.length, dtype=torch.int64),
-            "labels": torch.randint(2, (workload.batch,)),
-        }
-        self._batch = {name: tensor.to(self._device.device) for name, tensor in self._batch.items()}
+        tokens = torch.randint(self.model.config.vocab_size, (workload.batch, workload.length))
+        labels = torch.randint(2, (workload.batch,))
+        batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
+        self._batch = {name: tensor.to(self._device.device) for name, tensor in batch.items()}
         self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=LEARNING_RATE)
         self._interval, self._taken = interval, 0
         self._pruner = self._regularizer = None
@@ -139,7 +115,7 @@ class Training:
                 variant.criterion,
                 CubicSchedule(steps=steps, final_sparsity=SPARSITY, interval=interval),
                 smoothing=find_smoothing(variant.smoothing)(),
-                loss=self._loss if variant.criterion in READ_LOSS else None,
+                loss=self._loss if Reads.LOSS in CRITERIA[variant.criterion].reads else None,
             )
         if variant.self_regularization:
             self._regularizer = SelfRegularizer(self.model)
@@ -148,11 +124,6 @@ class Training:
         """Take steps; a GPU may still compute when this returns."""
         for _ in range(steps):
             self._step()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the training runs."""
-        return self._device.device
 
     @torch.no_grad()
     def _loss(self) -> float:
@@ -185,25 +156,21 @@ def step_seconds(workload: Workload, names: Sequence[str], rounds: int) -> dict[
     Returns:
         By variant the mean seconds of a step in each round; the text of the error if it failed.
     """
+    device = torch.device(workload.device)
 
-    def first(name: str) -> Training:
+    def start(name: str) -> Callable[[], float]:
         training = Training(workload, VARIANTS[name], steps=(rounds + 1) * INTERVAL)
         training.run(INTERVAL)
-        return training
+        return lambda: seconds_of(lambda: training.run(INTERVAL), device) / INTERVAL
 
-    def turn(_name: str, training: Training) -> float:
-        return seconds_of(lambda: training.run(INTERVAL), training.device) / INTERVAL
-
-    return {
-        name: found if isinstance(found, str) else found[1]
-        for name, found in in_turns(names, rounds, first, turn).items()
-    }
+    timed = in_turns(names, rounds, start)
+    return {name: row["error"] or row["seconds"] for name, row in timed.items()}
 
 
 def peak_bytes(workload: Workload, name: str) -> int:
-    """Peak memory of a training beyond what the process held before it.
+    """Peak memory of a training beyond the memory in use before it.
 
-    On a CPU it is the peak of the whole process: call it in a fresh one.
+    On a CPU it is the peak of the whole process: call this in a fresh one.
     """
 
     def train(chosen: Workload) -> None:
@@ -212,25 +179,26 @@ def peak_bytes(workload: Workload, name: str) -> int:
 
     train(replace(workload, network="smoke"))  # loads the libraries
     return_memory()
-    device = choose_device(workload.device, workload.precision).device
-    return peak_of(lambda: train(workload), device)[0]
+    return peak_of(lambda: train(workload), torch.device(workload.device))[0]
 
 
-def weights_of(network: str) -> int:
-    """Number of weights of a network, without allocating them."""
+def sizes(network: str) -> tuple[int, int]:
+    """Number of weights, and bytes of the prunable ones, without allocating them."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in _classifier(network).parameters())
+        model = _classifier(network)
+        prunable = prunable_parameters(model).parameters.values()
+    return sum(each.numel() for each in model.parameters()), sum(each.nbytes for each in prunable)
 
 
-def prunable_bytes(network: str) -> int:
-    """Bytes of the prunable weights of a network, without allocating them."""
-    with torch.device("meta"):
-        found = prunable_parameters(_classifier(network)).parameters.values()
-    return sum(parameter.numel() * parameter.element_size() for parameter in found)
-
-
-def _classifier(network: str) -> Any:
+def _classifier(name: str) -> Any:
     from transformers import BertConfig, BertForSequenceClassification
 
-    options: dict[str, Any] = dict(NETWORKS[network].options)
-    return BertForSequenceClassification(BertConfig(**options))
+    network = NETWORKS[name]
+    config = BertConfig(
+        vocab_size=network.vocabulary,
+        hidden_size=network.hidden,
+        num_hidden_layers=network.layers,
+        num_attention_heads=network.heads,
+        intermediate_size=4 * network.hidden,
+    )
+    return BertForSequenceClassification(config)

@@ -1,24 +1,16 @@
 """The tables of the scope map: lowest loss at each point, largest fraction of each criterion."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, starmap
 from typing import Any
 
 from benchmarks.harness import markdown
 from benchmarks.harness.markdown import measured_with
+from verification.experiments import seed_comparison
 from verification.experiments.loss_change import STEP_ALONE, Row
-from verification.experiments.seed_comparison import (
-    FIELDS,
-    RIVALS,
-    Crossover,
-    Winner,
-    by_point,
-    changes,
-    crossover,
-    reach,
-    winners,
-)
+from verification.experiments.seed_comparison import FIELDS, RIVALS, Crossover, Winner
 from verification.experiments.student_interval import CONFIDENCE, Interval, interval
-from verification.formatting import signed
+from verification.formatting import exact_percent, signed
 
 Points = Mapping[tuple[float, int], list[Row]]
 
@@ -38,7 +30,13 @@ WINNERS = (
 def table(document: Mapping[str, Any]) -> str:
     """The results as Markdown: the map, how far each criterion reaches, the comparisons."""
     settings, rows = document["settings"], document["rows"]
-    points = by_point(rows)
+    points = seed_comparison.by_point(rows)
+
+    def titled(title: str, of: Callable[[Points, str], list[str]]) -> Iterator[str | list[str]]:
+        for field, where in FIELDS.items():
+            yield f"## {title} on {where}"
+            yield of(points, field)
+
     return markdown.document(
         f"# Scope of the criteria: {settings['task']}",
         f"What one pruning decision does to the loss of {settings['model']}, fine-tuned with AdamW "
@@ -49,54 +47,33 @@ def table(document: Mapping[str, Any]) -> str:
         f"curvature of {settings['fisher_rows']} of the former; trust-region rehearses on as many "
         f"training rows again. {_seeds(rows)}.",
         _confidence(points),
-        *(
-            block
-            for field, where in FIELDS.items()
-            for block in (
-                f"## The criterion with the lowest loss on {where}",
-                _map(points, field),
-            )
-        ),
-        *(
-            block
-            for field, where in FIELDS.items()
-            for block in (
-                f"## The largest fraction at which a criterion lowers the loss on {where}",
-                _reaches(points, field),
-            )
-        ),
+        *titled("The criterion with the lowest loss", _map),
+        *titled("The largest fraction at which a criterion lowers the loss", _reaches),
         REACHES,
-        *(
-            block
-            for (learning_rate, progress), measured in points.items()
-            for block in (
-                f"## Learning rate {learning_rate:g}, after {progress} steps",
-                *_point(measured),
-            )
-        ),
+        *chain.from_iterable(starmap(_point, points.items())),
         measured_with(document["provenance"]),
     )
 
 
 def _confidence(points: Points) -> list[str]:
     """How to read the tables, by the number of seeds at each point."""
-    seeds = [len({row["seed"] for row in rows}) for rows in points.values()]
-    lines = [WINNERS]
-    if max(seeds) < 2:
-        lines = ["One seed: no interval can be given; lowest is what was lowest this once."]
-    elif min(seeds) < max(seeds):
-        lines += ["", "Some points have fewer seeds than others: their sections say which."]
-    return lines
+    counts = [len({row["seed"] for row in rows}) for rows in points.values()]
+    if max(counts) < 2:
+        return ["One seed: no interval can be given; lowest is what was lowest this once."]
+    fewer = "Some points have fewer seeds than others: their sections say which."
+    return [WINNERS, "", fewer] if min(counts) < max(counts) else [WINNERS]
 
 
 def _map(points: Points, field: str) -> list[str]:
-    """Fractions down, points of fine-tuning across: the winner of each."""
-    columns = [{w.fraction: w for w in winners(rows, field)} for rows in points.values()]
+    """A row for each fraction, a column for each point of fine-tuning: the winner."""
+    columns = [
+        {w.fraction: w for w in seed_comparison.winners(rows, field)} for rows in points.values()
+    ]
     return markdown.table(
         _head("pruned", points),
         "rl",
         (
-            f"{_percent(fraction)} | "
+            f"{exact_percent(fraction)} | "
             + " | ".join(f"{_name(c[fraction])} {signed(c[fraction].change.mean)}" for c in columns)
             for fraction in sorted({fraction for column in columns for fraction in column})
         ),
@@ -104,11 +81,11 @@ def _map(points: Points, field: str) -> list[str]:
 
 
 def _reaches(points: Points, field: str) -> list[str]:
-    """Criteria down, points of fine-tuning across: the largest fraction that lowers the loss."""
-    columns = [crossover(rows, field) for rows in points.values()]
+    """A row for each criterion, a column for each point: the largest fraction that helps."""
+    columns = [seed_comparison.crossover(rows, field) for rows in points.values()]
     found = {name: [column[name] for column in columns] for name in columns[0]}
     found[f"pins more than {' and '.join(RIVALS)}"] = [
-        reach(rows, field, "pins", RIVALS) for rows in points.values()
+        seed_comparison.reach(rows, field, "pins", RIVALS) for rows in points.values()
     ]
     return markdown.table(
         _head("criterion", points),
@@ -121,10 +98,12 @@ def _head(first: str, points: Points) -> str:
     return " | ".join([first, *(f"{rate:g}, {progress} steps" for rate, progress in points)])
 
 
-def _point(rows: Sequence[Row]) -> tuple[str, list[str]]:
-    """Losses before, and the comparisons of one point, on unseen rows and on the gradient's."""
+def _point(at: tuple[float, int], rows: Sequence[Row]) -> tuple[str, str, list[str]]:
+    """The section of a point: losses before, and comparisons, on unseen rows and the gradient's."""
     before = {row["seed"]: (row["loss_unseen"], row["loss"]) for row in rows}
-    alone = [interval(changes(rows, field)[0.0][STEP_ALONE].values()) for field in FIELDS]
+    alone = [
+        interval(seed_comparison.changes(rows, field)[0.0][STEP_ALONE].values()) for field in FIELDS
+    ]
     columns = " | ".join(
         f"{where} | change | second best − best | not told from it" for where in FIELDS.values()
     )
@@ -133,9 +112,12 @@ def _point(rows: Sequence[Row]) -> tuple[str, list[str]]:
         + ", ".join(f"{unseen:.3f} / {loss:.3f}" for unseen, loss in before.values())
         + f". The step alone: {_interval(alone[0])} / {_interval(alone[1])}."
     )
-    pairs = zip(*(winners(rows, field) for field in FIELDS), strict=True)
-    lines = (f"{_percent(pair[0].fraction)} | {' | '.join(map(_cells, pair))}" for pair in pairs)
-    return said, markdown.table(f"pruned | {columns}", "rlrlllrll", lines)
+    pairs = zip(*(seed_comparison.winners(rows, field) for field in FIELDS), strict=True)
+    lines = (
+        f"{exact_percent(pair[0].fraction)} | {' | '.join(map(_cells, pair))}" for pair in pairs
+    )
+    title = f"## Learning rate {at[0]:g}, after {at[1]} steps"
+    return title, said, markdown.table(f"pruned | {columns}", "rlrlllrll", lines)
 
 
 def _name(winner: Winner) -> str:
@@ -143,7 +125,7 @@ def _name(winner: Winner) -> str:
 
 
 def _cells(winner: Winner) -> str:
-    """Winner, change, second best − best, and criteria that are not told from the winner."""
+    """Winner, change, second best − best, and criteria that may be as good as the winner."""
     margin, near = "–", "–"
     if winner.second is not None:
         margin = f"{winner.second} {_interval(winner.margins[winner.second])}"
@@ -160,15 +142,11 @@ def _interval(found: Interval) -> str:
 def _crossover(found: Crossover) -> str:
     if found.largest is None:
         return "none"
-    confident = "–" if found.confident is None else _percent(found.confident)
-    gaps = f", not at {', '.join(map(_percent, found.gaps))}" if found.gaps else ""
-    return f"{_percent(found.largest)} ({confident}){gaps}"
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:g} %"
+    confident = "–" if found.confident is None else exact_percent(found.confident)
+    gaps = f", not at {', '.join(map(exact_percent, found.gaps))}" if found.gaps else ""
+    return f"{exact_percent(found.largest)} ({confident}){gaps}"
 
 
 def _seeds(rows: Sequence[Row]) -> str:
-    seeds = sorted({row["seed"] for row in rows})
-    return f"Seed{'s' * (len(seeds) != 1)} {seeds}"
+    numbers = sorted({row["seed"] for row in rows})
+    return f"Seed{'s' * (len(numbers) != 1)} {numbers}"

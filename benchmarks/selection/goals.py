@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from benchmarks.harness.goals import Goal, MedianRange, Rows, seconds, speedup
+from benchmarks.harness.goals import Goal, MedianRange, Rows, per_round, speedup
 from benchmarks.selection.methods import DECIDE, KTHVALUE, PARTITION, READ, SELECT, TOPK
 
 
@@ -13,20 +13,15 @@ def reads(rows: Rows, name: str) -> MedianRange | None:
 
 def proof_reads(rows: Rows) -> MedianRange | None:
     """(Seconds of deciding − seconds of selecting) / seconds of one read, round by round."""
-    parts = [seconds(rows, name) for name in (DECIDE, SELECT, READ)]
-    if not all(parts):
-        return None
-    return MedianRange.of(
-        [(decide - select) / read for decide, select, read in zip(*parts, strict=True)]
+    return per_round(
+        rows, lambda decide, select, read: (decide - select) / read, DECIDE, SELECT, READ
     )
 
 
 def memory_share(rows: Rows, name: str) -> MedianRange | None:
     """Extra memory / bytes of the scores; measured once."""
-    row = rows.get(name)
-    if row is None or row["extra_bytes"] is None:
-        return None
-    return MedianRange.of([row["extra_bytes"] / row["bytes"]])
+    extra = rows.get(name, {}).get("extra_bytes")
+    return None if extra is None else MedianRange.of([extra / rows[name]["bytes"]])
 
 
 def _faster(than: str, says: str, bound: float, *, strictly: bool = False) -> Goal:
@@ -40,16 +35,17 @@ def _faster(than: str, says: str, bound: float, *, strictly: bool = False) -> Go
 
 
 PROOF = Goal(f"proof, {DECIDE} less {SELECT}", 2, proof_reads, unit=" reads")
+MEMORY = Goal(
+    f"extra memory of {SELECT} beyond the masks, as a share of the scores",
+    0.05,
+    lambda rows: memory_share(rows, SELECT),
+    unit=" %",
+)
 GOALS: Mapping[str, tuple[Goal, ...]] = {
     "cpu": (
         _faster(KTHVALUE, f"{KTHVALUE} of all scores", 15),
         _faster(PARTITION, PARTITION, 1, strictly=True),
-        Goal(
-            f"extra memory of {SELECT} beyond the masks, as a share of the scores",
-            0.05,
-            lambda rows: memory_share(rows, SELECT),
-            unit=" %",
-        ),
+        MEMORY,
         PROOF,
     ),
     "cuda": (

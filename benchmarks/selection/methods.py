@@ -33,8 +33,8 @@ class Method:
     Attributes:
         says: description for the table.
         select: scores, k ↦ masks in the order of the tensors; the yardstick returns no masks.
-        extra_bytes: bytes of a score ↦ peak bytes a weight beyond scores and masks: an
-            estimate, so that runs that would not fit are not started.
+        extra_bytes: bytes of a score ↦ estimated peak bytes a weight beyond scores and masks; a
+            method that would not fit is not run.
         largest: greatest n that is tried; None: no limit.
         devices: kinds of device on which it runs.
     """
@@ -46,19 +46,29 @@ class Method:
     devices: tuple[str, ...] = ("cpu", "cuda")
 
 
+def optimum(scores: Scores, keep: int) -> list[Tensor]:
+    """Exactly k, ties to the lower index."""
+    return [*select(scores, keep).values()]
+
+
+def proved(scores: Scores, keep: int) -> list[Tensor]:
+    """The same, and its proof."""
+    return [*decide(scores, keep).masks.values()]
+
+
 def kthvalue(scores: Scores, keep: int) -> list[Tensor]:
     """s ≥ s₍ₖ₎; more than k if s₍ₖ₎ is tied."""
-    flat = _flat(scores)
-    threshold = torch.kthvalue(flat, flat.numel() - keep + 1).values
+    values = flat(scores)
+    threshold = torch.kthvalue(values, len(values) - keep + 1).values
     return [each >= threshold for each in scores.values()]
 
 
 def topk(scores: Scores, keep: int) -> list[Tensor]:
-    """Exactly k, any of equal scores."""
-    flat = _flat(scores)
-    mask = torch.zeros(flat.numel(), dtype=torch.bool, device=flat.device)
-    mask[torch.topk(flat, keep, sorted=False).indices] = True
-    return _by_tensor(mask, scores)
+    """Exactly k, ties in any order."""
+    values = flat(scores)
+    mask = torch.zeros_like(values, dtype=torch.bool)
+    mask[torch.topk(values, keep, sorted=False).indices] = True
+    return by_tensor(mask, scores)
 
 
 def partition(scores: Scores, keep: int) -> list[Tensor]:
@@ -72,37 +82,32 @@ def kth_largest(scores: Scores, keep: int) -> float:
 
     numpy has no bfloat16 and is slow for float16: both are converted to float32, which is exact.
     """
-    flat = torch.cat([each.reshape(-1).float().cpu() for each in scores.values()]).numpy()
-    position = flat.size - keep
-    flat.partition(position)
-    return float(flat[position])
+    values = torch.cat([each.reshape(-1).float().cpu() for each in scores.values()]).numpy()
+    values.partition(-keep)
+    return float(values[-keep])
 
 
 def unstructured(scores: Scores, keep: int) -> list[Tensor]:
-    """The k largest |s|, any of equal ones: it ignores the sign, so it keeps other weights."""
-    modules = []
-    for each in scores.values():
-        module = nn.Module()
-        module.weight = nn.Parameter(each, requires_grad=False)
-        modules.append(module)
-    total = sum(each.numel() for each in scores.values())
+    """The k largest |s|, ties in any order: it ignores the sign, so it keeps other weights."""
+    module = nn.Module()
+    for number, each in enumerate(scores.values()):
+        module.register_parameter(str(number), nn.Parameter(each, requires_grad=False))
+    places = [(module, str(number)) for number in range(len(scores))]
     prune.global_unstructured(
-        [(module, "weight") for module in modules],
+        places,
         pruning_method=prune.L1Unstructured,
-        importance_scores={
-            (module, "weight"): each for module, each in zip(modules, scores.values(), strict=True)
-        },
-        amount=total - keep,
+        importance_scores=dict(zip(places, scores.values(), strict=True)),
+        amount=sum(each.numel() for each in scores.values()) - keep,
     )
-    return [module.get_buffer("weight_mask") for module in modules]
+    return [module.get_buffer(f"{name}_mask") for _, name in places]
 
 
 def heap(scores: Scores, keep: int) -> list[Tensor]:
     """Exactly k, ties to the lower index: the optimum in plain Python."""
-    values = _flat(scores).tolist()
+    values = flat(scores).tolist()
     mask = torch.zeros(len(values), dtype=torch.bool)
     mask[heapq.nlargest(keep, range(len(values)), key=values.__getitem__)] = True
-    return _by_tensor(mask, scores)
+    return by_tensor(mask, scores)
 
 
 def one_read(scores: Scores, _keep: int) -> list[Tensor]:
@@ -112,26 +117,20 @@ def one_read(scores: Scores, _keep: int) -> list[Tensor]:
     return []
 
 
-def _flat(scores: Scores) -> Tensor:
+def flat(scores: Scores) -> Tensor:
+    """All scores in one vector, tensor by tensor."""
     return torch.cat([each.reshape(-1) for each in scores.values()])
 
 
-def _by_tensor(mask: Tensor, scores: Scores) -> list[Tensor]:
+def by_tensor(mask: Tensor, scores: Scores) -> list[Tensor]:
+    """A mask of all scores in one vector, split into masks of the tensors."""
     parts = torch.split(mask, [each.numel() for each in scores.values()])
     return [part.view(each.shape) for part, each in zip(parts, scores.values(), strict=True)]
 
 
 METHODS: Mapping[str, Method] = {
-    SELECT: Method(
-        "the optimum, exactly k, ties by index",
-        lambda scores, keep: list(select(scores, keep).values()),
-        lambda _: 2,
-    ),
-    DECIDE: Method(
-        "the same, and its proof from scores and masks",
-        lambda scores, keep: list(decide(scores, keep).masks.values()),
-        lambda _: 2,
-    ),
+    SELECT: Method("the optimum, exactly k, ties by index", optimum, lambda _: 2),
+    DECIDE: Method("the same, and its proof from scores and masks", proved, lambda _: 2),
     KTHVALUE: Method(
         "`torch.kthvalue(torch.cat(…))`, then s ≥ threshold", kthvalue, lambda each: 2 * each + 8
     ),
@@ -153,11 +152,7 @@ METHODS: Mapping[str, Method] = {
         lambda each: 10 * each + 16,
     ),
     HEAP: Method(
-        "`heapq.nlargest` of the indices, by score",
-        heap,
-        lambda _: 80,
-        largest=10**6,
-        devices=("cpu",),
+        "`heapq.nlargest` of the indices, by score", heap, lambda _: 80, 10**6, devices=("cpu",)
     ),
     READ: Method("the yardstick: `sum()` of each tensor", one_read, lambda _: 0),
 }

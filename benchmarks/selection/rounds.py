@@ -1,79 +1,55 @@
 """Seconds, memory and kept weights of every method on one set of scores."""
 
 import gc
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.harness.process import free_bytes, fresh, peak_of
-from benchmarks.harness.score_sets import BLOCK, SMOKE, ScoreSet, find_score_set
+from benchmarks.harness.results import outcome
+from benchmarks.harness.score_sets import BLOCK, SCORE_SETS, SMOKE, ScoreSet
 from benchmarks.harness.timing import in_turns, seconds_of
 from benchmarks.selection.methods import METHODS, READ, Scores, kth_largest
 
-SMALLEST_FOR_MEMORY = 10**7  # scores; fewer fit into memory that the process already has
-CALLED_UP_TO = 10**6  # scores in a turn: small sets are selected from several times
+SMALLEST_FOR_MEMORY = 10**7  # scores; the memory for fewer is already in use by the process
+CALLED_UP_TO = 10**6  # scores in a turn: for small sets a turn holds several calls
 RESERVE = 0.9  # share of the free memory that an estimate may take
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What masks keep.
-
-    Attributes:
-        weights: number of ones.
-        least: the least kept score; None if nothing is kept.
-    """
-
-    weights: int
-    least: float | None
-
-    def is_optimum(self, keep: int, threshold: float) -> bool:
-        """k ones, all at or above s₍ₖ₎: no mask of k ones has a greater sum."""
-        return self.weights == keep and (self.least is None or self.least >= threshold)
-
-
-def kept(scores: Scores, masks: Sequence[Tensor]) -> Kept:
-    """The number of ones and the least kept score, read block by block."""
-    weights, least = 0, None
+def kept(scores: Scores, masks: Sequence[Tensor]) -> tuple[int, float | None]:
+    """The number of ones and the least kept score (None without ones), read block by block."""
+    weights, least = 0, list[float]()
     for each, mask in zip(scores.values(), masks, strict=True):
-        blocks = zip(
-            torch.split(each.reshape(-1), BLOCK), torch.split(mask.reshape(-1), BLOCK), strict=True
-        )
-        for values, chosen in blocks:
+        for values, chosen in zip(
+            *(torch.split(whole.reshape(-1), BLOCK) for whole in (each, mask)), strict=True
+        ):
             found = values[chosen != 0]
             if found.numel():
                 weights += found.numel()
-                lowest = found.min().item()
-                least = lowest if least is None else min(least, lowest)
-    return Kept(weights, least)
+                least.append(found.min().item())
+    return weights, min(least, default=None)
 
 
-def measure(
-    score_set: ScoreSet, device: torch.device, rounds: int, methods: Sequence[str] = tuple(METHODS)
-) -> list[dict[str, Any]]:
-    """A row of results for each method, in the order of `methods`.
+def measure(score_set: ScoreSet, device: torch.device, rounds: int) -> list[dict[str, Any]]:
+    """A row of results for each method.
 
     The row of a method that cannot run here, or would not fit, gives the reason.
     """
     free = free_bytes(device)
-    skipped = {name: reason(score_set, name, device, free) for name in methods}
-    running = [name for name in methods if skipped[name] is None]
-    timed: dict[str, Any] | str = {}
-    if running:
-        timed = fresh(side_by_side, score_set, str(device), running, rounds)
+    skipped = {name: reason(score_set, name, device, free) for name in METHODS}
+    running = [name for name in METHODS if skipped[name] is None]
+    timed = fresh(side_by_side, score_set, str(device), running, rounds) if running else {}
     rows = []
-    for name in methods:
+    for name in METHODS:
         row: dict[str, Any] = {"method": name, "skipped": skipped[name], "error": None}
         row |= dict.fromkeys(("seconds", "extra_bytes", "kept", "least", "threshold", "optimum"))
         if name in running:
-            found = timed if isinstance(timed, str) else timed[name]
-            row |= {"error": found} if isinstance(found, str) else found
+            row |= outcome(timed) if isinstance(timed, str) else timed[name]
             if device.type == "cpu" and score_set.size >= SMALLEST_FOR_MEMORY and not row["error"]:
                 peak = fresh(extra_bytes_of_process, score_set, name)
-                row |= {"error": peak} if isinstance(peak, str) else {"extra_bytes": peak}
+                row |= outcome(peak if isinstance(peak, str) else {"extra_bytes": peak})
         rows.append(row)
     return rows
 
@@ -96,33 +72,27 @@ def reason(score_set: ScoreSet, name: str, device: torch.device, free: int | Non
 
 def side_by_side(
     score_set: ScoreSet, device: str, names: Sequence[str], rounds: int
-) -> dict[str, Any]:
-    """Seconds of each method, in turns.
+) -> dict[str, dict[str, Any]]:
+    """Fields of the row of each method; the seconds are taken in turns.
 
     The first turn is not timed: its masks are read back, and on CUDA its memory is measured.
-
-    Returns:
-        By method the fields of its row; the text of the error if it failed.
     """
     place = torch.device(device)
     scores, calls = score_set.make(place), max(1, CALLED_UP_TO // score_set.size)
     threshold = _reference(score_set, scores)
+    read_back: dict[str, dict[str, Any]] = {}
 
-    def first(name: str) -> dict[str, Any]:
-        return _first_turn(score_set, scores, name, place, threshold)
-
-    def turn(name: str, _row: dict[str, Any]) -> float:
+    def start(name: str) -> Callable[[], float]:
         def work() -> Any:
             for _ in range(calls):
                 masks = METHODS[name].select(scores, score_set.keep)
             return masks
 
-        return seconds_of(work, place) / calls
+        read_back[name] = _first_turn(score_set, scores, name, place, threshold)
+        return lambda: seconds_of(work, place) / calls
 
-    return {
-        name: found if isinstance(found, str) else {**found[0], "seconds": found[1]}
-        for name, found in in_turns(names, rounds, first, turn).items()
-    }
+    timed = in_turns(names, rounds, start)
+    return {n: row if row["error"] else {**read_back[n], **row} for n, row in timed.items()}
 
 
 def extra_bytes_of_process(score_set: ScoreSet, name: str) -> int:
@@ -130,7 +100,7 @@ def extra_bytes_of_process(score_set: ScoreSet, name: str) -> int:
 
     It is the peak of the whole process: call it in a fresh one.
     """
-    method, small = METHODS[name], find_score_set(SMOKE)
+    method, small = METHODS[name], SCORE_SETS[SMOKE]
     method.select(small.make(), small.keep)  # loads and starts what a first call needs
     scores = score_set.make()
     gc.collect()
@@ -149,20 +119,23 @@ def _first_turn(
 ) -> dict[str, Any]:
     gc.collect()
     extra, masks = _extra_bytes(score_set, scores, name, device)
-    row: dict[str, Any] = {"threshold": threshold}
-    row["extra_bytes"] = extra if device.type == "cuda" else None
-    if masks:
-        found = kept(scores, masks)
-        row |= {"kept": found.weights, "least": found.least}
-        if threshold is not None:
-            row["optimum"] = found.is_optimum(score_set.keep, threshold)
-    return row
+    row = {"threshold": threshold, "extra_bytes": extra if device.type == "cuda" else None}
+    if not masks:
+        return row
+    weights, least = kept(scores, masks)
+    known = None if threshold is None else is_optimum(weights, least, score_set.keep, threshold)
+    return {**row, "kept": weights, "least": least, "optimum": known}
+
+
+def is_optimum(weights: int, least: float | None, keep: int, threshold: float) -> bool:
+    """k ones, all at or above s₍ₖ₎: no mask of k ones has a greater sum."""
+    return weights == keep and (least is None or least >= threshold)
 
 
 def _reference(score_set: ScoreSet, scores: Scores) -> float | None:
     """numpy's s₍ₖ₎, by which all masks are judged; None if there is no memory for the copy."""
     free = free_bytes(torch.device("cpu"))
-    copy = 4 * score_set.size + (0 if score_set.dtype.itemsize >= 4 else 4 * score_set.size)
-    if free is not None and copy > RESERVE * free:
+    copies = 1 if score_set.dtype.itemsize >= 4 else 2
+    if free is not None and 4 * copies * score_set.size > RESERVE * free:
         return None
     return kth_largest(scores, score_set.keep)

@@ -2,17 +2,18 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import chain, starmap
 from typing import Any
 
 from benchmarks.harness import markdown
-from benchmarks.harness.goals import MedianRange, Rows, speedup
+from benchmarks.harness.goals import MedianRange, Rows, per_round, speedup
 from benchmarks.harness.markdown import escaped, measured_with, number, share
 from benchmarks.harness.results import Row, grouped
 from benchmarks.harness.score_sets import MODEL
 from benchmarks.selection.goals import GOALS, memory_share, proof_reads, reads
 from benchmarks.selection.methods import DECIDE, KTHVALUE, METHODS, PARTITION, SELECT, TOPK
 
-LARGE = 10**7  # weights; the goals are also looked at on other sets from this size on
+LARGE = 10**7  # scores; the goals are also judged on other sets of at least this size
 
 
 def table(document: Mapping[str, Any]) -> str:
@@ -31,11 +32,7 @@ def table(document: Mapping[str, Any]) -> str:
         [f"- {name}: {METHODS[name].says}" for name in settings["methods"]],
         verdict(document),
         summary(document),
-        *(
-            block
-            for name, rows in by_instance(document["rows"]).items()
-            for block in _section(name, rows)
-        ),
+        *chain.from_iterable(starmap(_section, by_instance(document["rows"]).items())),
         measured_with(document["provenance"]),
     )
 
@@ -70,35 +67,32 @@ def verdict(document: Mapping[str, Any]) -> list[str]:
     sets = by_instance(document["rows"])
     lines = [f"Goals for {MODEL}, judged by the medians:", ""]
     for goal in GOALS.get(document["device"]["kind"], ()):
-        lines.append(f"- {goal.stated()}. {goal.judged(goal.measured(sets.get(MODEL, {})))}.")
+        line = f"- {goal.stated()}. {goal.judged(goal.measured(sets.get(MODEL, {})))}."
         others = {
-            name: found.median
+            name: goal.met(found.median)
             for name, rows in sets.items()
             if name != MODEL
             and next(iter(rows.values()))["size"] >= LARGE
             and (found := goal.measured(rows)) is not None
         }
         if others:
-            missed = [name for name, value in others.items() if not goal.met(value)]
-            lines[-1] += f" Of {len(others)} other sets of {LARGE:,} scores and more it is met by "
-            lines[-1] += f"{len(others) - len(missed)}"
-            lines[-1] += f", not by {', '.join(missed)}." if missed else "."
+            missed = ", ".join(name for name, met in others.items() if not met)
+            line += f" Of {len(others)} other sets of {LARGE:,} scores and more it is met by "
+            line += f"{sum(others.values())}" + (f", not by {missed}." if missed else ".")
+        lines.append(line)
     return [*lines, "", _exactness(sets)]
 
 
 def _exactness(sets: Mapping[str, Rows]) -> str:
-    checked, wrong, unchecked = 0, [], []
-    for name, rows in sets.items():
-        for method in (SELECT, DECIDE):
-            row = rows.get(method)
-            if row is None or row["skipped"] or row["error"]:
-                continue
-            if row["optimum"] is None:
-                unchecked.append(f"{method} on {name}")
-            else:
-                checked += 1
-                if not is_exact(row):
-                    wrong.append(f"{method} on {name}")
+    masks = {
+        f"{method} on {name}": rows[method]
+        for name, rows in sets.items()
+        for method in (SELECT, DECIDE)
+        if method in rows and not (rows[method]["skipped"] or rows[method]["error"])
+    }
+    unchecked = [name for name, row in masks.items() if row["optimum"] is None]
+    wrong = [name for name, row in masks.items() if name not in unchecked and not is_exact(row)]
+    checked = len(masks) - len(unchecked)
     text = (
         f"Masks of PINS: {checked - len(wrong)} of {checked} have exactly k ones and the threshold "
         f"of {PARTITION}"
@@ -149,7 +143,7 @@ def _cells(method: str, rows: Rows) -> str:
         return f"{method} | failed: {escaped(row['error'])}"
     optimum = {None: "", True: "yes", False: "no"}[row["optimum"]]
     return (
-        f"{method} | {MedianRange.of([1e3 * seconds for seconds in row['seconds']])} | "
+        f"{method} | {per_round(rows, lambda seconds: 1e3 * seconds, method)} | "
         f"{number(nanoseconds(row) or 0.0)} | {_shown(reads(rows, method))} | "
         f"{_shown(speedup(rows, SELECT, method))} | {_share(rows, method)} | "
         f"{'' if row['kept'] is None else _kept(row)} | {optimum}"

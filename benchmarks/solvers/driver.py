@@ -5,25 +5,22 @@
 A row of solvers.json is one solve, written as soon as it is done: an interrupted benchmark
 continues with the solves that are missing. Writes the table solvers.md and the figure solvers.svg.
 
-Every answer is compared with the closed form's in exact arithmetic. At one size the solvers get the
-scores unscaled too, near 1e-9, without the scaling by a power of two: the control, in which their
-tolerances must show.
+Every answer is compared with the closed form's answer in exact arithmetic. At one size the solvers
+also get the scores unscaled, near 1e-9. This is the control: their tolerances must show in it.
 """
 
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.harness import benchmark
 from benchmarks.harness.cli import Out, Render, Seeds
-from benchmarks.harness.results import RESULTS, Document, Row, describe
+from benchmarks.harness.results import RESULTS, attempt, outcome
 from benchmarks.harness.timing import seconds_of
 from benchmarks.solvers.table import CLOSED_FORM, SELECT, table
 from pins.selection.select import select
@@ -35,7 +32,7 @@ from verification.testing.synthetic_scores import real_scale
 
 FILE = "solvers.json"
 KEPT_ONE_IN = 5  # keep 20 % of the weights
-REPEATS = 5  # of what takes milliseconds: the time is the median, after one untimed call
+REPEATS = 5  # calls of what takes milliseconds: the time is their median, after one untimed call
 CONTROL_SIZE = 1024
 SIZES: Mapping[int, str] = {
     256: "the cost of starting a solver",
@@ -63,26 +60,24 @@ def solves(largest: int, seeds: int) -> Iterator[Solve]:
             for name in (SELECT, CLOSED_FORM, *SOLVERS):
                 yield Solve(size, seed, name, scaled=True)
             if size == CONTROL_SIZE:
-                for name in SOLVERS:
-                    yield Solve(size, seed, name, scaled=False)
+                yield from (Solve(size, seed, name, scaled=False) for name in SOLVERS)
 
 
 def measure(solve: Solve, time_limit: float | None) -> dict[str, Any]:
-    """The row of one solve; it holds the text of the error if the solve failed."""
+    """The fields of one solve; `error` is the text of the error if it failed."""
+    missing = dict.fromkeys(("seconds", "status", "verdict", "gap", "relative_gap", "wrong"))
+    found = attempt(_compared, solve, time_limit)
+    return {"keep": solve.size // KEPT_ONE_IN, **missing, **outcome(found)}
+
+
+def _compared(solve: Solve, time_limit: float | None) -> dict[str, Any]:
     scores = real_scale(np.random.default_rng(solve.seed), solve.size)
-    keep = solve.size // KEPT_ONE_IN
-    row: dict[str, Any] = {**asdict(solve), "keep": keep, "error": None}
-    row |= dict.fromkeys(("seconds", "status", "verdict", "gap", "relative_gap", "wrong"))
-    try:
-        formulation = CardinalityFormulation(scores, keep)
-        reference = ClosedForm().solve(formulation.program).solution
-        assert reference is not None
-        result = _solved(solve, scores, formulation, time_limit)
-        found = compare(formulation.program, reference.x, result)
-    except Exception as error:  # a failure is a result
-        return {**row, "error": describe(error)}
+    formulation = CardinalityFormulation(scores, solve.size // KEPT_ONE_IN)
+    reference = ClosedForm().solve(formulation.program).solution
+    assert reference is not None
+    result = _solved(solve, scores, formulation, time_limit)
+    found = compare(formulation.program, reference.x, result)
     return {
-        **row,
         "seconds": result.report.seconds,
         "exponent": result.report.exponent,
         "status": result.status.name,
@@ -110,26 +105,14 @@ def _solved(
     return Result(Status.OPTIMAL, solution, report)
 
 
-def render(file: Path) -> str:
-    """Write table and figure from the results file alone; return the table's text."""
-
-    def figure(document: Document) -> Figure:
-        return plots.solver_times(document["rows"], document["settings"]["time_limit"])
-
-    return benchmark.render(file, table, figure)
-
-
 def run(
-    largest: Annotated[int, typer.Option(min=min(SIZES), help="Greatest size that is tried.")] = (
-        max(SIZES)
-    ),
+    largest: Annotated[int, typer.Option(min=min(SIZES), help="Greatest size.")] = max(SIZES),
     seeds: Seeds = 3,
     time_limit: Annotated[float, typer.Option(min=1.0, help="Seconds of each solve.")] = 300.0,
     out: Out = RESULTS,
     render_only: Render = False,
 ) -> None:
     """Solve what the results file does not hold yet."""
-    file = out / FILE
     if not render_only:
         settings = {
             "scores": real_scale.__name__,
@@ -137,23 +120,14 @@ def run(
             "time_limit": time_limit,
             "repeats": REPEATS,
         }
-        document = benchmark.resume(file, benchmark.new_document(settings, {"OUT": out}))
-
-        def row_of(solve: Solve) -> tuple[list[dict[str, Any]], str]:
-            row = measure(solve, time_limit)
-            return [row], _said(row)
-
-        wanted = list(solves(largest, seeds))
-        benchmark.complete(document, file, wanted, key, row_of)
-    print(render(file))
-
-
-def key(row: Row) -> Solve:
-    """The solve of a row."""
-    return Solve(**{name: row[name] for name in Solve.__dataclass_fields__})
-
-
-def _said(row: Row) -> str:
-    what = f"{row['solver']}{'' if row['scaled'] else ' unscaled'}"
-    result = row["error"] or f"{row['seconds']:.3g} s, {row['status']}, {row['verdict']}"
-    return f"n = {row['size']:,}, seed {row['seed']}, {what}: {result}"
+        document = benchmark.resume(out / FILE, benchmark.new_document(settings, {"OUT": out}))
+        benchmark.complete(
+            document,
+            out / FILE,
+            list(solves(largest, seeds)),
+            lambda solve: [measure(solve, time_limit)],
+            shows="{seconds:.3g} s, {status}, {verdict}",
+        )
+    benchmark.render(
+        out, FILE, table, lambda d: plots.solver_times(d["rows"], d["settings"]["time_limit"])
+    )

@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.harness import markdown
-from benchmarks.harness.markdown import interval, measured_with, number
+from benchmarks.harness.markdown import interval, measured_with, number, ranged
 from benchmarks.harness.results import Row, grouped
 from solvers import Status, Verdict
 
 SELECT = "pins.select"
 CLOSED_FORM = "closed form"
 OURS = (SELECT, CLOSED_FORM)
-CLAIMS: Mapping[str, str] = {
-    Status.OPTIMAL.name: "optimal",
-    Status.INTERRUPTED.name: "stopped",
-}
+CLAIMS: Mapping[str, str] = {Status.OPTIMAL.name: "optimal", Status.INTERRUPTED.name: "stopped"}
 WORDS: Mapping[str, str] = {
     Verdict.AGREES.name: "as good",
     Verdict.SOLVER_INEXACT.name: "**worse**",
@@ -110,9 +107,7 @@ def _unscaled(group: Sequence[Row]) -> str:
 def _start(group: Sequence[Row]) -> str:
     """n, number of seeds, solver, and mean milliseconds with their range."""
     found = [1e3 * row["seconds"] for row in group if row["seconds"] is not None]
-    shown = number(statistics.fmean(found)) if found else "–"
-    if len(found) > 1:
-        shown += f" ({number(min(found))} to {number(max(found))})"
+    shown = ranged(statistics.fmean(found), min(found), max(found)) if found else "–"
     return f"{group[0]['size']:,} | {len(group)} | {group[0]['solver']} | {shown}"
 
 
@@ -135,4 +130,4 @@ def _counted(group: Sequence[Row], field: str, words: Mapping[str, str]) -> str:
 def _by_size(rows: Sequence[Row]) -> list[list[Row]]:
     """The seeds of each size and solver, sizes ascending."""
     ascending = sorted(rows, key=lambda row: int(row["size"]))
-    return list(grouped(ascending, "size", "solver").values())
+    return [*grouped(ascending, "size", "solver").values()]

@@ -16,6 +16,7 @@ from pins.models.heads import Head
 from pins.models.inference import device_of
 from pins.models.parameters import unwrapped
 from pins.models.state_dicts import model_tensors
+from pins.utils.lookup import choose_one
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 BFLOAT16_CPUS = ("avx512_bf16", "amx_bf16")  # without them it is slower than float32
@@ -49,7 +50,7 @@ class Teacher:
         """
         if dtype is not None and dtype not in DTYPES:
             raise SettingError(
-                f"the teacher's dtype is {dtype}: choose one of {', '.join(map(str, DTYPES))}"
+                f"the teacher's dtype is {dtype}: {choose_one(dtype, map(str, DTYPES))}"
             )
         self._student = unwrapped(student)
         self._dtype = dtype or fast_dtype(device_of(self._student))

@@ -1,7 +1,10 @@
 """Benchmarks as anyone would start them, in this process, and in small."""
 
+import itertools
 import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +24,33 @@ def start(name: str, *options: str, out: Path) -> None:
         with pytest.raises(SystemExit) as end:
             runpy.run_module(f"benchmarks.{name}", run_name="__main__")
     assert end.value.code == 0
+
+
+def rendered_again(driver: ModuleType, file: Path, *ends: str, **options: Any) -> dict[str, str]:
+    """Texts of the files that a driver makes from a results file, after it made the same again."""
+    made = {end: file.with_suffix(f".{end}") for end in ends}
+    texts = {end: path.read_text() for end, path in made.items()}
+    for path in made.values():
+        path.unlink()
+    driver.run(out=file.parent, render_only=True, **options)
+    assert {end: path.read_text() for end, path in made.items()} == texts
+    return texts
+
+
+@contextmanager
+def interrupted(driver: ModuleType, after: int) -> Iterator[None]:
+    """Interrupt a benchmark before it measures once more than `after` times."""
+    measure, calls = vars(driver)["measure"], itertools.count()
+
+    def counted(*given: Any) -> Any:
+        if next(calls) == after:
+            raise KeyboardInterrupt
+        return measure(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "measure", counted)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 class SmallBenchmark:

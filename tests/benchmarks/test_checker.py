@@ -17,9 +17,9 @@ from benchmarks.checker.driver import (
     verdict,
 )
 from benchmarks.harness.results import read
-from benchmarks.harness.score_sets import SMOKE, find_score_set
+from benchmarks.harness.score_sets import SCORE_SETS, SMOKE
 from pins.errors import CertificateError, FileError, SettingError
-from tests.benchmarks.started import start
+from tests.benchmarks.started import rendered_again, start
 from verification.certificates import fast_checker
 
 
@@ -58,7 +58,7 @@ def test_a_run_leaves_the_times_of_both_checkers_a_digest_and_a_read(results: Pa
         assert row["error"] is None
         assert len(row["seconds"]) == 2
         assert all(seconds > 0 for seconds in row["seconds"])
-    smoke = find_score_set(SMOKE)
+    smoke = SCORE_SETS[SMOKE]
     assert (found["size"], found["keep"]) == (smoke.size, smoke.keep)
     assert found["bytes"][0] > 4 * smoke.size
     assert found["provenance"]["command"].startswith("python -m benchmarks.checker --scores smoke")
@@ -66,10 +66,7 @@ def test_a_run_leaves_the_times_of_both_checkers_a_digest_and_a_read(results: Pa
 
 
 def test_the_table_is_made_from_the_results_file_alone(results: Path) -> None:
-    text = (results / "checker.md").read_text()
-    (results / "checker.md").unlink()
-    driver.run(out=results, render_only=True)
-    assert (results / "checker.md").read_text() == text
+    text = rendered_again(driver, results / driver.FILE, "md")["md"]
     assert text.startswith("# Checking a certificate of 24,576 weights\n")
     assert all(f"| {name} | " in text for name in SAYS)
 
@@ -90,7 +87,7 @@ def test_the_goal_is_judged_by_the_median_and_on_two_cores_alone() -> None:
 
 
 def test_a_check_that_does_not_prove_is_a_failure_and_a_row(tmp_path: Path) -> None:
-    certificate, files = make(SMOKE, tmp_path)
+    certificate, files = make(SCORE_SETS[SMOKE], tmp_path)
     driver.require_proved(fast_checker.check(certificate))
     claimed = json.loads(certificate.read_text())
     claimed["claim"]["keep"] += 1
@@ -108,5 +105,5 @@ def test_a_check_that_does_not_prove_is_a_failure_and_a_row(tmp_path: Path) -> N
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="no score set 'bert-huge': choose one of bert-base"):
         driver.run(scores="bert-huge", out=tmp_path)
-    with pytest.raises(FileError, match=r"checker\.json is not a results file"):
+    with pytest.raises(FileError, match=r"holds no checker\.json: measure first"):
         driver.run(out=tmp_path, render_only=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.distributed.cost_model import Constants, on_paper
+from benchmarks.distributed.cost_model import on_paper
 from benchmarks.harness.results import RESULTS, read
 
 TABLES = {
@@ -33,4 +33,4 @@ def test_the_committed_table_is_that_of_its_results(file: Path) -> None:
 
 def test_the_committed_prediction_is_that_of_the_present_constants() -> None:
     document = read(RESULTS / "distributed.json")
-    assert document["paper"] == on_paper(Constants.present()), "measure again: other constants"
+    assert document["paper"] == on_paper(), "measure again: other constants"

@@ -7,14 +7,7 @@ import pytest
 import torch
 
 from benchmarks.distributed import driver, runs
-from benchmarks.distributed.cost_model import (
-    Constants,
-    given,
-    on_paper,
-    passes,
-    predicted,
-    received,
-)
+from benchmarks.distributed.cost_model import PRESENT, counted, on_paper, predicted
 from benchmarks.distributed.methods import DECIDE, KTHVALUE, METHODS, TOPK
 from benchmarks.distributed.runs import digests, measure, simulate
 from benchmarks.distributed.table import paper_table, table, verdict
@@ -23,7 +16,7 @@ from benchmarks.harness.results import read
 from benchmarks.harness.score_sets import SCORE_SETS, equal, parts
 from pins.errors import FileError, SettingError
 from pins.selection.select import decide
-from tests.benchmarks.started import start
+from tests.benchmarks.started import rendered_again, start
 from verification.testing.threaded_group import shards
 
 SMALL = SCORE_SETS["1e4"]
@@ -55,7 +48,7 @@ def test_processes_come_to_the_mask_of_one(results: Path) -> None:
         ["total", "total", "gathered", "total", "gathered", "total"]
     )
     # so few that all are gathered
-    assert given(row) == 8 + 8 + 0 + 24 + 4 * 10_000 / 2 + 32
+    assert counted(row).given == 8 + 8 + 0 + 24 + 4 * 10_000 / 2 + 32
     assert all(seconds >= 0 for turns in row["can"].values() for seconds in turns)
     assert all(seconds > 0 for seconds in predicted(row).values())
 
@@ -64,8 +57,8 @@ def test_processes_come_to_the_mask_of_one(results: Path) -> None:
 def test_what_is_counted_is_what_is_sent(results: Path) -> None:
     (row,) = read(results / "distributed.json")["rows"]
     through = min(row["methods"][DECIDE]["loopback"])
-    assert through >= 2 * received(row)
-    assert through < 4 * received(row)  # headers, acknowledgements, the barrier
+    assert through >= 2 * counted(row).received
+    assert through < 4 * counted(row).received  # headers, acknowledgements, the barrier
     assert min(row["methods"][TOPK]["loopback"]) >= 4 * 5_000 + 10_000
 
 
@@ -78,22 +71,17 @@ def test_threads_follow_the_path_that_is_predicted(results: Path) -> None:
         ("few a rank, scaled", 4),
     ]
     assert all(row["same_mask"] for row in rows)
-    assert [passes(row) for row in rows] == [1, 1, 3, 3]
+    assert [counted(row).passes for row in rows] == [1, 1, 3, 3]
     assert rows[0]["constants"] != rows[2]["constants"]
 
 
 def test_tables_and_figure_are_made_from_the_results_file_alone(results: Path) -> None:
-    written = {end: (results / f"distributed.{end}").read_text() for end in ("md", "svg")}
+    written = rendered_again(driver, results / driver.FILE, "md", "svg")
     assert written["md"] == table(read(results / "distributed.json"))
     assert "equal to those of one process, bit for bit: 5 of 5" in written["md"]
     assert "Passes as predicted: 5 of 5" in written["md"]
     for words in ("measured time of a decision (ms)", "number of GPUs", "70 B: pins.decide"):
         assert words in written["svg"]
-    for end in written:
-        (results / f"distributed.{end}").unlink()
-    driver.run(out=results, render_only=True)
-    for end, text in written.items():
-        assert (results / f"distributed.{end}").read_text() == text
 
 
 def test_a_wrong_mask_a_wrong_path_and_a_failure_are_said(results: Path) -> None:
@@ -124,8 +112,8 @@ def test_masks_of_other_scores_have_other_digests() -> None:
         {"seconds": [1.0], "extra_bytes": 1, "kept": 1, "loopback": [1], "digest": digest}
         for digest in expected[2]
     ]
-    assert runs._of_all(told, expected[2])["same_mask"]
-    assert not runs._of_all(told[::-1], expected[2])["same_mask"]
+    assert runs._over_ranks(told, expected[2])["same_mask"]
+    assert not runs._over_ranks(told[::-1], expected[2])["same_mask"]
     masks = decide(SMALL.make(), SMALL.keep).masks
     cut = shards(dict(masks), [0.5])
     assert [runs._digest(each.values()) for each in cut] == expected[2]
@@ -165,8 +153,8 @@ def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_said_of_many_gpus_depends_on_the_constants() -> None:
-    text = readme.on_many_gpus()
+    text = readme.PARTS["docs/scaling.md"]["on-paper"]()
     assert "| 7 B | 1,024 |" in text
     assert "| 70 B | 1,024 |" in text
-    other = replace(Constants.present(), sample=1 << 10)
+    other = replace(PRESENT, sample=1 << 10)
     assert paper_table(on_paper(other)) not in text

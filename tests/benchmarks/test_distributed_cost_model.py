@@ -10,6 +10,7 @@ from benchmarks.distributed.cost_model import (
     COUNT,
     HOPPER,
     MODELS,
+    PRESENT,
     RANKS,
     SCORE,
     Constants,
@@ -27,7 +28,6 @@ from pins.selection import kth_largest
 from pins.selection.select import decide
 from verification.testing.threaded_group import ThreadRank, shards, together
 
-PRESENT = Constants.present()
 SCALED = replace(PRESENT, sample=1 << 11, least_room=1 << 9, most_room=1 << 9)
 SIZES = (100_000, 250_000, 50_001)
 CLOSE = 0.05
@@ -132,7 +132,7 @@ def test_more_ranks_are_never_longer_at_their_own_scores(
 def test_more_ranks_have_more_to_exchange() -> None:
     """The control: not everything gets less."""
     for name in MODELS:
-        rows = [row for row in on_paper(PRESENT) if row["model"] == name]
+        rows = [row for row in on_paper() if row["model"] == name]
         assert [row["ranks"] for row in rows] == list(RANKS)
         waits = [row["seconds"]["exchanging"] for row in rows]
         assert waits == sorted(waits)
@@ -184,7 +184,7 @@ def test_the_time_is_four_terms() -> None:
 
 
 def test_gathering_takes_all_scores_but_ones_own_and_a_mask() -> None:
-    for row in on_paper(PRESENT):
+    for row in on_paper():
         scores = 4 * row["weights"] * (row["ranks"] - 1) / row["ranks"]
         rate = (HOPPER.near if row["ranks"] == 8 else HOPPER.far).rate
         assert row["gathering_bytes"] == scores

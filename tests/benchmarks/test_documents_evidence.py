@@ -28,7 +28,10 @@ def test_there_are_six_and_each_leads_somewhere() -> None:
 
 
 def test_the_fractions_at_which_the_real_loss_rises_are_those_measured() -> None:
-    rises = evidence.first_rises()
+    measured = [evidence.loss_changes(RESULTS, task) for task in evidence.TASKS]
+    rises = [
+        next(f for f, row in cells.items() if row["pins"]["measured"] > 0) for cells in measured
+    ]
     low, high = exact_percent(min(rises)), exact_percent(max(rises))
     assert f"{low.removesuffix(' %')}–{high}" in README
 

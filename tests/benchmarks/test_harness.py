@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness.fine_tuned import FineTuned
+from benchmarks.harness.timing import in_turns
 from pins.errors import SettingError
 from pins.tasks import Task, load_task
 from tests.pins.runs.tiny_runs import same, save_data, save_model
@@ -44,11 +46,7 @@ def moments(found: FineTuned) -> dict[str, Tensor]:
 
 def looked_at(found: FineTuned) -> list[dict[str, Any]]:
     return found.loss_changes(
-        ["pins", "trust-region"],
-        [0.01, 0.5],
-        rows=8,
-        fisher_rows=4,
-        generator=torch.Generator().manual_seed(1),
+        [0.01, 0.5], rows=8, fisher_rows=4, seed=1, criteria=["pins", "trust-region"]
     )
 
 
@@ -101,6 +99,25 @@ def test_what_is_seen_depends_on_where_it_is_looked_at(task: Task, model: str) -
     ]
     assert {row["loss"] for row in rows} != {row["loss_unseen"] for row in rows}
     assert looked_at(tuned(task, model, 2)) != rows
+
+
+def test_methods_take_turns_in_both_orders_and_a_failure_ends_the_turns_of_one() -> None:
+    calls: list[str] = []
+
+    def start(name: str) -> Callable[[], float]:
+        def turn() -> float:
+            calls.append(name)
+            if name == "b" and calls.count("b") == 3:
+                raise OSError("no more")
+            return 1.0
+
+        turn()
+        return turn
+
+    rows = in_turns(["a", "b"], 3, start)
+    assert "".join(calls) == "ab" + "ab" + "ba" + "a"
+    assert rows["a"] == {"seconds": [1.0, 1.0, 1.0], "error": None}
+    assert rows["b"] == {"seconds": None, "error": "OSError: no more"}
 
 
 def test_training_does_not_go_back(task: Task, model: str) -> None:

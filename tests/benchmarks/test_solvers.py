@@ -9,7 +9,7 @@ from benchmarks.solvers import driver
 from benchmarks.solvers.driver import CONTROL_SIZE, SIZES, Solve, measure, solves
 from benchmarks.solvers.table import CLOSED_FORM, SELECT, summary, table
 from pins.errors import FileError
-from tests.benchmarks.started import start
+from tests.benchmarks.started import interrupted, rendered_again, start
 from verification.experiments.solver_tolerance import SOLVERS
 from verification.plots.times import mean_seconds
 
@@ -23,6 +23,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = [f"--{name.replace('_', '-')}={value}" for name, value in SMALL.items()]
     start("solvers", *options, out=out)
     return out
+
+
+def key(row: dict[str, Any]) -> Solve:
+    return Solve(**{name: row[name] for name in ("size", "seed", "solver", "scaled")})
 
 
 def planned() -> list[Solve]:
@@ -39,7 +43,7 @@ def test_sizes_and_seeds_come_in_whole_comparisons() -> None:
 
 def test_scaled_answers_are_as_good_and_unscaled_ones_are_wrong(results: Path) -> None:
     rows = read(results / driver.FILE)["rows"]
-    assert [driver.key(row) for row in rows] == planned()
+    assert [key(row) for row in rows] == planned()
     for row in rows:
         assert row["error"] is None
         assert row["seconds"] > 0
@@ -58,39 +62,24 @@ def test_scaled_answers_are_as_good_and_unscaled_ones_are_wrong(results: Path) -
 
 
 def test_table_and_figure_are_made_from_the_results_file_alone(results: Path) -> None:
-    written = {end: (results / f"solvers.{end}").read_text() for end in ("md", "svg")}
+    written = rendered_again(driver, results / driver.FILE, "md", "svg")
     assert written["md"] == table(read(results / driver.FILE))
     assert "## Control: the same scores unscaled" in written["md"]
     assert str(results) not in written["md"]
-    for end in written:
-        (results / f"solvers.{end}").unlink()
-    driver.run(out=results, render_only=True)
-    for end, text in written.items():
-        assert (results / f"solvers.{end}").read_text() == text
     assert "time limit" not in written["svg"]  # no solver was stopped
 
 
 def test_an_interrupted_benchmark_goes_on_with_what_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    started: list[Solve] = []
-
-    def interrupted(solve: Solve, time_limit: float | None) -> dict[str, Any]:
-        if len(started) == 3:
-            raise KeyboardInterrupt
-        started.append(solve)
-        return measure(solve, time_limit)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(driver, "measure", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            driver.run(out=tmp_path, largest=256, seeds=1, time_limit=20.0)
+    with interrupted(driver, after=3):
+        driver.run(out=tmp_path, largest=256, seeds=1, time_limit=20.0)
     before = read(tmp_path / driver.FILE)["rows"]
-    assert [driver.key(row) for row in before] == started == planned()[:3]
+    assert [key(row) for row in before] == planned()[:3]
     driver.run(out=tmp_path, largest=256, seeds=1, time_limit=20.0)
     rows = read(tmp_path / driver.FILE)["rows"]
     assert rows[:3] == before
-    assert [driver.key(row) for row in rows] == planned()[:4]
+    assert [key(row) for row in rows] == planned()[:4]
     with pytest.raises(FileError, match="holds results of other settings: move it"):
         driver.run(out=tmp_path, largest=256, seeds=1, time_limit=21.0)
 
@@ -133,7 +122,7 @@ def test_a_failure_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_to_render_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="is not a results file"):
+    with pytest.raises(FileError, match=r"holds no solvers\.json: measure first"):
         driver.run(out=tmp_path, render_only=True)
     (tmp_path / driver.FILE).write_text('{"rows": []}')
     with pytest.raises(FileError, match="holds no rows yet: measure first"):

@@ -51,7 +51,7 @@ def run(text: str, tmp_path: Path) -> list[tuple[CodeBlock, str]]:
 def test_every_block_prints_what_the_lesson_says(file: Path, tmp_path: Path) -> None:
     text = file.read_text(encoding="utf-8")
     for block, printed in run(text, tmp_path):
-        assert block.printed_as_said(printed), (
+        assert block.matches(printed), (
             f"{file.name}, line {block.line} prints\n{printed}\nand not\n{block.output}\n"
             "run `python -m benchmarks.documents.lessons`"
         )
@@ -73,7 +73,7 @@ def test_the_blocks_of_a_lesson_share_one_namespace_and_an_empty_folder(tmp_path
     assert [block.language for block, _ in ran] == ["python", "python", "sh"]
     assert ran[1][1] == "3\n"
     assert ran[2][1].startswith("# PINS\n")  # `ls` found nothing
-    assert all(block.printed_as_said(printed) for block, printed in ran)
+    assert all(block.matches(printed) for block, printed in ran)
 
 
 def test_commands_are_those_of_this_checkout(tmp_path: Path) -> None:
@@ -90,12 +90,12 @@ def test_a_wrong_output_is_found(tmp_path: Path) -> None:
         course = tmp_path / str(len(list(tmp_path.iterdir())))
         course.mkdir()
         ran = run(PRINTS.replace(right, wrong), course)
-        assert not all(block.printed_as_said(printed) for block, printed in ran)
+        assert not all(block.matches(printed) for block, printed in ran)
 
 
 def test_output_that_the_lesson_leaves_out_is_found(tmp_path: Path) -> None:
     ((block, printed),) = run("```python\nprint(1)\n```\n", tmp_path)
-    assert not block.printed_as_said(printed)
+    assert not block.matches(printed)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_block_that_fails_is_found(block: str, message: str, tmp_path: Path) -
 def test_a_line_of_dots_stands_for_any_lines_and_for_nothing_else() -> None:
     def said(output: str, printed: str) -> bool:
         (block,) = code_blocks(f"```python\n```\n```output\n{output}```\n")
-        return block.printed_as_said(printed)
+        return block.matches(printed)
 
     assert said("…\nend\n", "a\nb\nend\n")
     assert said("…\nend\n", "end\n")
