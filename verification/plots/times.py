@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verification.plots.style import GREY, STYLE, Row, shared_legend
+from verification.plots.style import GREY, Row, columns, panels, shared_legend, styled
 
 LOOKS: Mapping[str, tuple[str, str]] = {
     "pins.select": ("#D55E00", "o"),
@@ -26,7 +26,7 @@ LOOKS: Mapping[str, tuple[str, str]] = {
 UNKNOWN = (GREY, ".")
 
 
-@mpl.rc_context(STYLE)
+@styled
 def selection(sizes: Sequence[Row], adversarial: Sequence[Row]) -> Figure:
     """Nanoseconds per weight: against n by method, and on each of the adversarial sets.
 
@@ -34,9 +34,8 @@ def selection(sizes: Sequence[Row], adversarial: Sequence[Row]) -> Figure:
         sizes: rows with `method`, `size` and `nanoseconds`; rows without a time are left out.
         adversarial: rows that have `instance` as well; without them there is one panel.
     """
-    panels = 2 if adversarial else 1
-    figure = Figure(figsize=(5.6 * panels + 1.9, 4.2))
-    left, *right = figure.subplots(1, panels, squeeze=False)[0]
+    across = 2 if adversarial else 1
+    figure, (left, *right) = panels(5.6 * across + 1.9, 4.2, across=across)
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in sorted(sizes, key=lambda row: row["size"]):
         if row["nanoseconds"] is not None:
@@ -51,17 +50,16 @@ def selection(sizes: Sequence[Row], adversarial: Sequence[Row]) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def solver_times(rows: Sequence[Row], limit: float) -> Figure:
-    """Seconds of a whole solve against n, by solver: means over the seeds, of scaled objectives.
+    """Seconds of a whole solve of a scaled objective against n, by solver: means over the seeds.
 
     Args:
         rows: with `size`, `solver`, `scaled`, `seconds` and `status`.
         limit: seconds after which a solver was stopped; drawn if one was.
     """
     scaled = [row for row in rows if row["scaled"]]
-    figure = Figure(figsize=(7.0, 4.2))
-    axes = figure.subplots()
+    figure, (axes,) = panels(7.0, 4.2)
     points = mean_seconds(scaled)
     _lines(axes, points)
     sizes = sorted({size for line in points.values() for size, _ in line})
@@ -89,15 +87,9 @@ def mean_seconds(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
 def _lines(axes: Axes, lines: Mapping[str, Sequence[tuple[float, float]]]) -> None:
     for name, points in lines.items():
         colour, marker = LOOKS.get(name, UNKNOWN)
-        axes.plot(
-            *zip(*points, strict=True),
-            color=colour,
-            marker=marker,
-            markersize=5,
-            linewidth=1.4,
-            linestyle=":" if name == "one read" else "-",
-            label=name,
-        )
+        style = marker + (":" if name == "one read" else "-")
+        line: Any = {"color": colour, "markersize": 5, "linewidth": 1.4}
+        axes.plot(*zip(*points, strict=True), style, label=name, **line)
     axes.set(xscale="log", yscale="log")
 
 
@@ -107,14 +99,9 @@ def _dots(axes: Axes, rows: Sequence[Row]) -> None:
     for method in dict.fromkeys(row["method"] for row in rows):
         found = [r for r in rows if r["method"] == method and r["nanoseconds"] is not None]
         colour, marker = LOOKS.get(method, UNKNOWN)
-        axes.plot(
-            [row["nanoseconds"] for row in found],
-            [names.index(row["instance"]) for row in found],
-            marker,
-            color=colour,
-            markersize=6,
-            label=method,
-        )
+        times, instances = columns(found, "nanoseconds", "instance")
+        places = [names.index(instance) for instance in instances]
+        axes.plot(times, places, marker, color=colour, markersize=6, label=method)
     axes.set_xscale("log")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
