@@ -46,6 +46,7 @@ LIBRARIES = {
         "benchmarks/scope_map/driver.py",
         "benchmarks/selection/driver.py",
         "benchmarks/solvers/driver.py",
+        "verification/plots/backend.py",
         "verification/plots/registry.py",
         "verification/plots/accuracy.py",
         "verification/plots/criteria.py",
@@ -325,6 +326,7 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> Non
         "verification/py.typed",
         "verification/CERTIFICATE.md",
         "verification/demo/report.html.j2",
+        "verification/plots/captions.toml",
         *(f"verification/explorer/{file}" for file in (STYLE, TEMPLATE, *SCRIPTS)),
     ):
         assert name in names

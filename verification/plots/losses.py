@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pins.utils.grouping import grouped
 from verification.plots.style import (
     COLOURS,
     GREY,
@@ -156,8 +157,5 @@ def _remainders(axes: Axes, test: Row) -> None:
 
 
 def _by_criterion(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    grouped: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["fraction"] > 0:
-            grouped.setdefault(row["criterion"], []).append(row)
-    return grouped
+    pruned = [row for row in rows if row["fraction"] > 0]
+    return grouped(pruned, lambda row: str(row["criterion"]))

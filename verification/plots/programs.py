@@ -104,7 +104,8 @@ def dual_function(scores: Sequence[float], keep: int) -> Figure:
     ordered = np.sort(np.asarray(scores, dtype=float))[::-1]
     low, high = dual_interval(ordered, keep)
     primal = ordered[:keep].sum()
-    margin = 0.6 * (ordered[max(keep - 4, 0)] - ordered[min(keep + 3, len(ordered) - 1)])
+    around = ordered[max(keep - 4, 0)] - ordered[min(keep + 3, len(ordered) - 1)]
+    margin = 0.6 * around or 1.0  # if all scores are equal, any width will do
     left, right = low - margin, high + margin
     at = np.unique(np.concatenate([[left, right], ordered[(ordered > left) & (ordered < right)]]))
     figure, (axes,) = panels(7.4, 4.0)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pins.utils.grouping import grouped
 from verification.plots.style import GREY, Row, columns, panels, shared_legend, styled
 
 LOOKS = (("#D55E00", "o"), ("#0072B2", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#000000", "x"))
@@ -53,8 +54,7 @@ def _against(axes: Axes, rows: Sequence[Row], names: Sequence[str], unit: float)
 
 
 def _by_ranks(axes: Axes, rows: Sequence[Row]) -> None:
-    for number, name in enumerate(dict.fromkeys(row["model"] for row in rows)):
-        found = [row for row in rows if row["model"] == name]
+    for number, (name, found) in enumerate(grouped(rows, lambda row: row["model"]).items()):
         colour, marker = LOOKS[number % len(LOOKS)]
         for field, line, says in (
             ("total_seconds", "-", "pins.decide"),

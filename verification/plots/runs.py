@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter, StrMethodFormatter
 
+from pins.utils.grouping import grouped
 from verification.plots.style import (
     COLOURS,
     GREY,
@@ -56,7 +57,7 @@ def sorted_scores(curve: Row) -> Figure:
     left.plot(curve["ranks"], curve["scores"], color=colour, linewidth=1.8)
     left.axvspan(0, keep, color=colour, alpha=0.12, label=f"kept: {keep:,}")
     left.set_xlim(0, curve["total"])
-    if min(curve["scores"]) >= 0:
+    if min(curve["scores"]) >= 0 < max(curve["scores"]):
         left.set_yscale("log")
     else:
         left.set_yscale("symlog", linthresh=abs(threshold) or 1e-12)
@@ -106,13 +107,11 @@ def training(losses: Sequence[float], decisions: Sequence[Row], dense_steps: int
 @styled
 def layer_sparsity(layers: Sequence[Row]) -> Figure:
     """Sparsity of each pruned tensor, by layer and kind, under the one global ranking."""
-    kinds: dict[str, list[float]] = {}
-    for row in layers:
-        kinds.setdefault(row["kind"], []).append(row["sparsity"])
+    kinds = grouped(layers, lambda row: row["kind"])
     figure, (axes,) = panels(9.5, 3.4)
     looks = zip(itertools.cycle("osv^Dx"), itertools.cycle(COLOURS.values()), strict=True)
-    for (kind, values), (marker, colour) in zip(kinds.items(), looks, strict=False):
-        axes.plot(values, f"{marker}-", color=colour, label=kind)
+    for (kind, own), (marker, colour) in zip(kinds.items(), looks, strict=False):
+        axes.plot([row["sparsity"] for row in own], f"{marker}-", color=colour, label=kind)
     axes.set(ylim=(0, 1), xticks=range(max(map(len, kinds.values()))))
     axes.set(xlabel="layer", ylabel="sparsity")
     axes.legend(loc="lower left", ncols=2)

@@ -20,27 +20,19 @@ Row = Mapping[str, Any]
 P = ParamSpec("P")
 
 GREY = "#555555"
-COLOURS = {
-    "pins": "#D55E00",
-    "movement": "#E69F00",
-    "abs-pins": "#CC79A7",
-    "sensitivity": "#56B4E9",
-    "magnitude": "#000000",
-    "obd": "#009E73",
-    "step alone": "#999999",
-    "platon": "#0072B2",
-    "trust-region": "#8000E0",  # the palette has no colour left: this one is farthest from it
+LOOKS: Mapping[str, tuple[str, str]] = {
+    "pins": ("#D55E00", "o"),
+    "movement": ("#E69F00", "x"),
+    "abs-pins": ("#CC79A7", "^"),
+    "sensitivity": ("#56B4E9", "v"),
+    "magnitude": ("#000000", "s"),
+    "obd": ("#009E73", "D"),
+    "step alone": ("#999999", "."),
+    "platon": ("#0072B2", "P"),
+    "trust-region": ("#8000E0", "*"),  # the palette has no colour left: this one is the farthest
 }
-MARKERS = {
-    "pins": "o",
-    "movement": "x",
-    "abs-pins": "^",
-    "sensitivity": "v",
-    "magnitude": "s",
-    "obd": "D",
-    "platon": "P",
-    "trust-region": "*",
-}
+"""Criterion → its colour and its marker."""
+COLOURS = {name: colour for name, (colour, _) in LOOKS.items()}
 # all settings of matplotlib, so that a user's matplotlibrc changes no figure
 STYLE: Any = {
     **{name: value for name, value in mpl.rcParamsDefault.items() if name != "backend"},
@@ -158,7 +150,8 @@ def columns(rows: Iterable[Row], *fields: str) -> list[list[Any]]:
 
 def look(name: str) -> dict[str, Any]:
     """Label, colour and marker of a criterion; an unknown one has the next colour and a dot."""
-    return {"label": name, "color": COLOURS.get(name), "marker": MARKERS.get(name, ".")}
+    colour, marker = LOOKS.get(name, (None, "."))
+    return {"label": name, "color": colour, "marker": marker}
 
 
 def in_per_cent(*axis: Axis) -> None:
