@@ -22,7 +22,7 @@ class EmpiricalEntry:
     ruling: Ruling
 
 
-def rule(found: ByKind, claims: Iterable[EmpiricalClaim] = ALL) -> list[EmpiricalEntry]:
+def rule(found: ByKind) -> list[EmpiricalEntry]:
     """The ruling on each claim from the results of the kind that it reads.
 
     A claim without results is not tested; its ruling says what to run.
@@ -33,7 +33,7 @@ def rule(found: ByKind, claims: Iterable[EmpiricalClaim] = ALL) -> list[Empirica
             return claim.decide(given)
         return untested(f"no {claim.reads.pattern}: run `{claim.reads.command}`")
 
-    return [EmpiricalEntry(claim, ruling(claim)) for claim in claims]
+    return [EmpiricalEntry(claim, ruling(claim)) for claim in ALL]
 
 
 def rule_folder(folder: Path | None) -> list[EmpiricalEntry]:

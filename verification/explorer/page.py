@@ -33,30 +33,26 @@ def environment(folder: Path) -> Environment:
     )
 
 
-def page(sample: WeightSample, *, title: str | None = None) -> str:
+def page(sample: WeightSample) -> str:
     """The HTML; the same sample gives the same text.
-
-    Args:
-        sample: the weights to explore.
-        title: the title of the page; the description of the sample stands below it.
 
     Raises:
         ImportanceError: a number of the sample is not finite, or the sample is empty.
     """
     known = data(sample)
-    shown = {"mark": MARK, "title": title or TITLE, "sample": sample, "layers": known["layers"]}
+    shown = {"mark": MARK, "title": TITLE, "sample": sample, "layers": known["layers"]}
     shown |= {"style": _asset(STYLE), "script": "\n".join(map(_asset, SCRIPTS))}
     return environment(FOLDER).get_template(TEMPLATE).render(**shown, data=_inert(known))
 
 
-def write(sample: WeightSample, out: Path, *, title: str | None = None) -> Path:
+def write(sample: WeightSample, out: Path) -> Path:
     """Write the page to `out` atomically, and return `out`.
 
     Raises:
         ImportanceError: as `page`.
         FileError: `out` cannot be written.
     """
-    write_text(page(sample, title=title), out)
+    write_text(page(sample), out)
     return out
 
 

@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 plots = pytest.importorskip("verification.plots", reason="the figures are drawn by matplotlib")
-from verification.plots import criteria, losses, programs, runs  # noqa: E402
+from verification.plots import criteria, losses, programs, runs, style  # noqa: E402
 
 CURVE = {
     "lambda": -0.5, "keep": 1, "total": 2, "ranks": [0, 1], "scores": [1.0, -0.5],
@@ -60,7 +61,7 @@ def test_what_the_user_set_up_for_matplotlib_changes_no_byte(tmp_path: Path) -> 
 def test_the_style_itself_changes_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"criterion": "pins", "fraction": 0.1, "predicted": 0.0, "measured": 0.0}]
     before = plots.svg(plots.predicted_against_measured(rows), "points")
-    monkeypatch.setitem(losses.styled.__globals__["STYLE"], "axes.labelsize", 40)
+    monkeypatch.setitem(style.STYLE, "axes.labelsize", 40)
     assert plots.svg(plots.predicted_against_measured(rows), "points") != before
 
 
@@ -77,7 +78,7 @@ TAYLOR = {
     "remainders": [[1.0, 0.1]] * 3,
     "slopes": [None] * 3,
 }
-NAMED = {
+NAMED: Mapping[str, Callable[[], Any]] = {
     "label": lambda: plots.loss_change([loss(predicted=0.0)]),
     "points": lambda: plots.predicted_against_measured([loss(predicted=0.0)]),
     "title": lambda: plots.end_accuracy([{**CELL, "sparsity": 0.9, "mean": 0.5}]),
