@@ -42,6 +42,7 @@ LIBRARIES = {
         "benchmarks/distributed/driver.py",
         "benchmarks/harness/benchmark.py",
         "benchmarks/selection/driver.py",
+        "verification/plots/backend.py",
         "verification/plots/registry.py",
         "verification/plots/accuracy.py",
         "verification/plots/criteria.py",
@@ -321,6 +322,7 @@ def test_the_wheel_holds_the_three_packages_and_nothing_else(wheel: Path) -> Non
         "verification/py.typed",
         "verification/CERTIFICATE.md",
         "verification/demo/report.html.j2",
+        "verification/plots/captions.toml",
         *(f"verification/explorer/{file}" for file in (STYLE, TEMPLATE, *SCRIPTS)),
     ):
         assert name in names

@@ -1,7 +1,7 @@
-"""The commands that verification adds to `pins`; each imports what it needs when it runs.
+"""The commands that verification adds to `pins`; each imports its modules when it runs.
 
-They are entry points of the group `pins.commands`. Every `--help` imports this module, so it needs
-neither torch nor numpy.
+They are entry points of the group `pins.commands`. Every `--help` imports this module, so it
+imports neither torch nor numpy.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from pins.runs.settings import LARGEST_SEED
 from pins.utils.output import JSON_HELP, make_console, print_json, progress_console
 
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
-Seed = typer.Option(min=0, max=LARGEST_SEED, help="Of all random numbers.")
+Seed = typer.Option(min=0, max=LARGEST_SEED, help="Seed of all random numbers.")
 
 
 def certify(
@@ -53,16 +53,11 @@ def certify(
     from verification.certificates.certificate import certify_files, summary
     from verification.certificates.trust_region import certify_region_files
 
-    asked: dict[str, Any] = {
-        "keep": keep,
-        "scope": Allocation(by_tensor=scope == "tensor", minimum_kept=minimum_kept),
-        "mask": mask,
-        "criterion": criterion,
-    }
+    allowed = Allocation(by_tensor=scope == "tensor", minimum_kept=minimum_kept)
+    asked: Any = {"keep": keep, "scope": allowed, "mask": mask, "criterion": criterion}
+    region: Any = {"radius": radius, "multiplier": multiplier}
     if cost is not None:
-        document = certify_region_files(
-            scores, cost, out, radius=radius, multiplier=multiplier, **asked
-        )
+        document = certify_region_files(scores, cost, out, **region, **asked)
     elif radius is None and multiplier is None:
         document = certify_files(scores, out, **asked)
     else:
@@ -82,11 +77,10 @@ def check(
 
     if not json:
         raise typer.Exit(fast_checker.main([str(certificate)]))
-    outcome, message = (verdict := fast_checker.check(certificate)).outcome, verdict.message
-    print_json(
-        {"certificate": str(certificate), "outcome": outcome.name.lower(), "message": message}
-    )
-    raise typer.Exit(outcome.value)
+    verdict = fast_checker.check(certificate)
+    said = {"outcome": verdict.outcome.name.lower(), "message": verdict.message}
+    print_json({"certificate": str(certificate), **said})
+    raise typer.Exit(verdict.outcome.value)
 
 
 def verify(
@@ -110,22 +104,13 @@ def verify(
     """
     from verification.claims.command import run_ledger
 
-    raise typer.Exit(
-        run_ledger(
-            progress_console(json),
-            profile=profile,
-            file=out,
-            model=model,
-            seed=seed,
-            results=results,
-            json=json,
-        )
-    )
+    asked: Any = {"profile": profile, "model": model, "seed": seed, "results": results}
+    raise typer.Exit(run_ledger(progress_console(json), file=out, json=json, **asked))
 
 
 def plot(
     name: Annotated[
-        str | None, typer.Argument(help="A figure, or all; without it: which there are.")
+        str | None, typer.Argument(help="A figure, or all; without a name: list the figures.")
     ] = None,
     run: Annotated[
         Path, typer.Option("--from", help="Folder of a run, or of a benchmark's results.")
@@ -136,7 +121,7 @@ def plot(
     list_: Annotated[bool, typer.Option("--list", help="List the figures.")] = False,
     json: Annotated[bool, typer.Option("--json", help="List them as one JSON object.")] = False,
 ) -> None:
-    """Draw a figure from what a run wrote, and say what is to be seen in it."""
+    """Draw a figure from the files of a run, and say what it shows."""
     from verification.plots.command import list_figures, run_plot
 
     if name is None or list_:
@@ -153,7 +138,7 @@ def explore(
         Path | None, typer.Option(help="The page, HTML; default: explorer.html in the folder.")
     ] = None,
 ) -> None:
-    """Write a page in which a pruning decision on the run's own weights can be played with."""
+    """Write a page that recomputes a pruning decision on the run's weights as controls move."""
     from verification.explorer.command import run_explore
 
     typer.echo(run_explore(run, out))
@@ -184,23 +169,8 @@ def demo(
     """Fine-tune, prune and prove a real model on real text; write a report. Offline, minutes."""
     from verification.demo.command import run_demo
 
-    given = {
-        "model": model,
-        "task": task,
-        "criterion": criterion,
-        "sparsity": sparsity,
-        "dense_steps": dense_steps,
-        "sparse_steps": sparse_steps,
-        "cooldown": cooldown,
-        "seed": seed,
-    }
+    steps = {"dense_steps": dense_steps, "sparse_steps": sparse_steps, "cooldown": cooldown}
+    given = {"model": model, "task": task, "criterion": criterion, "sparsity": sparsity, **steps}
+    given |= {"seed": seed, "keep_scores": keep_scores}
     settings = {name: value for name, value in given.items() if value is not None}
-    raise typer.Exit(
-        run_demo(
-            progress_console(json),
-            out,
-            {**settings, "keep_scores": keep_scores},
-            full=full,
-            json=json,
-        )
-    )
+    raise typer.Exit(run_demo(progress_console(json), out, settings, full=full, json=json))

@@ -1,20 +1,24 @@
-"""`pins demo`: the run with its progress bars, the printed summary, the report."""
+"""`pins demo`: the run with its progress bars, its printed summary and its report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pins.importance.criteria import find_criterion
 from pins.runs.export import finite
 from pins.utils.output import print_json
 from pins.utils.progress import Progress
 from verification.demo import report
-from verification.demo.pipeline import DemoSettings, run, timed
+from verification.demo.pipeline import run
+from verification.demo.run import timed
+from verification.demo.settings import DemoSettings
 from verification.experiments.loss_change import by_fraction
 from verification.formatting import count, percent, signed
+
+BARE: Any = {"box": None, "pad_edge": False}  # the look of a table
 
 
 def run_demo(
@@ -28,10 +32,10 @@ def run_demo(
     """Run the demo into `folder` with the settings given, and print the results.
 
     Args:
-        console: for progress and the results; with `json` for progress alone.
-        folder: for the report.
+        console: where to print progress and results; with `json` progress alone.
+        folder: the folder of the report.
         given: settings by name.
-        full: whether the settings that are not given are those of a full run.
+        full: take the settings that are not given from a full run.
         json: print results.json and its folder as one JSON object.
 
     Returns:
@@ -62,9 +66,11 @@ def run_demo(
 
 
 def summary(results: Mapping[str, Any]) -> list[str]:
-    """What came out, a line each."""
+    """The results in words, one line each."""
     last, checked, ledger = results["decisions"][-1], results["checker"], results["ledger"]
     held = sum(row["outcome"] == "holds" for row in ledger["claims"])
+    sizes = len(results.get("shortened") or ())  # earlier results have no such field
+    shortened = f"shortened  {sizes} sizes, each beside that of `pins demo --full` in the report"
     return [
         f"accuracy   {percent(results['dense']['accuracy'])} dense, "
         f"{percent(results['sparse']['accuracy'])} at {percent(last['sparsity'])} sparsity after "
@@ -74,47 +80,33 @@ def summary(results: Mapping[str, Any]) -> list[str]:
         f"checker    {checked['message']} ({checked['seconds']} s)",
         f"ledger     {held} of {len(ledger['claims'])} claims hold"
         + (", every control fails" if ledger["all_hold"] else ": see ledger.json"),
-        *_shortened(results.get("shortened")),
+        *([shortened] if sizes else []),
         f"time       {sum(results['seconds'].values()):.0f} s",
     ]
 
 
-def _shortened(rows: Sequence[Mapping[str, Any]] | None) -> list[str]:
-    """That a run is not a full one, in a line; nothing of results from before there were others."""
-    if not rows:
-        return []
-    return [f"shortened  {len(rows)} sizes, each beside that of `pins demo --full` in the report"]
-
-
 def shortened_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """What is less than in a full run, and what it is there."""
-    table = Table(
-        title="Shortened",
-        caption="`pins demo --full` shortens nothing",
-        box=None,
-        pad_edge=False,
-    )
-    table.add_column("what")
-    for heading in ("here", "full"):
-        table.add_column(heading, justify="right")
+    """The sizes that are less than in a full run, beside those of a full run."""
+    numbers = [Column(heading, justify="right") for heading in ("here", "full")]
+    caption = "`pins demo --full` shortens nothing"
+    table = Table("what", *numbers, title="Shortened", caption=caption, **BARE)
     for row in rows:
         table.add_row(row["what"], str(row["short"]), str(row["full"]))
     return table
 
 
 def loss_table(results: Mapping[str, Any]) -> Table:
-    """Measured change of the loss by one decision, by fraction and criterion, beside pins' own."""
+    """The measured change of the loss by one decision, by fraction and criterion."""
     by = by_fraction(results["loss_changes"])
     names = list(next(iter(by.values())))
+    headings = ("pruned", "pins\npredicts", *names)
     table = Table(
+        *(Column(heading, justify="right") for heading in headings),
         title="Loss change of one decision from the dense weights",
         caption=f"measured on the {results['compared']['rows']} rows of the gradient, where the "
         f"loss was {results['compared']['loss']:.3f}",
-        box=None,
-        pad_edge=False,
+        **BARE,
     )
-    for heading in ("pruned", "pins\npredicts", *names):
-        table.add_column(heading, justify="right")
     for fraction, cells in by.items():
         measured = [signed(cells[name]["measured"]) for name in names]
         table.add_row(percent(fraction, 2), signed(cells["pins"]["predicted"]), *measured)

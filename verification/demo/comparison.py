@@ -20,7 +20,7 @@ from verification.experiments.multiplier_path import multiplier_path
 
 
 def compare(run: DemoRun) -> tuple[ModelSnapshot, dict[str, Any]]:
-    """Compare all criteria on the dense model; writes the sample of its weights.
+    """Compare all criteria on the dense model, and write the sample of its weights.
 
     Returns:
         The weights and gradients, and the report's `compared`, `loss_changes`, `multiplier_path`,
@@ -37,22 +37,14 @@ def compare(run: DemoRun) -> tuple[ModelSnapshot, dict[str, Any]]:
         unseen=run.test.sample(settings.compared_rows, generator),
     )
     description = f"{settings.model}, fine-tuned on {settings.task}"
-    fractions, shares = settings.fractions, settings.shares
+    fractions, shares, rows = settings.fractions, settings.shares, settings.fisher_rows
     with run.phase("gradient and curvature"):
-        observed = experiment.observe(
-            description, fisher_rows=settings.fisher_rows, seed=settings.seed
-        )
+        observed = experiment.observe(description, fisher_rows=rows, seed=settings.seed)
         start = experiment.losses()
-    changes = run.collect(
-        "compare criteria",
-        1 + len(CRITERIA) * len(fractions),
-        loss_changes(experiment, observed, list(CRITERIA), fractions, start),
-    )
-    path = run.collect(
-        "path from obd to pins",
-        len(shares) + 2,
-        multiplier_path(experiment, observed, start, shares),
-    )
+    measured = loss_changes(experiment, observed, list(CRITERIA), fractions, start)
+    changes = run.collect("compare criteria", 1 + len(CRITERIA) * len(fractions), measured)
+    points = multiplier_path(experiment, observed, start, shares)
+    path = run.collect("path from obd to pins", len(shares) + 2, points)
     sample = weight_sample.take(
         observed.before,
         observed.gradient,

@@ -30,11 +30,9 @@ from verification.empirical.ledger import rule_changes
 from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.training import evaluate
 
-__all__ = ["DemoSettings", "run", "timed"]
-
 
 def run(settings: DemoSettings, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Run the demo and return its results; writes certificates, masks and model to `folder`.
+    """Run the demo and return its results; write certificates, masks and model to `folder`.
 
     Raises:
         PinsError: the model or the task is missing, or a setting is impossible.

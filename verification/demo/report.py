@@ -1,6 +1,6 @@
-"""The demo's report: results → one page that opens from disk, with its figures.
+"""The demo's report: one page of the results that opens from disk, with its figures.
 
-Only the explanations are written by hand: every number of the page comes from `results`.
+Only the explanations are written by hand; every number of the page comes from `results`.
 """
 
 import shutil
@@ -41,7 +41,7 @@ def require_free(folder: Path) -> None:
 
 
 def start(folder: Path) -> None:
-    """Mark the folder as an unfinished report; removes everything that an earlier one wrote.
+    """Mark the folder as an unfinished report, and remove all files of an earlier one.
 
     Raises:
         FileError: as `require_free`.
@@ -56,15 +56,12 @@ def start(folder: Path) -> None:
 
 def draw(results: Mapping[str, Any]) -> dict[str, str]:
     """The figures of the page by name, as SVG elements."""
+    dense, sparse = results["training"]["dense_losses"], results["training"]["sparse_losses"]
     figures = {
         "loss_change": plots.loss_change(results["loss_changes"]),
         "predicted_against_measured": plots.predicted_against_measured(results["loss_changes"]),
         "regret_and_overlap": plots.regret_and_overlap(results["regrets"]),
-        "training": plots.training(
-            results["training"]["dense_losses"] + results["training"]["sparse_losses"],
-            results["decisions"],
-            len(results["training"]["dense_losses"]),
-        ),
+        "training": plots.training(dense + sparse, results["decisions"], len(dense)),
         "decisions": plots.measured_decisions(results["decisions"]),
         "sorted_scores": plots.sorted_scores(results["last_decision"]),
         "layer_sparsity": plots.layer_sparsity(results["layers"]),
@@ -73,7 +70,7 @@ def draw(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 def write(results: Mapping[str, Any], figures: Mapping[str, str], folder: Path) -> Path:
-    """Write results, figures and page; the path of the page."""
+    """Write results, figures and page; return the path of the page."""
     for name, text in figures.items():
         write_text(text, folder / "figures" / f"{name}.svg")
     sample = weight_sample.load(folder / SAMPLE)
@@ -95,21 +92,15 @@ def write(results: Mapping[str, Any], figures: Mapping[str, str], folder: Path) 
 
 def _loss_table(results: Mapping[str, Any]) -> dict[str, Any]:
     """A line for each fraction, a cell for each criterion; marks the lowest change of a line."""
+    changes = results["loss_changes"]
     lines = []
-    for fraction, cells in by_fraction(results["loss_changes"]).items():
+    for fraction, cells in by_fraction(changes).items():
         best = min(row["measured"] for row in cells.values())
-        lines.append(
-            {
-                "fraction": fraction,
-                "pruned": cells["pins"]["pruned"],
-                "cells": [{**row, "best": row["measured"] == best} for row in cells.values()],
-            }
-        )
-    return {
-        "criteria": [cell["criterion"] for cell in lines[0]["cells"]],
-        "lines": lines,
-        "alone": step_alone(results["loss_changes"]),
-    }
+        marked = [{**row, "best": row["measured"] == best} for row in cells.values()]
+        pruned = cells["pins"]["pruned"]
+        lines.append({"fraction": fraction, "pruned": pruned, "cells": marked})
+    names = [cell["criterion"] for cell in lines[0]["cells"]]
+    return {"criteria": names, "lines": lines, "alone": step_alone(changes)}
 
 
 def _range(results: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What all phases of a demo share: settings, folder, model, task, and the clock."""
+"""The parts that all phases of a demo share: settings, folder, model, task, and the clock."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,7 @@ Phase = Callable[..., AbstractContextManager[Advance]]
 
 @dataclass(frozen=True)
 class DemoRun:
-    """A demo after its model and its task are loaded."""
+    """A demo whose model and task are loaded."""
 
     settings: DemoSettings
     folder: Path
@@ -33,7 +33,7 @@ class DemoRun:
     test: Encoded
 
     def collect(self, name: str, total: int, items: Iterable[T]) -> list[T]:
-        """The items as a list; making them is a phase of `total` units."""
+        """The items as a list; the phase `name` makes them, `total` in all."""
         found = []
         with self.phase(name, total) as advance:
             for item in items:
@@ -53,22 +53,16 @@ def load(settings: DemoSettings, folder: Path, phase: Phase) -> DemoRun:
         raise TaskError(f"the demo classifies texts, {task.name} is another task: use `pins prune`")
     classifier = load_model(settings.model, task.heads, task.labels, seed=settings.seed)
     encoding = (classifier.tokenizer, settings.max_length, classifier.head)
-    return DemoRun(
-        settings,
-        folder,
-        phase,
-        task,
-        classifier,
-        train=task.encode(task.train, *encoding, train=True),
-        test=task.encode(task.test, *encoding, train=False),
-    )
+    train = task.encode(task.train, *encoding, train=True)
+    test = task.encode(task.test, *encoding, train=False)
+    return DemoRun(settings, folder, phase, task, classifier, train, test)
 
 
 @contextmanager
 def timed(
     progress: Progress, seconds: dict[str, float], name: str, total: int | None = None
 ) -> Iterator[Advance]:
-    """A phase of `progress`; writes its time to `seconds`."""
+    """A phase of `progress`; its time is written to `seconds`."""
     start = time.perf_counter()
     with progress.phase(name, total) as advance:
         yield advance

@@ -1,4 +1,4 @@
-"""Settings of the demo, and what a short run does less of than a full one."""
+"""Settings of the demo, and the sizes at which a short run is below a full one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from verification.experiments.multiplier_path import SHARES
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What to run; the defaults take two to three minutes on two cores, `full` eight to ten."""
+    """The run: the defaults take two to three minutes on two cores, `full` eight to ten."""
 
     model: str = DEMO_MODEL
     task: str = "stdlib-docs"
@@ -34,7 +34,7 @@ class DemoSettings:
 
     @classmethod
     def full(cls, **given: Any) -> "DemoSettings":
-        """Nothing shortened, except by the settings given."""
+        """The settings of a full run, except those given."""
         return cls(**{name: value for name, (_, value) in SHORTENED.items()} | given)
 
     def schedule(self) -> CubicSchedule:

@@ -1,4 +1,4 @@
-"""The training half of the demo: fine-tune, then prune, and certify every decision."""
+"""The training of the demo: fine-tune, then prune, and certify every decision."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -30,12 +30,12 @@ class Training:
 
     Attributes:
         pruner: takes the decisions of the second phase.
-        decisions: a row of the report for each of them.
-        curve: the sorted scores of the last one.
+        decisions: a row of the report for each decision.
+        curve: the sorted scores of the last decision.
     """
 
     def __init__(self, run: DemoRun) -> None:
-        """Before the first step."""
+        """Prepare the model, the optimiser and the pruner of `run`."""
         settings, self._model = run.settings, run.classifier.model
         self._run = run
         self._optimizer = torch.optim.AdamW(
@@ -58,12 +58,12 @@ class Training:
         )
 
     def dense(self) -> list[float]:
-        """Fine-tune; the loss of each step."""
+        """Fine-tune, and return the loss of each step."""
         steps = self._run.settings.dense_steps
         return self._run.collect("fine-tune", steps, self._losses(steps, None))
 
     def sparse(self) -> list[float]:
-        """Continue and prune; the loss of each step."""
+        """Continue and prune, and return the loss of each step."""
         steps = self._run.settings.sparse_steps
         return self._run.collect("prune and certify", steps, self._losses(steps, self.pruner))
 
@@ -82,7 +82,7 @@ class Training:
         ]
 
     def _remembered(self) -> Iterator[Batch]:
-        """The batches; a decision is measured on the batch of its step."""
+        """The batches, each remembered: a decision is measured on the batch of its step."""
         settings = self._run.settings
         for batch in self._run.train.stream(settings.batch_size, seed=settings.seed):
             self._batch = batch
@@ -90,12 +90,9 @@ class Training:
 
     def _losses(self, steps: int, pruner: Pruner | None) -> Iterator[float]:
         """Train; the learning rate rises for ten steps, and falls linearly to 0 at the end."""
-        scheduler = LambdaLR(
-            self._optimizer, lambda step: min((step + 1) / WARMUP, 1) * (1 - step / steps)
-        )
-        batches = islice(self._batches, steps)
-        options: dict[str, Any] = {"scheduler": scheduler, "pruner": pruner}
-        for loss in training_steps(self._model, batches, self._optimizer, **options):
+        optimizer, batches = self._optimizer, islice(self._batches, steps)
+        rate = LambdaLR(optimizer, lambda step: min((step + 1) / WARMUP, 1) * (1 - step / steps))
+        for loss in training_steps(self._model, batches, optimizer, scheduler=rate, pruner=pruner):
             measured = self.pruner.loss_change
             if measured and self.decisions[-1]["step"] == self.pruner.steps:
                 self.decisions[-1] |= measured.as_json()
@@ -111,15 +108,17 @@ class Training:
         """Write the mask, the scores and the certificate of a decision."""
         place = f"decisions/{step:04}"
         folder, settings, terms = self._run.folder / place, self._run.settings, self._terms
-        scores_file, cost_file = folder / "scores.safetensors", folder / "costs.safetensors"
+        scores_file, cost_file, mask_file = (
+            folder / f"{name}.safetensors" for name in ("scores", "costs", "mask")
+        )
         about: dict[str, Any] = {
             "certificate": folder / "certificate.json",
             "scores_file": scores_file,
-            "mask_file": folder / "mask.safetensors",
+            "mask_file": mask_file,
             "criterion": settings.criterion,
             "provenance": {"model": settings.model, "step": step},
         }
-        masks.save(decision.masks, about["mask_file"])
+        masks.save(decision.masks, mask_file)
         start = time.perf_counter()
         if terms is None:
             importance = dict(importance)  # compute lazy scores once
@@ -129,8 +128,8 @@ class Training:
             assert isinstance(decision, TrustRegionDecision), "only a trust region has terms"
             for file, part in ((scores_file, 0), (cost_file, 1)):
                 save_scores({name: both[part] for name, both in terms.items()}, file)
-            multiplier = decision.multiplier
-            certify_trust_region(terms, decision.masks, multiplier, cost_file=cost_file, **about)
+            about["cost_file"] = cost_file
+            certify_trust_region(terms, decision.masks, decision.multiplier, **about)
             self._terms = None
         self.decisions.append(
             {

@@ -1,4 +1,4 @@
-"""An empirical claim: a statement about measurements, ruled on by code from results files."""
+"""An empirical claim: a statement about measurements that code decides from results files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from verification.empirical.results import Kind, Results
 
 
 class Verdict(Enum):
-    """The result of a claim; the value is the sentence a person reads."""
+    """The result of a claim; the value is the sentence that a person reads."""
 
     HOLDS = "holds in this scope"
     FAILS = "does not hold"
@@ -23,7 +23,7 @@ class Ruling:
     Attributes:
         verdict: whether it holds.
         scope_found: where it holds, if it does.
-        evidence: one line: what was compared, with numbers, or why nothing was decided.
+        evidence: one line: the comparison with its numbers, or why nothing was decided.
         numbers: the same as JSON values.
     """
 
@@ -42,16 +42,16 @@ Decide = Callable[[Sequence[Results]], Ruling]
 
 @dataclass(frozen=True)
 class EmpiricalClaim:
-    """One line of the empirical ledger; a finding whether it holds or not.
+    """One line of the empirical ledger; whether it holds or not, it is a finding.
 
     Attributes:
         id: short, unique, kebab-case.
         statement: what is claimed.
         scope: where it is tested.
-        rule: when it holds, does not hold, and is not decided.
+        rule: when it holds, when it does not hold, and when it is not decided.
         source: who makes the claim.
         reads: the kind of results files that decide it.
-        decide: the ruling from one or more files of that kind, by `rule` alone.
+        decide: (files of that kind) ↦ the ruling, by `rule` alone.
     """
 
     id: str
@@ -67,6 +67,12 @@ PAPER = "Ren & Zhu 2023"
 OURS = "PINS"
 
 
+def tested(holds: bool, scope: str, evidence: str, **numbers: Any) -> Ruling:
+    """The ruling of a claim that was tested; it has a scope only if it holds."""
+    verdict = Verdict.HOLDS if holds else Verdict.FAILS
+    return Ruling(verdict, scope if holds else "", evidence, numbers)
+
+
 def untested(why: str, **numbers: Any) -> Ruling:
-    """The ruling of a claim that was not tested, and the reason."""
+    """The ruling of a claim that was not tested, with the reason."""
     return Ruling(Verdict.UNTESTED, "", why, numbers)

@@ -1,7 +1,7 @@
-"""The score after gradual pruning at high sparsity: which method has the best?
+"""The score after gradual pruning at high sparsity: which method has the highest?
 
-The paper's claim compares its score with earlier methods, run by run. Our claim compares means: the
-mean of trust-region is at least the mean of any other method, over the seeds that both have.
+The paper's claim compares its method with earlier ones, run by run. Our claim compares means: over
+the seeds that both have, the mean of trust-region is at least the mean of any other method.
 """
 
 import math
@@ -9,7 +9,8 @@ import statistics
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, Verdict, untested
+from pins.utils.grouping import grouped
+from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, tested, untested
 from verification.empirical.paired_runs import (
     RULE,
     SELF_REGULARIZED,
@@ -34,14 +35,12 @@ ROUNDING = 1e-9  # rounding error of a mean of scores
 def above_rivals(found: Sequence[Results], method: str) -> Ruling:
     """A method against each of the paper's rivals, at each high sparsity, over tasks and seeds."""
     scores = final_scores(found)
-    mine = {
-        s: {run for run in scores.rows if (run.method, run.sparsity) == (method, s)} for s in HIGH
-    }
+    mine = grouped((run for run in scores.rows if run.method == method), lambda run: run.sparsity)
     cells = [
         Cell(exact_percent(sparsity), rival, some)
-        for sparsity, chosen in mine.items()
+        for sparsity in HIGH
         for rival in PAPERS_RIVALS
-        if (some := _against(scores, rival, chosen))
+        if (some := _against(scores, rival, mine.get(sparsity, ())))
     ]
     if not cells:
         return _not_run(f"{method} and one of {joined(PAPERS_RIVALS)}", scores)
@@ -62,7 +61,7 @@ def _not_run(what: str, scores: Scores) -> Ruling:
 
 @dataclass(frozen=True)
 class Margin:
-    """Trust-region at one task and sparsity, with self-regularisation or without.
+    """Trust-region at one task and sparsity, with or without self-regularisation.
 
     Attributes:
         place: the task and the sparsity in words.
@@ -93,14 +92,9 @@ class Margin:
 def no_lower(found: Sequence[Results]) -> Ruling:
     """Holds if trust-region's mean is no lower at any place that was run."""
     scores = final_scores(found)
-    places = sorted(
-        {
-            (run.sparsity, run.task, run.self_regularization)
-            for run in scores.rows
-            if run.method == TRUST_REGION and run.sparsity in HIGH
-        }
-    )
-    margins = [each for place in places if (each := _margin(scores, *place))]
+    mine = [run for run in scores.rows if run.method == TRUST_REGION and run.sparsity in HIGH]
+    places = grouped(mine, lambda run: (run.sparsity, run.task, run.self_regularization))
+    margins = [each for _, own in sorted(places.items()) if (each := _margin(scores, own))]
     if not margins:
         return _not_run(f"{TRUST_REGION} and another method", scores)
     lower = [each for each in margins if not each.holds]
@@ -115,44 +109,27 @@ def no_lower(found: Sequence[Results]) -> Ruling:
     missing = [exact_percent(s) for s in HIGH if s not in {each.sparsity for each in margins}]
     if missing:
         evidence += f"; not run at {joined(missing)}"
-    return Ruling(
-        Verdict.FAILS if lower else Verdict.HOLDS,
-        "" if lower else joined([each.place for each in margins]),
-        evidence + scores.left_out(),
-        {"places": [{**vars(each), "holds": each.holds} for each in margins]},
-    )
+    where = joined([each.place for each in margins])
+    rows = [{**vars(each), "holds": each.holds} for each in margins]
+    return tested(not lower, where, evidence + scores.left_out(), places=rows)
 
 
-def _margin(scores: Scores, sparsity: float, task: str, self_regularization: bool) -> Margin | None:
-    """Against the method with the highest mean; None without another method."""
-    mine = {
-        run: row
-        for run, row in scores.rows.items()
-        if run == Run(task, run.seed, TRUST_REGION, sparsity, self_regularization)
-    }
+def _margin(scores: Scores, mine: Sequence[Run]) -> Margin | None:
+    """The margin of runs at one place over the method with the highest mean; None without one."""
     rivals = sorted({run.method for run in scores.rows} - {TRUST_REGION})
-    gains = {
-        rival: [pair.gain for pair in some]
-        for rival in rivals
-        if (some := _against(scores, rival, mine))
-    }
-    if not gains:
+    gains = {rival: [pair.gain for pair in _against(scores, rival, mine)] for rival in rivals}
+    margins = {rival: statistics.fmean(some) for rival, some in gains.items() if some}
+    if not margins:
         return None
-    nearest = min(gains, key=lambda rival: statistics.fmean(gains[rival]))
-    mean = statistics.fmean(row["score"] for row in mine.values())
-    error = None
-    if all(row["metric"] == "accuracy" for row in mine.values()):
-        rows = min(row["test_rows"] for row in mine.values())
-        error = math.sqrt(max(mean * (1 - mean), 0) / rows)
-    regularized = f" with {SELF_REGULARIZED}" if self_regularization else ""
-    return Margin(
-        f"{task} {exact_percent(sparsity)}{regularized}",
-        sparsity,
-        nearest,
-        len(gains[nearest]),
-        statistics.fmean(gains[nearest]),
-        error,
-    )
+    nearest = min(margins, key=lambda rival: margins[rival])
+    rows = [scores.rows[run] for run in mine]
+    mean, error = statistics.fmean(row["score"] for row in rows), None
+    if all(row["metric"] == "accuracy" for row in rows):
+        error = math.sqrt(max(mean * (1 - mean), 0) / min(row["test_rows"] for row in rows))
+    run, count = mine[0], len(gains[nearest])
+    regularized = f" with {SELF_REGULARIZED}" if run.self_regularization else ""
+    place = f"{run.task} {exact_percent(run.sparsity)}{regularized}"
+    return Margin(place, run.sparsity, nearest, count, margins[nearest], error)
 
 
 def _paper(method: str, what: str) -> EmpiricalClaim:

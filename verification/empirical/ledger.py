@@ -1,15 +1,17 @@
-"""The empirical ledger: a ruling of every claim from a folder of results files."""
+"""The empirical ledger: the ruling on every claim from a folder of results files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pins.utils.grouping import grouped
 from verification.empirical import ALL
 from verification.empirical.claim import EmpiricalClaim, Ruling, Verdict, untested
 from verification.empirical.results import LOSS_DECREASE, ByKind, read_folder, results
 
 CHECKOUT = Path(__file__).parents[2]
+STATED = ("id", "statement", "scope", "rule", "source")  # fields of a claim
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,10 @@ class EmpiricalEntry:
     ruling: Ruling
 
 
-def rule(found: ByKind, claims: Iterable[EmpiricalClaim] = ALL) -> list[EmpiricalEntry]:
-    """The ruling of each claim from the results of the kind that it reads.
+def rule(found: ByKind) -> list[EmpiricalEntry]:
+    """The ruling on each claim from the results of the kind that it reads.
 
-    A claim without results is not tested, and the ruling says what to run.
+    A claim without results is not tested; its ruling says what to run.
     """
 
     def ruling(claim: EmpiricalClaim) -> Ruling:
@@ -31,11 +33,11 @@ def rule(found: ByKind, claims: Iterable[EmpiricalClaim] = ALL) -> list[Empirica
             return claim.decide(given)
         return untested(f"no {claim.reads.pattern}: run `{claim.reads.command}`")
 
-    return [EmpiricalEntry(claim, ruling(claim)) for claim in claims]
+    return [EmpiricalEntry(claim, ruling(claim)) for claim in ALL]
 
 
 def rule_folder(folder: Path | None) -> list[EmpiricalEntry]:
-    """`rule` on the results files of a folder; None: nothing is tested.
+    """`rule` on the results files of a folder; with None nothing is tested.
 
     Raises:
         FileError: it is not a folder, or a file is damaged.
@@ -75,21 +77,15 @@ def counts(entries: Sequence[EmpiricalEntry]) -> dict[Verdict, int]:
 
 def rules(entries: Sequence[EmpiricalEntry]) -> dict[str, list[str]]:
     """Rule → the ids of the claims that it decides."""
-    found: dict[str, list[str]] = {}
-    for entry in entries:
-        found.setdefault(entry.claim.rule, []).append(entry.claim.id)
-    return found
+    by_rule = grouped([entry.claim for entry in entries], lambda claim: claim.rule)
+    return {rule: [claim.id for claim in claims] for rule, claims in by_rule.items()}
 
 
 def rows_of(entries: Iterable[EmpiricalEntry]) -> list[dict[str, Any]]:
     """The ledger as JSON values."""
     return [
         {
-            "id": entry.claim.id,
-            "statement": entry.claim.statement,
-            "scope": entry.claim.scope,
-            "rule": entry.claim.rule,
-            "source": entry.claim.source,
+            **{name: getattr(entry.claim, name) for name in STATED},
             **asdict(entry.ruling),
             "verdict": entry.ruling.verdict.name.lower(),
             "said": str(entry.ruling),

@@ -2,7 +2,7 @@
 
 A criterion is lower than its rivals at a fraction if its measured change of the loss is lower by
 more than rounding errors, on the mean over the seeds and in each seed. A fraction counts as tried
-if all of them were measured on some seed; nothing is interpolated.
+if the criterion and its rivals were measured on some seed; nothing is interpolated.
 """
 
 import math
@@ -10,7 +10,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, Verdict, untested
+from pins.utils.grouping import grouped
+from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, tested, untested
 from verification.empirical.results import LOSS_DECREASE, Results
 from verification.formatting import counted, exact_percent, joined, ranges, rounded
 
@@ -19,6 +20,7 @@ PAPERS_RIVALS = ("magnitude", "sensitivity")
 RANGE = 0.01, 0.5
 ROWS, UNSEEN = "measured", "measured_unseen"  # fields
 WHERE = {ROWS: "on the rows of the gradient", UNSEEN: "on rows that took no part"}
+PLACES = {ROWS: "rows", UNSEEN: "unseen"}  # in the ids of claims
 LOWER = (
     f"lower: by more than {RESOLUTION:g}, on the mean over the seeds and in each seed, than each "
     "rival's"
@@ -77,16 +79,8 @@ def _place(
     means = {each: statistics.fmean(cell[each] for cell in cells) for each in (name, *others)}
     rival = min(others, key=lambda each: means[each])
     lower = [all(c[name] < c[each] - RESOLUTION for each in others) for c in (means, *cells)]
-    return Place(
-        file=results.name,
-        fraction=fraction,
-        seeds=len(cells),
-        mine=means[name],
-        rival=rival,
-        theirs=means[rival],
-        lower_mean=lower[0],
-        lower=all(lower),
-    )
+    compared = (means[name], rival, means[rival])
+    return Place(results.name, fraction, len(cells), *compared, lower[0], all(lower))
 
 
 def somewhere(found: Sequence[Results], name: str, rivals: Sequence[str], field: str) -> Ruling:
@@ -108,29 +102,14 @@ def _ruling(tried: Sequence[Place], name: str, *, holds: bool) -> Ruling:
             f"no row of {name} beside its rivals at these fractions: run `{LOSS_DECREASE.command}`"
         )
     rows = [{key: _finite(value) for key, value in vars(place).items()} for place in tried]
-    return Ruling(
-        Verdict.HOLDS if holds else Verdict.FAILS,
-        _where(tried) if holds else "",
-        ". ".join(_in_file(file, places, name) for file, places in _files(tried).items()),
-        {"places": rows},
-    )
-
-
-def _files(places: Sequence[Place]) -> dict[str, list[Place]]:
-    """The places of each file."""
-    found: dict[str, list[Place]] = {}
-    for place in places:
-        found.setdefault(place.file, []).append(place)
-    return found
-
-
-def _where(tried: Sequence[Place]) -> str:
-    """The fractions at which the criterion is lower, by file."""
-    return "; ".join(
+    files = grouped(tried, lambda place: place.file)
+    where = "; ".join(
         f"{file}, {_ranges(lower, places)} pruned"
-        for file, places in _files(tried).items()
+        for file, places in files.items()
         if (lower := [place for place in places if place.lower])
     )
+    evidence = ". ".join(_in_file(file, places, name) for file, places in files.items())
+    return tested(holds, where, evidence, places=rows)
 
 
 def _ranges(some: Sequence[Place], tried: Sequence[Place]) -> str:
@@ -138,7 +117,7 @@ def _ranges(some: Sequence[Place], tried: Sequence[Place]) -> str:
 
 
 def _in_file(file: str, tried: Sequence[Place], name: str) -> str:
-    """Where it is lower and where not, and the first place where it is not."""
+    """Where the criterion is lower, where it is not, and the first place where it is not."""
     lower = [place for place in tried if place.lower]
     mean_alone = [place for place in tried if place.lower_mean and not place.lower]
     higher = [place for place in tried if not place.lower_mean]
@@ -164,9 +143,8 @@ def _finite(value: object) -> object:
 
 
 def _paper(name: str, field: str, what: str) -> EmpiricalClaim:
-    place = "rows" if field == ROWS else "unseen"
     return EmpiricalClaim(
-        id=f"one-shot-{name}-{place}",
+        id=f"one-shot-{name}-{PLACES[field]}",
         statement=f"{what[0].upper()}{what[1:]} ({name}) lowers the loss more than "
         f"{joined(PAPERS_RIVALS)}.",
         scope=f"one decision after one SGD step, measured {WHERE[field]}",
@@ -181,7 +159,7 @@ def _paper(name: str, field: str, what: str) -> EmpiricalClaim:
 def _ours(field: str) -> EmpiricalClaim:
     low, high = map(exact_percent, RANGE)
     return EmpiricalClaim(
-        id=f"one-shot-trust-region-{'rows' if field == ROWS else 'unseen'}",
+        id=f"one-shot-trust-region-{PLACES[field]}",
         statement="trust-region has the lowest measured loss of all criteria at every fraction "
         f"from {low} to {high}.",
         scope=f"one decision after one SGD step, measured {WHERE[field]}",

@@ -1,14 +1,17 @@
 """The cost of self-regularisation: the paper's figures, and our goal.
 
-Both are about BERT-base on a GPU. Other networks and devices are evidence and decide nothing. Time
+Both are about BERT-base on a GPU; other networks and devices are evidence and decide nothing. Time
 is compared round by round with dense training; the median of the ratios counts.
 """
 
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import itemgetter
 
-from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, Verdict, untested
+from pins.utils.grouping import grouped
+from verification.empirical.claim import OURS, PAPER, EmpiricalClaim, Ruling, tested, untested
 from verification.empirical.results import OVERHEAD, Results, Row
 
 NETWORK, GPU = "bert-base", "cuda"
@@ -50,14 +53,12 @@ class Cost:
 
 def costs(found: Sequence[Results]) -> list[Cost]:
     """The costs of every network and precision for which both variants were measured."""
-    variants: dict[tuple[str, str, str], dict[str, Row]] = {}
-    for results in found:
-        for row in results.rows:
-            place = (row["network"], row["device"], row["precision"])
-            variants.setdefault(place, {})[row["variant"]] = row
+    every = [row for results in found for row in results.rows]
     measured = []
-    for (network, device, precision), rows in variants.items():
-        both = [rows.get(name, {}) for name in (REGULARIZED, DENSE)]
+    for place, rows in grouped(every, itemgetter("network", "device", "precision")).items():
+        network, device, precision = place
+        variants: dict[str, Row] = {row["variant"]: row for row in rows}
+        both = [variants.get(name, {}) for name in (REGULARIZED, DENSE)]
         if not all(row.get("seconds") and row.get("peak_bytes") for row in both):
             continue  # not measured, or failed
         own, dense = both
@@ -80,13 +81,8 @@ def judge(found: Sequence[Results], meets: Callable[[Cost], bool]) -> Ruling:
             f"Measured was {evidence}",
             costs=numbers,
         )
-    holds = all(map(meets, judged))
-    return Ruling(
-        Verdict.HOLDS if holds else Verdict.FAILS,
-        f"{NETWORK}, {', '.join(cost.precision for cost in judged)}" if holds else "",
-        evidence,
-        {"costs": numbers},
-    )
+    where = f"{NETWORK}, {', '.join(cost.precision for cost in judged)}"
+    return tested(all(map(meets, judged)), where, evidence, costs=numbers)
 
 
 def as_the_paper_says(cost: Cost) -> bool:
@@ -104,28 +100,28 @@ def _change(ratio: float) -> str:
     return f"{ratio:+.0%}".replace("-", "−").replace("%", " %")
 
 
-SCOPE = f"whole training steps of {NETWORK} on a GPU, against dense training, side by side"
+_claim = partial(
+    EmpiricalClaim,
+    scope=f"whole training steps of {NETWORK} on a GPU, against dense training, side by side",
+    reads=OVERHEAD,
+)
 CLAIMS = (
-    EmpiricalClaim(
+    _claim(
         id="self-regularisation-cost",
         statement="Self-regularisation costs about "
         f"{_change(PAPERS_MEMORY)} memory and {_change(PAPERS_TIME)} time.",
-        scope=SCOPE,
         rule=f"Holds if both are within {100 * ABOUT:g} points of these figures, in each precision "
         "that was measured, the median of the rounds for time; does not hold if one is not.",
         source=PAPER,
-        reads=OVERHEAD,
         decide=lambda found: judge(found, as_the_paper_says),
     ),
-    EmpiricalClaim(
+    _claim(
         id="self-regularisation-goal",
         statement="As PINS does it, self-regularisation costs at most "
         f"{_change(MOST_MEMORY)} memory and {_change(MOST_TIME)} time.",
-        scope=SCOPE,
         rule="Holds if neither is over its figure, in each precision that was measured, the median "
         "of the rounds for time; does not hold if one is.",
         source=OURS,
-        reads=OVERHEAD,
         decide=lambda found: judge(found, within_the_goal),
     ),
 )

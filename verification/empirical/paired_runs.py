@@ -1,20 +1,21 @@
-"""Gradual pruning: final scores, pairs of runs that differ in one thing, and what they decide.
+"""Gradual pruning: final scores, pairs of runs that differ in one thing, and their ruling.
 
 Runs A and B are a pair if they differ only in what is compared. The mean of n ≥ 2 differences has
 an interval of Student (`student_interval`) with confidence 1 − 0.05/c: the c intervals of a claim
 hold together in 95 of 100 cases (Bonferroni), so testing many places does not make one of them hold
-by chance. Scores are multiples of 1/rows, the worth of one test row, so two differences may be
-equal by chance: the standard deviation is taken to be at least 1/rows.
+by chance. Scores are multiples of 1/rows, the share of one test row, so two differences may be
+equal by chance: the standard deviation is at least 1/rows.
 
-The test rows are the same in all runs: nothing is said about other rows.
+The test rows are the same in all runs; the rulings say nothing about other rows.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
-from verification.empirical.claim import Ruling, Verdict
+from verification.empirical.claim import Ruling, tested, untested
 from verification.empirical.results import Results, Row
 from verification.experiments.student_interval import CONFIDENCE, Interval, Sign, interval
 from verification.formatting import counted, joined, rounded
@@ -67,11 +68,8 @@ def final_scores(found: Sequence[Results]) -> Scores:
     failed = [row for results in found for row in results.failed if row["sparsity"] > 0]
     whole = [row for row in pruned if math.isfinite(row["score"])]
     others = tuple(sorted({row["task"] for row in whole if abs(row["score"]) > 1}))
-    rows = {
-        Run(**{name: row[name] for name in Run._fields}): row
-        for row in whole
-        if row["task"] not in others
-    }
+    key = itemgetter(*Run._fields)
+    rows = {Run(*key(row)): row for row in whole if row["task"] not in others}
     return Scores(rows, len(failed) + len(pruned) - len(whole), others)
 
 
@@ -81,7 +79,7 @@ class Pair(NamedTuple):
     Attributes:
         run: A.
         gain: score of A − score of B.
-        resolution: 1/rows, the worth of one test row.
+        resolution: 1/rows, the share of one test row.
     """
 
     run: Run
@@ -124,28 +122,23 @@ def decide(cells: Sequence[Cell], rivals: Sequence[str], scores: Scores) -> Ruli
         if all(rival in by and by[rival].sign is Sign.ABOVE for rival in rivals)
     ]
     below = any(each.sign is Sign.BELOW for by in compared.values() for each in by.values())
-    evidence = "; ".join(_told(place, by, rivals) for place, by in compared.items())
-    if above:
-        verdict = Verdict.HOLDS
-    elif below:
-        verdict = Verdict.FAILS
-    else:
-        verdict, evidence = Verdict.UNTESTED, f"{Sign.OPEN.value}: {evidence}"
+    told = "; ".join(_told(place, by, rivals) for place, by in compared.items())
+    evidence = told + scores.left_out()
     numbers = {
         place: {rival: _numbers(each) for rival, each in by.items()}
         for place, by in compared.items()
     }
-    where = joined(above) if above else ""
-    return Ruling(verdict, where, evidence + scores.left_out(), {"places": numbers})
+    if above or below:
+        return tested(bool(above), joined(above), evidence, places=numbers)
+    return untested(f"{Sign.OPEN.value}: {evidence}", places=numbers)
 
 
 def _told(place: str, by: Mapping[str, Interval], rivals: Sequence[str]) -> str:
-    words = []
-    for rival in rivals:
-        if rival in by:
-            words.append(f"{f'over {rival} ' if len(rivals) > 1 else ''}{_difference(by[rival])}")
-        else:
-            words.append(f"{rival} was not run")
+    over = "over {} " if len(rivals) > 1 else ""
+    words = [
+        f"{over.format(rival)}{_difference(by[rival])}" if rival in by else f"{rival} was not run"
+        for rival in rivals
+    ]
     return f"{place} pruned: {', '.join(words)}"
 
 
@@ -157,10 +150,5 @@ def _difference(found: Interval) -> str:
 
 
 def _numbers(found: Interval) -> dict[str, object]:
-    return {
-        "pairs": found.number,
-        "mean": found.mean,
-        "error": found.error,
-        "half_width": found.half_width,
-        "sign": found.sign.name.lower(),
-    }
+    known = vars(found).copy()
+    return {"pairs": known.pop("number"), **known, "sign": found.sign.name.lower()}

@@ -4,8 +4,8 @@
     end_accuracy.json         gradual pruning: the score after it, by method and sparsity
     overhead-DEVICE.json      whole training steps: seconds and peak memory, by variant
 
-They are written by `benchmarks`, which this package cannot import. Their numbers are believed; a
-file that is not of its kind is refused.
+`benchmarks` writes them; this package cannot import it. Their numbers are believed; a file that is
+not of its kind is refused.
 """
 
 import json
@@ -23,7 +23,7 @@ Check = Callable[[Any], bool]
 
 
 def _of(*types: type, least: float = -math.inf, most: float = math.inf) -> Check:
-    """A value of one of these types (a bool is no int); finite and in [least, most] if given."""
+    """A value of one of these types (a bool is no int), in [least, most] if a bound is given."""
     bounded = (least, most) != (-math.inf, math.inf)
     return lambda value: type(value) in types and (not bounded or least <= value <= most)
 

@@ -1,13 +1,13 @@
-"""Self-regularisation: does the sparse teacher raise the score that pruning leaves?"""
+"""Self-regularisation: does the sparse teacher raise the score after gradual pruning?"""
 
 from collections.abc import Sequence
 
+from pins.utils.grouping import grouped
 from verification.empirical.claim import PAPER, EmpiricalClaim, Ruling, untested
 from verification.empirical.paired_runs import (
     RULE,
     SELF_REGULARIZED,
     Cell,
-    Pair,
     Run,
     decide,
     final_scores,
@@ -22,17 +22,15 @@ WITHOUT = f"runs without {SELF_REGULARIZED}"
 def improves(found: Sequence[Results]) -> Ruling:
     """Each run with self-regularisation against the same run without, by task and sparsity."""
     scores = final_scores(found)
-    by_place: dict[tuple[str, float], list[Pair]] = {}
-    for pair in pairs(scores, _without):
-        by_place.setdefault((pair.run.task, pair.run.sparsity), []).append(pair)
+    by_place = grouped(pairs(scores, _without), lambda pair: (pair.run.task, pair.run.sparsity))
     if not by_place:
         return untested(
             f"no runs with {SELF_REGULARIZED} and without that differ in nothing else: run "
             f"`{END_ACCURACY.command}`{scores.left_out()}"
         )
     cells = [
-        Cell(f"{task} {exact_percent(sparsity)}", WITHOUT, by_place[task, sparsity])
-        for task, sparsity in sorted(by_place)
+        Cell(f"{task} {exact_percent(sparsity)}", WITHOUT, some)
+        for (task, sparsity), some in sorted(by_place.items())
     ]
     return decide(cells, (WITHOUT,), scores)
 

@@ -12,13 +12,12 @@ function safetensors(name, dtype, shape, data, format) {
     __metadata__: { format, version: "1" },
     [name]: { dtype, shape, data_offsets: [0, data.length] },
   };
-  const text = JSON.stringify(header);
-  const raw = encoder.encode(text);
-  const padded = encoder.encode(text + " ".repeat((8 - (raw.length % 8)) % 8));
-  const file = new Uint8Array(8 + padded.length + data.length);
-  new DataView(file.buffer).setBigUint64(0, BigInt(padded.length), true);
-  file.set(padded, 8);
-  file.set(data, 8 + padded.length);
+  const text = encoder.encode(JSON.stringify(header));
+  const start = 8 + 8 * Math.ceil(text.length / 8); // blanks after the text fill eight bytes
+  const file = new Uint8Array(start + data.length).fill(32);
+  new DataView(file.buffer).setBigUint64(0, BigInt(start - 8), true);
+  file.set(text, 8);
+  file.set(data, start);
   return file;
 }
 
@@ -73,13 +72,8 @@ function certificate(proved, about) {
   for (const role of ["scores", "mask"]) {
     evidence[role] = { file: about.files[role], sha256: about.digests[role] };
   }
-  return {
-    format: "pins-certificate",
-    version: 1,
-    claim,
-    evidence,
-    provenance: { made_by: about.madeBy },
-  };
+  const provenance = { made_by: about.madeBy };
+  return { format: "pins-certificate", version: 1, claim, evidence, provenance };
 }
 
 /** The line that a checker prints for such a certificate. */

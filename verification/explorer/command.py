@@ -8,14 +8,14 @@ from verification.experiments.run_reader import RunData
 
 
 def run_explore(folder: Path, out: Path | None) -> Path:
-    """Write the page of a run; where it is.
+    """Write the page of a run, and return its path.
 
     Args:
-        folder: of a run of `pins demo` or `pins prune`.
+        folder: the folder of a run of `pins demo` or `pins prune`.
         out: the page; default: explorer.html in the folder.
 
     Raises:
-        FileError: the run left no sample of its weights, or `out` holds something else.
+        FileError: the run left no sample of its weights, or `out` is another file.
     """
     file = out or folder / explorer.FILE
     sample = RunData(folder).sample

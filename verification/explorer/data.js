@@ -22,6 +22,7 @@ function places(size, count, golden) {
   return Array.from({ length: count }, (_, i) => (i * golden) % size).sort((a, b) => a - b);
 }
 
+/** Float32 numbers from base64. */
 function decoded(text) {
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   const view = new DataView(bytes.buffer);

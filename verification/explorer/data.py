@@ -1,7 +1,7 @@
 """The data of the page: θ, g and h of each layer to the bit, and the positions of its sliders.
 
-float32 becomes text without rounding, as base64 of its bytes, little-endian. The page computes
-scores, masks and proofs itself.
+float32 becomes text without rounding: base64 of its little-endian bytes. The page itself computes
+scores, masks and proofs.
 """
 
 import base64
@@ -22,7 +22,7 @@ from pins.utils.tensors import GOLDEN
 from verification.explorer.twelve import twelve
 
 LEAST_RATE = -4  # the least η on the slider, except 0, is 10^−4
-REACH = 60  # most steps of μ in each direction: because of ties two orders may never be equal
+REACH = 60  # most steps of μ in each direction: with ties two orders may never be equal
 
 
 def data(sample: WeightSample) -> dict[str, Any]:
@@ -48,15 +48,14 @@ def data(sample: WeightSample) -> dict[str, Any]:
 
 
 def learning_rates(sample: WeightSample) -> list[float]:
-    """η on the slider: 0, then 1, 2, 5 times powers of ten, and the sample's own; ascending.
+    """η on the slider, ascending: 0, then 1, 2, 5 times powers of ten, and the sample's own.
 
-    They end where the step would be as long as the weights: η‖g‖ ≥ ‖θ‖.
+    They end where the step is as long as the weights: η‖g‖ ≥ ‖θ‖.
     """
     length, slope = _norm(sample.weights), _norm(sample.gradient)
     end = math.ceil(math.log10(length / slope)) if length and slope else 0
-    grid = (
-        float(f"{digit}e{power}") for power in range(LEAST_RATE, max(end, 0)) for digit in (1, 2, 5)
-    )
+    powers = range(LEAST_RATE, max(end, 0))
+    grid = (float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5))
     return sorted({0.0, *grid, 10.0 ** max(end, 0), sample.learning_rate})
 
 
@@ -98,14 +97,12 @@ def _layer(sample: WeightSample, name: str) -> dict[str, Any]:
         "count": weights.numel(),
         "weights": _encoded(weights),
         "gradient": _encoded(gradient),
-        "curvature": None,
+        "curvature": None if curvature is None else _encoded(curvature),
         "twelve": twelve(-seen.gradient * seen.after),
     }
     if curvature is not None:
         damped = TrustRegion(offset=offset(curvature))
-        layer["curvature"] = _encoded(curvature)
-        layer["offset"] = damped.offset
-        layer["multipliers"] = multipliers(damped.terms(seen))
+        layer |= {"offset": damped.offset, "multipliers": multipliers(damped.terms(seen))}
     return layer
 
 
@@ -114,9 +111,8 @@ def _require_finite(sample: WeightSample) -> None:
     for what, tensors in parts.items():
         for name, values in tensors.items():
             if not values.isfinite().all():
-                raise ImportanceError(
-                    f"{what} of {name!r} is not finite everywhere: take another sample"
-                )
+                said = f"{what} of {name!r} is not finite everywhere"
+                raise ImportanceError(f"{said}: take another sample")
 
 
 def _encoded(values: Tensor) -> str:

@@ -106,31 +106,15 @@ function showNumbers(solution) {
   };
   for (const [name, content] of Object.entries(cards)) at(`card-${name}`).textContent = content;
 
-  const rows = {
-    lambda: exactly(multiplier),
-    low: exactly(interval.low),
-    high: exactly(interval.high),
-    primal: dyadicly(primal),
-    dual: dyadicly(dual),
-    gap: dyadicly(gap),
-    regret: dyadicly(lost.exact),
-    scale: dyadicly(lost.scale),
-  };
-  for (const [name, { about, exact }] of Object.entries(rows)) {
-    at(`about-${name}`).textContent = about;
-    at(`exact-${name}`).textContent = exact;
+  const { exact: regret, scale } = lost;
+  const rows = { lambda: multiplier, ...interval, primal, dual, gap, regret, scale };
+  for (const [name, number] of Object.entries(rows)) {
+    const infinite = Math.abs(number) === Infinity; // an end of the dual interval
+    const exact = typeof number === "number" && !infinite ? dyadic(number) : number;
+    at(`about-${name}`).textContent = shown(infinite ? number : approximate(exact));
+    at(`exact-${name}`).textContent = infinite ? shown(number) : written(fraction(exact));
   }
   at("about-relative").textContent = relative;
-}
-
-function exactly(value) {
-  const about = shown(value);
-  const exact = Number.isFinite(value) ? written(fraction(dyadic(value))) : about;
-  return { about, exact };
-}
-
-function dyadicly(number) {
-  return { about: shown(approximate(number)), exact: written(fraction(number)) };
 }
 
 /** The table of all weights. */
@@ -162,13 +146,9 @@ function criterionInWords(layer, { criterion, rate, multiplier, precision }) {
 
 /** The statements of a certificate that are not numbers. */
 function about({ layer, settings }) {
-  return {
-    name: layer.name,
-    criterion: criterionInWords(layer, settings),
-    byIndex: settings.ties === "lower",
-    madeBy: `${sample.made_by}, explorer`,
-    prefix: "",
-  };
+  const criterion = criterionInWords(layer, settings);
+  const [byIndex, madeBy] = [settings.ties === "lower", `${sample.made_by}, explorer`];
+  return { name: layer.name, criterion, byIndex, madeBy, prefix: "" };
 }
 
 async function showCertificate(solution) {

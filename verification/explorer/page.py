@@ -14,72 +14,45 @@ from verification.explorer.data import data
 
 FOLDER = Path(__file__).parent
 FILE = "explorer.html"  # in the folder of a run
-# marks a page as the explorer's: such a file may be overwritten
+# in a page of the explorer: such a file may be overwritten
 MARK = '<meta name="generator" content="PINS explorer">'
 TITLE = "A pruning decision to explore"
 TEMPLATE = "page.html.j2"
 STYLE = "style.css"
 SCRIPTS = (
-    "floats.js",
-    "format.js",
-    "data.js",
-    "criteria.js",
-    "program.js",
-    "decision.js",
-    "certificate.js",
-    "charts.js",
-    "mask.js",
-    "downloads.js",
-    "twelve.js",
-    "page.js",
-)
+    "floats.js", "format.js", "data.js", "criteria.js", "program.js", "decision.js",
+    "certificate.js", "charts.js", "mask.js", "downloads.js", "twelve.js", "page.js",
+)  # fmt: skip
 
 
 def environment(folder: Path) -> Environment:
-    """The templates of a folder: they escape what they insert, and refuse a missing variable."""
+    """The templates of a folder: they escape the values, and refuse a missing variable."""
+    loader, undefined = FileSystemLoader(folder), StrictUndefined
     return Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=undefined, trim_blocks=True, lstrip_blocks=True
     )
 
 
-def page(sample: WeightSample, *, title: str | None = None) -> str:
+def page(sample: WeightSample) -> str:
     """The HTML; the same sample gives the same text.
-
-    Args:
-        sample: the weights to explore.
-        title: of the page; the description of the sample is below it.
 
     Raises:
         ImportanceError: a number of the sample is not finite, or the sample is empty.
     """
     known = data(sample)
-    return (
-        environment(FOLDER)
-        .get_template(TEMPLATE)
-        .render(
-            mark=MARK,
-            title=title or TITLE,
-            sample=sample,
-            layers=known["layers"],
-            style=_asset(STYLE),
-            script="\n".join(map(_asset, SCRIPTS)),
-            data=_inert(known),
-        )
-    )
+    shown = {"mark": MARK, "title": TITLE, "sample": sample, "layers": known["layers"]}
+    shown |= {"style": _asset(STYLE), "script": "\n".join(map(_asset, SCRIPTS))}
+    return environment(FOLDER).get_template(TEMPLATE).render(**shown, data=_inert(known))
 
 
-def write(sample: WeightSample, out: Path, *, title: str | None = None) -> Path:
+def write(sample: WeightSample, out: Path) -> Path:
     """Write the page to `out` atomically, and return `out`.
 
     Raises:
         ImportanceError: as `page`.
         FileError: `out` cannot be written.
     """
-    write_text(page(sample, title=title), out)
+    write_text(page(sample), out)
     return out
 
 

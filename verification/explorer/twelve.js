@@ -52,12 +52,14 @@ class Twelve {
       button.setAttribute("aria-pressed", kept[i]);
       button.lastChild.textContent = kept[i] ? "kept" : "pruned";
     });
-    const sum = this.#inUnits(value(this.scores, kept));
-    const count = `${ones(kept)} of ${this.keep} kept`;
-    this.parts.live.textContent = `${count}, sum ${sum} × 10${raised(this.unit)}.`;
-    this.parts.said.textContent = said;
-    this.parts.exact.textContent = "";
+    const sum = `${this.#inUnits(value(this.scores, kept))} × 10${raised(this.unit)}`;
+    const live = `${ones(kept)} of ${this.keep} kept, sum ${sum}.`;
+    this.#say({ live, said, exact: "" });
     this.parts.proof.hidden = true;
+  }
+
+  #say(words) {
+    for (const [part, text] of Object.entries(words)) this.parts[part].textContent = text;
   }
 
   #check() {
@@ -66,18 +68,16 @@ class Twelve {
     if (missing !== 0) {
       const change = missing > 0 ? `keep ${missing} more` : `prune ${-missing} more`;
       const count = `Kept ${ones(this.kept)} of ${this.kept.length}`;
-      this.parts.said.textContent = `${count}, the claim says ${this.keep}: ${change}.`;
-    } else if (found.exact.n === 0n) {
-      this.parts.said.textContent = "This is the optimum: its regret is 0, exactly.";
-    } else {
-      const [least, greatest] = [letter(found.least), letter(found.greatest)];
-      this.parts.said.textContent =
-        `Not the optimum: its sum falls short by ${this.#inUnits(found.exact)} × ` +
-        `10${raised(this.unit)}. The exchange that gains most: prune ${least} and keep ` +
-        `${greatest}, ${this.#inUnits(found.gain)}.`;
+      this.#say({ said: `${count}, the claim says ${this.keep}: ${change}.`, exact: "" });
+      return;
     }
-    const says = missing === 0 ? `Regret, exactly: ${written(fraction(found.exact))}` : "";
-    this.parts.exact.textContent = says;
+    const exact = `Regret, exactly: ${written(fraction(found.exact))}`;
+    const lost = `${this.#inUnits(found.exact)} × 10${raised(this.unit)}`;
+    const exchange = `prune ${letter(found.least)} and keep ${letter(found.greatest)}`;
+    const optimal = "This is the optimum: its regret is 0, exactly.";
+    const short = `Not the optimum: its sum falls short by ${lost}. The exchange that gains most: `;
+    const gain = `${exchange}, ${this.#inUnits(found.gain)}.`;
+    this.#say({ said: found.exact.n === 0n ? optimal : short + gain, exact });
   }
 
   #showOptimum() {

@@ -1,7 +1,7 @@
 """Twelve weights of a layer whose scores a reader can rank by hand: keep five.
 
-Four scores are positive and eight negative, if the layer has enough of both. So the optimum keeps
-one negative score, because five have to be kept, and a ranking by |s| keeps other weights.
+Four scores are positive and eight negative if the layer has enough of both. So the optimum keeps
+one negative score, because the mask keeps five; a ranking by |s| keeps other weights.
 """
 
 import math
@@ -47,9 +47,5 @@ def twelve(scores: Tensor) -> dict[str, Any] | None:
     if len(chosen) < SIZE:
         return None
     places = sorted(chosen)
-    return {
-        "places": places,
-        "digits": [chosen[place] for place in places],
-        "exponent": exponent,
-        "keep": KEEP,
-    }
+    digits = [chosen[place] for place in places]
+    return {"places": places, "digits": digits, "exponent": exponent, "keep": KEEP}

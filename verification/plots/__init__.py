@@ -1,5 +1,6 @@
-"""Figures for teaching and analysis, one function each, drawn from numbers that a run wrote."""
+"""Figures for teaching and analysis: each function draws one from the numbers of a run."""
 
+from verification.plots import backend as backend  # before anything that imports matplotlib
 from verification.plots.accuracy import end_accuracy
 from verification.plots.criteria import regret_and_overlap
 from verification.plots.losses import loss_change, predicted_against_measured

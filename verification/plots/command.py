@@ -1,11 +1,11 @@
-"""`pins plot`: one figure of a run into a file, all of them into a folder, or their list."""
+"""`pins plot`: write one figure of a run to a file or all of them to a folder, or list them."""
 
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from pins.errors import FileError, SettingError
+from pins.errors import FileError, PinsError, SettingError
 from pins.utils.output import make_console, print_json
 from verification import plots
 from verification.experiments.run_reader import RunData
@@ -15,22 +15,22 @@ ALL = "all"
 
 
 def run_plot(console: Console, name: str, folder: Path, out: Path | None) -> int:
-    """Draw the figure of that name, or each for which the run has what it takes.
+    """Draw the figure of that name, or every figure for which the run has the data.
 
     Args:
-        console: to print on.
-        name: of a figure, or "all".
-        folder: of the run.
-        out: the file, or for "all" the folder.
+        console: where to print.
+        name: the name of a figure, or "all".
+        folder: the folder of the run.
+        out: the file; for "all" the folder.
 
     Returns:
-        0: it is written; 2: for "all", the run has data for no figure.
+        0 if a figure was written; 2 if the run has data for none of them.
 
     Raises:
-        PinsError: there is no such figure, the run lacks what it is drawn from, or `out` is taken.
+        PinsError: no figure has this name, the run lacks its data, or `out` is another file.
     """
     if out is None:
-        raise SettingError("there is no file for the figure: give --out FILE")
+        raise SettingError("the figure has no file: give --out FILE")
     if name == ALL:
         return _draw_all(console, RunData(folder), out)
     entry = find_figure(name)
@@ -49,7 +49,7 @@ def _draw_all(console: Console, run: RunData, out: Path) -> int:
         try:
             plots.require_figure(file)
             figure = entry.draw(run)
-        except FileError as error:
+        except PinsError as error:
             console.print(f"left out: {name}: {error}", highlight=False, markup=False)
             continue
         plots.save(figure, file, name)
@@ -59,16 +59,11 @@ def _draw_all(console: Console, run: RunData, out: Path) -> int:
 
 
 def list_figures(*, json: bool) -> None:
-    """Print each figure, its title, and whose folder it is drawn from."""
+    """Print the name and the title of each figure, and the commands that write its data."""
     if json:
-        rows = [
-            {"name": name, "title": entry.title, "source": entry.source}
-            for name, entry in FIGURES.items()
-        ]
+        rows = [{"name": n, "title": e.title, "source": e.source} for n, e in FIGURES.items()]
         return print_json({"figures": rows})
-    table = Table(box=None, pad_edge=False)
-    for heading in ("figure", "what it shows", "--from a folder of"):
-        table.add_column(heading)
+    table = Table("figure", "what it shows", "--from a folder of", box=None, pad_edge=False)
     for name, entry in FIGURES.items():
         table.add_row(name, entry.title, entry.source)
     return make_console().print(table)

@@ -1,29 +1,40 @@
-"""Figures of what decisions do to the loss: predicted by its models, and measured."""
+"""Figures of the change of the loss by decisions: predicted and measured."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verification.plots.style import COLOURS, GREY, STYLE, Row, columns, look, shared_legend
+from pins.utils.grouping import grouped
+from verification.plots.style import (
+    COLOURS,
+    GREY,
+    Row,
+    columns,
+    look,
+    panels,
+    shared_legend,
+    styled,
+)
+
+THIN: Any = {"markersize": 4, "linewidth": 1.2}
 
 
-@mpl.rc_context(STYLE)
+@styled
 def loss_change(rows: Sequence[Row]) -> Figure:
     """Measured loss change against the fraction pruned in one decision, by criterion.
 
-    Two panels, the gradient's rows and unseen rows; dashed: what the first-order model predicted.
+    Left: on the gradient's rows. Right: on unseen rows. Dashed: the first-order prediction.
     """
-    figure = Figure(figsize=(10.5, 4.0))
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure, (left, right) = panels(10.5, 4.0, across=2, sharey=True)
     for axes, field, title in (
         (left, "measured", "on the gradient's rows"),
         (right, "measured_unseen", "on unseen rows"),
     ):
         for name, points in _by_criterion(rows).items():
             measured = columns(points, "fraction", field)
-            axes.plot(*measured, label=name, markersize=5, linewidth=1.6, **look(name))
+            axes.plot(*measured, markersize=5, linewidth=1.6, **look(name))
             if name == "pins":
                 predicted = columns(points, "fraction", "predicted")
                 label = "pins, predicted"
@@ -36,17 +47,16 @@ def loss_change(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def predicted_against_measured(rows: Sequence[Row]) -> Figure:
     """Every decision as a point: first-order prediction across, measured change up.
 
     On the diagonal the model is right. Above it the loss rose more, or fell less, than predicted.
     """
-    figure = Figure(figsize=(7.0, 4.8))
-    axes = figure.subplots()
+    figure, (axes,) = panels(7.0, 4.8)
     for name, points in _by_criterion(rows).items():
         predicted, measured = columns(points, "predicted", "measured")
-        axes.scatter(predicted, measured, label=name, s=34, **look(name))
+        axes.scatter(predicted, measured, s=34, **look(name))
     values = [row[field] for row in rows for field in ("predicted", "measured")]
     ends = [min(values), max(values)]
     axes.plot(ends, ends, color=GREY, linewidth=0.8, label="prediction true")
@@ -58,7 +68,7 @@ def predicted_against_measured(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def multiplier_path(points: Sequence[Row], fraction: float, loss: float) -> Figure:
     """Change of the loss on the path from optimal brain damage to PINS: predicted, and measured.
 
@@ -68,10 +78,9 @@ def multiplier_path(points: Sequence[Row], fraction: float, loss: float) -> Figu
         fraction: share of the weights that is pruned at each point.
         loss: L before the decision; no change below −L is possible.
     """
-    figure = Figure(figsize=(8.6, 4.4))
-    axes = figure.subplots()
+    figure, (axes,) = panels(8.6, 4.4)
     inner = [point["multiplier"] for point in points[1:-1]]
-    gap = 4.0  # the two ends have no place on a log scale: they are drawn this factor away
+    gap = 4.0  # 0 and ∞ have no place on a log scale: they are drawn at this factor
     at = [inner[0] / gap, *inner, inner[-1] * gap]
     predicted, measured, unseen = columns(points, "predicted", "measured", "measured_unseen")
     for values, colour, line, label in (
@@ -80,15 +89,9 @@ def multiplier_path(points: Sequence[Row], fraction: float, loss: float) -> Figu
         (predicted, GREY, "--", "predicted to first order"),
     ):
         axes.plot(at, values, line, color=colour, label=label, linewidth=1.6, markersize=5)
-    axes.plot(
-        at[unseen.index(min(unseen))],
-        min(unseen),
-        "o",
-        markersize=14,
-        markerfacecolor="none",
-        markeredgecolor="#000000",
-        label="lowest on unseen rows",
-    )
+    ring: Any = {"markersize": 14, "markerfacecolor": "none", "markeredgecolor": "#000000"}
+    lowest = at[unseen.index(min(unseen))], min(unseen)
+    axes.plot(*lowest, "o", label="lowest on unseen rows", **ring)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.axhspan(-1e3, -loss, color="#999999", alpha=0.25, label="below −L: impossible")
     shares = {p["share"]: x for p, x in zip(points, at, strict=True) if p["share"]}
@@ -98,10 +101,8 @@ def multiplier_path(points: Sequence[Row], fraction: float, loss: float) -> Figu
     axes.set_xscale("log")
     axes.set_yscale("symlog", linthresh=0.1)
     axes.set_ylim(1.6 * min(predicted), 2.2 * max(*measured, 0.1))
-    axes.set_xticks(
-        [at[0], *inner[1::2], at[-1]],
-        ["0\nOBD", *(_power(multiplier) for multiplier in inner[1::2]), "∞\nPINS"],
-    )
+    labels = ["0\nOBD", *map(_power, inner[1::2]), "∞\nPINS"]
+    axes.set_xticks([at[0], *inner[1::2], at[-1]], labels)
     axes.minorticks_off()
     axes.set_xlabel(f"multiplier μ (unit of c over s); {fraction:.0%} pruned in one decision")
     axes.set_ylabel("change of the loss L (nats)")
@@ -114,7 +115,7 @@ def _power(value: float) -> str:
     return f"{mantissa}e{int(exponent)}".replace("-", "−")
 
 
-@mpl.rc_context(STYLE)
+@styled
 def taylor_remainders(tests: Mapping[str, Row], wrong: Row) -> Figure:
     """Remainders of the loss's expansion against ε: lines of slope k+1 if derivatives are right.
 
@@ -122,26 +123,18 @@ def taylor_remainders(tests: Mapping[str, Row], wrong: Row) -> Figure:
         tests: direction → its `TaylorTest` of order 2, as JSON values.
         wrong: the test with a gradient that is 1 % too large, in the first direction.
     """
-    figure = Figure(figsize=(3.1 * len(tests) + 0.6, 4.3))
-    panels = figure.subplots(1, len(tests), sharey=True, squeeze=False)[0]
+    figure, row = panels(3.1 * len(tests) + 0.6, 4.3, across=len(tests), sharey=True)
     rounding = max(test["rounding"] for test in tests.values())
-    for axes, (name, test) in zip(panels, tests.items(), strict=True):
+    for axes, (name, test) in zip(row, tests.items(), strict=True):
         _remainders(axes, test)
         axes.axhspan(1e-30, rounding, color="#999999", alpha=0.25, label="rounding")
         axes.set_title(f"direction: {name}", fontsize=9.5)
         axes.set_xlabel("step ε along the direction")
-    panels[0].plot(
-        wrong["epsilons"],
-        wrong["remainders"][1],
-        "x--",
-        color=COLOURS["pins"],
-        markersize=4,
-        linewidth=1.2,
-        label="R₁ with a gradient 1 % too large",
-    )
-    largest = max(max(row) for test in tests.values() for row in test["remainders"])
-    panels[0].set(ylim=(rounding / 100, 3 * largest), ylabel="remainder Rₖ(ε) (nats)")
-    shared_legend(figure, panels[:1], loc="outside lower center", ncols=3)
+    style: Any = {"color": COLOURS["pins"], "label": "R₁ with a gradient 1 % too large", **THIN}
+    row[0].plot(wrong["epsilons"], wrong["remainders"][1], "x--", **style)
+    largest = max(max(each) for test in tests.values() for each in test["remainders"])
+    row[0].set(ylim=(rounding / 100, 3 * largest), ylabel="remainder Rₖ(ε) (nats)")
+    shared_legend(figure, row[:1], loc="outside lower center", ncols=3)
     return figure
 
 
@@ -153,25 +146,16 @@ def _remainders(axes: Axes, test: Row) -> None:
         zip(test["remainders"], looks, strict=True)
     ):
         label = f"R{'₀₁₂'[order]}: falls as ε{('', '²', '³')[order]}, if it is right"
-        axes.plot(epsilons, remainders, line, ms=4, lw=1.2, color=colour, label=label)
+        axes.plot(epsilons, remainders, line, color=colour, label=label, **THIN)
         slope = test["slopes"][order]
         end = max(i for i, r in enumerate(remainders) if r > test["rounding"])  # the smallest ε
-        axes.annotate(
-            "slope unknown" if slope is None else f"slope {slope:.2f}",
-            (epsilons[end], remainders[end]),
-            xytext=(-6, 0),
-            textcoords="offset points",
-            fontsize=8.5,
-            color=colour,
-            ha="right",
-            va="center",
-        )
+        words = "slope unknown" if slope is None else f"slope {slope:.2f}"
+        aside: Any = {"xytext": (-6, 0), "textcoords": "offset points", "ha": "right"}
+        at = (epsilons[end], remainders[end])
+        axes.annotate(words, at, fontsize=8.5, color=colour, va="center", **aside)
     axes.set(xscale="log", yscale="log", xlim=(min(epsilons) / 60, 2 * max(epsilons)))
 
 
 def _by_criterion(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    grouped: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["fraction"] > 0:
-            grouped.setdefault(row["criterion"], []).append(row)
-    return grouped
+    pruned = [row for row in rows if row["fraction"] > 0]
+    return grouped(pruned, lambda row: str(row["criterion"]))

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
 from solvers.relaxation import dual_interval, dual_value
-from verification.plots.style import COLOURS, GREY, STYLE, Row, scientific
+from verification.plots.style import COLOURS, GREY, Row, panels, scientific, styled
 
 BLUE, GREEN, ORANGE = COLOURS["platon"], COLOURS["obd"], COLOURS["pins"]
 TOLERANCE = 1e-7  # the absolute tolerance of CBC and HiGHS, about
@@ -22,7 +21,7 @@ AXES = np.array(
 )  # directions of m₁, m₂ and m₃ in the page
 
 
-@mpl.rc_context(STYLE)
+@styled
 def polytope(scores: Sequence[float], keep: int) -> Figure:
     """{m ∈ [0,1]³ : Σm = k} in the cube, with the objective s·m and the vertex that is optimal.
 
@@ -30,16 +29,15 @@ def polytope(scores: Sequence[float], keep: int) -> Figure:
         scores: s of three weights.
         keep: k, 1 or 2: the polytope is a triangle.
     """
-    figure = Figure(figsize=(7.4, 4.6))
-    axes = figure.subplots()
+    figure, (axes,) = panels(7.4, 4.6)
     axes.set_axis_off()
     axes.set(aspect="equal", xlim=(-1.9, 1.9), ylim=(-1.1, 1.55))
     corners = [np.array(corner) for corner in itertools.product((0, 1), repeat=3)]
     for first, second in itertools.combinations(corners, 2):
         if np.abs(first - second).sum() == 1:
-            hidden = not first.any()  # one of the three edges at the back
+            style = "-" if first.any() else ":"  # dotted: the three edges at the back
             line = np.stack([_drawn(first), _drawn(second)])
-            axes.plot(*line.T, color="#999999", linewidth=0.9, linestyle=":" if hidden else "-")
+            axes.plot(*line.T, style, color="#999999", linewidth=0.9)
     vertices = [corner for corner in corners if corner.sum() == keep]
     values = [float(np.dot(scores, vertex)) for vertex in vertices]
     best = int(np.argmax(values))
@@ -70,27 +68,15 @@ def _signed(value: float) -> str:
 
 def _vertex(axes: Axes, vertex: np.ndarray, value: float, *, optimal: bool) -> None:
     at = _drawn(vertex)
-    axes.plot(
-        *at,
-        marker="*" if optimal else "o",
-        markersize=19 if optimal else 9,
-        color=ORANGE if optimal else BLUE,
-        markeredgecolor="white",
-        zorder=4,
-    )
+    marker, size, colour = ("*", 19, ORANGE) if optimal else ("o", 9, BLUE)
+    look: Any = {"markersize": size, "markeredgecolor": "white", "color": colour}
+    axes.plot(*at, marker=marker, zorder=4, **look)
     name = f"({', '.join(str(int(part)) for part in vertex)})"
+    words = f"{name}\ns·m = {_signed(value)}" + ("\noptimal" if optimal else "")
     aside, side = (16, "left") if at[0] >= -0.1 else (-16, "right")
-    axes.annotate(
-        f"{name}\ns·m = {_signed(value)}" + ("\noptimal" if optimal else ""),
-        (at[0], at[1]),
-        xytext=(aside, 0),
-        textcoords="offset points",
-        ha=side,
-        va="center",
-        fontsize=10,
-        fontweight="bold" if optimal else "normal",
-        zorder=5,
-    )
+    place: Any = {"xytext": (aside, 0), "textcoords": "offset points", "ha": side, "va": "center"}
+    weight = "bold" if optimal else "normal"
+    axes.annotate(words, (at[0], at[1]), fontsize=10, fontweight=weight, zorder=5, **place)
 
 
 def _level_lines(axes: Axes, face: np.ndarray, values: np.ndarray) -> None:
@@ -107,7 +93,7 @@ def _level_lines(axes: Axes, face: np.ndarray, values: np.ndarray) -> None:
             axes.plot(*line.T, color=BLUE, linewidth=0.8, alpha=0.7, zorder=3)
 
 
-@mpl.rc_context(STYLE)
+@styled
 def dual_function(scores: Sequence[float], keep: int) -> Figure:
     """D(λ) = kλ + Σ max(0, sᵢ − λ): convex, piecewise linear, flat between two scores.
 
@@ -118,11 +104,11 @@ def dual_function(scores: Sequence[float], keep: int) -> Figure:
     ordered = np.sort(np.asarray(scores, dtype=float))[::-1]
     low, high = dual_interval(ordered, keep)
     primal = ordered[:keep].sum()
-    margin = 0.6 * (ordered[max(keep - 4, 0)] - ordered[min(keep + 3, len(ordered) - 1)])
+    around = ordered[max(keep - 4, 0)] - ordered[min(keep + 3, len(ordered) - 1)]
+    margin = 0.6 * around or 1.0  # if all scores are equal, any width will do
     left, right = low - margin, high + margin
     at = np.unique(np.concatenate([[left, right], ordered[(ordered > left) & (ordered < right)]]))
-    figure = Figure(figsize=(7.4, 4.0))
-    axes = figure.subplots()
+    figure, (axes,) = panels(7.4, 4.0)
     values = [float(dual_value(ordered, keep, multiplier)) for multiplier in at]
     axes.plot(at, values, color=BLUE, linewidth=1.8, label="dual function D(λ)")
     axes.plot(at[1:-1], values[1:-1], "o", color=BLUE, markersize=4.5, label="λ = a score")
@@ -135,14 +121,10 @@ def dual_function(scores: Sequence[float], keep: int) -> Figure:
         slope = keep - int((ordered > (a + b) / 2).sum())
         height = (values[start] + values[start + 1]) / 2
         if slope and b - a > 0.06 * (right - left):  # else there is no room for the label
-            axes.annotate(
-                f" slope {slope:+d} ".replace("-", "−"),
-                ((a + b) / 2, height + 0.015 * rise),
-                fontsize=8,
-                color=GREY,
-                ha="left" if slope < 0 else "right",
-                va="bottom",
-            )
+            place = ((a + b) / 2, height + 0.015 * rise)
+            side: Any = {"ha": "left" if slope < 0 else "right", "va": "bottom"}
+            label = f" slope {slope:+d} ".replace("-", "−")
+            axes.annotate(label, place, fontsize=8, color=GREY, **side)
     axes.set(xlim=(left, right), ylim=(primal - 0.12 * rise, primal + 1.08 * rise))
     axes.set_xlabel(f"multiplier λ (nats); k = {keep} of {len(ordered)} weights")
     axes.set_ylabel("objective (nats)")
@@ -151,26 +133,25 @@ def dual_function(scores: Sequence[float], keep: int) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def unscaled(asked: Sequence[Row]) -> Figure:
-    """The weights that CBC and HiGHS keep for real scores: a stroke each, by the score's rank.
+    """The weights that CBC and HiGHS keep for real scores: one stroke each, by the score's rank.
 
     Args:
         asked: a result of `verification.experiments.solver_tolerance` for each criterion.
     """
-    figure = Figure(figsize=(5.0 * len(asked) + 1.2, 4.6))
-    shape: Any = {"sharex": "col", "sharey": "row", "squeeze": False, "height_ratios": (1.2, 1)}
-    panels = figure.subplots(2, len(asked), **shape)
-    for (upper, lower), answers in zip(panels.T, asked, strict=True):
+    size, number = (5.0 * len(asked) + 1.2, 4.6), len(asked)
+    shape: Any = {"sharex": "col", "sharey": "row", "height_ratios": (1.2, 1)}
+    figure, every = panels(*size, 2, number, **shape)
+    for upper, lower, answers in zip(every[:number], every[number:], asked, strict=True):
         _sizes(upper, answers)
         _strokes(lower, answers)
         for axes in (upper, lower):
             axes.axvline(answers["keep"] - 0.5, color="#000000", linewidth=1)
         lower.set_xlim(-4, len(answers["scores"]) + 3)
         lower.set_xlabel(f"rank of the weight; the optimum keeps the first {answers['keep']}")
-    first = panels[0, 0]
-    first.set(yscale="log", ylabel="size of the score |s|")
-    handles, labels = first.get_legend_handles_labels()
+    every[0].set(yscale="log", ylabel="size of the score |s|")
+    handles, labels = every[0].get_legend_handles_labels()
     for colour, label in ((GREEN, "kept, as in the optimum"), (ORANGE, "kept, and wrong")):
         handles.append(Line2D([], [], color=colour, linewidth=5))
         labels.append(label)
@@ -196,15 +177,9 @@ def _strokes(axes: Axes, answers: Row) -> None:
             chosen = kept[(kept >= keep) == wrong]
             stroke: Any = {"color": colour, "linewidth": 0.8, "rasterized": True}
             axes.vlines(chosen, place - 0.36, place + 0.36, **stroke)
-        axes.annotate(
-            _verdict(row, keep),
-            (0.61, place),
-            xycoords=("axes fraction", "data"),
-            ha="center",
-            va="center",
-            fontsize=8.5,
-            bbox={"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"},
-        )
+        box: Any = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": "none"}
+        middle: Any = {"xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
+        axes.annotate(_verdict(row, keep), (0.61, place), fontsize=8.5, bbox=box, **middle)
     scaled = {True: "scaled", False: "as they are"}
     names = [f"{SOLVERS[row['solver']]}, {scaled[row['scaled']]}" for row in rows]
     axes.set_yticks(range(len(rows)), names, fontsize=9)

@@ -1,18 +1,20 @@
-"""The figure of decisions by several ranks: the cost model against measurements, and for GPUs."""
+"""The figure of decisions by several ranks: cost model against measurements, and for GPUs."""
 
 from collections.abc import Sequence
+from typing import Any
 
-import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from verification.plots.style import GREY, STYLE, Row, shared_legend
+from pins.utils.grouping import grouped
+from verification.plots.style import GREY, Row, columns, panels, shared_legend, styled
 
 LOOKS = (("#D55E00", "o"), ("#0072B2", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#000000", "x"))
 """Colour and marker of each name, in order of appearance, repeated from the first."""
 
 
-@mpl.rc_context(STYLE)
+@styled
 def rank_decisions(times: Sequence[Row], exchanged: Sequence[Row], paper: Sequence[Row]) -> Figure:
     """Three panels: seconds and bytes, predicted against found, and seconds against ranks.
 
@@ -21,8 +23,7 @@ def rank_decisions(times: Sequence[Row], exchanged: Sequence[Row], paper: Sequen
         exchanged: the same in bytes.
         paper: `model`, `ranks`, and in seconds `total_seconds` and `gathering_seconds`.
     """
-    figure = Figure(figsize=(15.0, 4.0))
-    time, amount, ranks = figure.subplots(1, 3)
+    figure, (time, amount, ranks) = panels(15.0, 4.0, across=3)
     names = list(dict.fromkeys(row["instance"] for row in [*times, *exchanged]))
     _against(time, times, names, 1e3)
     time.set(xlabel="measured time of a decision (ms)", ylabel="predicted time (ms)")
@@ -43,14 +44,8 @@ def _against(axes: Axes, rows: Sequence[Row], names: Sequence[str], unit: float)
         if not found:
             continue
         colour, marker = LOOKS[number % len(LOOKS)]
-        axes.plot(
-            [unit * row["found"] for row in found],
-            [unit * row["predicted"] for row in found],
-            marker,
-            color=colour,
-            markersize=6,
-            label=name,
-        )
+        points = (unit * np.array(values) for values in columns(found, "found", "predicted"))
+        axes.plot(*points, marker, color=colour, markersize=6, label=name)
     ends = [unit * row[field] for row in rows for field in ("found", "predicted")]
     if ends:
         line = (min(ends) / 1.5, max(ends) * 1.5)
@@ -59,22 +54,16 @@ def _against(axes: Axes, rows: Sequence[Row], names: Sequence[str], unit: float)
 
 
 def _by_ranks(axes: Axes, rows: Sequence[Row]) -> None:
-    for number, name in enumerate(dict.fromkeys(row["model"] for row in rows)):
-        found = [row for row in rows if row["model"] == name]
+    for number, (name, found) in enumerate(grouped(rows, lambda row: row["model"]).items()):
         colour, marker = LOOKS[number % len(LOOKS)]
         for field, line, says in (
             ("total_seconds", "-", "pins.decide"),
             ("gathering_seconds", ":", "sending all scores to one, alone"),
         ):
-            axes.plot(
-                [row["ranks"] for row in found],
-                [1e3 * row[field] for row in found],
-                marker + line,
-                color=colour,
-                markersize=5,
-                linewidth=1.4,
-                label=f"{name}: {says}",
-            )
+            style: Any = {"color": colour, "markersize": 5, "linewidth": 1.4}
+            across, seconds = columns(found, "ranks", field)
+            up = 1e3 * np.array(seconds)
+            axes.plot(across, up, marker + line, label=f"{name}: {says}", **style)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     ticks = sorted({row["ranks"] for row in rows})

@@ -1,34 +1,35 @@
-"""Figures of one run: its training, its decisions, its last scores, where the zeros are."""
+"""Figures of one run: its training, its decisions, its last scores, its sparsity by tensor."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter, StrMethodFormatter
 
+from pins.utils.grouping import grouped
 from verification.plots.style import (
     COLOURS,
     GREY,
-    PLAIN,
-    STYLE,
     Row,
     columns,
     heat_map,
+    in_per_cent,
+    panels,
     scientific,
+    styled,
 )
 
 
-@mpl.rc_context(STYLE)
+@styled
 def measured_decisions(decisions: Sequence[Row]) -> Figure:
-    """The change of the loss by each decision of a gradual run, predicted and measured, and ratio.
+    """The change of the loss by each decision of a gradual run: predicted, measured, ratio.
 
     Where the ratio is 1 the first-order model is right; where it is negative its sign is wrong.
     """
-    figure = Figure(figsize=(9.5, 4.6))
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=(2, 1))
+    figure, (upper, lower) = panels(9.5, 4.6, 2, sharex=True, height_ratios=(2, 1))
     for field, name, line in (("predicted", "movement", "o-"), ("measured", "pins", "s-")):
         own = columns(decisions, "step", field)
         upper.plot(*own, line, color=COLOURS[name], linewidth=1.2, label=f"{field} change")
@@ -45,19 +46,18 @@ def measured_decisions(decisions: Sequence[Row]) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def sorted_scores(curve: Row) -> Figure:
     """The scores of one decision in descending order, with the threshold λ that proves the mask.
 
     Left: all scores. Right: the scores whose ranks are next to k; scores equal to λ are marked.
     """
-    figure = Figure(figsize=(9.5, 3.6))
-    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    figure, (left, right) = panels(9.5, 3.6, across=2, width_ratios=(1.5, 1))
     threshold, keep, colour = curve["lambda"], curve["keep"], COLOURS["obd"]
     left.plot(curve["ranks"], curve["scores"], color=colour, linewidth=1.8)
     left.axvspan(0, keep, color=colour, alpha=0.12, label=f"kept: {keep:,}")
     left.set_xlim(0, curve["total"])
-    if min(curve["scores"]) >= 0:
+    if min(curve["scores"]) >= 0 < max(curve["scores"]):
         left.set_yscale("log")
     else:
         left.set_yscale("symlog", linthresh=abs(threshold) or 1e-12)
@@ -80,11 +80,10 @@ def sorted_scores(curve: Row) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def training(losses: Sequence[float], decisions: Sequence[Row], dense_steps: int) -> Figure:
     """Training loss of each step (thin) and its running mean, with sparsity after each decision."""
-    figure = Figure(figsize=(9.5, 3.4))
-    axes = figure.subplots()
+    figure, (axes,) = panels(9.5, 3.4)
     steps = range(1, len(losses) + 1)
     axes.plot(steps, losses, color="#bbbbbb", linewidth=0.8)
     label = "training loss, mean of 20 steps"
@@ -105,27 +104,21 @@ def training(losses: Sequence[float], decisions: Sequence[Row], dense_steps: int
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def layer_sparsity(layers: Sequence[Row]) -> Figure:
     """Sparsity of each pruned tensor, by layer and kind, under the one global ranking."""
-    kinds: dict[str, list[float]] = {}
-    for row in layers:
-        kinds.setdefault(row["kind"], []).append(row["sparsity"])
-    figure = Figure(figsize=(9.5, 3.4))
-    axes = figure.subplots()
-    palette = list(COLOURS.values())
-    for number, (kind, values) in enumerate(kinds.items()):
-        line = f"{'osv^Dx'[number % 6]}-"
-        axes.plot(
-            range(len(values)), values, line, color=palette[number % len(palette)], label=kind
-        )
+    kinds = grouped(layers, lambda row: row["kind"])
+    figure, (axes,) = panels(9.5, 3.4)
+    looks = zip(itertools.cycle("osv^Dx"), itertools.cycle(COLOURS.values()), strict=True)
+    for (kind, own), (marker, colour) in zip(kinds.items(), looks, strict=False):
+        axes.plot([row["sparsity"] for row in own], f"{marker}-", color=colour, label=kind)
     axes.set(ylim=(0, 1), xticks=range(max(map(len, kinds.values()))))
     axes.set(xlabel="layer", ylabel="sparsity")
     axes.legend(loc="lower left", ncols=2)
     return figure
 
 
-@mpl.rc_context(PLAIN)
+@styled
 def sparsity_over_training(
     decisions: Sequence[Row], tensors: Mapping[str, int], kinds: Sequence[str]
 ) -> Figure:
@@ -139,8 +132,7 @@ def sparsity_over_training(
     order = [at for kind in dict.fromkeys(kinds) for at, own in enumerate(kinds) if own == kind]
     sizes = list(tensors.values())
     cells = [[1 - row["each"][at] / sizes[at] for row in decisions] for at in order]
-    figure = Figure(figsize=(9.0, 1.2 + 0.115 * max(len(order), 24)))
-    axes = figure.subplots()
+    figure, (axes,) = panels(9.0, 1.2 + 0.115 * max(len(order), 24))
     heat_map(axes, cells, "sparsity of the tensor (%)")
     grouped = [kinds[at] for at in order]
     starts = [at for at, kind in enumerate(grouped) if at == 0 or grouped[at - 1] != kind]
@@ -156,7 +148,7 @@ def sparsity_over_training(
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def schedule(planned: Sequence[float], decisions: Sequence[Row], limit: float) -> Figure:
     """The sparsity that a schedule asks for at each step, and the decisions that follow it.
 
@@ -165,8 +157,7 @@ def schedule(planned: Sequence[float], decisions: Sequence[Row], limit: float) -
         decisions: with `step`, `sparsity`, `keep` and `total`.
         limit: share of the weights in one decision beyond which a first-order model is not trusted.
     """
-    figure = Figure(figsize=(9.0, 4.6))
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=(1.5, 1))
+    figure, (upper, lower) = panels(9.0, 4.6, 2, sharex=True, height_ratios=(1.5, 1))
     steps, reached = columns(decisions, "step", "sparsity")
     upper.plot(planned, color=GREY, linewidth=1.2, label="schedule", zorder=1)
     style: Any = {"color": COLOURS["platon"], "linewidth": 1.4, "label": "sparsity in force"}
@@ -185,30 +176,19 @@ def schedule(planned: Sequence[float], decisions: Sequence[Row], limit: float) -
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def survival(decisions: Sequence[Row]) -> Figure:
     """How many weights each decision prunes, and how many it keeps that were pruned before.
 
     Args:
         decisions: with `step`, `pruned`, `revived`, `keep` and `total`.
     """
-    figure = Figure(figsize=(9.0, 4.6))
-    upper, lower = figure.subplots(2, sharex=True, height_ratios=(1.5, 1))
-    steps = [decision["step"] for decision in decisions]
-    pruned, revived, keep, total = (
-        np.array(values, dtype=float)
-        for values in columns(decisions, "pruned", "revived", "keep", "total")
-    )
-    upper.bar(
-        steps,
-        revived,
-        _width(steps),
-        color=COLOURS["obd"],
-        label=f"revived: kept again, {int(revived.sum()):,} in all",
-        hatch="//",
-        edgecolor="white",
-        linewidth=0,
-    )
+    figure, (upper, lower) = panels(9.0, 4.6, 2, sharex=True, height_ratios=(1.5, 1))
+    steps, *counts = columns(decisions, "step", "pruned", "revived", "keep", "total")
+    pruned, revived, keep, total = np.array(counts, dtype=float)
+    label = f"revived: kept again, {int(revived.sum()):,} in all"
+    look: Any = {"color": COLOURS["obd"], "hatch": "//", "edgecolor": "white", "linewidth": 0}
+    upper.bar(steps, revived, _width(steps), label=label, **look)
     label = f"pruned, {int(pruned.sum()):,} in all"
     upper.bar(steps, -pruned, _width(steps), color=COLOURS["pins"], label=label)
     upper.axhline(0, color="#000000", linewidth=0.8)
@@ -228,7 +208,7 @@ def survival(decisions: Sequence[Row]) -> Figure:
     return figure
 
 
-@mpl.rc_context(STYLE)
+@styled
 def self_regularization(
     evaluations: Sequence[Row], metric: str, decisions: Sequence[Row]
 ) -> Figure:
@@ -240,8 +220,7 @@ def self_regularization(
         metric: the name of the score.
         decisions: with `step` and `sparsity`.
     """
-    figure = Figure(figsize=(9.0, 6.0))
-    top, middle, bottom = figure.subplots(3, sharex=True)
+    figure, (top, middle, bottom) = panels(9.0, 6.0, 3, sharex=True)
     model, teacher = COLOURS["platon"], COLOURS["pins"]
     chosen = [row for row in evaluations if row["teacher"]]
     scores = columns(evaluations, "step", "score")
@@ -269,17 +248,17 @@ def self_regularization(
 def _staircase(
     axes: Axes, end: int, steps: Sequence[int], heights: Sequence[float], **style: Any
 ) -> None:
-    """From 0 at step 0; each height holds until the next step, the last one until the end."""
+    """A line from 0 at step 0: each height holds until the next step, the last until the end."""
     axes.step([0, *steps, end], [0, *heights, [0, *heights][-1]], where="post", **style)
 
 
 def _sparsity_axis(axes: Axes) -> None:
     axes.set(ylim=(0, 1), ylabel="sparsity (%)")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    in_per_cent(axes.yaxis)
 
 
 def _width(steps: Sequence[int]) -> float:
-    """Of the bars: 0.6 of the usual distance between decisions; the last one may come sooner."""
+    """The width of the bars: 0.6 of the median distance between decisions."""
     return 0.6 * float(np.median(np.diff(steps))) if len(steps) > 1 else 0.6
 
 

@@ -1,7 +1,9 @@
 import io
 import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -10,6 +12,7 @@ from pins.errors import CriterionError, FileError, ScheduleError
 from pins.utils.output import make_console
 from tests.verification.conftest import PRINTED, SAID
 from verification import checker, formatting
+from verification.demo import report
 from verification.demo.command import run_demo, shortened_table, summary
 from verification.demo.settings import SHORTENED, DemoSettings
 
@@ -22,18 +25,21 @@ def folder(demo_folder: Path) -> Path:
     return demo_folder
 
 
-def test_every_decision_is_certified_and_its_certificate_proved(folder: Path) -> None:
-    results = json.loads((folder / "results.json").read_text())
+@pytest.fixture
+def results(folder: Path) -> Any:
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_every_decision_is_certified_and_its_certificate_proved(folder: Path, results: Any) -> None:
     assert [decision["step"] for decision in results["decisions"]] == [4, 8, 10]
     for decision in results["decisions"]:
         verdict = checker.check(folder / decision["certificate"])
         assert verdict.outcome is checker.Outcome.PROVED, verdict.message
 
 
-def test_the_sparsity_is_exact_in_mask_and_model(folder: Path) -> None:
+def test_the_sparsity_is_exact_in_mask_and_model(folder: Path, results: Any) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    results = json.loads((folder / "results.json").read_text())
     total = results["model"]["prunable"]
     assert sum(layer["kept"] for layer in results["layers"]) == round(0.2 * total)
     model = AutoModelForSequenceClassification.from_pretrained(folder / "model")
@@ -43,15 +49,13 @@ def test_the_sparsity_is_exact_in_mask_and_model(folder: Path) -> None:
         assert nonzero == layer["nonzero"] <= layer["kept"]
 
 
-def test_the_last_certificate_was_checked_without_anything_installed(folder: Path) -> None:
-    results = json.loads((folder / "results.json").read_text())
+def test_the_last_certificate_was_checked_without_anything_installed(results: Any) -> None:
     assert results["checker"]["exit"] == 0
     assert results["checker"]["message"].startswith("proved: ")
     assert results["checker"]["certificate"] == "decisions/0010/certificate.json"
 
 
-def test_the_page_shows_what_the_results_say(folder: Path) -> None:
-    results = json.loads((folder / "results.json").read_text())
+def test_the_page_shows_what_the_results_say(folder: Path, results: Any) -> None:
     page = (folder / "index.html").read_text()
     assert f"{results['decisions'][-1]['keep']:,}" in page
     for claim in json.loads((folder / "ledger.json").read_text())["claims"]:
@@ -71,6 +75,21 @@ def test_the_page_shows_what_the_results_say(folder: Path) -> None:
         assert fetched not in page  # opens from disk, without a network
 
 
+def test_names_in_files_and_folders_are_text_in_the_page(
+    folder: Path, results: Any, tmp_path: Path
+) -> None:
+    odd = "<script>window.broken = 1</script>&'"
+    results["model"]["name"] = results["task"]["name"] = results["layers"][0]["name"] = odd
+    place = tmp_path / "<i>report&"
+    place.mkdir()
+    shutil.copy(folder / "sample.safetensors", place)
+    figures = {file.stem: "" for file in (folder / "figures").iterdir()}
+    page = report.write(results, figures, place).read_text()
+    assert "<script>window" not in page
+    assert page.count("&lt;script&gt;window.broken = 1") >= 2
+    assert "--from &lt;i&gt;report&amp; " in page
+
+
 def test_a_run_takes_the_place_of_an_earlier_one(folder: Path) -> None:
     written = sorted(file.name for file in (folder / "decisions").iterdir())
     assert written == ["0004", "0008", "0010"]
@@ -79,9 +98,8 @@ def test_a_run_takes_the_place_of_an_earlier_one(folder: Path) -> None:
     assert (folder / "index.html").read_text() != "earlier"
 
 
-def test_a_pipe_is_told_each_phase(folder: Path) -> None:
+def test_a_pipe_is_told_each_phase(folder: Path, results: Any) -> None:
     printed = (folder.parent / PRINTED).read_text()
-    results = json.loads((folder / "results.json").read_text())
     for phase in results["seconds"]:
         assert re.search(rf"^{phase} +0 % +0 s", printed, re.MULTILINE)
         assert re.search(rf"^{phase} +100 % ", printed, re.MULTILINE)
@@ -90,8 +108,7 @@ def test_a_pipe_is_told_each_phase(folder: Path) -> None:
     assert "…" not in printed + stream.getvalue()
 
 
-def test_a_demo_says_its_results_as_one_json_object(folder: Path) -> None:
-    results = json.loads((folder / "results.json").read_text())
+def test_a_demo_says_its_results_as_one_json_object(folder: Path, results: Any) -> None:
     said = json.loads((folder.parent / SAID).read_text())
     assert said["folder"] == str(folder)
     assert Path(said["report"]).is_file()
@@ -145,8 +162,7 @@ def test_what_a_run_shortens_is_less_and_said() -> None:
     assert list(table.columns[2].cells) == [str(row["full"]) for row in rows]
 
 
-def test_summary_and_page_say_what_is_shortened(folder: Path) -> None:
-    results = json.loads((folder / "results.json").read_text())
+def test_summary_and_page_say_what_is_shortened(folder: Path, results: Any) -> None:
     page = (folder / "index.html").read_text()
     assert len(results["shortened"]) == len(SHORTENED)
     for row in results["shortened"]:

@@ -38,8 +38,8 @@ def test_every_file_of_the_folder_is_in_the_page() -> None:
     assert files == {*SCRIPTS, STYLE, TEMPLATE}
 
 
-def test_a_title_is_the_page_s(sample: WeightSample) -> None:
-    assert "<title>One &amp; two</title>" in explorer.page(sample, title="One & two")
+def test_a_title_and_the_run_are_named(sample: WeightSample) -> None:
+    assert "run, One &amp; two: 281" in explorer.page(replace(sample, description="One & two"))
     assert "<title>A pruning decision to explore</title>" in explorer.page(sample)
     assert "a real run, random weights: 281 of its weights" in explorer.page(sample)
 

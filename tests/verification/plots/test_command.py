@@ -1,15 +1,24 @@
 """`pins plot`, as somebody types it."""
 
 import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pins import masks
+from pins.runs import weight_sample
+from pins.runs.folder import MASKS
+from pins.utils.io import load_tensors, write_json
 from tests.commands import Command
 
 figures = pytest.importorskip(
     "verification.plots.registry", reason="the figures are drawn by matplotlib"
 )
+
+from verification.plots import command  # noqa: E402
 
 SIGNATURES = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
 
@@ -57,6 +66,70 @@ def test_all_are_written_that_the_run_has_data_for(
         assert f"left out: {name}: " in said
 
 
+def unmeasured(run: Path) -> None:
+    """As `--no-measure` and the authors' method leave a run."""
+    document = json.loads((run / "run.json").read_text())
+    for decision in document["decisions"]:
+        del decision["predicted"], decision["measured"]
+    write_json(document, run / "run.json")
+
+
+def without_a_loss(run: Path) -> None:
+    """As a model leaves a demo whose loss is 0, and with it every gradient."""
+    document = json.loads((run / "results.json").read_text())
+    document["compared"]["loss"] = 0.0
+    del document["multiplier_path"][1:-1]
+    tests = {claim["id"]: claim for claim in document["ledger"]["claims"]}
+    for test in tests["taylor-second-order"]["check"]["numbers"].values():
+        test["remainders"] = [[0.0 for _ in row] for row in test["remainders"]]
+    write_json(document, run / "results.json")
+    sample = weight_sample.load(run / "sample.safetensors")
+    gradient = {name: 0 * g for name, g in sample.gradient.items()}
+    weight_sample.save(replace(sample, gradient=gradient), run / "sample.safetensors")
+
+
+def with_minimums(run: Path) -> None:
+    """As a minimum in each tensor leaves a run: a weight below the threshold is kept."""
+    scores, _ = load_tensors(run / "scores.safetensors")
+    masks.save({n: s == s.min() for n, s in scores.items()}, run / MASKS)
+
+
+@pytest.mark.parametrize(
+    ("folder", "change", "left_out"),
+    [
+        ("prune_folder", unmeasured, {"predicted-measured": "decisions whose change of the loss"}),
+        (
+            "demo_folder",
+            without_a_loss,
+            {
+                "regret": "a sample whose scores are all 0",
+                "multiplier-path": "a path with no point between its ends: the loss is 0",
+                "taylor": "Taylor remainders that are rounding alone",
+            },
+        ),
+        ("prune_folder", with_minimums, {"sorted-scores": "a mask that no single threshold"}),
+    ],
+)
+def test_what_a_run_has_no_numbers_for_is_left_out_with_the_reason(
+    folder: str,
+    change: Callable[[Path], None],
+    left_out: dict[str, str],
+    pins: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    run = shutil.copytree(request.getfixturevalue(folder), tmp_path / "run")
+    change(run)
+    wanted = {name: figures.FIGURES[name] for name in (*left_out, "schedule")}
+    monkeypatch.setattr(command, "FIGURES", wanted)
+    code, said, err = pins("plot", "all", "--from", run, "--out", tmp_path / "figures")
+    assert (code, err) == (0, "")
+    assert [file.name for file in (tmp_path / "figures").iterdir()] == ["schedule.svg"]
+    for name, reason in left_out.items():
+        assert f"left out: {name}: {run} holds {reason}" in said
+
+
 def test_of_a_folder_without_a_run_nothing_is_drawn(pins: Command, tmp_path: Path) -> None:
     code, said, _ = pins("plot", "all", "--from", tmp_path, "--out", tmp_path / "figures")
     assert code == 2
@@ -69,8 +142,11 @@ def test_of_a_folder_without_a_run_nothing_is_drawn(pins: Command, tmp_path: Pat
     [
         (("pie", "--out", "x.svg"), "there is no figure 'pie': choose one of polytope"),
         (("polytope", "--json"), "give it with --list, without a figure's name"),
-        (("polytope",), "there is no file for the figure: give --out FILE"),
-        (("polytope", "--out", "x.gif"), "x.gif is no name for a figure: let it end in .svg, .png"),
+        (("polytope",), "the figure has no file: give --out FILE"),
+        (
+            ("polytope", "--out", "x.gif"),
+            "x.gif is no name for a figure: end it in one of .svg, .png",
+        ),
         (("polytope", "--out", "x.svg", "--from", "nowhere"), "nowhere is no folder: give the"),
     ],
 )

@@ -61,5 +61,5 @@ def test_lines_are_means_and_bands_need_several_seeds() -> None:
 def test_colours_and_markers_tell_all_criteria_apart() -> None:
     from pins.importance.criteria import CRITERIA
 
-    for table in (style.COLOURS, style.MARKERS):
-        assert len({table[name] for name in CRITERIA}) == len(CRITERIA)
+    for seen in zip(*(style.LOOKS[name] for name in CRITERIA), strict=True):
+        assert len(set(seen)) == len(CRITERIA)
