@@ -15,8 +15,8 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 Check = Callable[[int, int, Path], None]  # rank, number of ranks, a folder that all ranks see
-TIMEOUT = datetime.timedelta(seconds=30)  # of a rank that waits for one that is not there
-PATIENCE = 100  # seconds, after which a rank counts as hanging
+TIMEOUT = datetime.timedelta(seconds=60)  # of a rank that waits for one that is not there
+PATIENCE = 600  # seconds, after which a rank counts as hanging, also on a busy machine
 # imported once, by the process that the ranks are forked from: importing takes seconds
 PRELOADED = [
     "torch.distributed.fsdp",
