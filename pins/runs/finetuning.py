@@ -250,7 +250,7 @@ class FineTuning:
             "random": rng.random_states(self.device.device, self.group),
         }
         scalars: dict[str, Any] = {
-            "pruner": {k: pruner[k] for k in ("steps", "due", "radius_factor")},
+            "pruner": {k: v for k, v in pruner.items() if k not in ("masks", "smoothing")},
         }
         if self._scaler.is_enabled():
             scalars["scaler"] = self._scaler.state_dict()

@@ -202,14 +202,14 @@ DAMAGES: dict[str, tuple[Callable[[Contents], object], str]] = {
         "does not hold the state of a pruning: its metadata names another format",
     ),
     "earlier version": (
-        lambda c: c[1].update(version="1"),
-        "has version 1 of the format, this PINS reads 2; resume from another",
+        lambda c: c[1].update(version="2"),
+        "has version 2 of the format, this PINS reads 3; resume from another",
     ),
     "no radius": (
         lambda c: c[2].pop("radius_factor"),
-        "does not hold the state of a pruning: 'radius_factor'",
+        "does not hold the state of a pruning: it lacks 'radius_factor'",
     ),
-    "no steps": (lambda c: c[2].pop("steps"), "does not hold the state of a pruning: 'steps'"),
+    "no steps": (lambda c: c[2].pop("steps"), "the state of a pruning: it lacks 'steps'"),
     "other step": (
         lambda c: c[2].update(steps=3),
         r"are of step 3 and prune 0 weights .* resumes after step 4: they come",
