@@ -16,6 +16,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pins.distributed.consistency import require_same_masks, require_same_weights
+from pins.distributed.process_group import SINGLE_PROCESS, Group, ProcessGroup
 from pins.distributed.sharding import loss_of_ranks
 from pins.errors import MaskError
 from pins.importance.criteria import find_criterion
@@ -61,6 +63,10 @@ class Pruner:
 
     If `fully_shard` distributes the model over ranks, all ranks call `step` together and take the
     same decision as one device. Each rank sees its part of a decision; `masks` are sharded.
+
+    Attributes:
+        replicas: ranks that train copies of the model, as DistributedDataParallel has them; at each
+            decision they compare masks and weights, bit for bit.
     """
 
     def __init__(
@@ -120,6 +126,7 @@ class Pruner:
         self.radius_factor = 1.0  # factor on the radius of a trust region
         self._active = ActiveMasks(self.parameters)
         self.group = self._active.group
+        self.replicas = _replicas_of(model)
         self._optimizer = optimizer
         self._curvature = curvature
         self._loss = None if loss is None else loss_of_ranks(loss, model, self.parameters)
@@ -290,6 +297,8 @@ class Pruner:
         self.smoothing.decided()
         self._keep_zeros()
         self._active.require_exactly(self._expected(constraint), self.steps)
+        require_same_masks(self._active.packed, self.steps, self.replicas)
+        require_same_weights(self._active.local_parameters(), self.steps, self.replicas)
         if self._loss is not None and before is not None:
             after = self._loss() if solution.loss is None else solution.loss
             self.loss_change = LossChange(
@@ -332,3 +341,11 @@ class Pruner:
     def _expected(self, constraint: Constraint) -> int:
         """The number of weights that the masks of a decision keep."""
         return constraint.keep
+
+
+def _replicas_of(model: nn.Module) -> Group:
+    """The ranks of DistributedDataParallel; without it this process alone."""
+    for module in model.modules():
+        if isinstance(module, nn.parallel.DistributedDataParallel):
+            return ProcessGroup(module.process_group)
+    return SINGLE_PROCESS

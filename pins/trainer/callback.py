@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from pins.distributed.process_group import world
 from pins.distributed.sharding import reshard
 from pins.errors import CheckpointError, PinsError, ScheduleError, SettingError
 from pins.importance.criteria import find_criterion
@@ -177,6 +178,8 @@ class PruningCallback(TrainerCallback):
                 loss=self._loss_of(model),
                 on_decision=self.on_decision,
             )
+            if self.pruner.group.size == 1:  # the Trainer does not show its wrapper of the model
+                self.pruner.replicas = world()
         if standing is not None:
             self._go_on(standing)
         elif earlier is not None and self.pruner is not None:
