@@ -18,6 +18,9 @@ from transformers import AutoModelForSequenceClassification, Trainer
 
 from pins.errors import CheckpointError
 from pins.importance.trust_region.criterion import TrustRegion
+from pins.masks import count
+from pins.models.parameters import prunable_parameters
+from pins.selection.allocation import Allocation
 from pins.trainer import checkpoint as trainer_state
 from pins.trainer.checkpoint import FILE
 from pins.trainer.pruning_trainer import PruningCallback, PruningTrainer
@@ -28,6 +31,7 @@ from tests.pins.trainer.trainers import (
     AfterSteps,
     Stop,
     arguments,
+    assert_pruned,
     assert_same,
     classifier,
     kill_after,
@@ -143,6 +147,65 @@ def test_a_resumed_training_ends_with_the_same_bits(
         assert all(torch.equal(tensor, second[0][name]) for name, tensor in first[0].items())
 
 
+@pytest.mark.parametrize(("kind", "after"), list(zip(KINDS, [8, 12], strict=True)))
+def test_a_longer_training_is_never_less_sparse(kind: str, after: int, tmp_path: Path) -> None:
+    first = Training.of(kind, tmp_path, pruned=pruning(interval=1), eval_strategy="no").run()
+    final = first.pruned.current_sparsity
+    steps: list[float] = []
+    changes = {"max_steps": 24, "eval_strategy": "no", "save_strategy": "no"}
+    longer = Training.of(kind, tmp_path, other_model(), pruning(interval=1), **changes)
+    stored = trainer_state.load(tmp_path / f"checkpoint-{after}")
+    sparse = count(stored.masks).sparsity
+    assert 0.5 < sparse <= final
+
+    def look(_: int, model: nn.Module) -> None:
+        weights = prunable_parameters(model).parameters
+        assert_pruned(model, longer.pruned.masks)
+        zeros = sum(int((weight == 0).sum()) for weight in weights.values())
+        steps.append(zeros / sum(weight.numel() for weight in weights.values()))
+
+    longer.trainer.add_callback(AfterSteps(look))
+    longer.run(str(tmp_path / f"checkpoint-{after}"))
+    schedule = pruner_of(longer.pruned).schedule
+    assert schedule.sparsity(after + 1) < sparse - 0.1, (
+        "the schedule alone would let them grow back"
+    )
+    assert steps == sorted(steps)
+    assert steps[0] >= sparse
+    assert steps[-1] == pytest.approx(final, abs=1e-9)
+    assert pruner_of(longer.pruned).steps == 24
+    if after == 12:
+        masks = longer.pruned.masks
+        assert all(torch.equal(mask, masks[name]) for name, mask in first.pruned.masks.items())
+
+
+@pytest.mark.parametrize(
+    ("pruned", "message"),
+    [
+        (pruning(0.5), r"its sparsity was 0\.8 and is 0\.5"),
+        (pruning(criterion="magnitude"), "its criterion was 'abs-pins' and is 'magnitude'"),
+        (pruning(schedule="linear"), "its schedule was 'CubicSchedule' and is 'LinearSchedule'"),
+        (pruning(interval=3), "its schedule's interval was 2 and is 3"),
+        (pruning(warmup=1), "its schedule's warmup was 2 and is 1"),
+        (pruning(smoothing="window"), "its smoothing was 'uncertainty' and is 'window'"),
+        (
+            pruning(allocation=Allocation(by_tensor=True)),
+            "its allocation's by_tensor was False and is True",
+        ),
+        (PruningCallback(keep_zeros=True), "its criterion was 'abs-pins' and is 'keep_zeros'"),
+    ],
+)
+def test_other_settings_are_refused(
+    pruned: PruningCallback, message: str, stopped: Callable[[str], Path]
+) -> None:
+    training = Training.of("callback", stopped("callback"), other_model(), pruned)
+    with pytest.raises(
+        CheckpointError, match=rf"checkpoint-4 does not fit this training: {message}: give the same"
+    ) as refused:
+        training.run(True)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_trust_region_resumes_with_its_radius(tmp_path: Path) -> None:
     def training(out: str) -> Training:
         pruned = pruning(criterion=TrustRegion(radius=20.0))
@@ -209,6 +272,7 @@ DAMAGES: dict[str, tuple[Callable[[Contents], object], str]] = {
         lambda c: c[2].pop("radius_factor"),
         "does not hold the state of a pruning: it lacks 'radius_factor'",
     ),
+    "no settings": (lambda c: c[2].pop("settings"), "of a pruning: it lacks 'settings'"),
     "no steps": (lambda c: c[2].pop("steps"), "the state of a pruning: it lacks 'steps'"),
     "other step": (
         lambda c: c[2].update(steps=3),
