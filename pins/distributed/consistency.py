@@ -61,7 +61,7 @@ def checksum(tensor: Tensor) -> Tensor:
         block = bits[start : start + BLOCK].long()
         first = 2 * start + 1
         odd = torch.arange(first, first + 2 * len(block), 2, device=tensor.device)
-        total += block.mul_(odd).sum()
+        total += (block * odd).sum()
     return total
 
 

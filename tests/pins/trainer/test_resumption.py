@@ -167,9 +167,7 @@ def test_a_longer_training_is_never_less_sparse(kind: str, after: int, tmp_path:
     longer.trainer.add_callback(AfterSteps(look))
     longer.run(str(tmp_path / f"checkpoint-{after}"))
     schedule = pruner_of(longer.pruned).schedule
-    assert schedule.sparsity(after + 1) < sparse - 0.1, (
-        "the schedule alone would let them grow back"
-    )
+    assert schedule.sparsity(after + 1) < sparse, "the schedule alone would let them grow back"
     assert steps == sorted(steps)
     assert steps[0] >= sparse
     assert steps[-1] == pytest.approx(final, abs=1e-9)
