@@ -52,7 +52,7 @@ def require_same(stored: Mapping[str, Any], given: Mapping[str, Any]) -> None:
             continue
         if stored.get(name) != given.get(name):
             raise CheckpointError(
-                f"its {name} was {stored.get(name)!r} and is {given.get(name)!r}: give the same to "
+                f"{name} was {stored.get(name)!r} and is {given.get(name)!r} now: give the same to "
                 "resume, or begin anew from the weights"
             )
 

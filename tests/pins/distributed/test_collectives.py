@@ -136,11 +136,12 @@ def a_copy_that_parts_is_caught_at_the_next_decision(rank: int, size: int, _: Pa
         wrapped = nn.parallel.DistributedDataParallel(model)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         schedule = CubicSchedule(steps=4, final_sparsity=0.5, interval=2)
-        weights = {"0.weight": model[0].weight}
+        weights = {"0.weight": model.get_parameter("0.weight")}
         pruner = Pruner(wrapped, optimizer, "magnitude", schedule, parameters=weights)
         assert pruner.replicas.size == size
         for step in range(1, 5):
-            torch.autograd.backward(wrapped(torch.ones(2, 6)).sum())
+            total: Tensor = wrapped(torch.ones(2, 6)).sum()
+            torch.autograd.backward(total)
             optimizer.step()
             optimizer.zero_grad()
             if spoilt and step == 3:

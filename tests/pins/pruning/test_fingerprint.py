@@ -51,38 +51,38 @@ def resume(stored: Pruner, given: Pruner) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (pruner("abs-pins"), "its criterion was 'obd' and is 'abs-pins': give the same to resume"),
-        (region(), "its criterion was 'obd' and is 'trust-region'"),
-        (pruner(schedule=cubic(final_sparsity=0.5)), "its sparsity was 0.8 and is 0.5"),
-        (pruner(schedule=cubic(final_sparsity=0.5, steps=400)), "its sparsity was 0.8 and is 0.5"),
+        (pruner("abs-pins"), "criterion was 'obd' and is 'abs-pins' now: give the same to resume"),
+        (region(), "criterion was 'obd' and is 'trust-region' now"),
+        (pruner(schedule=cubic(final_sparsity=0.5)), "sparsity was 0.8 and is 0.5 now"),
+        (pruner(schedule=cubic(final_sparsity=0.5, steps=400)), "sparsity was 0.8 and is 0.5 now"),
         (
             pruner(schedule=LinearSchedule(**SCHEDULE)),
-            "its schedule was 'CubicSchedule' and is 'LinearSchedule'",
+            "schedule was 'CubicSchedule' and is 'LinearSchedule' now",
         ),
         (pruner(schedule=OneShotSchedule(0.8)), "and is 'OneShotSchedule'"),
-        (pruner(schedule=cubic(interval=1)), "its schedule's interval was 10 and is 1"),
-        (pruner(schedule=cubic(interval=1, steps=99)), "its schedule's interval was 10 and is 1"),
-        (pruner(schedule=cubic(initial_sparsity=0.1)), "initial_sparsity was 0.0 and is 0.1"),
-        (pruner(schedule=cubic(warmup=3)), "its schedule's warmup was 2 and is 3"),
-        (pruner(schedule=cubic(cooldown=6)), "its schedule's cooldown was 5 and is 6"),
-        (pruner(smoothing=WindowMean()), "its smoothing was 'uncertainty' and is 'window'"),
+        (pruner(schedule=cubic(interval=1)), "schedule's interval was 10 and is 1 now"),
+        (pruner(schedule=cubic(interval=1, steps=99)), "schedule's interval was 10 and is 1 now"),
+        (pruner(schedule=cubic(initial_sparsity=0.1)), "initial_sparsity was 0.0 and is 0.1 now"),
+        (pruner(schedule=cubic(warmup=3)), "schedule's warmup was 2 and is 3 now"),
+        (pruner(schedule=cubic(cooldown=6)), "schedule's cooldown was 5 and is 6 now"),
+        (pruner(smoothing=WindowMean()), "smoothing was 'uncertainty' and is 'window' now"),
         (
             pruner(smoothing=Uncertainty(0.85, 0.9)),
-            "its smoothing's beta of the deviation was 0.95 and is 0.9",
+            "smoothing's beta of the deviation was 0.95 and is 0.9 now",
         ),
         (
             pruner(smoothing=Uncertainty(window=True)),
-            "its smoothing's beta of the window was None and is 1.0",
+            "smoothing's beta of the window was None and is 1.0 now",
         ),
         (
             pruner(allocation=Allocation(by_tensor=True)),
-            "its allocation's by_tensor was False and is True",
+            "allocation's by_tensor was False and is True now",
         ),
         (
             pruner(allocation=Allocation(minimum_kept=Fraction(1, 9))),
-            "its allocation's minimum_kept was 0 and is '1/9'",
+            "allocation's minimum_kept was 0 and is '1/9' now",
         ),
-        (pruner(curvature=dict), "its curvature was \"the optimiser's\" and is 'given'"),
+        (pruner(curvature=dict), "curvature was \"the optimiser's\" and is 'given' now"),
     ],
 )
 def test_a_setting_that_differs_is_named_with_both_values(given: Pruner, message: str) -> None:
@@ -96,17 +96,17 @@ def test_a_setting_that_differs_is_named_with_both_values(given: Pruner, message
 @pytest.mark.parametrize(
     ("stored", "given", "message"),
     [
-        (region(), region(radius=0.25), "its criterion's radius was 0.5 and is 0.25"),
-        (region(), region(damping=1.0), "its criterion's damping was 0.1 and is 1.0"),
+        (region(), region(radius=0.25), "criterion's radius was 0.5 and is 0.25 now"),
+        (region(), region(damping=1.0), "criterion's damping was 0.1 and is 1.0 now"),
         (
             pruner(smoothing=ExponentialAverage(0.5)),
             pruner(smoothing=ExponentialAverage(0.25)),
-            "its smoothing's beta of the average was 0.5 and is 0.25",
+            "smoothing's beta of the average was 0.5 and is 0.25 now",
         ),
         (
             authors(),
             authors("loose_threshold"),
-            "its quirk loose_threshold was True and is False",
+            "quirk loose_threshold was True and is False now",
         ),
     ],
 )
@@ -131,7 +131,7 @@ def test_the_same_settings_and_another_number_of_steps_resume(given: Pruner) -> 
 
 def test_a_setting_of_one_of_them_alone_is_named() -> None:
     require_same({"criterion": "pins"}, {"criterion": "pins"})
-    with pytest.raises(CheckpointError, match="its shares was None and is 2"):
+    with pytest.raises(CheckpointError, match="shares was None and is 2 now"):
         require_same({"criterion": "pins"}, {"criterion": "pins", "shares": 2})
-    with pytest.raises(CheckpointError, match="its shares was 2 and is None"):
+    with pytest.raises(CheckpointError, match="shares was 2 and is None now"):
         require_same({"criterion": "pins", "shares": 2}, {"criterion": "pins"})

@@ -119,7 +119,7 @@ def test_a_layer_frozen_midway_has_no_curvature_and_pruning_goes_on() -> None:
     pruner = Pruner(model, optimizer, "obd", schedule, curvature=fisher)
     for number, loss in enumerate(losses(model, 4)):
         if number == 2:
-            model[0].weight.requires_grad_(False)
+            model.get_parameter("0.weight").requires_grad_(False)
             assert not fisher()["0.weight"].any()
             assert fisher()["2.weight"].all()
         optimizer.zero_grad()
@@ -127,7 +127,7 @@ def test_a_layer_frozen_midway_has_no_curvature_and_pruning_goes_on() -> None:
         optimizer.step()
         pruner.step()
     assert pruner.sparsity == 0.25
-    assert model[2].weight.all(), "what is frozen has the least cost"
+    assert model.get_parameter("2.weight").all(), "what is frozen has the least cost"
 
 
 def test_a_step_without_any_gradient_is_an_error() -> None:

@@ -163,7 +163,7 @@ def test_a_weight_without_a_gradient_in_the_step_has_gradient_0(
 def test_a_weight_that_never_had_a_gradient_has_moments_0() -> None:
     model = perceptron()
     optimizer = torch.optim.AdamW(model.parameters())
-    second = model[2].weight
+    second = model.get_parameter("2.weight")
     torch.autograd.backward(model[0](torch.ones(1, 6)).sum())
     optimizer.step()
     found = seen(model, optimizer)["2.weight"]

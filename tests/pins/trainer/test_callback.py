@@ -28,6 +28,7 @@ from pins.errors import (
 from pins.importance.criteria import CRITERIA
 from pins.masks import count
 from pins.models.parameters import prunable_parameters
+from pins.pruning.optimizer_hooks import unwrapped_optimizer
 from pins.pruning.schedules import CubicSchedule, OneShotSchedule
 from pins.selection.constraints import keep_count
 from pins.trainer.pruning_trainer import PruningCallback, PruningTrainer
@@ -219,7 +220,7 @@ def test_hooks_end_with_the_training(tmp_path: Path) -> None:
     for pruned in (pruning(), PruningCallback(keep_zeros=True)):
         trainer = trainer_of("callback", model, pruned, args=arguments(tmp_path, weight_decay=0.1))
         trainer.train()
-        optimizer = trainer.optimizer.optimizer
+        optimizer = unwrapped_optimizer(trainer.optimizer, "the test")
         assert not optimizer._optimizer_step_post_hooks
         assert not optimizer._optimizer_step_pre_hooks
 

@@ -16,6 +16,7 @@ pytest.importorskip("accelerate")
 
 from transformers import AutoModelForSequenceClassification, Trainer
 
+from pins.distributed.checkpoint import save
 from pins.errors import CheckpointError
 from pins.importance.trust_region.criterion import TrustRegion
 from pins.masks import count
@@ -180,17 +181,17 @@ def test_a_longer_training_is_never_less_sparse(kind: str, after: int, tmp_path:
 @pytest.mark.parametrize(
     ("pruned", "message"),
     [
-        (pruning(0.5), r"its sparsity was 0\.8 and is 0\.5"),
-        (pruning(criterion="magnitude"), "its criterion was 'abs-pins' and is 'magnitude'"),
-        (pruning(schedule="linear"), "its schedule was 'CubicSchedule' and is 'LinearSchedule'"),
-        (pruning(interval=3), "its schedule's interval was 2 and is 3"),
-        (pruning(warmup=1), "its schedule's warmup was 2 and is 1"),
-        (pruning(smoothing="window"), "its smoothing was 'uncertainty' and is 'window'"),
+        (pruning(0.5), r"sparsity was 0\.8 and is 0\.5 now"),
+        (pruning(criterion="magnitude"), "criterion was 'abs-pins' and is 'magnitude' now"),
+        (pruning(schedule="linear"), "schedule was 'CubicSchedule' and is 'LinearSchedule' now"),
+        (pruning(interval=3), "schedule's interval was 2 and is 3 now"),
+        (pruning(warmup=1), "schedule's warmup was 2 and is 1 now"),
+        (pruning(smoothing="window"), "smoothing was 'uncertainty' and is 'window' now"),
         (
             pruning(allocation=Allocation(by_tensor=True)),
-            "its allocation's by_tensor was False and is True",
+            "allocation's by_tensor was False and is True now",
         ),
-        (PruningCallback(keep_zeros=True), "its criterion was 'abs-pins' and is 'keep_zeros'"),
+        (PruningCallback(keep_zeros=True), "criterion was 'abs-pins' and is 'keep_zeros' now"),
     ],
 )
 def test_other_settings_are_refused(
@@ -319,6 +320,14 @@ def test_a_checkpoint_that_is_damaged_is_one_clear_error(
         Training.of(kind, folder).run(True)
     assert "\n" not in str(caught.value)
     assert "checkpoint-4" in str(caught.value)
+
+
+def test_a_sharded_checkpoint_without_settings_is_one_clear_error(tmp_path: Path) -> None:
+    scalars = {"steps": 4, "due": False, "radius_factor": 1.0}
+    save(tmp_path / trainer_state.FOLDER, {"masks/w": torch.ones(2, dtype=torch.bool)}, scalars)
+    message = "does not hold the state of a pruning: it lacks 'settings'; resume from another"
+    with pytest.raises(CheckpointError, match=message):
+        trainer_state.load(tmp_path)
 
 
 @pytest.mark.parametrize(
