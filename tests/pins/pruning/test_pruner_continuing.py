@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pins.errors import MaskError, ObservationError
+from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule, OneShotSchedule, Schedule
 from pins.selection.allocation import Allocation
@@ -66,6 +67,28 @@ def test_a_longer_training_is_never_less_sparse(allocation: Allocation | None) -
     assert zeros[0] == stored
     assert zeros[-1] == training.resumed(cubic(12)).pruner.total * 0.8 == 64
     assert resumed.pruner.finished
+
+
+@pytest.mark.parametrize("calendar", [True, False])
+def test_the_authors_pruner_is_never_less_sparse_either(calendar: bool) -> None:
+    quirks = Quirks.without("biases", "dense_between", *(() if calendar else ("calendar",)))
+
+    def started(steps: int) -> Training:
+        training = Training(cubic(steps))
+        training.pruner.close()
+        schedule = CubicSchedule(steps=steps, final_sparsity=0.8, cooldown=4, interval=2)
+        training.pruner = AuthorsPruner(training.model, training.optimizer, schedule, quirks)
+        return training
+
+    training, longer = started(14), started(60)
+    stored = list(training.run(9))[-1]
+    assert stored > 50
+    longer.model.load_state_dict(training.model.state_dict())
+    longer.pruner.load_state_dict(training.pruner.state_dict())
+    assert longer.pruner.schedule.sparsity(10) < Fraction(stored - 10, 80)
+    zeros = list(longer.run(51))
+    assert zeros == sorted(zeros)
+    assert stored <= zeros[0] < zeros[-1]
 
 
 def test_zeros_of_a_finished_pruning_stay_where_they_are() -> None:
