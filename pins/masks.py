@@ -81,12 +81,30 @@ class PackedMasks(Mapping[str, Tensor]):
 def apply(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """θ ← m ⊙ θ in place; pruned weights become +0.0, also if they were NaN or negative.
 
+    Args:
+        masks: by name, True = keep.
+        tensors: by name, as `dict(model.named_parameters())`; those without a mask do not change.
+
     Raises:
-        MaskError: names or shapes differ.
+        MaskError: a mask has no tensor, or another shape; then nothing has changed.
     """
-    require_same_tensors(tensors, masks)
-    for name, tensor in tensors.items():
+    masked = {name: tensors[name] for name in masks if name in tensors}
+    require_same_tensors(masked, masks)
+    for name, tensor in masked.items():
         bit_packing.clear(local(tensor), bit_packing.packed(part(masks[name], tensor)))
+
+
+@torch.no_grad()
+def count_broken(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> int:
+    """The number of weights that are not zero where the masks prune; -0.0 is zero.
+
+    For sharded tensors: over all ranks (a collective).
+    """
+    own = [
+        local(tensor)[~part(masks[name], tensor).to(tensor.device)].count_nonzero()
+        for name, tensor in tensors.items()
+    ]
+    return int(group_of(tensors).total(torch.tensor(sum(int(each) for each in own))))
 
 
 def count(masks: Mapping[str, Tensor]) -> Count:

@@ -1,4 +1,4 @@
-"""Checks that all ranks are in the same run and hold the same mask, bit for bit."""
+"""Checks that all ranks are in the same run and hold the same masks and weights, bit for bit."""
 
 import hashlib
 import json
@@ -13,6 +13,9 @@ from pins.distributed.process_group import Group
 from pins.errors import CheckpointError, OptimalityError, SettingError
 from pins.utils.bit_packing import packed
 
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+BLOCK = 1 << 20  # numbers at a time: bounds the memory of a checksum
+
 
 def require_same_masks(masks: Mapping[str, Tensor], step: int, group: Group) -> None:
     """Check that the masks of every rank have the digest of rank 0's; each rank sends 32 bytes.
@@ -22,14 +25,44 @@ def require_same_masks(masks: Mapping[str, Tensor], step: int, group: Group) -> 
     """
     if group.size == 1:
         return
-    found = group.gathered(torch.tensor(list(digest(masks)), dtype=torch.uint8))
+    _require_same(torch.tensor(list(digest(masks)), dtype=torch.uint8), "masks", step, group)
+
+
+def require_same_weights(weights: Mapping[str, Tensor], step: int, group: Group) -> None:
+    """Check that the weights of every rank have the checksums of rank 0's; 8 bytes for a tensor.
+
+    Raises:
+        OptimalityError: on every rank, if the weights of some rank differ after this step.
+    """
+    if group.size > 1:
+        sums = torch.stack([checksum(weight).cpu() for weight in weights.values()])
+        _require_same(sums, "weights", step, group)
+
+
+def _require_same(own: Tensor, what: str, step: int, group: Group) -> None:
+    found = group.gathered(own)
     other = [rank for rank, each in enumerate(found) if not torch.equal(each, found[0])]
     if other:
         raise OptimalityError(
             f"after the decision of step {step} rank {', '.join(map(str, other))} of {group.size} "
-            "does not have the masks of rank 0: the ranks no longer train the same model; are "
+            f"does not have the {what} of rank 0: the ranks no longer train the same model; are "
             "their devices and versions of torch the same?"
         )
+
+
+def checksum(tensor: Tensor) -> Tensor:
+    """Σᵢ (2i+1)·bᵢ mod 2⁶⁴ with bᵢ the bits of number i: 0-d, int64.
+
+    An odd factor has an inverse mod 2⁶⁴: the sum differs if one number differs.
+    """
+    bits = tensor.detach().reshape(-1).view(INTEGERS[tensor.element_size()])
+    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
+    for start in range(0, len(bits), BLOCK):
+        block = bits[start : start + BLOCK].long()
+        first = 2 * start + 1
+        odd = torch.arange(first, first + 2 * len(block), 2, device=tensor.device)
+        total += (block * odd).sum()
+    return total
 
 
 def digest(masks: Mapping[str, Tensor]) -> bytes:

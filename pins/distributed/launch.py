@@ -7,6 +7,7 @@ If several ranks raise the same error, one of them prints it, once, and all of t
 """
 
 import hashlib
+import io
 import os
 import sys
 import time
@@ -32,6 +33,7 @@ PATIENCE = timedelta(seconds=3)  # a rank that fails waits so long for rank 0 to
 # seconds between reporting an error and exiting, in which the others read what rank 0 reported:
 # launchers stop all processes when one has ended, and rank 0 may hold the store of messages
 LINGER = 1.0
+HELD = 4000  # characters of a rank that does not print, shown if its options are wrong
 FIRST = "pins/said by rank 0"
 LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out waiting")
 
@@ -62,21 +64,22 @@ def only_rank_zero_prints() -> Iterator[None]:
     if not launched():
         yield
         return
-    rank, stderr = _number("RANK"), sys.stderr
+    rank, stderr, hidden = _number("RANK"), sys.stderr, _Tail()
     store = _join(rank)
     try:
         with ExitStack() as silence:
             if rank:
                 nowhere = silence.enter_context(Path(os.devnull).open("w"))
                 silence.enter_context(redirect_stdout(nowhere))
-                silence.enter_context(redirect_stderr(nowhere))
+                silence.enter_context(redirect_stderr(hidden))
             yield
         leave()
     except SystemExit as stopped:
         if not stopped.code:
             leave()
             raise
-        _reports(store, rank, "options")  # rank 0 has printed what is wrong with them
+        if _reports(store, rank, "options"):  # rank 0 has printed what is wrong with its own
+            stderr.write(hidden.text)
         _end(stopped.code if isinstance(stopped.code, int) else 1)
     except Exception as error:
         failure = _lost(error) or error
@@ -85,6 +88,17 @@ def only_rank_zero_prints() -> Iterator[None]:
             line = f"pins: {' '.join(str(failure).split())}\n"
             stderr.write(line if refused else "".join(traceback.format_exception(failure)))
         _end(2 if refused else 1)
+
+
+class _Tail(io.TextIOBase):
+    """A stream that shows nothing and holds the last characters."""
+
+    text = ""
+
+    def write(self, text: str) -> int:
+        """Add to the text."""
+        self.text = (self.text + text)[-HELD:]
+        return len(text)
 
 
 def _end(code: int) -> NoReturn:

@@ -21,13 +21,14 @@ class RunningMean:
     Attributes:
         values: Ī by name; float32 for 16-bit scores, else in the dtype of the scores.
         counts: t by name, the number of averaged scores.
+        beta: β, the weight of the past.
     """
 
     def __init__(self, beta: float = 1.0) -> None:
         """Start empty; beta in [0, 1], and 0 keeps only the latest scores."""
         self.values: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
-        self._beta = beta
+        self.beta = beta
 
     def add(self, name: str, scores: Tensor, *, overwrite: bool = False) -> None:
         """Ī ← Ī + w (I − Ī), in place.
@@ -62,7 +63,7 @@ class RunningMean:
     def _change(self, name: str, scores: Tensor, out: Tensor | None = None) -> Tensor:
         mean, count = self.values[name].to(scores.device), self.counts[name] + 1
         require_same_shape(name, scores, mean)
-        weight = 1 / count if self._beta == 1 else (1 - self._beta) / (1 - self._beta**count)
+        weight = 1 / count if self.beta == 1 else (1 - self.beta) / (1 - self.beta**count)
         return torch.sub(scores.detach(), mean, out=out).mul_(weight)
 
 

@@ -51,6 +51,15 @@ class Smoothing(ABC):
     def decided(self) -> None:
         """Record that a decision was taken."""
 
+    @property
+    def betas(self) -> dict[str, float]:
+        """β of each running mean, by its kind."""
+        return {kind: mean.beta for kind, mean in self._means.items()}
+
+    def has(self, name: str) -> bool:
+        """Whether an average holds scores of the tensor `name`."""
+        return any(name in mean.values for mean in self._means.values())
+
     def state_dict(self) -> dict[str, Tensor]:
         """Copies of the averages, "KIND/NAME", and their counts, "KIND.count/NAME" (int64)."""
         state = {}

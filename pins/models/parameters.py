@@ -130,7 +130,9 @@ def require_trained(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     for name, parameter in parameters.items():
         if not parameter.requires_grad or id(parameter) not in trained:
-            why = "is not in the optimiser" if parameter.requires_grad else "is frozen"
+            why = "is frozen"
+            if parameter.requires_grad:
+                why = "is not in the optimiser (of several, one must hold every weight to prune)"
             raise ParameterError(
                 f"{name} is to be pruned and {why}: leave it out of `parameters`, or train it"
             )

@@ -50,7 +50,7 @@ def pack(tensors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensors:
 
     Raises:
         MaskError: a mask has no tensor, another shape, or belongs to a tensor of integers; a pruned
-            weight is not +0.0; two entries would have the same name.
+            weight is not zero (-0.0 is, and loses its sign); two entries would have the same name.
     """
     require_same_tensors({name: tensors[name] for name in masks if name in tensors}, masks)
     packed: Tensors = {}
@@ -174,13 +174,14 @@ def _pack(name: str, tensor: Tensor, mask: Tensor) -> Tensors:
     if not tensor.is_floating_point():
         raise MaskError(f"{name!r} is {tensor.dtype}: masks are of floating-point weights")
     tensor, mask = tensor.detach().cpu().contiguous(), mask.cpu().contiguous()
-    # as bits: -0.0 is not +0.0, and a NaN keeps its payload
+    # as bits: a kept NaN keeps its payload, a kept zero its sign
     bits = tensor.view(_BITS[tensor.element_size()])
-    wrong = (bits != 0) & ~mask
+    numbers = tensor.float() if tensor.element_size() < 4 else tensor  # 8 bits are not compared
+    wrong = (numbers != 0) & ~mask
     if wrong.any():
         first = tuple(wrong.nonzero()[0].tolist())
         raise MaskError(
-            f"{name!r} is {tensor[first].item()} at {first}, where its mask prunes, and not +0.0 "
+            f"{name!r} is {tensor[first].item()} at {first}, where its mask prunes, and not 0.0 "
             f"in {int(wrong.count_nonzero())} such places: apply the mask to the weights first"
         )
     rows = mask.reshape(_rows(mask.shape))

@@ -280,15 +280,16 @@ class AuthorsPruner(Pruner):
             smoothing=_smoothing(schedule, self.quirks, beta1, beta2),
             on_decision=on_decision,
         )
+        self.settings |= {f"quirk {name}": value for name, value in vars(self.quirks).items()}
 
     def _solve(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
         self._decided_at = self.steps
         if not self.quirks.loose_threshold:
             return super()._solve(importance, constraint)
-        if isinstance(self.schedule, AuthorsSchedule):
+        kept_ratio = float(1 - self._sparsity(self.steps))
+        scheduled = self._sparsity(self.steps) == self.schedule.sparsity(self.steps)
+        if isinstance(self.schedule, AuthorsSchedule) and scheduled:
             kept_ratio = self.schedule.kept_ratio(self.steps)
-        else:
-            kept_ratio = float(1 - self.schedule.sparsity(self.steps))
         return loose_decision(importance, kept_ratio, self.group)
 
     def _keep_zeros(self) -> None:

@@ -24,6 +24,7 @@ from pins.models.state_dicts import (
     model_tensors,
     optimizer_tensors,
 )
+from pins.pruning.fingerprint import require_same
 from pins.pruning.pruner import Pruner
 from pins.utils.io import flatten, unflatten
 
@@ -86,7 +87,8 @@ def load_training(
         folder: of the checkpoint.
         model: with the same weights, sharded over any ranks, or not.
         optimizer: of the same class; its state is replaced.
-        pruner: of the model, with the same criterion, schedule and smoothing.
+        pruner: of the model, with the same settings; its schedule may have other steps, see
+            `Pruner.load_state_dict`.
         regularizer: of the model, if the training had one.
 
     Returns:
@@ -111,6 +113,7 @@ def load_training(
                 f"{folder} was written with{'' if 'teacher' in scalars else 'out'} a regularizer: "
                 "load it in the same way"
             )
+        require_same(state["settings"], pruner.settings)  # before anything is changed
         load_model(model, unflatten(tensors, "model"))
         load_optimizer(optimizer, unflatten(tensors, "optimizer"), dict(model.named_parameters()))
         for group, options in zip(optimizer.param_groups, groups, strict=True):

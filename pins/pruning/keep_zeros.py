@@ -1,18 +1,45 @@
 """Keep zeros: fine-tune a sparse model without losing its sparsity."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from pins.distributed.sharding import like_sharding, local
 from pins.errors import ParameterError
 from pins.models.parameters import PrunableParameters
 from pins.pruning.active_masks import ActiveMasks, resolve_parameters
+from pins.pruning.optimizer_hooks import unwrapped_optimizer
+
+
+class KeptZeros(Mapping[str, Tensor]):
+    """The masks of `keep_zeros` by name, True = keep, in force until `remove()`.
+
+    Attributes:
+        sparsity: 1 − kept ratio.
+    """
+
+    def __init__(self, active: ActiveMasks, handle: RemovableHandle) -> None:
+        self.sparsity = active.sparsity
+        self._active, self._handle = active, handle
+
+    def remove(self) -> None:
+        """Let the next steps of the optimiser change all weights."""
+        self._handle.remove()
+
+    def __getitem__(self, name: str) -> Tensor:
+        return like_sharding(self._active.packed[name], self._active.parameters[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._active.packed)
+
+    def __len__(self) -> int:
+        return len(self._active.packed)
 
 
 def nonzero_masks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """mᵢ = 1 iff θᵢ ≠ 0, by name; sharded like the tensors."""
+    """mᵢ = 1 iff θᵢ ≠ 0, by name; -0.0 is zero; sharded like the tensors."""
     return {
         name: like_sharding(local(tensor.detach()) != 0, tensor) for name, tensor in tensors.items()
     }
@@ -24,22 +51,24 @@ def keep_zeros(
     *,
     parameters: Mapping[str, nn.Parameter] | PrunableParameters | None = None,
     masks: Mapping[str, Tensor] | None = None,
-) -> dict[str, Tensor]:
+) -> KeptZeros:
     """θ ← m⊙θ now and after every step of the optimiser; mᵢ = 1 iff θᵢ ≠ 0 now.
 
     Args:
         model: a sparse model, as `from_pretrained` loads it.
-        optimizer: the optimiser that trains it.
+        optimizer: the optimiser that trains it, or what accelerate made of it.
         parameters: the weights by name; default: the prunable weights of the model.
         masks: m by name, True = keep; default: where the weights are not zero.
 
     Returns:
-        The masks, True = keep.
+        The masks, True = keep; their `remove()` ends it.
 
     Raises:
         ParameterError: no weight is zero.
+        SettingError: the optimiser takes no hooks.
         MaskError: the masks belong to other parameters.
     """
+    optimizer = unwrapped_optimizer(optimizer, "keep_zeros")
     weights = resolve_parameters(model, parameters)
     active = ActiveMasks(weights, nonzero_masks(weights) if masks is None else masks)
     active.apply()
@@ -49,5 +78,4 @@ def keep_zeros(
             f"keep_zeros() found no zero among {total:,} weights: the model is dense; load a "
             "pruned one, or name the weights that were pruned"
         )
-    optimizer.register_step_post_hook(lambda *_: active.apply())
-    return active.get()
+    return KeptZeros(active, optimizer.register_step_post_hook(lambda *_: active.apply()))

@@ -1,13 +1,38 @@
 """Hooks on an optimiser: whether it took a step, and the weights before the step."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from pins.distributed.sharding import group_of, local
-from pins.errors import ObservationError
+from pins.errors import ObservationError, SettingError
+
+
+def unwrapped_optimizer(optimizer: Any, caller: str) -> Optimizer:
+    """The optimiser that takes the steps, inside the wrappers that keep it as `optimizer`.
+
+    Accelerate, Lookahead and SWA wrap so. An optimiser that takes hooks itself is not opened.
+
+    Raises:
+        SettingError: it is no torch optimiser that takes hooks, or DeepSpeed's.
+    """
+    inner = optimizer
+    while isinstance(inner, Optimizer) and not hasattr(inner, "_optimizer_step_post_hooks"):
+        inner = getattr(inner, "optimizer", None)
+    if isinstance(inner, Optimizer):
+        return inner
+    advice = "give the torch optimiser that it wraps"
+    if isinstance(optimizer, list | tuple | dict):
+        advice = "give one, whose groups hold every weight to prune"
+    elif any("deepspeed" in type(each).__module__.lower() for each in (optimizer, inner)):
+        advice = "DeepSpeed keeps weights and gradients to itself; use FSDP2 (fully_shard)"
+    raise SettingError(
+        f"{caller}() was given a {type(optimizer).__name__} as its optimiser, which takes no "
+        f"hooks: {advice}"
+    )
 
 
 class OptimizerHooks:
@@ -33,9 +58,14 @@ class OptimizerHooks:
         self.before: dict[str, Tensor] = {}
         self._taken = False
         self._optimizer, self._parameters, self._wanted = optimizer, parameters, wanted
-        optimizer.register_step_post_hook(self._after_step)
+        self._handles = [optimizer.register_step_post_hook(self._after_step)]
         if wanted is not None:
-            optimizer.register_step_pre_hook(self._before_step)
+            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+
+    def remove(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
 
     def step_taken(self) -> bool:
         """Whether the optimiser took a step since the last call of this method."""
@@ -62,7 +92,8 @@ class OptimizerHooks:
         if not int(group_of(self._parameters).total(overflows)):
             raise ObservationError(
                 f"Pruner.step() was called and {type(self._optimizer).__name__} has taken no step "
-                "since the last time: call it once after each optimizer.step()"
+                "since the last time: call it once after each optimizer.step() (with accelerate: "
+                "if accelerator.sync_gradients)"
             )
 
     def _before_step(self, *_: object) -> None:

@@ -10,11 +10,14 @@ for batch in batches:
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pins.distributed.consistency import require_same_masks, require_same_weights
+from pins.distributed.process_group import SINGLE_PROCESS, Group, ProcessGroup
 from pins.distributed.sharding import loss_of_ranks
 from pins.errors import MaskError
 from pins.importance.criteria import find_criterion
@@ -26,15 +29,18 @@ from pins.masks import require_same_tensors
 from pins.models.parameters import PrunableParameters, require_trained
 from pins.pruning.acceptance import Solution, accepted_solution, loss_with
 from pins.pruning.active_masks import ActiveMasks, resolve_parameters
+from pins.pruning.fingerprint import fingerprint, require_same
 from pins.pruning.loss_change import LossChange, first_order_change
 from pins.pruning.observations import CurvatureSource, Loss, StepObservations, require_sources
-from pins.pruning.optimizer_hooks import OptimizerHooks
+from pins.pruning.optimizer_hooks import OptimizerHooks, unwrapped_optimizer
 from pins.pruning.schedules import Schedule
 from pins.pruning.sharded_state import local_parts, sharded
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
 from pins.selection.select import Decision, decide
 from pins.utils.lazy_tensors import Computed
+
+STATE = {"steps", "due", "finished", "sparsity", "settings", "masks", "smoothing", "radius_factor"}
 
 OnDecision = Callable[[int, Mapping[str, Tensor], Decision], None]
 OnTrustRegion = Callable[[Mapping[str, Tensor], TrustRegionProgram, TrustRegionDecision], None]
@@ -46,7 +52,10 @@ class Pruner:
     At a decision step it scores all prunable weights after the optimiser's step, solves the program
     for exactly k kept weights, proves the solution and applies it. Between decisions, pruned
     weights are set to zero after each step; a weight that a decision keeps again has its value
-    after that step.
+    after that step. The sparsity never falls: a decision takes the largest one scheduled so far.
+
+    A weight without a gradient in a step (a layer that LayerDrop leaves out, an expert without
+    tokens, a layer that was frozen) has g = 0 there; an average skips that step of its tensor.
 
     Gradient accumulation, clipping, autocast and `torch.compile` work unchanged: the scores use the
     gradient that the optimiser used. A step that the optimiser skips because a gradient overflowed
@@ -54,6 +63,10 @@ class Pruner:
 
     If `fully_shard` distributes the model over ranks, all ranks call `step` together and take the
     same decision as one device. Each rank sees its part of a decision; `masks` are sharded.
+
+    Attributes:
+        replicas: ranks that train copies of the model, as DistributedDataParallel has them; at each
+            decision they compare masks and weights, bit for bit.
     """
 
     def __init__(
@@ -75,7 +88,8 @@ class Pruner:
 
         Args:
             model: the model in training.
-            optimizer: its optimiser; must hold every prunable parameter.
+            optimizer: its optimiser, or what accelerate made of it; must hold every prunable
+                parameter.
             criterion: a name in `pins.CRITERIA`, or a criterion.
             schedule: the decision steps and their sparsities.
             parameters: the weights to prune by name; default `prunable_parameters(model)`.
@@ -94,33 +108,41 @@ class Pruner:
 
         Raises:
             ParameterError: a prunable parameter is frozen or not in the optimiser.
+            SettingError: the optimiser takes no hooks.
             ObservationError: the criterion reads a curvature or the loss, and there is no source.
             CriterionError: the smoothing averages scores that cannot be averaged.
         """
+        optimizer = unwrapped_optimizer(optimizer, "Pruner")
         self.parameters = resolve_parameters(model, parameters)
         require_trained(self.parameters, optimizer)
         self.criterion = find_criterion(criterion) if isinstance(criterion, str) else criterion
         self.schedule = schedule
         self.smoothing = smoothing or NoSmoothing()
         self.allocation = allocation or Allocation()
+        self.settings = fingerprint(self.criterion, self.schedule, self.smoothing, self.allocation)
         self.steps = 0
         self.decision: Decision | None = None
         self.loss_change: LossChange | None = None  # of the latest decision
         self.radius_factor = 1.0  # factor on the radius of a trust region
         self._active = ActiveMasks(self.parameters)
         self.group = self._active.group
+        self.replicas = _replicas_of(model)
         self._optimizer = optimizer
         self._curvature = curvature
         self._loss = None if loss is None else loss_of_ranks(loss, model, self.parameters)
         self._on_decision = on_decision
         self._on_trust_region = on_trust_region
         self._due = False  # whether a decision waits for a step that the optimiser takes
+        self._decided = Fraction(0)  # the scheduled sparsity of the latest decision
+        self._over = False  # whether an earlier training took the last decision
         require_sources(self.criterion, optimizer, curvature, loss)
         require_averageable(self.criterion, self.smoothing)
         self.constraint(schedule.last)  # raises now if a minimum exceeds the final kept ratio
         reads_before = Reads.BEFORE in self.criterion.reads
         wanted = (lambda: self._observes(self.steps + 1)) if reads_before else None
         self._hooks = OptimizerHooks(optimizer, self.parameters, wanted)
+        if Reads.CURVATURE in self.criterion.reads:
+            self.settings["curvature"] = "the optimiser's" if curvature is None else "given"
 
     @property
     def total(self) -> int:
@@ -139,13 +161,19 @@ class Pruner:
 
     @property
     def finished(self) -> bool:
-        """Whether the last decision of the schedule was taken."""
-        return self.steps >= self.schedule.last and not self._due
+        """Whether the last decision was taken, in this training or in one that it continues."""
+        return self._over or (self.steps >= self.schedule.last and not self._due)
 
     def constraint(self, step: int) -> Constraint:
         """The allowed masks after a step."""
         sizes = {name: parameter.numel() for name, parameter in self.parameters.items()}
-        return self.allocation.constraint(self.schedule.sparsity(step), sizes)
+        return self.allocation.constraint(self._sparsity(step), sizes)
+
+    def _sparsity(self, step: int) -> Fraction:
+        return max(self.schedule.sparsity(step), self._decided)
+
+    def _decides(self, step: int) -> bool:
+        return not self._over and self.schedule.decides(step)
 
     def step(self) -> Decision | None:
         """Decide if a decision is due, and keep zeros; after `optimizer.step()`.
@@ -163,13 +191,13 @@ class Pruner:
         if not taken:
             self._hooks.require_overflow()
         self.steps += 1
-        self._due |= self.schedule.decides(self.steps)
+        self._due |= self._decides(self.steps)
         decision = None
         if taken and self._observes(self.steps):
             observations = self._observations()
             if self.smoothing.every_step:
-                for name, observation in observations.items():
-                    self.smoothing.update(name, self.criterion.importance(observation))
+                for name in observations.observed:
+                    self.smoothing.update(name, self.criterion.importance(observations[name]))
             if self._due:
                 decision = self._decide(observations)
         self._hooks.clear()
@@ -178,37 +206,65 @@ class Pruner:
         return decision
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps, masks, averages, the factor on the radius, and whether a decision is due."""
+        """What a training needs to resume: tensors by name in two of its values, else JSON."""
         return {
             "steps": self.steps,
             "due": self._due,
+            "finished": self.finished,
+            "sparsity": str(self._decided),
+            "settings": dict(self.settings),
             "masks": self.masks,
             "smoothing": sharded(self.smoothing.state_dict(), self.parameters),
             "radius_factor": self.radius_factor,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from the state of another pruner of the same model.
+        """Continue from the state of another pruner of the same model with the same settings.
+
+        The schedule may have another number of steps: a longer training goes on. Its sparsity does
+        not fall; and if the earlier one took its last decision, these masks stay.
 
         Raises:
-            MaskError: the masks belong to other parameters, or keys are missing.
+            MaskError: the masks belong to other parameters, or keys are missing, as they are in a
+                state of an earlier version.
+            CheckpointError: a setting differs.
         """
-        if missing := {"steps", "masks", "due", "smoothing", "radius_factor"} - state.keys():
+        if missing := STATE - state.keys():
             raise MaskError(
                 f"load_state_dict() was given no {' and no '.join(sorted(missing))}: give the "
                 "result of state_dict()"
             )
         require_same_tensors(self.parameters, state["masks"])
+        require_same(state["settings"], self.settings)
         self.smoothing.load_state_dict(local_parts(state["smoothing"], self.parameters))
         self._active.set(state["masks"])
         self._active.apply()
-        self.steps, self._due = int(state["steps"]), bool(state["due"])
+        self.steps, self._over = int(state["steps"]), bool(state["finished"])
+        # a shorter schedule may have had its last decision already: the next step takes it
+        self._due = not self._over and (bool(state["due"]) or self.steps >= self.schedule.last)
+        self._decided = Fraction(state["sparsity"])
         self.radius_factor = float(state["radius_factor"])
+
+    def continue_from(self, earlier: "Pruner") -> None:
+        """Begin at step 0 with the masks of an earlier pruner of the same weights.
+
+        The sparsity does not fall; if the earlier one took its last decision, its masks stay.
+
+        Raises:
+            MaskError: the masks belong to other parameters.
+        """
+        self._active.set(earlier.masks)
+        self._active.apply()
+        self._decided, self._over = earlier._decided, earlier.finished
+
+    def close(self) -> None:
+        """Remove the hooks from the optimiser: no step can follow."""
+        self._hooks.remove()
 
     def _observes(self, step: int) -> bool:
         """Whether the scores of this step are needed, for an average or for a decision."""
-        averaged = self.smoothing.every_step and step <= self.schedule.last
-        return averaged or self._due or self.schedule.decides(step)
+        averaged = self.smoothing.every_step and not self._over and step <= self.schedule.last
+        return averaged or self._due or self._decides(step)
 
     def _observations(self) -> StepObservations:
         reads = Reads.CURVATURE in self.criterion.reads
@@ -227,7 +283,7 @@ class Pruner:
         before = None if self._loss is None else self._loss()
         solution = self._solution(observations, constraint, before)
         decision = solution.decision
-        self._due = False
+        self._due, self._decided = False, self._sparsity(self.steps)
         self.radius_factor = solution.factor
         predicted = 0.0 if before is None else first_order_change(self.parameters, decision.masks)
         if self._on_trust_region is not None and solution.program is not None:
@@ -241,6 +297,8 @@ class Pruner:
         self.smoothing.decided()
         self._keep_zeros()
         self._active.require_exactly(self._expected(constraint), self.steps)
+        require_same_masks(self._active.packed, self.steps, self.replicas)
+        require_same_weights(self._active.local_parameters(), self.steps, self.replicas)
         if self._loss is not None and before is not None:
             after = self._loss() if solution.loss is None else solution.loss
             self.loss_change = LossChange(
@@ -265,9 +323,12 @@ class Pruner:
             )
         importance = Computed(
             observations.shapes,
-            self.smoothing.importance
-            if self.smoothing.every_step
-            else lambda name: self.criterion.importance(observations[name]),
+            lambda name: (
+                self.smoothing.importance(name)
+                if self.smoothing.every_step
+                and (name in observations.observed or self.smoothing.has(name))
+                else self.criterion.importance(observations[name])
+            ),
         )
         return Solution(importance, self._solve(importance, constraint), self.radius_factor)
 
@@ -280,3 +341,11 @@ class Pruner:
     def _expected(self, constraint: Constraint) -> int:
         """The number of weights that the masks of a decision keep."""
         return constraint.keep
+
+
+def _replicas_of(model: nn.Module) -> Group:
+    """The ranks of DistributedDataParallel; without it this process alone."""
+    for module in model.modules():
+        if isinstance(module, nn.parallel.DistributedDataParallel):
+            return ProcessGroup(module.process_group)
+    return SINGLE_PROCESS

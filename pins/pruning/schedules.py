@@ -34,7 +34,7 @@ class Schedule(Protocol):
         """Whether a pruning decision is taken after this step."""
 
     def sparsity(self, step: int) -> Fraction:
-        """1 − kept ratio after this step, in [0, 1]."""
+        """1 − kept ratio after this step, in [0, 1]; a `Pruner` never lets it fall."""
 
 
 def paper_phases(steps: int) -> tuple[int, int]:

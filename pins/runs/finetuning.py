@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from pins.distributed import rng
 from pins.distributed.collectives import sum_over_ranks
-from pins.distributed.consistency import require_same_masks
 from pins.distributed.gradient_reduction import GradientSum
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CheckpointError, ModelError, first_line
@@ -96,6 +95,7 @@ class FineTuning:
         authors = settings.criterion == AUTHORS
         self.quirks = Quirks.without(*settings.without_quirks) if authors else Quirks.none()
         self.pruner = self._make_pruner(on_decision, on_trust_region)
+        self.pruner.replicas = group
         self.regularizer: SelfRegularizer | None = None
         if settings.self_regularization:
             self.regularizer = SelfRegularizer(
@@ -117,7 +117,7 @@ class FineTuning:
 
         Raises:
             ModelError: the loss is not finite.
-            OptimalityError: the ranks have different masks.
+            OptimalityError: the ranks have different masks or weights.
         """
         self.model.train()
         self._microbatches = microbatches_of_rank(microbatches, self.group)
@@ -133,9 +133,7 @@ class FineTuning:
         nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         self._scaler.step(self.optimizer)
         self._scaler.update()
-        decision = self.pruner.step()
-        if decision is not None:
-            require_same_masks(decision.masks, self.pruner.steps, self.group)
+        self.pruner.step()
         self.optimizer.zero_grad()
         self._set_learning_rate()
         return value
@@ -250,7 +248,7 @@ class FineTuning:
             "random": rng.random_states(self.device.device, self.group),
         }
         scalars: dict[str, Any] = {
-            "pruner": {k: pruner[k] for k in ("steps", "due", "radius_factor")},
+            "pruner": {k: v for k, v in pruner.items() if k not in ("masks", "smoothing")},
         }
         if self._scaler.is_enabled():
             scalars["scaler"] = self._scaler.state_dict()

@@ -10,14 +10,17 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from pins.distributed.process_group import world
 from pins.distributed.sharding import reshard
 from pins.errors import CheckpointError, PinsError, ScheduleError, SettingError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Reads
 from pins.importance.smoothing import default_smoothing, find_smoothing
-from pins.masks import count
+from pins.masks import count_broken
 from pins.models.parameters import prunable_parameters
 from pins.models.self_distillation import SelfRegularizer
+from pins.pruning.fingerprint import require_same
+from pins.pruning.keep_zeros import KeptZeros
 from pins.pruning.keep_zeros import keep_zeros as keep_zeros_of
 from pins.pruning.pruner import OnDecision, Pruner
 from pins.pruning.schedules import Schedule, find_schedule, paper_phases, schedule_of_run
@@ -27,13 +30,19 @@ from pins.trainer import checkpoint
 from pins.trainer.checkpoint import PruningCheckpoint
 from pins.trainer.optimizer import torch_optimizer
 
+KEPT = {"criterion": "keep_zeros"}  # the settings in a checkpoint without decisions
+
 
 class PruningCallback(TrainerCallback):
     """Prunes while a Trainer trains; the Trainer's checkpoints include the state of the pruning.
 
-    When training ends, `masks` have exactly the requested sparsity. A decision changes the model,
-    so the best checkpoint (`load_best_model_at_end`, early stopping) is the best since the last
-    decision: at the end, a checkpoint with the final masks.
+    When training ends, `masks` have exactly the requested sparsity. A resumed training has the
+    settings of its checkpoint, but may have another number of steps; its sparsity does not fall. A
+    second training with the same callback and model keeps the zeros, and goes on if the first one
+    ended early; to prune anew, give a new callback.
+
+    A decision changes the model, so the best checkpoint (`load_best_model_at_end`, early stopping)
+    is the best since the last decision: at the end, a checkpoint with the final masks.
 
     The Trainer's history has the sparsity next to each loss. Reporting callbacks see it only if
     they come after this one: `callbacks=[PruningCallback(...), TensorBoardCallback()]` with
@@ -108,19 +117,19 @@ class PruningCallback(TrainerCallback):
         # set by a PruningTrainer
         self.teach: Callable[[nn.Module], SelfRegularizer] | None = None
         self.loss: Callable[[nn.Module], float] | None = None
-        self._kept: Mapping[str, Tensor] = {}
-        self._kept_sparsity = 0.0
+        self._kept: KeptZeros | None = None
         self._resumed: Path | None = None
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
         """The masks by name, True = keep; empty before training."""
-        return self._kept if self.pruner is None else self.pruner.masks
+        return (self._kept or {}) if self.pruner is None else self.pruner.masks
 
     @property
     def current_sparsity(self) -> float:
         """1 − kept ratio of the masks, counted; 0 before training."""
-        return self._kept_sparsity if self.pruner is None else self.pruner.sparsity
+        deciding = self.pruner or self._kept
+        return deciding.sparsity if deciding is not None else 0.0
 
     def resume(self, folder: Path | str, model: nn.Module | None = None) -> None:
         """Resume the next training from a checkpoint.
@@ -152,10 +161,11 @@ class PruningCallback(TrainerCallback):
             standing.require_weights(parameters.parameters, state.global_step)
         # not earlier: until now the Trainer may have moved, cast, loaded or created the model
         self.regularizer = None if self.teach is None else self.teach(model)
+        earlier = self.pruner
+        self._remove_hooks()  # of a training that was stopped by an error
         if self.keep_zeros:
             masks = None if standing is None else standing.masks_on_devices(parameters.parameters)
             self._kept = keep_zeros_of(model, optimizer, parameters=parameters, masks=masks)
-            self._kept_sparsity = count(self._kept).sparsity
         else:
             self.pruner = Pruner(
                 model,
@@ -168,8 +178,12 @@ class PruningCallback(TrainerCallback):
                 loss=self._loss_of(model),
                 on_decision=self.on_decision,
             )
+            if self.pruner.group.size == 1:  # the Trainer does not show its wrapper of the model
+                self.pruner.replicas = world()
         if standing is not None:
             self._go_on(standing)
+        elif earlier is not None and self.pruner is not None:
+            self._continue_from(earlier, self.pruner)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -198,7 +212,7 @@ class PruningCallback(TrainerCallback):
             return  # a hyperparameter search has other folders and never resumes
         teacher = None if self.regularizer is None else self.regularizer.state_dict()
         if self.pruner is None:
-            standing = PruningCheckpoint(state.global_step, self.masks, teacher=teacher)
+            standing = PruningCheckpoint(state.global_step, self.masks, KEPT, teacher=teacher)
         else:
             standing = PruningCheckpoint(**self.pruner.state_dict(), teacher=teacher)
         if standing.sharded or state.is_world_process_zero:
@@ -208,6 +222,7 @@ class PruningCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Warn if training ended before the last decision."""
+        self._remove_hooks()
         if self.pruner is not None and not self.pruner.finished:
             warnings.warn(
                 f"training ended after step {state.global_step}, and the last pruning decision is "
@@ -236,6 +251,19 @@ class PruningCallback(TrainerCallback):
             )
         return schedule
 
+    def _remove_hooks(self) -> None:
+        for each in (self.pruner, self._kept):
+            if isinstance(each, Pruner):
+                each.close()
+            elif each is not None:
+                each.remove()
+
+    def _continue_from(self, earlier: Pruner, pruner: Pruner) -> None:
+        """Keep the zeros of an earlier training; a model that does not have them is a new one."""
+        shapes = [{n: p.shape for n, p in each.parameters.items()} for each in (earlier, pruner)]
+        if shapes[0] == shapes[1] and not count_broken(earlier.masks, pruner.parameters):
+            pruner.continue_from(earlier)
+
     def _loss_of(self, model: nn.Module) -> Callable[[], float] | None:
         """The loss of a step's rows; None if the criterion does not read it."""
         if Reads.LOSS not in self.criterion.reads:
@@ -259,7 +287,9 @@ class PruningCallback(TrainerCallback):
     def _go_on(self, standing: PruningCheckpoint) -> None:
         """Restore pruner and teacher; the Trainer has restored the model."""
         try:
-            if self.pruner is not None:
+            if self.pruner is None:
+                require_same(standing.settings, KEPT)
+            else:
                 self.pruner.load_state_dict(standing.pruner_state(self.pruner.parameters))
             if self.regularizer is not None:
                 if standing.teacher is None:

@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from pins.distributed import checkpoint
-from pins.distributed.sharding import group_of, is_sharded, local, part, reshard
+from pins.distributed.sharding import is_sharded, reshard
 from pins.errors import CheckpointError, PinsError
-from pins.masks import require_same_tensors
+from pins.masks import count_broken, require_same_tensors
 from pins.models.state_dicts import model_tensors
 from pins.utils.io import flatten, load_tensors, save_tensors, unflatten
 
 FILE = "pins.safetensors"
 FOLDER = "pins"  # of a sharded checkpoint
 FORMAT = "pins-trainer-state"
-VERSION = "2"
+VERSION = "3"
+
+SCALARS = ("steps", "due", "finished", "sparsity", "settings", "radius_factor")
 
 Teacher = tuple[Mapping[str, Tensor], Mapping[str, Any]]  # SelfRegularizer.state_dict()
 
@@ -34,6 +36,9 @@ class PruningCheckpoint:
     Attributes:
         steps: optimiser steps taken.
         masks: in force, True = keep.
+        settings: what decides the masks, see `pins.pruning.fingerprint`.
+        sparsity: the scheduled sparsity of the latest decision, as a fraction in text.
+        finished: whether the last decision was taken.
         due: whether a decision waits for a step that the optimiser does not skip.
         smoothing: the averages, from `Smoothing.state_dict`.
         radius_factor: factor of the radius of a trust region.
@@ -43,6 +48,9 @@ class PruningCheckpoint:
 
     steps: int
     masks: Mapping[str, Tensor]
+    settings: Mapping[str, Any]
+    sparsity: str = "0"
+    finished: bool = True
     due: bool = False
     smoothing: Mapping[str, Tensor] = field(default_factory=dict)
     radius_factor: float = 1.0
@@ -56,8 +64,7 @@ class PruningCheckpoint:
 
     def save(self, folder: Path) -> None:
         """Write the state into the folder of a checkpoint; if sharded, every rank calls this."""
-        names = ("steps", "due", "radius_factor")
-        scalars: dict[str, Any] = {name: getattr(self, name) for name in names}
+        scalars: dict[str, Any] = {name: getattr(self, name) for name in SCALARS}
         if self.teacher is not None:
             _, scalars["teacher"] = self.teacher
         if self.sharded:
@@ -76,8 +83,7 @@ class PruningCheckpoint:
 
     def pruner_state(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
         """The argument of `Pruner.load_state_dict`."""
-        names = ("steps", "due", "smoothing", "radius_factor")
-        state = {name: getattr(self, name) for name in names}
+        state = {name: getattr(self, name) for name in (*SCALARS, "smoothing")}
         return {**state, "masks": self.masks_on_devices(parameters)}
 
     def require_model(self, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -93,7 +99,6 @@ class PruningCheckpoint:
                 f"the checkpoint {self.folder} is of another model: {error}"
             ) from error
 
-    @torch.no_grad()
     def require_weights(self, parameters: Mapping[str, nn.Parameter], steps: int) -> None:
         """Check that the masks belong to these weights: every pruned weight is zero.
 
@@ -101,12 +106,7 @@ class PruningCheckpoint:
             CheckpointError: the masks come from another checkpoint than the weights.
         """
         self.require_model(parameters)
-        pruned = [
-            local(weight)[~part(self.masks[name], weight).to(local(weight).device)]
-            for name, weight in parameters.items()
-        ]
-        count = torch.tensor(sum(int(each.count_nonzero()) for each in pruned))
-        alive = int(group_of(parameters).total(count))
+        alive = count_broken(self.masks, parameters)
         if self.steps != steps or alive:
             raise CheckpointError(
                 f"the masks in {self.folder} are of step {self.steps} and prune {alive:,} weights "
@@ -134,7 +134,10 @@ def load(folder: Path, model: nn.Module | None = None) -> PruningCheckpoint:
         reshard(model)
         weights = model_tensors(model)
     tensors, scalars = checkpoint.load(place, lambda name: checkpoint.owner(name, weights))
-    return _from_tensors(tensors, scalars, folder)
+    try:
+        return _from_tensors(tensors, scalars, folder)
+    except (KeyError, ValueError, TypeError) as error:
+        raise _not_read(place, error) from error
 
 
 def require(folder: Path, parameters: Mapping[str, nn.Parameter] | None = None) -> None:
@@ -146,7 +149,7 @@ def require(folder: Path, parameters: Mapping[str, nn.Parameter] | None = None) 
     if checkpoint.is_checkpoint(folder / FOLDER):
         shapes = unflatten(checkpoint.shapes(folder / FOLDER), "masks")
         masks = {n: torch.empty(s, dtype=torch.bool, device="meta") for n, s in shapes.items()}
-        state = PruningCheckpoint(0, masks, folder=folder)
+        state = PruningCheckpoint(0, masks, {}, folder=folder)
     else:
         state = _load_file(folder)
     if parameters is not None:
@@ -169,9 +172,14 @@ def _load_file(folder: Path) -> PruningCheckpoint:
             raise ValueError(f"it has version {version} of the format, this PINS reads {VERSION}")
         return _from_tensors(tensors, json.loads(metadata["scalars"]), folder)
     except (PinsError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{file} does not hold the state of a pruning: {error}; resume from another checkpoint"
-        ) from error
+        raise _not_read(file, error) from error
+
+
+def _not_read(place: Path, error: Exception) -> CheckpointError:
+    reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+    return CheckpointError(
+        f"{place} does not hold the state of a pruning: {reason}; resume from another checkpoint"
+    )
 
 
 def _from_tensors(
@@ -181,6 +189,9 @@ def _from_tensors(
     return PruningCheckpoint(
         steps=int(scalars["steps"]),
         masks=unflatten(tensors, "masks"),
+        settings=dict(scalars["settings"]),
+        sparsity=str(scalars["sparsity"]),
+        finished=bool(scalars["finished"]),
         due=bool(scalars["due"]),
         smoothing=unflatten(tensors, "smoothing"),
         radius_factor=float(scalars["radius_factor"]),

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from pins.distributed.sharding import require_fsdp2
 from pins.errors import ParameterError, SettingError
+from pins.pruning.optimizer_hooks import unwrapped_optimizer
 
 
 def torch_optimizer(optimizer: Any, model: nn.Module, *, deepspeed: bool) -> Optimizer:
@@ -21,13 +21,12 @@ def torch_optimizer(optimizer: Any, model: nn.Module, *, deepspeed: bool) -> Opt
     Raises:
         SettingError: another library keeps the weights or gradients.
     """
-    inner = getattr(optimizer, "optimizer", optimizer)
-    if deepspeed or not isinstance(inner, torch.optim.Optimizer):
+    if deepspeed:
         raise SettingError(
-            f"PruningCallback was given a Trainer with {type(inner).__name__}, of DeepSpeed or "
-            "another library that may keep weights and gradients to itself: train without it, or "
-            "with FSDP2 (fsdp=True)"
+            "PruningCallback was given a Trainer with DeepSpeed, which keeps weights and gradients "
+            "to itself: train without it, or with FSDP2 (fsdp=True)"
         )
+    inner = unwrapped_optimizer(optimizer, "PruningCallback")
     try:
         require_fsdp2(model)
     except ParameterError as error:

@@ -63,11 +63,26 @@ def test_masks_are_applied_to_parameters_in_place_and_outside_the_graph() -> Non
 
 def test_masks_of_other_tensors_are_not_applied() -> None:
     weights = {"a": torch.ones(1), "b": torch.ones(2)}
-    with pytest.raises(MaskError, match="'b' has no mask"):
-        masks.apply({"a": FALSE}, weights)
+    with pytest.raises(MaskError, match="'c' has a mask but no tensor"):
+        masks.apply({"a": FALSE, "c": FALSE}, weights)
     with pytest.raises(MaskError, match=r"shape \(1,\), the tensor has shape \(2,\)"):
         masks.apply({"a": FALSE, "b": FALSE}, weights)
     assert weights["a"].tolist() == [1]  # nothing was done by half
+
+
+def test_masks_are_applied_to_all_parameters_of_a_model() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    masks.apply({"0.weight": torch.eye(3, 2).bool()}, dict(model.named_parameters()))
+    for name, parameter in model.named_parameters():
+        kept = torch.eye(3, 2) if name == "0.weight" else 1
+        assert torch.equal(parameter, before[name] * kept), name
+
+
+def test_a_pruned_weight_of_either_zero_is_not_broken() -> None:
+    mask = {"w": torch.tensor([False, False, False, False, True])}
+    assert masks.count_broken(mask, {"w": torch.tensor([0.0, -0.0, 0.0, -0.0, 1.0])}) == 0
+    assert masks.count_broken(mask, {"w": torch.tensor([1e-45, -0.0, float("nan"), 0, 0])}) == 2
 
 
 @given(mask_mappings())

@@ -73,7 +73,7 @@ def evaluate(model: nn.Module, batches: Sequence[Batch]) -> Evaluation:
 def loss_gradient(
     model: nn.Module, batches: Sequence[Batch], parameters: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """g = ∇L, L the mean loss over all rows, without dropout, by parameter name.
+    """g = ∇L, L the mean loss over all rows, without dropout, by name; 0 where L does not depend.
 
     The `.grad` fields of the model do not change.
     """
@@ -82,7 +82,8 @@ def loss_gradient(
     with evaluation_mode(model):
         for batch in batches:
             loss = model(**batch).loss * (len(batch["labels"]) / rows)
-            gradients = torch.autograd.grad(loss, list(parameters.values()))
+            weights = list(parameters.values())
+            gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
             for sum_, gradient in zip(total.values(), gradients, strict=True):
                 sum_ += gradient
     return total

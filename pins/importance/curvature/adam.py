@@ -2,7 +2,8 @@
 
 Adam, AdamW, NAdam and RAdam keep them. The maximum that `amsgrad` keeps in addition is not read.
 With `maximize` Adam averages −g; then the sign of ĝ is reversed, so it is a mean of `.grad`.
-Coupled weight decay (in Adam, not in AdamW) is part of the averaged gradient.
+Coupled weight decay (in Adam, not in AdamW) is part of the averaged gradient. A weight that had a
+gradient in no step so far has the moments 0; in a step without a gradient its moments stay.
 """
 
 from collections.abc import Mapping
@@ -20,10 +21,12 @@ from pins.utils.tensors import upcast_half
 def has_second_moment(optimizer: Optimizer) -> bool:
     """Whether the optimiser belongs to Adam's family, which keeps an average of g².
 
-    Adamax has the same options but keeps a maximum instead.
+    Adamax has the same options but keeps a maximum instead; torch's ZeroRedundancyOptimizer has the
+    average of each weight on one rank alone.
     """
     adams = all("betas" in group for group in optimizer.param_groups)
-    return adams and not isinstance(optimizer, torch.optim.Adamax)
+    divided = type(optimizer).__name__ == "ZeroRedundancyOptimizer"
+    return adams and not divided and not isinstance(optimizer, torch.optim.Adamax)
 
 
 def adam_first_moment(optimizer: Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -76,9 +79,13 @@ def _unbiased(
 ) -> dict[str, Tensor]:
     """The running mean divided by the sum of its weights, 1 − βᵗ."""
     groups = _groups(optimizer)
+    kept = any(moment in state for state in optimizer.state.values())
     moments = {}
     for name, parameter in parameters.items():
         state = optimizer.state.get(parameter, {})
+        if kept and not state and id(parameter) in groups:
+            moments[name] = torch.zeros_like(upcast_half(local(parameter.detach())))
+            continue
         # a fused optimiser that `GradScaler` stopped has a state of step 0
         steps = float(local(torch.as_tensor(state.get("step", 0))))
         if id(parameter) not in groups or moment not in state or not steps:

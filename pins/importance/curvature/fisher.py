@@ -35,18 +35,19 @@ def empirical_fisher(
 
     Returns:
         Tensors in the parameters' shapes, float32 for 16-bit parameters; 0 where no loss depends on
-        the weight.
+        the weight, and where it is frozen.
 
     Raises:
         ObservationError: there is no loss.
     """
     # a sum of small squares needs more digits and range than 16-bit floats have
     fisher = {name: torch.zeros_like(upcast_half(p.detach())) for name, p in parameters.items()}
+    trained = {name: p for name, p in parameters.items() if p.requires_grad}
     examples = 0
     for loss in losses:
-        gradients = torch.autograd.grad(loss, list(parameters.values()), materialize_grads=True)
-        for total, gradient in zip(fisher.values(), gradients, strict=True):
-            total += upcast_half(gradient).square()
+        gradients = torch.autograd.grad(loss, list(trained.values()), materialize_grads=True)
+        for name, gradient in zip(trained, gradients, strict=True):
+            fisher[name] += upcast_half(gradient).square()
         examples += 1
     if not examples:
         raise ObservationError("empirical_fisher was given no loss: give one per example")
@@ -94,9 +95,10 @@ def vectorized_fisher(
     model = unwrapped(model)
     head = head or find_head(model)
     places = _places(model, parameters)
-    weights = {place: model.get_parameter(place).detach() for place in places.values()}
+    trained = [p for p in places.values() if model.get_parameter(p).requires_grad]
+    weights = {place: model.get_parameter(place).detach() for place in trained}
     if chunk_size is None:
-        chunk_size = max(CHUNK // sum(weight.numel() for weight in weights.values()), 1)
+        chunk_size = max(CHUNK // max(sum(w.numel() for w in weights.values()), 1), 1)
     if chunk_size < 1:
         raise SettingError(f"chunk_size is {chunk_size}: it is a number of examples, at least 1")
 
@@ -131,7 +133,12 @@ def vectorized_fisher(
         raise ObservationError(
             "vectorized_fisher was given no example with a prediction: give rows and their targets"
         )
-    return {name: fisher[place] / examples for name, place in places.items()}
+    return {
+        name: fisher[place] / examples
+        if place in fisher
+        else torch.zeros_like(upcast_half(parameters[name].detach()))
+        for name, place in places.items()
+    }
 
 
 def _places(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, str]:

@@ -50,7 +50,8 @@ def hutchinson_diagonal(
         absolute: whether to return |h|.
 
     Returns:
-        Tensors in the parameters' shapes, float32 for 16-bit parameters; 0 where L is linear.
+        Tensors in the parameters' shapes, float32 for 16-bit parameters; 0 where L is linear,
+        and where the weight is frozen.
 
     Raises:
         ObservationError: there is no loss.
@@ -59,8 +60,9 @@ def hutchinson_diagonal(
     """
     if samples < 1:
         raise SettingError(f"samples is {samples}: it is a number of sign vectors, at least 1")
-    tensors = list(parameters.values())
-    diagonal = [torch.zeros_like(upcast_half(tensor.detach())) for tensor in tensors]
+    diagonal = {n: torch.zeros_like(upcast_half(p.detach())) for n, p in parameters.items()}
+    trained = [name for name, p in parameters.items() if p.requires_grad]
+    tensors = [parameters[name] for name in trained]
     given = False
     with sdpa_kernel(SDPBackend.MATH):
         for loss in losses:
@@ -72,15 +74,15 @@ def hutchinson_diagonal(
             for _ in range(samples):
                 signs = [_signs(tensor, generator) for tensor in tensors]
                 products = _hessian_products(gradients, tensors, signs)
-                for total, sign, product in zip(diagonal, signs, products, strict=True):
-                    total += upcast_half(sign * product)
+                for name, sign, product in zip(trained, signs, products, strict=True):
+                    diagonal[name] += upcast_half(sign * product)
             # free the graph before the next loss is computed
             del loss, gradients
     if not given:
         raise ObservationError("hutchinson_diagonal was given no loss: give one at least")
     if absolute:
-        diagonal = [total.abs_() for total in diagonal]
-    return {name: total / samples for name, total in zip(parameters, diagonal, strict=True)}
+        diagonal = {name: total.abs_() for name, total in diagonal.items()}
+    return {name: total / samples for name, total in diagonal.items()}
 
 
 def _require_differentiable_twice(loss: Tensor) -> None:

@@ -1,6 +1,7 @@
 """What several ranks do together: one answer, one mask, one sum of gradients; the same parts."""
 
 import math
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pins.distributed import rng
+from pins.distributed import consistency, rng
 from pins.distributed.collectives import on_rank_zero, sum_over_ranks
-from pins.distributed.consistency import digest, require_same_masks, require_same_run
+from pins.distributed.consistency import (
+    checksum,
+    digest,
+    require_same_masks,
+    require_same_run,
+    require_same_weights,
+)
 from pins.distributed.gradient_reduction import GradientSum
 from pins.distributed.launch import launched, local_rank, only_rank_zero_prints
 from pins.distributed.process_group import SINGLE_PROCESS, Group, ProcessGroup
@@ -22,11 +29,14 @@ from pins.errors import (
     DeviceError,
     FileError,
     ModelError,
+    ObservationError,
     OptimalityError,
     SettingError,
 )
 from pins.importance.curvature.distributed import diagonal_of_all
 from pins.importance.curvature.sources import CURVATURES, AdamCurvature, Curvature, TrainedStep
+from pins.pruning.pruner import Pruner
+from pins.pruning.schedules import CubicSchedule, OneShotSchedule
 from pins.runs.finetuning import FineTuning
 from pins.runs.microbatches import microbatches, microbatches_of_rank
 from pins.runs.settings import Settings
@@ -100,6 +110,66 @@ def masks_that_differ_are_caught(rank: int, size: int, _: Path) -> None:
             others = [each for each in range(size) if each != 0] if spoilt == 0 else [spoilt]
             line = f"step 20 rank {', '.join(map(str, others))} of {size} does not have the masks"
             raises(OptimalityError, line, partial(require_same_masks, masks, 20, group))
+
+
+def weights_that_differ_are_caught(rank: int, size: int, _: Path) -> None:
+    group = ProcessGroup()
+
+    def some(dtype: torch.dtype) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        return {"a": torch.randn(5, 7).to(dtype).t(), "b": torch.zeros(16, dtype=dtype)}
+
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        require_same_weights(some(dtype), 10, group)
+        for name, at in (("a", (0, 0)), ("a", (6, 4)), ("b", (15,))):
+            weights = some(dtype)
+            if rank == size - 1:
+                weights[name][at] = weights[name][at].nextafter(torch.tensor(9.0, dtype=dtype))
+            line = f"step 20 rank {size - 1} of {size} does not have the weights of rank 0"
+            raises(OptimalityError, line, partial(require_same_weights, weights, 20, group))
+
+
+def a_copy_that_parts_is_caught_at_the_next_decision(rank: int, size: int, _: Path) -> None:
+    """DistributedDataParallel, with masks that stay the same: the weight that differs is kept."""
+    for spoilt in (False, True):
+        model = network().float()
+        wrapped = nn.parallel.DistributedDataParallel(model)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        schedule = CubicSchedule(steps=4, final_sparsity=0.5, interval=2)
+        weights = {"0.weight": model.get_parameter("0.weight")}
+        pruner = Pruner(wrapped, optimizer, "magnitude", schedule, parameters=weights)
+        assert pruner.replicas.size == size
+        for step in range(1, 5):
+            total: Tensor = wrapped(torch.ones(2, 6)).sum()
+            torch.autograd.backward(total)
+            optimizer.step()
+            optimizer.zero_grad()
+            if spoilt and step == 3:
+                with torch.no_grad():
+                    kept = pruner.masks["0.weight"].nonzero()[0].tolist()
+                    weights["0.weight"][tuple(kept)] = 101.0 if rank == size - 1 else 100.0
+            if spoilt and step == 4:
+                line = f"step 4 rank {size - 1} of {size} does not have the weights of rank 0"
+                raises(OptimalityError, line, pruner.step)
+            else:
+                pruner.step()
+
+
+def a_divided_optimiser_has_no_curvature(_: int, __: int, ___: Path) -> None:
+    """ZeRO of torch keeps the moments of a weight on one rank: refused before the first step."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about itself
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+    model = network().float()
+    optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.AdamW, lr=0.01)
+    start = partial(Pruner, model, optimizer, schedule=OneShotSchedule(0.5))
+    line = "ZeroRedundancyOptimizer keeps none: use AdamW (over ranks with fully_shard)"
+    raises(ObservationError, line, partial(start, criterion="obd"))
+    pruner = start(criterion="abs-pins")
+    torch.autograd.backward(model(torch.ones(2, 6)).sum())
+    optimizer.step()
+    assert pruner.step() is not None
+    assert pruner.sparsity == 0.5
 
 
 def runs_that_differ_are_caught(rank: int, size: int, _: Path) -> None:
@@ -268,6 +338,9 @@ CHECKS = [
     one_answer,
     one_sum,
     masks_that_differ_are_caught,
+    weights_that_differ_are_caught,
+    a_copy_that_parts_is_caught_at_the_next_decision,
+    a_divided_optimiser_has_no_curvature,
     runs_that_differ_are_caught,
     gradients_are_summed,
     sums_of_gradients_do_not_depend_on_the_step,
@@ -291,6 +364,7 @@ def test_one_alone_does_what_it_does_without_others() -> None:
     assert on_rank_zero(SINGLE_PROCESS, lambda: 3) == 3
     assert sum_over_ranks(0.1, SINGLE_PROCESS) == 0.1
     require_same_masks({}, 1, SINGLE_PROCESS)
+    require_same_weights({}, 1, SINGLE_PROCESS)
     require_same_run({}, 1, SINGLE_PROCESS)
     model, plain = network(), network()
     gradients = GradientSum(model.parameters(), SINGLE_PROCESS)
@@ -315,6 +389,27 @@ def test_the_digest_is_of_names_shapes_and_bits() -> None:
     }
     assert len(found) == 6
     assert digest({"a": mask, "b": ~mask}) == digest({"b": ~mask, "a": mask})
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=40), st.data())
+def test_a_checksum_is_the_sum_of_odd_multiples_of_the_bits(
+    numbers: list[int], data: st.DataObject
+) -> None:
+    tensor = torch.tensor(numbers, dtype=torch.int32)
+    wanted = sum((2 * i + 1) * number for i, number in enumerate(numbers))
+    assert int(checksum(tensor.view(torch.float32))) == wanted
+    at = data.draw(st.integers(0, len(numbers) - 1))
+    tensor[at] ^= 1 << data.draw(st.integers(0, 30))
+    assert int(checksum(tensor.view(torch.float32))) != wanted
+
+
+def test_a_checksum_of_many_numbers_knows_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = torch.randn(10, dtype=torch.float64)
+    before, whole = numbers.clone(), checksum(numbers)
+    assert torch.equal(numbers, before)
+    monkeypatch.setattr(consistency, "BLOCK", 3)
+    assert torch.equal(checksum(numbers), whole)
+    assert not torch.equal(checksum(numbers.flip(0)), whole)
 
 
 @given(rows=st.integers(1, 9), size=st.integers(1, 5), number=st.integers(1, 4))

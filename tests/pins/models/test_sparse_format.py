@@ -140,12 +140,24 @@ def test_strides_and_graphs_do_not_matter() -> None:
     assert pack({"w": weight}, {"w": mask})["w.compressed"].tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("value", [-0.0, 1e-45, float("nan"), -2.5])
-def test_a_pruned_weight_that_is_not_plus_zero_is_named(tmp_path: Path, value: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_pruned_zero_loses_its_sign_and_a_kept_one_has_it(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    mask = torch.tensor([True, False, True])
+    save({"w": torch.tensor([1.0, -0.0, -0.0], dtype=dtype)}, {"w": mask}, tmp_path / PACKED)
+    tensors, masks = load(tmp_path / PACKED)
+    assert tensors["w"].tolist() == [1.0, 0.0, 0.0]
+    assert tensors["w"].signbit().tolist() == [False, False, True]
+    assert torch.equal(masks["w"], mask)
+
+
+@pytest.mark.parametrize("value", [1e-45, float("nan"), -2.5])
+def test_a_pruned_weight_that_is_not_zero_is_named(tmp_path: Path, value: float) -> None:
     mask = torch.tensor([[True, True], [True, False]])
     message = (
         rf"'w' is {str(torch.tensor(value).item()).replace('.', '[.]')} at \(1, 1\), where its "
-        r"mask prunes, and not \+0.0 in 1 such places: apply the mask"
+        r"mask prunes, and not 0.0 in 1 such places: apply the mask"
     )
     tensors = {"w": torch.tensor([[1.0, 1.0], [1.0, value]])}
     with pytest.raises(MaskError, match=message):

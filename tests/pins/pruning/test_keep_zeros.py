@@ -82,6 +82,28 @@ def test_without_it_they_do_not_stay(name: str) -> None:
     assert all(bool(model.get_parameter(n).detach()[zero].any()) for n, zero in zeros.items())
 
 
+def test_removed_masks_let_all_weights_learn() -> None:
+    model = sparse()
+    optimizer = OPTIMIZERS["adamw"](model)
+    masks = keep_zeros(model, optimizer)
+    assert 0 < masks.sparsity < 1
+    train(model, optimizer, 1)
+    zeros = {name: ~mask for name, mask in masks.items()}
+    assert not any(model.get_parameter(name).detach()[zero].any() for name, zero in zeros.items())
+    masks.remove()
+    train(model, optimizer, 1)
+    assert all(bool(model.get_parameter(n).detach()[zero].any()) for n, zero in zeros.items())
+
+
+def test_an_optimiser_that_accelerate_prepared_is_opened() -> None:
+    accelerate = pytest.importorskip("accelerate")
+    model = sparse()
+    prepared = accelerate.Accelerator(cpu=True).prepare(OPTIMIZERS["adamw"](model))
+    masks = keep_zeros(model, prepared)
+    train(model, prepared)
+    assert all(not model.get_parameter(name).detach()[~mask].any() for name, mask in masks.items())
+
+
 def test_zeros_of_the_weights_that_are_named_alone() -> None:
     model = sparse()
     optimizer = OPTIMIZERS["sgd"](model)

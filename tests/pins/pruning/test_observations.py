@@ -127,14 +127,49 @@ def test_a_gradient_that_was_cleared_is_missed_by_those_that_read_one(
 ) -> None:
     model, optimizer = stepped("adamw")
     optimizer.zero_grad()
-    observations = seen(model, optimizer, criterion)
     if criterion.reads & {Reads.GRADIENT, Reads.MOMENTUM}:
         with pytest.raises(
-            ObservationError, match=r"found no gradient for '0\.weight': call it after optimizer"
+            ObservationError, match=r"found no gradient of any weight: call it after optimizer"
         ):
-            _ = observations["0.weight"]
+            seen(model, optimizer, criterion)
     else:
-        criterion.importance(observations["0.weight"])
+        criterion.importance(seen(model, optimizer, criterion)["0.weight"])
+
+
+@pytest.mark.parametrize("criterion", CRITERIA.values(), ids=CRITERIA)
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_a_weight_without_a_gradient_in_the_step_has_gradient_0(
+    kind: str, criterion: Criterion
+) -> None:
+    model, optimizer = stepped(kind)
+    first = model.get_parameter("0.weight")
+    first.grad = None
+    given = {name: torch.ones_like(p) for name, p in model.named_parameters()}
+    observations = seen(model, optimizer, criterion, curvature=given)
+    found = observations["0.weight"]
+    reads = criterion.reads
+    assert ("0.weight" in observations.observed) == reads.isdisjoint(
+        {Reads.GRADIENT, Reads.MOMENTUM}
+    )
+    assert "2.weight" in observations.observed
+    if Reads.GRADIENT in reads:
+        assert torch.equal(found.gradient, torch.zeros_like(first))
+        assert not criterion.importance(found).any()
+        assert criterion.importance(observations["2.weight"]).any()
+    if Reads.MOMENTUM in reads:  # Adam's average remembers the steps that had one
+        assert bool(found.momentum.any()) == (kind == "adamw")
+
+
+def test_a_weight_that_never_had_a_gradient_has_moments_0() -> None:
+    model = perceptron()
+    optimizer = torch.optim.AdamW(model.parameters())
+    second = model.get_parameter("2.weight")
+    torch.autograd.backward(model[0](torch.ones(1, 6)).sum())
+    optimizer.step()
+    found = seen(model, optimizer)["2.weight"]
+    for zero in (found.gradient, found.momentum, found.curvature):
+        assert torch.equal(zero, torch.zeros_like(second))
+    assert seen(model, optimizer)["0.weight"].curvature.all()
 
 
 def test_nothing_is_held_but_what_the_step_left() -> None:

@@ -1,11 +1,15 @@
 """The hooks on an optimiser record its steps."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from pins.errors import ObservationError
-from pins.pruning.optimizer_hooks import OptimizerHooks
+from pins.errors import ObservationError, SettingError
+from pins.pruning.optimizer_hooks import OptimizerHooks, unwrapped_optimizer
+from pins.pruning.pruner import Pruner
+from pins.pruning.schedules import OneShotSchedule
 from tests.pins.networks import losses, perceptron
 
 
@@ -68,3 +72,68 @@ def test_no_step_needs_an_overflow_for_a_reason() -> None:
     assert gradient is not None
     gradient[0] = float("inf")
     hooks.require_overflow()
+
+
+class Wrapper(torch.optim.Optimizer):
+    """As Lookahead and SWA are written: without the constructor of Optimizer, and so no hooks."""
+
+    def __init__(self, inner: torch.optim.Optimizer, name: str = "optimizer") -> None:
+        setattr(self, name, inner)
+        self.param_groups, self.state = inner.param_groups, inner.state
+
+    def step(self, closure: Any = None) -> Any:
+        return self.optimizer.step(closure)  # type: ignore[attr-defined]
+
+
+class DeepSpeedOptimizer:
+    __module__ = "deepspeed.runtime"
+
+
+def test_the_optimiser_inside_its_wrappers_is_hooked() -> None:
+    accelerate = pytest.importorskip("accelerate")
+    for wrap in (Wrapper, accelerate.Accelerator(cpu=True).prepare, lambda o: Wrapper(Wrapper(o))):
+        model, optimizer = stepping()
+        wrapped = wrap(optimizer)
+        assert unwrapped_optimizer(wrapped, "Pruner") is optimizer
+        pruner = Pruner(model, wrapped, "abs-pins", OneShotSchedule(0.5))
+        torch.autograd.backward(next(losses(model, 1)))
+        wrapped.step()
+        assert pruner.step() is not None
+        assert sum(int((p == 0).sum()) for p in pruner.parameters.values()) == 40
+
+
+def test_an_optimiser_that_takes_hooks_is_not_opened() -> None:
+    class Outer(torch.optim.SGD):
+        optimizer = torch.optim.SGD([torch.ones(1)])
+
+    outer = Outer([torch.ones(1)])
+    assert unwrapped_optimizer(outer, "Pruner") is outer
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (
+            lambda inner: Wrapper(inner, "inner"),
+            "given a Wrapper as its optimiser, which takes no hooks: give the torch optimiser that",
+        ),
+        (lambda inner: [inner, inner], "given a list .*: give one, whose groups hold every weight"),
+        (lambda _: DeepSpeedOptimizer(), "DeepSpeed keeps weights and gradients to itself; use FS"),
+        (lambda _: None, "given a NoneType"),
+    ],
+)
+def test_what_cannot_be_hooked_is_one_clear_error(made: Any, message: str) -> None:
+    model, optimizer = stepping()
+    with pytest.raises(SettingError, match=message) as refused:
+        Pruner(model, made(optimizer), "abs-pins", OneShotSchedule(0.5))
+    assert "\n" not in str(refused.value)
+
+
+def test_removed_hooks_see_no_step() -> None:
+    model, optimizer = stepping()
+    hooks = OptimizerHooks(optimizer, dict(model.named_parameters()), lambda: True)
+    hooks.remove()
+    torch.autograd.backward(next(losses(model, 1)))
+    optimizer.step()
+    assert not hooks.step_taken()
+    assert not hooks.before

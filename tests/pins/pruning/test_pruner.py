@@ -367,7 +367,7 @@ def test_a_quantity_without_a_source_is_named(
     ("criterion", "options", "stepped", "cleared", "message"),
     [
         ("movement", {}, False, False, "SGD has taken no step since the last time: call it once"),
-        ("pins", {}, True, True, r"no gradient for '0\.weight': call it after optimizer\.step\(\)"),
+        ("pins", {}, True, True, r"no gradient of any weight: call it after optimizer\.step\(\)"),
         ("obd", {"curvature": dict}, True, False, "reads a diagonal curvature, and there is none"),
     ],
 )
@@ -609,7 +609,8 @@ def test_what_is_no_state_is_not_loaded() -> None:
     pruner = Pruner(model, optimizer, "magnitude", OneShotSchedule(0.5))
     with pytest.raises(
         MaskError,
-        match="was given no due and no masks and no radius_factor and no smoothing and no steps",
+        match="was given no due and no finished and no masks and no radius_factor and no settings "
+        "and no smoothing and no sparsity and no steps: give the result of state_dict",
     ):
         pruner.load_state_dict({})
 

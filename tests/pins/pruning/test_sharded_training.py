@@ -220,6 +220,35 @@ def what_is_wrong_on_one_rank_is_wrong_on_all(rank: int, size: int, _folder: Pat
         pruner.step()
 
 
+def gradients_of_some_ranks_are_enough(rank: int, size: int, _folder: Path) -> None:
+    """A tensor without a gradient on one rank has 0 there; one without any is skipped by all."""
+    model = sharded_classifier(size)
+    optimizer, pruner = started(model, schedule=OneShotSchedule(0.5, at=2))
+    first, second, *_ = pruner.parameters
+    for step in range(2):
+        model(**batches(1)[0]).loss.backward()
+        if step == 1:
+            pruner.parameters[second].grad = None
+            if rank == 0:
+                for parameter in pruner.parameters.values():
+                    parameter.grad = None
+        optimizer.step()
+        if size == 1 and step == 1:
+            raises(ObservationError, "found no gradient of any weight", pruner.step)
+            return
+        pruner.step()
+        counts = pruner.smoothing.state_dict()
+        assert int(counts[f"average.count/{first}"]) == step + 1
+        assert int(counts[f"average.count/{second}"]) == 1
+        optimizer.zero_grad()
+    assert pruner.finished
+    model(**batches(1)[0]).loss.backward()
+    _, other = optimizer, Pruner(model, optimizer, "abs-pins", OneShotSchedule(0.5))
+    optimizer.step()
+    optimizer.zero_grad()
+    raises(ObservationError, "found no gradient of any weight", other.step)
+
+
 def other_models_are_refused(_rank: int, size: int, _folder: Path) -> None:
     model = sharded_classifier(size)
     optimizer, pruner = started(model)
@@ -242,6 +271,7 @@ RUNS = (
     zeros_stay,
     products_of_16_bits_need_nothing_special,
     other_tools_take_the_state,
+    gradients_of_some_ranks_are_enough,
     other_models_are_refused,
     what_is_wrong_on_one_rank_is_wrong_on_all,
 )

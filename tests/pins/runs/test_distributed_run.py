@@ -56,6 +56,11 @@ def torchrun(ranks: int, words: Sequence[str]) -> subprocess.CompletedProcess[st
     )
 
 
+def on_rank_one(words: Sequence[str], *more: str) -> None:
+    """The command `pins`, on rank 1 with more words."""
+    command_pins(*words, *(more if os.environ["RANK"] == "1" else ()))
+
+
 def run_on_ranks(size: int, folder: Path, names: Sequence[str]) -> None:
     """Each variant on so many ranks, in one start of them."""
     processes = ranks(size, run_variants, (folder, names), folder / f"{names[0]} on ranks")
@@ -183,6 +188,16 @@ def test_what_is_wrong_is_said_once(folder: Path) -> None:
     assert [each.process.exitcode for each in processes] == [2, 2]
     line = f"pins: {folder / 'used'} holds files (mine …): give another folder\n"
     assert ended == [("", line), ("", "")]
+
+
+def test_options_that_are_wrong_on_another_rank_are_said(folder: Path) -> None:
+    words = command(folder, "one bad")
+    processes = ranks(2, on_rank_one, (words, "--nosuch", "1"), folder / "one bad told")
+    (_, errors), (output, reported) = (each.communicate(60) for each in processes)
+    assert [each.process.exitcode for each in processes] == [2, 2]
+    assert reported.count("Error: No such option: --nosuch") == 1
+    assert "No such option" not in errors
+    assert output == ""
 
 
 def test_torchrun_itself_ends_where_an_option_is_none(folder: Path) -> None:

@@ -28,6 +28,7 @@ from pins.errors import (
 from pins.importance.criteria import CRITERIA
 from pins.masks import count
 from pins.models.parameters import prunable_parameters
+from pins.pruning.optimizer_hooks import unwrapped_optimizer
 from pins.pruning.schedules import CubicSchedule, OneShotSchedule
 from pins.selection.constraints import keep_count
 from pins.trainer.pruning_trainer import PruningCallback, PruningTrainer
@@ -174,14 +175,54 @@ def test_without_self_regularisation_it_is_the_trainer_with_the_callback(tmp_pat
     assert_same(models[0][0], models[1][0], models[0][1], models[1][1])
 
 
-def test_training_once_more_prunes_anew(tmp_path: Path) -> None:
+def zeros_of(model: nn.Module) -> int:
+    return sum(int((w == 0).sum()) for w in prunable_parameters(model).parameters.values())
+
+
+@pytest.mark.parametrize("optimizer_of", ["each training", "both trainings"])
+def test_training_once_more_keeps_the_zeros(optimizer_of: str, tmp_path: Path) -> None:
     model, pruned = classifier(), pruning()
     trainer = trainer_of("self-regularised", model, pruned, args=arguments(tmp_path, bf16=True))
-    for _ in range(2):
+    trainer.train()
+    masks = dict(pruned.masks)
+    if optimizer_of == "each training":
+        trainer.optimizer = None
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    zeros: list[int] = []
+    trainer.add_callback(AfterSteps(lambda _, model: zeros.append(zeros_of(model))))
+    trainer.train()
+    assert zeros == [TOTAL - keep_count(0.8, TOTAL)] * (STEPS + 1)
+    assert pruner_of(pruned).steps == STEPS
+    assert all(torch.equal(mask, masks[name]) for name, mask in pruned.masks.items())
+    for name, mask in masks.items():  # what is kept has learnt
+        assert bool((model.get_parameter(name) != before[name])[mask].all())
+
+
+def test_a_new_callback_or_a_new_model_is_pruned_anew(tmp_path: Path) -> None:
+    model, pruned = classifier(), pruning()
+    trainer_of("callback", model, pruned, args=arguments(tmp_path)).train()
+    final = TOTAL - keep_count(0.8, TOTAL)
+    for again, given in ((classifier(), pruned), (model, pruning())):
+        zeros: list[int] = []
+        trainer = trainer_of("callback", again, given, args=arguments(tmp_path))
+        trainer.add_callback(AfterSteps(lambda _, model: zeros.append(zeros_of(model))))  # noqa: B023
         trainer.train()
-        assert pruner_of(pruned).steps == STEPS
-        assert count(pruned.masks).kept == keep_count(0.8, TOTAL)
-        assert_pruned(model, pruned.masks)
+        assert zeros[0] < final
+        assert zeros[-1] == final
+
+
+def test_hooks_end_with_the_training(tmp_path: Path) -> None:
+    model = classifier()
+    weights = prunable_parameters(model).parameters
+    with torch.no_grad():
+        for weight in weights.values():
+            weight[:, ::2] = 0
+    for pruned in (pruning(), PruningCallback(keep_zeros=True)):
+        trainer = trainer_of("callback", model, pruned, args=arguments(tmp_path, weight_decay=0.1))
+        trainer.train()
+        optimizer = unwrapped_optimizer(trainer.optimizer, "the test")
+        assert not optimizer._optimizer_step_post_hooks
+        assert not optimizer._optimizer_step_pre_hooks
 
 
 def test_the_best_model_at_the_end_is_one_with_the_final_masks(tmp_path: Path) -> None:
@@ -383,7 +424,7 @@ def test_sharded_training_is_refused(tmp_path: Path) -> None:
     args.deepspeed = "config.json"
     trainer = trainer_of("callback", classifier(), pruning(), args=arguments(tmp_path))
     model = classifier()
-    with pytest.raises(SettingError, match="AdamW, of DeepSpeed or another library"):
+    with pytest.raises(SettingError, match="a Trainer with DeepSpeed, which keeps weights and g"):
         pruning().on_train_begin(
             args,
             trainer.state,

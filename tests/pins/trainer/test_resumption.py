@@ -16,8 +16,12 @@ pytest.importorskip("accelerate")
 
 from transformers import AutoModelForSequenceClassification, Trainer
 
+from pins.distributed.checkpoint import save
 from pins.errors import CheckpointError
 from pins.importance.trust_region.criterion import TrustRegion
+from pins.masks import count
+from pins.models.parameters import prunable_parameters
+from pins.selection.allocation import Allocation
 from pins.trainer import checkpoint as trainer_state
 from pins.trainer.checkpoint import FILE
 from pins.trainer.pruning_trainer import PruningCallback, PruningTrainer
@@ -28,6 +32,7 @@ from tests.pins.trainer.trainers import (
     AfterSteps,
     Stop,
     arguments,
+    assert_pruned,
     assert_same,
     classifier,
     kill_after,
@@ -143,6 +148,63 @@ def test_a_resumed_training_ends_with_the_same_bits(
         assert all(torch.equal(tensor, second[0][name]) for name, tensor in first[0].items())
 
 
+@pytest.mark.parametrize(("kind", "after"), list(zip(KINDS, [8, 12], strict=True)))
+def test_a_longer_training_is_never_less_sparse(kind: str, after: int, tmp_path: Path) -> None:
+    first = Training.of(kind, tmp_path, pruned=pruning(interval=1), eval_strategy="no").run()
+    final = first.pruned.current_sparsity
+    steps: list[float] = []
+    changes = {"max_steps": 24, "eval_strategy": "no", "save_strategy": "no"}
+    longer = Training.of(kind, tmp_path, other_model(), pruning(interval=1), **changes)
+    stored = trainer_state.load(tmp_path / f"checkpoint-{after}")
+    sparse = count(stored.masks).sparsity
+    assert 0.5 < sparse <= final
+
+    def look(_: int, model: nn.Module) -> None:
+        weights = prunable_parameters(model).parameters
+        assert_pruned(model, longer.pruned.masks)
+        zeros = sum(int((weight == 0).sum()) for weight in weights.values())
+        steps.append(zeros / sum(weight.numel() for weight in weights.values()))
+
+    longer.trainer.add_callback(AfterSteps(look))
+    longer.run(str(tmp_path / f"checkpoint-{after}"))
+    schedule = pruner_of(longer.pruned).schedule
+    assert schedule.sparsity(after + 1) < sparse, "the schedule alone would let them grow back"
+    assert steps == sorted(steps)
+    assert steps[0] >= sparse
+    assert steps[-1] == pytest.approx(final, abs=1e-9)
+    assert pruner_of(longer.pruned).steps == 24
+    if after == 12:
+        masks = longer.pruned.masks
+        assert all(torch.equal(mask, masks[name]) for name, mask in first.pruned.masks.items())
+
+
+@pytest.mark.parametrize(
+    ("pruned", "message"),
+    [
+        (pruning(0.5), r"sparsity was 0\.8 and is 0\.5 now"),
+        (pruning(criterion="magnitude"), "criterion was 'abs-pins' and is 'magnitude' now"),
+        (pruning(schedule="linear"), "schedule was 'CubicSchedule' and is 'LinearSchedule' now"),
+        (pruning(interval=3), "schedule's interval was 2 and is 3 now"),
+        (pruning(warmup=1), "schedule's warmup was 2 and is 1 now"),
+        (pruning(smoothing="window"), "smoothing was 'uncertainty' and is 'window' now"),
+        (
+            pruning(allocation=Allocation(by_tensor=True)),
+            "allocation's by_tensor was False and is True now",
+        ),
+        (PruningCallback(keep_zeros=True), "criterion was 'abs-pins' and is 'keep_zeros' now"),
+    ],
+)
+def test_other_settings_are_refused(
+    pruned: PruningCallback, message: str, stopped: Callable[[str], Path]
+) -> None:
+    training = Training.of("callback", stopped("callback"), other_model(), pruned)
+    with pytest.raises(
+        CheckpointError, match=rf"checkpoint-4 does not fit this training: {message}: give the same"
+    ) as refused:
+        training.run(True)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_trust_region_resumes_with_its_radius(tmp_path: Path) -> None:
     def training(out: str) -> Training:
         pruned = pruning(criterion=TrustRegion(radius=20.0))
@@ -202,14 +264,15 @@ DAMAGES: dict[str, tuple[Callable[[Contents], object], str]] = {
         "does not hold the state of a pruning: its metadata names another format",
     ),
     "earlier version": (
-        lambda c: c[1].update(version="1"),
-        "has version 1 of the format, this PINS reads 2; resume from another",
+        lambda c: c[1].update(version="2"),
+        "has version 2 of the format, this PINS reads 3; resume from another",
     ),
     "no radius": (
         lambda c: c[2].pop("radius_factor"),
-        "does not hold the state of a pruning: 'radius_factor'",
+        "does not hold the state of a pruning: it lacks 'radius_factor'",
     ),
-    "no steps": (lambda c: c[2].pop("steps"), "does not hold the state of a pruning: 'steps'"),
+    "no settings": (lambda c: c[2].pop("settings"), "of a pruning: it lacks 'settings'"),
+    "no steps": (lambda c: c[2].pop("steps"), "the state of a pruning: it lacks 'steps'"),
     "other step": (
         lambda c: c[2].update(steps=3),
         r"are of step 3 and prune 0 weights .* resumes after step 4: they come",
@@ -257,6 +320,14 @@ def test_a_checkpoint_that_is_damaged_is_one_clear_error(
         Training.of(kind, folder).run(True)
     assert "\n" not in str(caught.value)
     assert "checkpoint-4" in str(caught.value)
+
+
+def test_a_sharded_checkpoint_without_settings_is_one_clear_error(tmp_path: Path) -> None:
+    scalars = {"steps": 4, "due": False, "radius_factor": 1.0}
+    save(tmp_path / trainer_state.FOLDER, {"masks/w": torch.ones(2, dtype=torch.bool)}, scalars)
+    message = "does not hold the state of a pruning: it lacks 'settings'; resume from another"
+    with pytest.raises(CheckpointError, match=message):
+        trainer_state.load(tmp_path)
 
 
 @pytest.mark.parametrize(

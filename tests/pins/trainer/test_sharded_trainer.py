@@ -29,7 +29,7 @@ from transformers.distributed.configuration_utils import DistributedConfig
 
 from pins import masks
 from pins.distributed.sharding import is_sharded, local, whole
-from pins.errors import CheckpointError, SettingError
+from pins.errors import CheckpointError, OptimalityError, SettingError
 from pins.masks import count
 from pins.models.parameters import prunable_parameters
 from pins.models.self_distillation import SelfRegularizer
@@ -234,6 +234,25 @@ def loaded_in_parts(rank: int, size: int, folder: Path) -> None:
     assert given.current_sparsity == pytest.approx(0.8, abs=1e-3)
 
 
+def a_copy_that_parts_is_noticed(rank: int, _size: int, folder: Path) -> None:
+    """DistributedDataParallel, as the Trainer has it on CPUs: the weights of one rank change."""
+    forget_accelerate()
+    given = pruning()
+    before, at = DECISIONS[1] - 1, DECISIONS[1]
+
+    def spoil(step: int, model: Any) -> None:
+        if step == before and rank == 1:
+            with torch.no_grad():
+                for name in given.masks:  # by a relative 1e-6, zeros stay
+                    model.get_parameter(name).mul_(1 + 1e-6)
+
+    trainer = Trainer(
+        model=classifier(), args=arguments(folder), train_dataset=texts(), callbacks=[given]
+    )
+    trainer.add_callback(AfterSteps(spoil))
+    raises(OptimalityError, f"after the decision of step {at} rank 1 of 2", partial(run, trainer))
+
+
 def what_cannot_be_seen_is_refused(_rank: int, _size: int, _folder: Path) -> None:
     """The older FSDP, in a line."""
     model = FullyShardedDataParallel(perceptron(), device_id=torch.device("cpu"))
@@ -294,6 +313,7 @@ TRAININGS: tuple[Check, ...] = (
     goes_on_sparse,
     loaded_in_parts,
     what_cannot_be_seen_is_refused,
+    a_copy_that_parts_is_noticed,
 )
 RESUMED: tuple[Check, ...] = (regularised_goes_on, called_back_goes_on, another_model_is_refused)
 

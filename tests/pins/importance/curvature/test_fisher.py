@@ -183,6 +183,17 @@ def test_tied_weights_have_the_gradient_of_both_places() -> None:
     assert_same(vectorized_fisher(model, {"words": words}, [batch]), expected)
 
 
+def test_the_fisher_of_a_frozen_weight_is_0_by_both_methods() -> None:
+    model, batch = HEADED["classification"].model().double(), HEADED["classification"].batch()
+    parameters = prunable_parameters(model).parameters
+    name, frozen = next(iter(parameters.items()))
+    assert vectorized_fisher(model, parameters, [batch])[name].any()
+    frozen.requires_grad_(False)
+    expected = empirical_fisher(parameters, example_losses(model, [batch]))
+    assert not expected[name].any()
+    assert_same(vectorized_fisher(model, parameters, [batch]), expected)
+
+
 def test_the_model_is_left_as_it_was() -> None:
     model, batch = BagClassifier(), examples(rows=4).batch(range(4))
     model.hidden.eval()

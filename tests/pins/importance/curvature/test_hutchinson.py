@@ -175,6 +175,13 @@ def test_a_weight_that_no_loss_reads_has_no_curvature() -> None:
     assert found["other"].tolist() == [0.0, 0.0]
 
 
+def test_a_frozen_weight_has_no_curvature() -> None:
+    weight, frozen = torch.ones(2, requires_grad=True), torch.ones(2)
+    found = hutchinson_diagonal({"f": frozen, "w": weight}, [(weight * frozen).square().sum()])
+    assert found["w"].tolist() == [2.0, 2.0]
+    assert found["f"].tolist() == [0.0, 0.0]
+
+
 def test_absolute_is_of_the_mean_of_all_samples() -> None:
     hessian = symmetric(6)
     weight = torch.randn(6, dtype=torch.float64, requires_grad=True)
