@@ -57,6 +57,7 @@ class FineTuning:
         group: Group = SINGLE_PROCESS,
         higher_is_better: bool = True,
         teacher: nn.Module | None = None,
+        teacher_score: float | None = None,
         on_decision: OnDecision | None = None,
         on_trust_region: OnTrustRegion | None = None,
     ) -> None:
@@ -70,6 +71,7 @@ class FineTuning:
             group: the ranks that divide the rows of each step; all of them call every method.
             higher_is_better: how the scores compare that select the teacher.
             teacher: the first teacher; default: the model itself.
+            teacher_score: its score, which later checkpoints are compared with.
             on_decision: as in `Pruner`.
             on_trust_region: as in `Pruner`.
 
@@ -101,6 +103,7 @@ class FineTuning:
             self.regularizer = SelfRegularizer(
                 self.model,
                 teacher=teacher,
+                teacher_score=teacher_score,
                 head=head,
                 temperature=settings.temperature,
                 higher_is_better=higher_is_better,
@@ -229,7 +232,9 @@ class FineTuning:
             criterion,
             schedule,
             parameters=parameters,
-            smoothing=find_smoothing(settings.pruning_smoothing())(),
+            smoothing=find_smoothing(settings.pruning_smoothing())(
+                **({"window": True} if settings.window else {})
+            ),
             allocation=settings.pruning_scope(),
             curvature=None if kept_by_adam else self._diagonal,
             loss=self._measured if measured else None,
