@@ -106,7 +106,8 @@ class Settings:
         accumulation: number of microbatches of a step; more need less memory.
         optimizer: the optimiser.
         learning_rate: the highest learning rate; default: the task's.
-        weight_decay: the weight decay of the optimiser.
+        weight_decay: the weight decay of the optimiser; biases and norms have none.
+        decay_all: apply the weight decay to biases and norms too.
         max_length: largest number of tokens in a row; default: the task's.
         train_rows: number of training rows to use, drawn with the seed; default: all.
         test_rows: number of test rows to use, drawn with the seed; default: all.
@@ -150,6 +151,7 @@ class Settings:
     optimizer: str = "adamw"
     learning_rate: float | None = None
     weight_decay: float = 0.0
+    decay_all: bool = False
     max_length: int | None = None
     train_rows: int | None = None
     test_rows: int | None = None

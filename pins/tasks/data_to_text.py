@@ -120,7 +120,8 @@ class DataToText(Task):
         """
         answers = [answer for prompt in encoded.about for answer in prompt.answers]
         loss, tokens = 0.0, 0
-        for _, batch, output in outputs(model, Encoded(tuple(answers), encoded.fill), batch_size):
+        read = Encoded(tuple(answers), encoded.fill)
+        for _, batch, output in outputs(model, read, head, batch_size):
             total, count = summed_loss(head, output, batch)
             loss, tokens = loss + total, tokens + count
         written = generate(model, tokenizer, encoded, head, batch_size=batch_size)

@@ -137,7 +137,7 @@ class QuestionAnswering(Task):
         """
         spans: list[tuple[float, int, int]] = [(-torch.inf, 0, 0)] * len(encoded)
         loss, positions = 0.0, 0
-        for rows, batch, output in outputs(model, encoded, batch_size):
+        for rows, batch, output in outputs(model, encoded, head, batch_size):
             start, end = output.start_logits.float(), output.end_logits.float()
             best = best_spans(start, end, _inside([encoded.about[row] for row in rows], start))
             for row, *span in zip(rows, *(column.tolist() for column in best), strict=True):
