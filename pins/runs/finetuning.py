@@ -32,7 +32,7 @@ from pins.models.heads import Head
 from pins.models.inference import evaluation_mode, to_device
 from pins.models.parameters import prunable_parameters
 from pins.models.self_distillation import SelfRegularizer
-from pins.models.task_loss import step_loss
+from pins.models.task_loss import auxiliary_loss, step_loss
 from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import OnDecision, OnTrustRegion, Pruner
 from pins.runs.microbatches import microbatches_of_rank
@@ -168,9 +168,11 @@ class FineTuning:
     def _loss(self, batch: Batch) -> Tensor:
         with self.device.autocast():
             output = self._forward(**self.head.inputs(self.model, batch))
+            share = self.head.count(batch) / max(self._count, 1)
+            auxiliary = auxiliary_loss(self.model, output) * share
             if self.regularizer is not None:
-                return self.regularizer.loss(output, batch, num_items=self._count)
-        return mixed_loss(self.head.rows(output, batch), None, num_items=self._count)
+                return self.regularizer.loss(output, batch, num_items=self._count) + auxiliary
+        return mixed_loss(self.head.rows(output, batch), None, num_items=self._count) + auxiliary
 
     def _measured(self) -> float:
         """The task's loss on the rows of the current step, with the current weights."""

@@ -18,7 +18,7 @@ from pins.errors import SettingError
 from pins.importance.criterion import Reads
 from pins.models.heads import Head, find_head
 from pins.models.self_distillation import SelfRegularizer
-from pins.models.task_loss import step_loss
+from pins.models.task_loss import auxiliary_loss, step_loss
 from pins.trainer.callback import PruningCallback
 
 __all__ = ["PruningCallback", "PruningTrainer"]
@@ -149,6 +149,10 @@ class PruningTrainer(Trainer):
         outputs = model(**regularizer.head.inputs(model, inputs))
         # autocast is part of the forward of the model, and so of the teacher
         loss = regularizer.loss(outputs, inputs, num_items=num_items_in_batch)
+        share = 1.0
+        if num_items_in_batch is not None:
+            share = regularizer.head.count(inputs) / max(float(num_items_in_batch), 1.0)
+        loss = loss + auxiliary_loss(model, outputs) * share
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # each divides by the rows of all
         return (loss, outputs) if return_outputs else loss
