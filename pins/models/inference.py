@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pins.models.batches import Batch, Encoded
+from pins.models.heads import Head
 
 
 @contextmanager
@@ -33,11 +34,14 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def outputs(
-    model: nn.Module, encoded: Encoded, batch_size: int
+    model: nn.Module, encoded: Encoded, head: Head, batch_size: int
 ) -> Iterator[tuple[list[int], Batch, Any]]:
-    """Yield row numbers, batch and output; every row once, without dropout and gradients."""
+    """Yield row numbers, batch and output; every row once, without dropout and gradients.
+
+    The model is given no targets: it would compute a loss of its own, by its own configuration.
+    """
     device = device_of(model)
     with evaluation_mode(model), torch.no_grad():
         for rows in encoded.by_length(batch_size):
             batch = to_device(encoded.batch(rows), device)
-            yield rows, batch, model(**batch)
+            yield rows, batch, model(**head.inputs(model, batch))

@@ -14,9 +14,8 @@ from pins.errors import ParameterError
 PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
 # GPT-2's linear layer, weight (in, out); by name, so that transformers need not be loaded
 PRUNABLE_TYPE_NAMES = frozenset({"transformers.pytorch_utils.Conv1D"})
-# The pooler feeds only the task head and counts as a part of it. Adapters are trained instead of
-# frozen weights, into which they are merged later: they must not be pruned alone.
-LEFT_OUT_NAMES = r"(^|\.)(pooler|embeddings?(?:_project)?|lora_\w+)(\.|$)"
+# The pooler feeds only the task head and counts as a part of it
+LEFT_OUT_NAMES = r"(^|\.)(pooler|embeddings?(?:_project)?)(\.|$)"
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,12 @@ def prunable_parameters(
 ) -> PrunableParameters:
     """Choose the prunable weights of a model.
 
-    The default is the 2-D weights of the linear layers (`nn.Linear`, GPT-2's `Conv1D`) without the
-    pooler and the task head. The head consists of the output embeddings and, if the model has a
-    `base_model` (Hugging Face models do), everything outside it. Frozen and tied tensors and the
-    adapters of PEFT are left out too. For a model sharded by `fully_shard` these are the sharded
-    parameters.
+    The default is the 2-D weights of the linear layers (`nn.Linear`, GPT-2's `Conv1D`) and the 3-D
+    weights of experts, without pooler, task head and routers. The head consists of the output
+    embeddings and, if the model has a `base_model` (Hugging Face models do), everything outside
+    it; of the base, only the blocks are pruned, which are the elements of a `ModuleList`. Frozen
+    and tied tensors and the adapters of PEFT are left out too. For a model sharded by
+    `fully_shard` these are the sharded parameters.
 
     Args:
         model: any module.
@@ -58,27 +58,33 @@ def prunable_parameters(
         types: module types whose `weight` may be pruned.
 
     Raises:
-        ParameterError: nothing is left to prune, `include` matches a frozen weight or is no
-            pattern, or the model is wrapped by FSDP1.
+        ParameterError: nothing is left to prune, a weight is computed from other tensors (by
+            `torch.nn.utils.prune` or a parametrization), `include` matches a frozen weight or is
+            no pattern, or the model is wrapped by FSDP1.
     """
     types, pattern = tuple(types), _compiled(include)
     model = unwrapped(model)
     require_fsdp2(model)
     reshard(model)
-    inside_base = _inside_base(model)
+    inside_base, blocks = _inside_base(model), _inside_blocks(model, types)
+    routers, adapters = _routers(model), _adapters(model)
     other_use = {
         id(parameter): f"{name}.{own}".lstrip(".")
         for name, module in model.named_modules()
-        if not _is_prunable(module, types)
         for own, parameter in module.named_parameters(recurse=False)
+        if not _is_matrix(module, own, parameter, types)
     }
     taken: dict[int, str] = {}
     parameters: dict[str, nn.Parameter] = {}
     left_out: dict[str, str] = {}
     for module_name, module in model.named_modules(remove_duplicate=False):
+        if _is_prunable(module, types) and "weight" not in module._parameters:
+            name = f"{module_name}.weight".lstrip(".")
+            if pattern.search(name) if pattern else _all_inside(module, inside_base):
+                raise _computed(name, module)
         for own, parameter in module.named_parameters(recurse=False):
             name = f"{module_name}.{own}".lstrip(".")
-            if not _is_prunable(module, types) or own != "weight" or parameter.dim() != 2:
+            if not _is_matrix(module, own, parameter, types):
                 left_out[name] = f"{own} of {type(module).__name__}"
             elif pattern is not None and not pattern.search(name):
                 left_out[name] = f"does not match {include!r}"
@@ -88,6 +94,12 @@ def prunable_parameters(
                 left_out[name] = "task head"
             elif pattern is None and (match := re.search(LEFT_OUT_NAMES, name)):
                 left_out[name] = match.group(2)
+            elif pattern is None and (match := adapters and re.search(adapters, name)):
+                left_out[name] = match.group()
+            elif pattern is None and id(parameter) in routers:
+                left_out[name] = "router"
+            elif pattern is None and blocks and id(parameter) not in blocks:
+                left_out[name] = "outside the blocks"
             elif id(parameter) in taken:
                 left_out[name] = f"tied to {taken[id(parameter)]}, counted there"
             elif parameter.requires_grad:
@@ -143,6 +155,74 @@ def _is_prunable(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
         return True
     names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
     return types == PRUNABLE_TYPES and not names.isdisjoint(PRUNABLE_TYPE_NAMES)
+
+
+def _is_matrix(
+    module: nn.Module, own: str, parameter: nn.Parameter, types: tuple[type[nn.Module], ...]
+) -> bool:
+    """Whether a parameter is a linear layer's weight, or has one for each expert as first index."""
+    if _is_prunable(module, types):
+        return own == "weight" and parameter.dim() == 2
+    experts = getattr(module, "num_experts", None)
+    return types == PRUNABLE_TYPES and parameter.dim() == 3 and len(parameter) == experts
+
+
+def _routers(model: nn.Module) -> set[int]:
+    """The ids of the weights that give each expert, or the shared ones, a number for a token."""
+    found = set()
+    for module in model.modules():
+        experts = getattr(module, "experts", None)
+        if isinstance(experts, nn.Module):
+            several = isinstance(experts, nn.ModuleList | nn.ModuleDict)
+            outputs = (1, len(experts) if several else getattr(experts, "num_experts", None))
+            own = {id(each) for each in experts.modules()}
+            found |= {
+                id(each.weight)
+                for each in module.modules()
+                if isinstance(each, nn.Linear)
+                and each.out_features in outputs
+                and id(each) not in own
+            }
+    return found
+
+
+def _adapters(model: nn.Module) -> str:
+    """A pattern for what PEFT itself tells adapters by in a parameter's name; "" without PEFT."""
+    prefixes = {
+        getattr(each, "prefix", None) for each in model.modules() if hasattr(each, "peft_config")
+    }
+    names = (re.escape(each) for each in prefixes if isinstance(each, str) and each)
+    return "|".join(rf"[^.]*{name}[^.]*" for name in sorted(names))
+
+
+def _inside_blocks(model: nn.Module, types: tuple[type[nn.Module], ...]) -> set[int]:
+    """The ids of the parameters in the blocks of a Hugging Face model; empty for other models."""
+    if not hasattr(model, "base_model"):
+        return set()
+    return {
+        id(parameter)
+        for blocks in model.modules()
+        if isinstance(blocks, nn.ModuleList)
+        and any(_is_prunable(module, types) for module in blocks.modules())
+        for parameter in blocks.parameters()
+    }
+
+
+def _all_inside(module: nn.Module, ids: set[int]) -> bool:
+    return all(id(parameter) in ids for parameter in module.parameters())
+
+
+def _computed(name: str, module: nn.Module) -> ParameterError:
+    """The error for a weight that is no parameter of its own."""
+    if "weight_orig" in module._parameters:
+        kind, call = "torch.nn.utils.prune", "prune.remove(module, 'weight')"
+    else:
+        kind = "a parametrization"
+        call = "parametrize.remove_parametrizations(module, 'weight')"
+    return ParameterError(
+        f"{name} is computed from other tensors by {kind}: call {call} of torch.nn.utils first, or "
+        "give include= with a pattern that leaves it out"
+    )
 
 
 def _inside_base(model: nn.Module) -> set[int]:

@@ -10,6 +10,7 @@ for batch in batches:
         regularizer.update(accuracy(model), pruner.sparsity)    # a new teacher, if it is as good
 """
 
+import copy
 import math
 from collections.abc import Mapping
 from fractions import Fraction
@@ -28,14 +29,17 @@ from pins.utils.lookup import choose_one
 
 FORMAT = {"format": "pins-self-regularizer", "version": 1}
 RULES = ("latest-best", "best-ever")
+MAX_DROP = 0.25  # of the best score: below, a model has collapsed and teaches nothing
 
 
 class Selection:
     """The rule that makes offered checkpoints the teacher, or not.
 
-    latest-best: yes iff no earlier checkpoint of the same or a higher sparsity scored higher.
-    Sparsity only grows in a run: the first checkpoint of a new sparsity is always chosen, and at
-    the same sparsity one that is at least as good as all earlier ones.
+    latest-best: yes iff no earlier checkpoint of the same or a higher sparsity scored higher, and
+    |v − s| ≤ d|v| or s is better than v, where v is the best earlier score of any sparsity and d is
+    `max_drop`. Sparsity only grows in a run: the first checkpoint of a new sparsity is chosen
+    unless the model has collapsed, and at the same sparsity one that is at least as good as all
+    earlier ones.
 
     best-ever: yes iff it scored higher than all earlier ones, of any sparsity. This is the rule of
     the authors' released code. Scores fall while a model is pruned, so the teacher stays the best
@@ -49,16 +53,29 @@ class Selection:
         rule: Literal["latest-best", "best-ever"] = "latest-best",
         *,
         higher_is_better: bool = True,
+        max_drop: float = MAX_DROP,
+        expert: bool = False,
     ) -> None:
         """Start without a checkpoint.
 
+        Args:
+            rule: the rule.
+            higher_is_better: how scores compare.
+            max_drop: d, ≥ 0; inf: a collapsed model is chosen too.
+            expert: the first teacher is not the model: the first score that is offered is the
+                teacher's own, or is not known to be better, and is not chosen; later ones are
+                compared with it.
+
         Raises:
-            SettingError: there is no such rule.
+            SettingError: there is no such rule, or d is negative or NaN.
         """
         if rule not in RULES:
             raise SettingError(f"there is no rule {rule!r}: {choose_one(rule, RULES)}")
+        if not max_drop >= 0:
+            raise SettingError(f"max_drop is {max_drop}: it is a share of the best score, from 0")
         self.rule = rule
         self.higher_is_better = higher_is_better
+        self._max_drop, self._expert = max_drop, expert
         # (sparsity, score) of the checkpoints that no later one equals or exceeds in both
         self._best: list[tuple[Fraction, float]] = []
 
@@ -73,18 +90,21 @@ class Selection:
             return False
         if any(self._keeps_out(earlier, (ratio, score)) for earlier in self._best):
             return False
+        chosen = bool(self._best) or not self._expert
         self._best = [
             (sparser, best)
             for sparser, best in self._best
             if self.rule == "latest-best" and (sparser > ratio or self._higher(best, score))
         ]
         self._best.append((ratio, score))
-        return True
+        return chosen
 
     def _keeps_out(self, earlier: tuple[Fraction, float], offered: tuple[Fraction, float]) -> bool:
+        (before, best), (ratio, score) = earlier, offered
         if self.rule == "best-ever":
-            return not self._higher(offered[1], earlier[1])
-        return earlier[0] >= offered[0] and self._higher(earlier[1], offered[1])
+            return not self._higher(score, best)
+        collapsed = abs(best - score) > self._max_drop * abs(best)
+        return self._higher(best, score) and (before >= ratio or collapsed)
 
     def _higher(self, first: float, second: float) -> bool:
         return first > second if self.higher_is_better else first < second
@@ -137,6 +157,8 @@ class SelfRegularizer:
         divergence: Literal["kl", "cross-entropy"] = "kl",
         rule: Literal["latest-best", "best-ever"] = "latest-best",
         higher_is_better: bool = True,
+        max_drop: float = MAX_DROP,
+        teacher_score: float | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         """Take the first teacher.
@@ -151,6 +173,9 @@ class SelfRegularizer:
             divergence: as in `Mixture`.
             rule: as in `Selection`.
             higher_is_better: how scores compare.
+            max_drop: as in `Selection`.
+            teacher_score: of a `teacher` that is given, at sparsity 0. Without it the first
+                checkpoint does not replace that teacher: later ones are compared with it.
             dtype: of the teacher's matrices; default: `pins.models.teacher.fast_dtype`, bfloat16 if
                 that is faster.
 
@@ -159,7 +184,14 @@ class SelfRegularizer:
             SettingError: an invalid setting.
         """
         self.mixture = Mixture(temperature, weight, divergence)
-        self._selection = Selection(rule, higher_is_better=higher_is_better)
+        self._selection = Selection(
+            rule,
+            higher_is_better=higher_is_better,
+            max_drop=max_drop,
+            expert=teacher is not None,
+        )
+        if teacher_score is not None:
+            self._selection.offer(teacher_score, 0)
         self.head = head or find_head(model)
         self._teacher = teacher_of(model, teacher, dtype)
 
@@ -241,9 +273,7 @@ class SelfRegularizer:
                 "load_state_dict() was given no state of a SelfRegularizer: give what its "
                 "state_dict() returned"
             )
-        selection = Selection(
-            self._selection.rule, higher_is_better=self._selection.higher_is_better
-        )
+        selection = copy.copy(self._selection)
         selection.load_state_dict(scalars)
         self._teacher.load_state_dict(tensors, shared)
         self._selection = selection

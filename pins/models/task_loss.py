@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from pins.errors import ModelError
 from pins.models.batches import IGNORED, Batch
 from pins.models.distillation_loss import mixed_loss
 from pins.models.heads import Distributions, Head, Regression, find_head
@@ -93,6 +94,27 @@ def step_loss(
             rows = head.rows(model(**inputs), batch)
             value += mixed_loss(rows, None, num_items=count).item()
     return value
+
+
+def auxiliary_loss(model: nn.Module, output: Any) -> Tensor | float:
+    """c·(loss that balances the experts of a mixture), where the model computes it; else 0.
+
+    It is a mean over the tokens of the batch; c is `router_aux_loss_coef` of the configuration.
+
+    Raises:
+        ModelError: the model computes such losses in another form, which would be dropped.
+    """
+    found = getattr(output, "aux_loss", None)
+    config = getattr(unwrapped(model), "config", None)
+    config = config.get_text_config() if config is not None else None
+    factor = getattr(config, "router_aux_loss_coef", getattr(config, "aux_loss_coef", None))
+    others = [getattr(output, f"{part}_aux_loss", None) for part in ("encoder", "decoder")]
+    if any(other is not None for other in others) or (found is not None and factor is None):
+        raise ModelError(
+            f"{type(unwrapped(model)).__name__} computes a loss of its routers that PINS cannot "
+            "add to its own: set output_router_logits to false in its configuration"
+        )
+    return 0.0 if found is None else factor * found
 
 
 def number_of_rows(batch: Batch) -> int:

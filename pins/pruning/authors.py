@@ -43,8 +43,8 @@ class Quirks:
         nominal_step: s = −gθ + ηg² with θ before the step and the first learning rate as η,
             although AdamW takes another step and the mask is applied to θ+u. PINS: s = −g(θ+u).
         loose_threshold: prunes scores strictly below the ⌊n(1−r)⌋-th smallest, with r a float: it
-            keeps one weight too many and all ties, and prunes nothing if all scores are equal. PINS
-            keeps exactly the integer nearest to rn.
+            keeps one or two weights too many and all ties, and prunes nothing if all scores are
+            equal. PINS keeps exactly the integer nearest to rn.
         calendar: counts steps from 0 and decides if the count is a multiple of ΔT, and after every
             step of the cool-down. PINS counts from the end of the warm-up, decides at the last step
             before the cool-down, and not in it.
@@ -89,6 +89,15 @@ class Quirks:
             if name not in known:
                 raise SettingError(f"there is no quirk {name!r}: {choose_one(name, known)}")
         return cls(**dict.fromkeys(names, False))
+
+    @classmethod
+    def platon(cls) -> "Quirks":
+        """The released code of PLATON: |gθ| with the same averages, calendar and threshold.
+
+        Without its first-order term in the step, ηg², the released score of PINS is that of PLATON,
+        bit for bit (Zhang et al., ICML 2022).
+        """
+        return cls.without("nominal_step")
 
     @classmethod
     def none(cls) -> "Quirks":

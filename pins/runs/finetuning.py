@@ -31,7 +31,7 @@ from pins.models.heads import Head
 from pins.models.inference import evaluation_mode, to_device
 from pins.models.parameters import prunable_parameters
 from pins.models.self_distillation import SelfRegularizer
-from pins.models.task_loss import step_loss
+from pins.models.task_loss import auxiliary_loss, step_loss
 from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import OnDecision, OnTrustRegion, Pruner
 from pins.runs.microbatches import microbatches_of_rank
@@ -56,6 +56,7 @@ class FineTuning:
         group: Group = SINGLE_PROCESS,
         higher_is_better: bool = True,
         teacher: nn.Module | None = None,
+        teacher_score: float | None = None,
         on_decision: OnDecision | None = None,
         on_trust_region: OnTrustRegion | None = None,
     ) -> None:
@@ -69,6 +70,7 @@ class FineTuning:
             group: the ranks that divide the rows of each step; all of them call every method.
             higher_is_better: how the scores compare that select the teacher.
             teacher: the first teacher; default: the model itself.
+            teacher_score: its score, which later checkpoints are compared with.
             on_decision: as in `Pruner`.
             on_trust_region: as in `Pruner`.
 
@@ -101,6 +103,7 @@ class FineTuning:
             self.regularizer = SelfRegularizer(
                 self.model,
                 teacher=teacher,
+                teacher_score=teacher_score,
                 head=head,
                 temperature=settings.temperature,
                 higher_is_better=higher_is_better,
@@ -163,9 +166,11 @@ class FineTuning:
     def _loss(self, batch: Batch) -> Tensor:
         with self.device.autocast():
             output = self._forward(**self.head.inputs(self.model, batch))
+            share = self.head.count(batch) / max(self._count, 1)
+            auxiliary = auxiliary_loss(self.model, output) * share
             if self.regularizer is not None:
-                return self.regularizer.loss(output, batch, num_items=self._count)
-        return mixed_loss(self.head.rows(output, batch), None, num_items=self._count)
+                return self.regularizer.loss(output, batch, num_items=self._count) + auxiliary
+        return mixed_loss(self.head.rows(output, batch), None, num_items=self._count) + auxiliary
 
     def _measured(self) -> float:
         """The task's loss on the rows of the current step, with the current weights."""
@@ -227,7 +232,9 @@ class FineTuning:
             criterion,
             schedule,
             parameters=parameters,
-            smoothing=find_smoothing(settings.pruning_smoothing())(),
+            smoothing=find_smoothing(settings.pruning_smoothing())(
+                **({"window": True} if settings.window else {})
+            ),
             allocation=settings.pruning_scope(),
             curvature=None if kept_by_adam else self._diagonal,
             loss=self._measured if measured else None,

@@ -11,11 +11,21 @@ from pins.runs.settings import Settings
 
 
 def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
-    """The optimiser that the settings name, over all trainable parameters."""
+    """The optimiser that the settings name, over all trainable parameters.
+
+    Weight decay leaves out the parameters of one dimension, which are biases and the weights of
+    norms, unless `decay_all` is set.
+    """
     assert settings.learning_rate is not None
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [{"params": trained}]
+    if settings.weight_decay and not settings.decay_all:
+        groups = [
+            {"params": [p for p in trained if p.dim() > 1]},
+            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+        ]
     optimizer = torch.optim.SGD if settings.optimizer == "sgd" else torch.optim.AdamW
-    return optimizer(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    return optimizer(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
 
 
 def learning_rate(settings: Settings, step: int) -> float:

@@ -93,6 +93,7 @@ class Run:
             group=self.group,
             higher_is_better=self.task.higher_is_better,
             teacher=None if teacher is None else teacher.model,
+            teacher_score=None if teacher is None else self._held_out_score(teacher),
             on_decision=self._record_decision,
             on_trust_region=self._save_region_scores,
         )
@@ -122,7 +123,9 @@ class Run:
             self.history.losses.append(loss)
             self._record_measurement()
             last = self.step == settings.steps
-            if self.step % settings.evaluate_every == 0 or last:
+            # the authors' calendar counts from 0: an evaluation sees the decision of its step
+            count = self.step - int(self.training.quirks.calendar)
+            if (count and count % settings.evaluate_every == 0) or last:
                 self._evaluate()
             if self.step % settings.checkpoint_every == 0 or last:
                 self.checkpoint()
@@ -212,11 +215,15 @@ class Run:
                 batch_size=evaluation_rows(self.settings),
             )
 
+    def _held_out_score(self, pretrained: Pretrained) -> float:
+        """The task's metric on the held-out rows, the same on every rank."""
+        return on_rank_zero(
+            self.group, lambda: self._scores(self.held_out, pretrained)[self.task.metric]
+        )
+
     def _evaluate(self) -> None:
         """Evaluate the model on the held-out rows, and offer it as teacher."""
-        score = on_rank_zero(
-            self.group, lambda: self._scores(self.held_out, self.pretrained)[self.task.metric]
-        )
+        score = self._held_out_score(self.pretrained)
         pruner, regularizer = self.training.pruner, self.training.regularizer
         losses, divergence = self.history.losses, self.training.divergence()
         if divergence is not None and not math.isfinite(divergence):

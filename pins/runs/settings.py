@@ -39,6 +39,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "sgd"),
 }  # fmt: skip
 DERIVED = ("smoothing", "curvature")  # None: derived from the criterion and the optimiser
+WINDOWED = ("average", "uncertainty")  # smoothings with a window, if `window` is set
 MINIMUM: Mapping[str, int] = {
     **dict.fromkeys(
         ("interval", "epochs", "steps", "batch_size", "accumulation", "max_length", "train_rows",
@@ -80,6 +81,8 @@ class Settings:
             `pins.pruning.authors.Quirks`.
         smoothing: how scores are averaged over the steps; authors has its own way; default:
             uncertainty, but none for trust-region, which reads averages.
+        window: average the means of the scores between two decisions instead of each step's, as
+            PLATON does; for average and uncertainty.
         curvature: the estimate of the curvature of the loss; default: adam, fisher with another
             optimizer.
         radius: share of the loss that trust-region may predict to remove, divided among the
@@ -103,7 +106,8 @@ class Settings:
         accumulation: number of microbatches of a step; more need less memory.
         optimizer: the optimiser.
         learning_rate: the highest learning rate; default: the task's.
-        weight_decay: the weight decay of the optimiser.
+        weight_decay: the weight decay of the optimiser; biases and norms have none.
+        decay_all: apply the weight decay to biases and norms too.
         max_length: largest number of tokens in a row; default: the task's.
         train_rows: number of training rows to use, drawn with the seed; default: all.
         test_rows: number of test rows to use, drawn with the seed; default: all.
@@ -126,6 +130,7 @@ class Settings:
     criterion: str = "abs-pins"
     without_quirks: tuple[str, ...] = ()
     smoothing: str | None = None
+    window: bool = False
     curvature: str | None = None
     radius: float | None = None
     measure: bool = True
@@ -146,6 +151,7 @@ class Settings:
     optimizer: str = "adamw"
     learning_rate: float | None = None
     weight_decay: float = 0.0
+    decay_all: bool = False
     max_length: int | None = None
     train_rows: int | None = None
     test_rows: int | None = None
@@ -192,6 +198,11 @@ class Settings:
             raise SettingError(
                 f"radius is {self.radius}, and the criterion {self.criterion!r}: only trust-region "
                 "has one, leave it out"
+            )
+        if self.window and (self.criterion == AUTHORS or self.pruning_smoothing() not in WINDOWED):
+            raise SettingError(
+                "window is for smoothing average and uncertainty: leave it out with others, and "
+                "with criterion 'authors', which has averages of its own"
             )
         self.pruning_scope()
 

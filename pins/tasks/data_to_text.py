@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar
+from unicodedata import normalize
 
+import regex
 import torch
 from sacrebleu import corpus_bleu
 from torch import nn
@@ -22,6 +24,12 @@ from pins.tasks.task import Scores, Task, padding
 
 LENGTH = 128  # tokens of a text with its end token; the longest of E2E has 71 words
 MIN_LENGTH = 8  # tokens of a row
+# Words of ROUGE: letters, marks and digits; letters one by one in scripts that write no spaces. Of
+# a to z it makes the words of the original script, which knows no other letters
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+WORDS = regex.compile(
+    rf"(?V1)[{_UNSPACED}--\p{{M}}]\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+"
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,8 @@ class DataToText(Task):
         """
         answers = [answer for prompt in encoded.about for answer in prompt.answers]
         loss, tokens = 0.0, 0
-        for _, batch, output in outputs(model, Encoded(tuple(answers), encoded.fill), batch_size):
+        read = Encoded(tuple(answers), encoded.fill)
+        for _, batch, output in outputs(model, read, head, batch_size):
             total, count = summed_loss(head, output, batch)
             loss, tokens = loss + total, tokens + count
         written = generate(model, tokenizer, encoded, head, batch_size=batch_size)
@@ -229,7 +238,8 @@ def compare(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
     """BLEU and ROUGE-L of texts, each with any number of references, in [0, 1].
 
     BLEU is sacrebleu's corpus score (13a tokens, case kept) divided by 100.
-    ROUGE-L is the mean over texts of the best F-measure over the references.
+    ROUGE-L is the mean over texts of the best F-measure over the references; its words are those of
+    any script (`WORDS`).
     """
     streams: Any = [
         [own[at] if at < len(own) else None for own in references]
@@ -237,6 +247,11 @@ def compare(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
     ]
     bleu = corpus_bleu(texts, streams, force=True).score / 100  # force: no warning about spaces
     rouge = rouge_score(
-        list(texts), [list(own) for own in references], accumulate="best", rouge_keys="rougeL"
+        list(texts),
+        [list(own) for own in references],
+        accumulate="best",
+        normalizer=lambda text: normalize("NFC", text).lower(),
+        tokenizer=WORDS.findall,
+        rouge_keys="rougeL",
     )
     return {"bleu": min(bleu, 1.0), "rouge_l": rouge["rougeL_fmeasure"].item()}

@@ -103,7 +103,7 @@ class LanguageModeling(Task):
         separated by white space.
         """
         total, predicted = 0.0, 0
-        for _, batch, output in outputs(model, encoded, batch_size):
+        for _, batch, output in outputs(model, encoded, head, batch_size):
             rows = head.rows(output, batch)
             assert isinstance(rows, Distributions)
             losses = nn.functional.cross_entropy(

@@ -97,7 +97,7 @@ class NamedEntities(Task):
         right: list[list[str]] = []
         predicted: list[list[str]] = []
         loss, labels = 0.0, 0
-        for rows, batch, output in outputs(model, encoded, batch_size):
+        for rows, batch, output in outputs(model, encoded, head, batch_size):
             classes = output.logits.argmax(-1).tolist()
             for row, of_token in zip(rows, classes, strict=True):
                 tagged: Tagged = encoded.about[row]

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pins.models.batches import Encoded, Feature
+from pins.models.distillation_loss import mixed_loss
 from pins.models.heads import CLASSIFICATION, REGRESSION, Head
 from pins.models.inference import outputs
 from pins.tasks.metrics import METRICS
@@ -54,11 +55,11 @@ class TextClassification(Task):
     ) -> Scores:
         """The metrics and the mean loss over all rows."""
         predictions, targets, loss = [], [], 0.0
-        for rows, batch, output in outputs(model, encoded, batch_size):
+        for rows, batch, output in outputs(model, encoded, head, batch_size):
             logits = output.logits.float()
             predictions.append((logits.argmax(-1) if self.labels else logits.squeeze(-1)).cpu())
             targets.append(batch["labels"].cpu())
-            loss += output.loss.item() * len(rows)
+            loss += mixed_loss(head.rows(output, batch), None).item() * len(rows)
         predicted, right = torch.cat(predictions), torch.cat(targets)
         scores = {name: METRICS[name](predicted, right).item() for name in self.metrics}
         return {**scores, "loss": loss / len(encoded)}
@@ -70,8 +71,15 @@ def encode_texts(rows: Sequence[Example], tokenizer: Any, max_length: int) -> En
     if any(row.second is not None for row in rows):
         texts.append([row.second for row in rows])
     encoded = tokenizer(*texts, truncation=True, max_length=max_length) if rows else {}
+    fill = padding(tokenizer)
+    # a text without a token has one of padding, which is read: no model reads nothing
+    empty = {name: (fill.get(name, int(name == "attention_mask")),) for name in encoded}
     features: list[Feature] = [
-        {**{name: tuple(column[at]) for name, column in encoded.items()}, "labels": row.label}
+        {
+            **{name: tuple(column[at]) or empty[name] for name, column in encoded.items()},
+            "labels": row.label,
+        }
         for at, row in enumerate(rows)
     ]
-    return Encoded(tuple(features), fill=padding(tokenizer))
+    # some models read the class at the last position (XLNet), and their tokenizer says so
+    return Encoded(tuple(features), fill=fill, side=tokenizer.padding_side)

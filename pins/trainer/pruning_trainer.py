@@ -18,7 +18,7 @@ from pins.errors import SettingError
 from pins.importance.criterion import Reads
 from pins.models.heads import Head, find_head
 from pins.models.self_distillation import SelfRegularizer
-from pins.models.task_loss import step_loss
+from pins.models.task_loss import auxiliary_loss, step_loss
 from pins.trainer.callback import PruningCallback
 
 __all__ = ["PruningCallback", "PruningTrainer"]
@@ -41,6 +41,7 @@ class PruningTrainer(Trainer):
         pruning: PruningCallback,
         self_regularization: bool = True,
         teacher: nn.Module | None = None,
+        teacher_score: float | None = None,
         head: Head | None = None,
         temperature: float = 2.0,
         **options: Any,
@@ -53,6 +54,7 @@ class PruningTrainer(Trainer):
             self_regularization: whether to use the mixed loss.
             teacher: the first teacher, a dense fine-tuned model on any device; default: the model
                 when training begins.
+            teacher_score: its `metric_for_best_model`; see `SelfRegularizer`.
             head: the prediction of the model; default: by the name of its class.
             temperature: T of the divergence.
             **options: of `transformers.Trainer`.
@@ -69,6 +71,7 @@ class PruningTrainer(Trainer):
             )
         self.pruning = pruning
         self._first_teacher, self._temperature = teacher, temperature
+        self._teacher_score = teacher_score
         self._head: Head | None = None  # of the mixed loss, if used
         self._loss_head: Head | None = None  # of the task's loss, if the criterion reads it
         self._step_batches: list[Any] = []
@@ -146,6 +149,10 @@ class PruningTrainer(Trainer):
         outputs = model(**regularizer.head.inputs(model, inputs))
         # autocast is part of the forward of the model, and so of the teacher
         loss = regularizer.loss(outputs, inputs, num_items=num_items_in_batch)
+        share = 1.0
+        if num_items_in_batch is not None:
+            share = regularizer.head.count(inputs) / max(float(num_items_in_batch), 1.0)
+        loss = loss + auxiliary_loss(model, outputs) * share
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # each divides by the rows of all
         return (loss, outputs) if return_outputs else loss
@@ -186,6 +193,7 @@ class PruningTrainer(Trainer):
         return SelfRegularizer(
             model,
             teacher=self._first_teacher,
+            teacher_score=self._teacher_score,
             head=self._head,
             temperature=self._temperature,
             higher_is_better=self._higher_is_better(),

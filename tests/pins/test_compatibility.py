@@ -312,6 +312,21 @@ def test_beside_adapters_nothing_is_prunable(options: dict[str, Any]) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["LilyConfig", "PeanutConfig", "ShadowConfig"])
+def test_adapters_are_those_that_peft_says(kind: str) -> None:
+    peft = pytest.importorskip("peft")
+    if not hasattr(peft, kind):
+        pytest.skip(f"this version of peft has no {kind}")
+    config = getattr(peft, kind)(target_modules=["query", "value"], r=2)
+    with warnings.catch_warnings(action="ignore"):
+        model = peft.get_peft_model(classifier(), config)
+    with pytest.raises(ParameterError, match="has no prunable weight"):
+        prunable_parameters(model)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert not any("lora_" in name for name in trained)
+
+
 def test_weights_thawed_beside_adapters_are_prunable_and_the_adapters_are_not() -> None:
     model = adapted(task_type="SEQ_CLS")
     for name, parameter in model.named_parameters():

@@ -1,10 +1,12 @@
 """Which weights are prunable, and the reasons given for the others."""
 
 import re
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from pins.errors import ParameterError
 from pins.models.parameters import PrunableParameters, prunable_parameters
@@ -199,6 +201,86 @@ def test_the_decoder_tied_to_the_embeddings_of_a_masked_language_model() -> None
         found.left_out["cls.predictions.decoder.weight"]
         == "tied to bert.embeddings.word_embeddings.weight"
     )
+
+
+# family, head, changes of its configuration, a projection of its embeddings
+PROJECTIONS: list[tuple[str, str, dict[str, Any], str]] = [
+    ("OPT", "ForCausalLM", {"word_embed_proj_dim": 4, "ffn_dim": 16}, "decoder.project_in"),
+    ("Albert", "ForSequenceClassification", {"embedding_size": 4}, "embedding_hidden_mapping_in"),
+    ("Electra", "ForSequenceClassification", {"embedding_size": 4}, "embeddings_project"),
+    ("MobileBert", "ForSequenceClassification", {"embedding_size": 8, "true_hidden_size": 8,
+     "intra_bottleneck_size": 8, "num_feedforward_networks": 1}, "embedding_transformation"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "head", "changes", "projection"), PROJECTIONS)
+def test_projections_of_embeddings_are_left_out_in_every_architecture(
+    family: str, head: str, changes: dict[str, Any], projection: str
+) -> None:
+    model = tiny(family, head, **changes)
+    found = prunable_parameters(model)
+    names = together(found, model)
+    assert any(projection in name and name.endswith("weight") for name in found.left_out)
+    assert names
+    assert all(re.search(r"\.\d+\.", name) for name in names)  # in a block, by its number
+    assert prunable_parameters(model, projection).parameters  # negative control: it is a matrix
+
+
+EXPERTS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "Mixtral": ("ForCausalLM", {"num_local_experts": 4, "num_key_value_heads": 2}, "mlp.gate"),
+    "Qwen2Moe": (
+        "ForCausalLM",
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+         "shared_expert_intermediate_size": 16, "num_key_value_heads": 2},
+        "shared_expert_gate",
+    ),
+    "SwitchTransformers": (
+        "ForConditionalGeneration",
+        {"d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 2, "num_experts": 4,
+         "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1},
+        "router",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", EXPERTS)
+def test_the_matrices_of_experts_are_prunable_and_their_routers_are_not(family: str) -> None:
+    head, changes, router = EXPERTS[family]
+    model = tiny(family, head, **changes)
+    found = prunable_parameters(model)
+    names = together(found, model)
+    of_experts = [name for name in names if "experts" in name]
+    # 2 blocks, or the sparse one of encoder and of decoder, of 4 experts
+    inner = sum(found.parameters[name].numel() for name in of_experts)
+    assert inner >= 2 * 4 * 2 * 8 * 16
+    assert not [name for name in names if router in name]
+    routers = [name for name in found.left_out if router in name and "weight" in name]
+    assert routers
+
+
+def wrapped(how: str) -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    if how == "prune":
+        prune.l1_unstructured(model[0], "weight", amount=0.3)
+    else:
+        parametrizations.weight_norm(model[0])
+    return model
+
+
+@pytest.mark.parametrize(
+    ("how", "call"),
+    [("prune", r"prune\.remove\("), ("weight_norm", r"parametrize\.remove_parametrizations\(")],
+)
+def test_a_weight_that_is_computed_from_others_is_refused(how: str, call: str) -> None:
+    model = wrapped(how)
+    with pytest.raises(ParameterError, match=rf"^0\.weight is computed .* call {call}"):
+        prunable_parameters(model)
+    assert list(prunable_parameters(model, "^1").parameters) == ["1.weight"]
+    if how == "prune":
+        prune.remove(model[0], "weight")
+    else:
+        parametrize.remove_parametrizations(model[0], "weight")
+    assert prunable_parameters(model).parameters.keys() == {"0.weight", "1.weight"}
 
 
 def test_choosing_changes_nothing() -> None:

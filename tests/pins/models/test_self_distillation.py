@@ -24,6 +24,7 @@ from tests.pins.headed import HEADED, head_of, padded
 from tests.pins.networks import BagClassifier, examples, tiny
 
 SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
+DROPS = st.sampled_from([0.0, 0.25, 0.5, math.inf])
 SPARSITIES = st.sampled_from([0.0, 0.1, Fraction(1, 10), 0.5, 0.9])
 HISTORIES = st.lists(st.tuples(SCORES, SPARSITIES), max_size=12)
 
@@ -32,30 +33,45 @@ def exact(sparsity: float | Fraction) -> Fraction:
     return Fraction(str(sparsity))
 
 
-@given(HISTORIES, st.booleans())
-def test_a_checkpoint_is_the_teacher_unless_one_as_sparse_scored_higher(
-    history: list[tuple[float, float | Fraction]], higher: bool
+@given(HISTORIES, st.booleans(), DROPS)
+def test_a_checkpoint_is_the_teacher_unless_one_as_sparse_scored_higher_or_it_has_collapsed(
+    history: list[tuple[float, float | Fraction]], higher: bool, max_drop: float
 ) -> None:
-    selection = Selection(higher_is_better=higher)
+    selection = Selection(higher_is_better=higher, max_drop=max_drop)
     sign = 1 if higher else -1
     for number, (score, sparsity) in enumerate(history):
-        beaten = any(
-            exact(earlier) >= exact(sparsity) and sign * other > sign * score
-            for other, earlier in history[:number]
-        )
-        assert selection.offer(score, sparsity) is not beaten
+        better = [
+            (other, earlier) for other, earlier in history[:number] if sign * other > sign * score
+        ]
+        beaten = any(exact(earlier) >= exact(sparsity) for _, earlier in better)
+        collapsed = any(abs(other - score) > max_drop * other for other, _ in better)
+        assert selection.offer(score, sparsity) is not (beaten or collapsed)
 
 
 @given(HISTORIES)
-def test_in_a_run_the_first_of_a_sparsity_and_the_latest_best_at_it_are_teachers(
+def test_without_the_guard_the_first_of_a_sparsity_and_the_latest_best_at_it_are_teachers(
     history: list[tuple[float, float | Fraction]],
 ) -> None:
-    selection = Selection()
+    selection = Selection(max_drop=math.inf)
     best: dict[Fraction, float] = {}
     for score, sparsity in sorted(history, key=lambda checkpoint: exact(checkpoint[1])):
         ratio = exact(sparsity)
         assert selection.offer(score, sparsity) is (score >= best.get(ratio, -math.inf))
         best[ratio] = max(score, best.get(ratio, score))
+
+
+@pytest.mark.parametrize(("max_drop", "taken"), [(0.25, False), (math.inf, True)])
+def test_a_model_that_collapses_in_the_ramp_is_no_teacher(max_drop: float, taken: bool) -> None:
+    selection = Selection(max_drop=max_drop)
+    assert [selection.offer(0.93, 0.0), selection.offer(0.93, 0.2)] == [True, True]
+    assert selection.offer(0.50, 0.4) is taken
+    assert selection.offer(0.80, 0.6)  # it has recovered
+
+
+@pytest.mark.parametrize("max_drop", [-0.1, math.nan])
+def test_a_drop_that_is_no_share_is_refused(max_drop: float) -> None:
+    with pytest.raises(SettingError, match=f"max_drop is {max_drop}: it is a share"):
+        Selection(max_drop=max_drop)
 
 
 @given(HISTORIES, st.booleans())
@@ -107,6 +123,21 @@ def test_a_rule_that_is_none_is_refused() -> None:
     rule: Any = "best"
     with pytest.raises(SettingError, match="no rule 'best': choose one of latest-best, best-ever"):
         Selection(rule)
+
+
+@pytest.mark.parametrize("score", [None, 0.9, math.nan])
+def test_an_expert_is_not_replaced_by_the_first_checkpoint_however_bad(score: float | None) -> None:
+    headed = HEADED["classification"]
+    model, expert = headed.model(), headed.model()
+    regularizer = SelfRegularizer(model, expert, teacher_score=score)
+    assert not regularizer.update(0.1, 0.0)
+    assert regularizer.update(0.92, 0.2)  # better than the expert, or than the first one
+    assert SelfRegularizer(model).update(0.1, 0.0)  # without an expert the model teaches itself
+
+
+def test_an_expert_whose_score_is_known_is_replaced_by_a_better_checkpoint_at_once() -> None:
+    headed = HEADED["classification"]
+    assert SelfRegularizer(headed.model(), headed.model(), teacher_score=0.9).update(0.91, 0.1)
 
 
 def test_a_sparsity_that_is_none_is_refused() -> None:
@@ -236,8 +267,8 @@ def test_the_teacher_follows_the_rule() -> None:
 
     assert taught()
     for score, sparsity, expected in (
-        (0.9, 0.1, True), (0.8, 0.1, False), (0.5, 0.2, True), (0.5, 0.2, True), (0.4, 0.2, False),
-        (0.3, 0.3, True),
+        (0.9, 0.1, True), (0.8, 0.1, False), (0.75, 0.2, True), (0.75, 0.2, True),
+        (0.7, 0.2, False), (0.7, 0.3, True), (0.5, 0.4, False),
     ):  # fmt: skip
         train()
         assert regularizer.update(score, sparsity) is expected

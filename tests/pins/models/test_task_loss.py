@@ -1,17 +1,25 @@
 """The task's loss in plain operations, against the mixed loss without a teacher."""
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pins.errors import ModelError
 from pins.models.batches import IGNORED
 from pins.models.distillation_loss import mixed_loss
-from pins.models.heads import CLASSIFICATION
-from pins.models.task_loss import example_losses, prediction_losses, step_loss, step_losses
+from pins.models.heads import CAUSAL, CLASSIFICATION
+from pins.models.task_loss import (
+    auxiliary_loss,
+    example_losses,
+    prediction_losses,
+    step_loss,
+    step_losses,
+)
 from tests.pins.headed import HEADED, head_of, padded
-from tests.pins.networks import BagClassifier, examples
+from tests.pins.networks import BagClassifier, examples, tiny
 
 
 @pytest.fixture(params=HEADED)
@@ -136,3 +144,30 @@ def test_a_wrapped_model_gives_the_losses_of_the_model_itself() -> None:
     model, batch = HEADED["classification"].model(), HEADED["classification"].batch()
     wrapped = nn.DataParallel(model)
     assert next(step_losses(wrapped, [batch])).item() == next(step_losses(model, [batch])).item()
+
+
+def mixture(*, routers: bool) -> nn.Module:
+    """A causal model with four experts; with `routers` it computes the loss that balances them."""
+    return tiny(
+        "Mixtral", "ForCausalLM", num_local_experts=4, num_key_value_heads=2,
+        output_router_logits=routers, router_aux_loss_coef=0.5,
+    )  # fmt: skip
+
+
+def test_the_loss_of_the_routers_is_added_as_the_model_does() -> None:
+    tokens = torch.arange(1, 9).reshape(2, 4)
+    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
+    losses = {}
+    for routers in (True, False):
+        model = mixture(routers=routers).eval()
+        output = model(**CAUSAL.inputs(model, batch))
+        own = mixed_loss(CAUSAL.rows(output, batch), None)
+        losses[routers] = own + auxiliary_loss(model, output)
+        torch.testing.assert_close(losses[routers], model(**batch).loss)
+    assert losses[True] > losses[False] + 0.1  # and without it nothing is added
+
+
+def test_a_loss_of_routers_in_another_form_is_refused() -> None:
+    model = mixture(routers=False)
+    with pytest.raises(ModelError, match=r"MixtralForCausalLM computes .* output_router_logits"):
+        auxiliary_loss(model, SimpleNamespace(encoder_aux_loss=torch.ones(())))

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, cast
@@ -116,6 +116,15 @@ def test_nominal_step() -> None:
     assert after_one_step(only(), weights, gradient, rate=0.5, decay=1) == [1, 0]
     both = after_one_step(only("nominal_step"), weights, gradient, rate=0.5, decay=1)
     assert both == [0, 2.5]
+
+
+def test_the_scores_of_platon_are_the_weights_after_the_step_times_their_gradients() -> None:
+    # as above: |gθ| of θ+u is 2 and 2.5, |−gθ + ηg²| is 6 and 5.5
+    weights, gradient = [4, 6], [2, 1]
+    assert after_one_step(only("absolute"), weights, gradient, rate=0.5, decay=1) == [0, 2.5]
+    released = after_one_step(only("absolute", "nominal_step"), weights, gradient, 0.5, 1)
+    assert released == [1, 0]
+    assert Quirks.platon() == replace(Quirks(), nominal_step=False)
 
 
 def test_the_nominal_score_takes_the_rate_of_the_first_group_at_that_step() -> None:

@@ -60,6 +60,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "signed": {"criterion": "pins", "smoothing": "none"},
     "obd": {"criterion": "obd", "smoothing": "none", "schedule": "linear"},
     "sensitivity": {"criterion": "sensitivity", "smoothing": "average"},
+    "platon": {"criterion": "sensitivity", "smoothing": "uncertainty", "window": True},
     "sgd": {"criterion": "movement", "optimizer": "sgd", "schedule": "one-shot"},
     "fisher": {"criterion": "obd", "optimizer": "sgd", "smoothing": "window", "accumulation": 2},
     "trust region": {"criterion": "trust-region", "smoothing": None, "radius": 4.0},
@@ -267,6 +268,34 @@ def test_the_teacher_follows_the_sparsity(whole: Callable[[str], tuple[Settings,
     sparser = [b for a, b in pairwise(offered) if b["sparsity"] > a["sparsity"]]
     assert sparser
     assert all(each["teacher"] for each in sparser)
+
+
+@pytest.mark.parametrize("criterion", ["authors", "abs-pins"])
+def test_an_evaluation_sees_the_decision_of_its_step(
+    criterion: str, model: Path, data: Path, tmp_path: Path
+) -> None:
+    wanted = settings(model, data, criterion=criterion, smoothing=None, evaluate_every=2)
+    run = take(Run(wanted, tmp_path / "out"))
+    found = {each["step"]: each["sparsity"] for each in run.history.evaluations}
+    offset = int(criterion == "authors")  # their calendar counts from 0
+    assert all((step - offset) % 2 == 0 for step in found if step != run.step)
+    schedule = run.training.pruner.schedule
+    decided = [step for step in found if schedule.decides(step)]
+    assert len(decided) > 2
+    for step in decided:
+        assert found[step] == pytest.approx(float(schedule.sparsity(step)), abs=0.02), step
+
+
+@pytest.mark.parametrize("window", [True, False])
+def test_with_a_window_averages_count_decisions_not_steps(
+    window: bool, model: Path, data: Path, tmp_path: Path
+) -> None:
+    wanted = settings(model, data, smoothing="average", window=window)
+    pruner = take(Run(wanted, tmp_path / "out"), 8).training.pruner
+    counts = {v.item() for k, v in pruner.state_dict()["smoothing"].items() if ".count/" in k}
+    decisions = sum(pruner.schedule.decides(step) for step in range(1, 9))
+    assert 1 < decisions < 8
+    assert counts == {decisions if window else 8}
 
 
 def test_a_folder_in_use_is_left_alone(model: Path, data: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sacrebleu import corpus_bleu
 from torch import nn
+from torchmetrics.functional.text.rouge import rouge_score
 
 from pins.errors import ModelError, TaskError
 from pins.models.batches import IGNORED
@@ -293,6 +294,31 @@ def test_equal_texts_score_one_and_others_less() -> None:
     assert scores["bleu"] < 0.2
     assert scores["rouge_l"] < 0.5
     assert compare(["", ""], right) == {"bleu": 0.0, "rouge_l": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "first_half"),
+    [
+        ("Moscow is in Russia .", "moscow IS"),
+        ("Москва находится в России .", "Москва находится"),
+        ("मॉस्को रूस में है .", "मॉस्को रूस"),
+        ("莫斯科在", "莫斯"),
+        ("ไทย", "ไ"),
+        ("für Öl über Ül", "fu\u0308r o\u0308l"),  # an umlaut as a letter and a mark
+    ],
+)
+def test_rouge_reads_words_of_any_script(text: str, first_half: str) -> None:
+    assert compare([text], [[text]])["rouge_l"] == 1
+    half = compare([first_half], [[text]])["rouge_l"]
+    assert half == pytest.approx(2 / 3) or (text == "ไทย" and 0 < half < 1)
+    assert compare(["für Öl"], [["über Ül"]])["rouge_l"] == 0  # no word in common
+
+
+@given(st.text(alphabet="aB1é_-.,' \n", max_size=12), st.text(alphabet="aB1_-.,' \n", max_size=12))
+def test_of_ascii_letters_rouge_is_the_original(text: str, reference: str) -> None:
+    text = text.replace("é", "e")
+    original = rouge_score([text], [[reference]], rouge_keys="rougeL")["rougeL_fmeasure"].item()
+    assert compare([text], [[reference]])["rouge_l"] == original
 
 
 def test_rouge_takes_the_best_reference_by_hand() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from pins.models.batches import Encoded
 from pins.models.heads import CLASSIFICATION, REGRESSION
@@ -71,6 +72,43 @@ def logits(pretrained: Pretrained, texts: Sequence[str]) -> torch.Tensor:
 def test_with_labels_it_is_a_classification_and_without_a_regression() -> None:
     assert CLASSES.heads == (CLASSIFICATION,)
     assert SCORES.heads == (REGRESSION,)
+
+
+@pytest.mark.parametrize("problem", ["regression", "multi_label_classification"])
+def test_the_loss_is_that_of_the_head_whatever_the_configuration_says(
+    folder: Path, problem: str
+) -> None:
+    pretrained, rows = loaded(folder, CLASSES)
+    model: Any = pretrained.model
+    right = CLASSES.evaluate(model, pretrained.tokenizer, rows, CLASSIFICATION, batch_size=2)
+    model.config.problem_type = problem
+    found = CLASSES.evaluate(model, pretrained.tokenizer, rows, CLASSIFICATION, batch_size=2)
+    assert found == right
+    own = cross_entropy(logits(pretrained, TEXTS), torch.tensor([1, 0, 1, 0]))
+    assert found["loss"] == pytest.approx(own.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_on_the_side_of_the_tokenizer(folder: Path, side: str) -> None:
+    pretrained = load_model(str(folder), seed=0)
+    pretrained.tokenizer.padding_side = side
+    rows = CLASSES.encode(ROWS, pretrained.tokenizer, 8, CLASSIFICATION, train=True)
+    shortest = int(rows.batch(range(4))["attention_mask"].sum(1).argmin())
+    mask = rows.batch(range(4))["attention_mask"][shortest].tolist()
+    assert 0 in mask
+    assert mask == sorted(mask, reverse=side == "right")
+
+
+def test_texts_without_a_token_are_read_as_padding(folder: Path) -> None:
+    task_of_nothing = task([Example("", 0), Example("", 1)])
+    pretrained, rows = loaded(folder, task_of_nothing)
+    batch = rows.batch([0, 1])
+    assert batch["input_ids"].tolist() == [[pretrained.tokenizer.pad_token_id]] * 2
+    assert batch["attention_mask"].tolist() == [[1], [1]]
+    scores = task_of_nothing.evaluate(
+        pretrained.model, pretrained.tokenizer, rows, CLASSIFICATION, batch_size=2
+    )
+    assert scores["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
