@@ -94,7 +94,7 @@ def prunable_parameters(
                 left_out[name] = "task head"
             elif pattern is None and (match := re.search(LEFT_OUT_NAMES, name)):
                 left_out[name] = match.group(2)
-            elif pattern is None and (match := adapters and re.search(adapters, name)):
+            elif pattern is None and (match := re.search(adapters, name)):
                 left_out[name] = match.group()
             elif pattern is None and id(parameter) in routers:
                 left_out[name] = "router"
@@ -173,26 +173,27 @@ def _routers(model: nn.Module) -> set[int]:
     for module in model.modules():
         experts = getattr(module, "experts", None)
         if isinstance(experts, nn.Module):
-            several = isinstance(experts, nn.ModuleList | nn.ModuleDict)
-            outputs = (1, len(experts) if several else getattr(experts, "num_experts", None))
+            number = getattr(experts, "num_experts", None)
+            if isinstance(experts, nn.ModuleList | nn.ModuleDict):
+                number = len(experts)
             own = {id(each) for each in experts.modules()}
             found |= {
                 id(each.weight)
                 for each in module.modules()
                 if isinstance(each, nn.Linear)
-                and each.out_features in outputs
+                and each.out_features in (1, number)
                 and id(each) not in own
             }
     return found
 
 
 def _adapters(model: nn.Module) -> str:
-    """A pattern for what PEFT itself tells adapters by in a parameter's name; "" without PEFT."""
+    """A pattern for what PEFT itself tells adapters by in a name; without PEFT it matches none."""
     prefixes = {
         getattr(each, "prefix", None) for each in model.modules() if hasattr(each, "peft_config")
     }
     names = (re.escape(each) for each in prefixes if isinstance(each, str) and each)
-    return "|".join(rf"[^.]*{name}[^.]*" for name in sorted(names))
+    return "|".join(rf"[^.]*{name}[^.]*" for name in sorted(names)) or "(?!)"
 
 
 def _inside_blocks(model: nn.Module, types: tuple[type[nn.Module], ...]) -> set[int]:

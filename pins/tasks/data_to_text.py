@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, ClassVar
 from unicodedata import normalize
 
-import regex
+import regex  # type: ignore[import-untyped]
 import torch
 from sacrebleu import corpus_bleu
 from torch import nn

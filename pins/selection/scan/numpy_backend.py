@@ -119,7 +119,7 @@ class ArrayScan(Scan):
         bounds = comparison.bounds(low - 1, high)
         # a score is inside unless it is above the interval, or not above the key below it
         starts = [piece.start for piece in pieces]
-        asked = [*zip(*bounds, every.tolist(), starts, strict=True)]
+        asked = [*zip(bounds[0], bounds[1], every.tolist(), starts, strict=True)]
 
         def look(block: _Block, buffer: Bools) -> _Inside:
             return _inside(block, buffer, comparison, *asked[block.piece], left)

@@ -261,7 +261,7 @@ def test_the_matrices_of_experts_are_prunable_and_their_routers_are_not(family: 
 def wrapped(how: str) -> nn.Sequential:
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     if how == "prune":
-        prune.l1_unstructured(model[0], "weight", amount=0.3)
+        prune.l1_unstructured(model[0], "weight", amount=0.3)  # type: ignore[no-untyped-call]
     else:
         parametrizations.weight_norm(model[0])
     return model
@@ -277,7 +277,7 @@ def test_a_weight_that_is_computed_from_others_is_refused(how: str, call: str) -
         prunable_parameters(model)
     assert list(prunable_parameters(model, "^1").parameters) == ["1.weight"]
     if how == "prune":
-        prune.remove(model[0], "weight")
+        prune.remove(model[0], "weight")  # type: ignore[no-untyped-call]
     else:
         parametrize.remove_parametrizations(model[0], "weight")
     assert prunable_parameters(model).parameters.keys() == {"0.weight", "1.weight"}
