@@ -236,13 +236,14 @@ class Pruner:
             )
         require_same_tensors(self.parameters, state["masks"])
         require_same(state["settings"], self.settings)
+        decided = Fraction(state["sparsity"])
         self.smoothing.load_state_dict(local_parts(state["smoothing"], self.parameters))
         self._active.set(state["masks"])
         self._active.apply()
         self.steps, self._over = int(state["steps"]), bool(state["finished"])
         # a shorter schedule may have had its last decision already: the next step takes it
         self._due = not self._over and (bool(state["due"]) or self.steps >= self.schedule.last)
-        self._decided = Fraction(state["sparsity"])
+        self._decided = decided
         self.radius_factor = float(state["radius_factor"])
 
     def continue_from(self, earlier: "Pruner") -> None:
@@ -258,7 +259,7 @@ class Pruner:
         self._decided, self._over = earlier._decided, earlier.finished
 
     def close(self) -> None:
-        """Remove the hooks from the optimiser: no step can follow."""
+        """Remove the hooks from the optimiser, after the last step."""
         self._hooks.remove()
 
     def _observes(self, step: int) -> bool:
