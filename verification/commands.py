@@ -11,7 +11,13 @@ import typer
 
 from pins.errors import CertificateError, SettingError
 from pins.runs.settings import LARGEST_SEED
-from pins.utils.output import JSON_HELP, make_console, print_json, progress_console
+from pins.utils.output import (
+    JSON_HELP,
+    make_console,
+    print_json,
+    progress_console,
+    require_open,
+)
 
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Seed = typer.Option(min=0, max=LARGEST_SEED, help="Of all random numbers.")
@@ -53,6 +59,7 @@ def certify(
     from verification.certificates.certificate import certify_files, summary
     from verification.certificates.trust_region import certify_region_files
 
+    require_open()
     asked: dict[str, Any] = {
         "keep": keep,
         "scope": Allocation(by_tensor=scope == "tensor", minimum_kept=minimum_kept),

@@ -63,16 +63,16 @@ def run_ledger(
             entries.append(entry)
             advance()
     ledger = document(entries, setting, empirical)
+    if file is not None:
+        write_json(ledger, file)
     if json:
         print_json(ledger)
     else:
         held = sum(entry.outcome is Outcome.HOLDS for entry in entries)
         seconds = sum(entry.seconds for entry in entries)
         console.print(ledger_table(entries))
-        console.print(f"{held} of {len(entries)} claims hold; {seconds:.0f} s", highlight=False)
+        console.print(f"{held} of {len(entries)} claims hold; {seconds:.0f} s")
         print_empirical(console, empirical, folder)
-    if file is not None:
-        write_json(ledger, file)
     return 0 if ledger["all_hold"] else 1
 
 
@@ -87,8 +87,8 @@ def ledger_table(entries: list[Entry]) -> Table:
         if entry.outcome is Outcome.UNSOUND:
             evidence += f"\ncontrol: {entry.control.evidence}"
         table.add_row(
-            f"[{colour}]{entry.outcome.name.lower()}[/]",
-            f"{entry.claim.statement}\n[dim]{entry.claim.id}[/]",
+            Text(entry.outcome.name.lower(), style=colour),
+            Text(entry.claim.statement).append(f"\n{entry.claim.id}", style="dim"),
             evidence,
         )
     return table
@@ -99,11 +99,10 @@ def print_empirical(
 ) -> None:
     """The rulings, how many of each verdict, and the rules that they were made by."""
     where = "no results files" if folder is None else str(folder)
-    console.print(Text(f"\nEmpirical claims, ruled on from {where}"))
+    console.print(f"\nEmpirical claims, ruled on from {where}")
     console.print(empirical_table(entries))
     console.print(
-        "; ".join(f"{number} {verdict.value}" for verdict, number in counts(entries).items()),
-        highlight=False,
+        "; ".join(f"{number} {verdict.value}" for verdict, number in counts(entries).items())
     )
     for rule, ids in rules(entries).items():
         console.print(Text(f"{', '.join(ids)}: {rule}", style="dim"))

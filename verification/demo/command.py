@@ -9,6 +9,7 @@ from rich.table import Table
 
 from pins.importance.criteria import find_criterion
 from pins.runs.export import finite
+from pins.utils.folder_lock import locked
 from pins.utils.output import print_json
 from pins.utils.progress import Progress
 from verification.demo import report
@@ -43,12 +44,13 @@ def run_demo(
     """
     settings = DemoSettings.full(**given) if full else DemoSettings(**given)
     find_criterion(settings.criterion)
-    report.require_free(folder)
-    with Progress(console) as progress:
-        results = run(settings, folder, progress)
-        with timed(progress, results["seconds"], "draw the figures"):
-            figures = report.draw(results)
-    page = report.write(results, figures, folder)
+    with locked(folder):
+        report.require_free(folder)
+        with Progress(console) as progress:
+            results = run(settings, folder, progress)
+            with timed(progress, results["seconds"], "draw the figures"):
+                figures = report.draw(results)
+        page = report.write(results, figures, folder)
     if json:
         print_json({"folder": str(folder), "report": str(page), **finite(results)})
     else:
@@ -56,8 +58,8 @@ def run_demo(
         if results["shortened"]:
             console.print(shortened_table(results["shortened"]))
         for line in summary(results):
-            console.print(line, highlight=False, soft_wrap=True)
-        console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
+        console.print(f"\nReport: {page}", soft_wrap=True)
     return results["checker"]["exit"] or (0 if results["ledger"]["all_hold"] else 1)
 
 
