@@ -50,7 +50,7 @@ def compared(settings: Settings) -> dict[str, Any]:
 
 def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """The first name whose values differ, and both values as short texts; None if none does."""
-    wanted = json.loads(json.dumps(wanted))  # in which a tuple is a list
+    found, wanted = (json.loads(json.dumps(each)) for each in (found, wanted))  # no tuples
     names = sorted(
         dict.fromkeys([*wanted, *found]),
         key=lambda name: DERIVED.index(name) if name in DERIVED else -1,
