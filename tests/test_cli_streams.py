@@ -48,6 +48,7 @@ def code(
             preexec_fn=partial(os.close, number) if place == "closed" else None,
             env={**os.environ, **environment},
             text=True,
+            errors="replace",
             check=False,
         )
     os.close(writer)
