@@ -99,9 +99,9 @@ def test_a_command_does_not_depend_on_the_encoding_of_its_terminal() -> None:
 def test_the_ledger_of_a_narrow_terminal_is_written_and_printed(
     pins: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from verification.claims import command
+    from verification.claims import ALL_CLAIMS, command
 
-    monkeypatch.setattr(command, "ALL_CLAIMS", command.ALL_CLAIMS[:1])
+    monkeypatch.setattr(command, "ALL_CLAIMS", ALL_CLAIMS[:1])
     printed = tmp_path / "printed"
     with printed.open("w", encoding="cp1252") as stream:
         monkeypatch.setattr(sys, "stdout", stream)

@@ -20,7 +20,7 @@ from pins.models.pretrained import locate
 from pins.runs import checkpoints
 from pins.runs.costs import rows
 from pins.runs.export import Certify, finish, headline
-from pins.runs.fingerprint import DERIVED, compared, difference, fingerprint
+from pins.runs.fingerprint import chosen, difference, fingerprint
 from pins.runs.folder import CHECKPOINTS, RUN
 from pins.runs.history import StepSummary
 from pins.runs.run import Run
@@ -157,8 +157,7 @@ def _require_same(out: Path, facts: Mapping[str, Any], settings: Settings) -> No
             f"{out} holds a run that is done, of a version of pins that kept no digests to compare "
             "with: give another folder"
         )
-    given = {name: value for name, value in compared(settings).items() if name not in DERIVED}
-    given["epochs"] = None  # steps tell how many
+    given = {**chosen(settings), "epochs": None}  # steps tell how many
     if (differs := difference({name: found.get(name) for name in given}, given)) is None:
         task = load_task(settings.task, settings.data)
         asked = replace(settings, max_length=settings.max_length or found["max_length"])
@@ -183,6 +182,6 @@ def _facts(file: Path) -> dict[str, Any]:
         headline(facts)
         rows(facts["costs"])
         facts["settings"]["sparsity"], facts["pins"], facts["rows"]["train"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileError(f"{file} is no result of a run: {error}") from error
     return facts

@@ -14,8 +14,8 @@ from pins.tasks import Task
 
 # settings that may differ when a run resumes; the fingerprint has digests in place of the paths
 NOT_COMPARED = ("model", "teacher", "data", "device", "checkpoint_every")
-# settings that follow from others where they are not given, each after those it follows from:
-# they are compared last, so that a difference is named by its cause
+# settings that follow from others where they are not given, each after those it follows from; they
+# are last in a fingerprint: the first name that differs is then the cause of the others
 DERIVED = (
     "max_length", "batch_size", "learning_rate", "smoothing", "radius", "steps", "warmup",
     "cooldown", "evaluate_every",
@@ -34,28 +34,26 @@ def fingerprint(
         teacher: the folder of the teacher; None without one.
         task: with its data.
     """
+    values = settings.as_json()
     return {
-        **compared(settings),
+        **chosen(settings),
         "model": model_digest(model),
         "teacher": None if teacher is None else model_digest(teacher),
         "data": dict(task.digests),
+        **{name: values[name] for name in DERIVED},
     }
 
 
-def compared(settings: Settings) -> dict[str, Any]:
-    """The settings of which a fingerprint consists, as JSON values by name."""
+def chosen(settings: Settings) -> dict[str, Any]:
+    """The settings in a fingerprint that follow from no others, as JSON values by name."""
     values = settings.as_json()
-    return {name: value for name, value in values.items() if name not in NOT_COMPARED}
+    return {name: v for name, v in values.items() if name not in (*NOT_COMPARED, *DERIVED)}
 
 
 def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """The first name whose values differ, and both values as short texts; None if none does."""
     found, wanted = (json.loads(json.dumps(each)) for each in (found, wanted))  # no tuples
-    names = sorted(
-        dict.fromkeys([*wanted, *found]),
-        key=lambda name: DERIVED.index(name) if name in DERIVED else -1,
-    )
-    for name in names:
+    for name in [*wanted, *found]:
         one, other = found.get(name), wanted.get(name)
         if one != other:
             return name, _short(one, other), _short(other, one)

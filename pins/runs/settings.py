@@ -288,7 +288,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         values = tomllib.loads(read_text(path))
     except OSError as error:
         raise SettingError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8
         raise SettingError(f"{path} is not TOML: {error}") from error
     names = [*(field.name for field in fields(Settings)), "out"]
     if unknown := [name for name in values if name not in names]:

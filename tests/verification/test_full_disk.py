@@ -84,9 +84,9 @@ def test_pack_leaves_no_torn_file(pins: Command, tmp_path: Path) -> None:
 def test_verify_leaves_no_torn_ledger(
     pins: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from verification.claims import command
+    from verification.claims import ALL_CLAIMS, command
 
-    monkeypatch.setattr(command, "ALL_CLAIMS", command.ALL_CLAIMS[:1])
+    monkeypatch.setattr(command, "ALL_CLAIMS", ALL_CLAIMS[:1])
     arguments = ("verify", "--out", tmp_path / "ledger.json")
     assert_all_or_nothing(pins, tmp_path, 300, arguments, {"ledger.json"})
 

@@ -1,11 +1,13 @@
 """What tells one run from another, and the name of what differs."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pins.runs.fingerprint import DERIVED, NOT_COMPARED, compared, difference, fingerprint
+from pins.runs.fingerprint import DERIVED, NOT_COMPARED, difference, fingerprint
 from pins.runs.settings import Settings
 from pins.tasks import load_task
 from pins.tasks.task import Recipe
@@ -16,10 +18,25 @@ pytest.importorskip("transformers", reason="runs load transformers models")
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=1e-3, max_length=32)
 
 
-def test_what_follows_from_others_are_settings_with_a_default_of_none() -> None:
-    assert set(DERIVED) < {*compared(Settings())}
-    assert all(getattr(Settings(), name) is None for name in DERIVED)
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """Settings ↦ the fingerprint of their run, all on the same model and data."""
+    folder = tmp_path_factory.mktemp("run")
+    model, task = save_model(folder / "model"), load_task("sst2", save_data(folder / "data"))
+
+    def run_of(**given: Any) -> dict[str, Any]:
+        return fingerprint(Settings(**given).resolved(RECIPE, 1000), model, None, task)
+
+    return run_of
+
+
+def test_what_follows_from_others_is_last_and_has_no_default(
+    run_of: Callable[..., dict[str, Any]],
+) -> None:
+    assert list(run_of())[-len(DERIVED) :] == list(DERIVED)
+    assert {*run_of(), *NOT_COMPARED} == {field.name for field in fields(Settings)}
     given = Settings(steps=9)
+    assert all(getattr(Settings(), name) is None for name in DERIVED)
     filled = given.resolved(RECIPE, 100)
     changed = {n for n, value in vars(filled).items() if value != getattr(given, n)}
     assert changed <= {*DERIVED, *NOT_COMPARED}
@@ -38,14 +55,15 @@ def test_what_follows_from_others_are_settings_with_a_default_of_none() -> None:
         ({}, None),
     ],
 )
-def test_a_difference_is_named_by_its_cause(given: dict[str, object], name: str | None) -> None:
-    one = compared(Settings().resolved(RECIPE, 1000))
-    other = compared(replace(Settings(), **given).resolved(RECIPE, 1000))
+def test_a_difference_is_named_by_its_cause(
+    run_of: Callable[..., dict[str, Any]], given: dict[str, Any], name: str | None
+) -> None:
+    one, other = run_of(), run_of(**given)
     found = difference(one, other)
     assert (found and found[0]) == name
-    if name in ("steps", "batch_size", "criterion"):
-        # others follow from it, and come before it in the settings
-        assert len([n for n in one if one[n] != other[n]]) > 1
+    differing = [n for n in Settings().as_json() if one.get(n) != other.get(n)]
+    # others follow from it, and come before it in the order of the settings
+    assert (differing[:1] == [name]) == (name not in ("steps", "batch_size", None))
 
 
 def test_of_digests_the_files_that_differ_are_shown() -> None:
