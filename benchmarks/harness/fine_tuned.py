@@ -9,9 +9,8 @@ from typing import Any
 import torch
 
 from pins.errors import SettingError
-from pins.models.digests import weights_digest
 from pins.models.parameters import prunable_parameters
-from pins.models.pretrained import load_model, locate
+from pins.models.pretrained import load_model, locate, weights_digest
 from pins.tasks import Task
 from pins.tasks.datasets import glue
 from verification.experiments.loss_change import Experiment, loss_changes, two_samples

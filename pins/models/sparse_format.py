@@ -30,7 +30,6 @@ from pins.masks import require_same_tensors
 from pins.models.pretrained import WEIGHTS
 from pins.utils.bit_packing import packed_rows, unpacked_rows
 from pins.utils.io import atomic, load_tensors, require_format, save_tensors
-from pins.utils.regular_files import read_text
 
 FORMAT = {"format": "pins-packed", "version": "1"}
 PACKED = "packed.safetensors"
@@ -96,7 +95,7 @@ def weight_files(folder: Path) -> list[Path]:
     if not index.is_file():
         raise FileError(f"{folder} holds no {WEIGHTS}: give the folder of a saved model")
     try:
-        names = sorted(set(json.loads(read_text(index))["weight_map"].values()))
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         if not names or any(Path(name).name != name for name in names):
             raise ValueError("it names no files of this folder")
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:

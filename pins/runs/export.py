@@ -9,9 +9,8 @@ from typing import Any
 
 from pins import __version__, masks
 from pins.errors import OptimalityError
-from pins.models.digests import weights_digest
 from pins.models.inference import to_device
-from pins.models.pretrained import Pretrained
+from pins.models.pretrained import Pretrained, weights_digest
 from pins.models.sparse_format import pack_folder, weight_files
 from pins.pruning.authors import reported_as_final
 from pins.runs import checkpoints

@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pins.models.digests import weights_digest
-from pins.models.pretrained import WEIGHTS
+from pins.models.pretrained import WEIGHTS, weights_digest
 from pins.utils.io import write_json
 from pins.utils.progress import Progress
 from pins.utils.provenance import provenance

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from pins.errors import FileError
-from pins.utils.regular_files import read_text
 
 Row = Mapping[str, Any]
 Check = Callable[[Any], bool]
@@ -117,7 +116,7 @@ def read(kind: Kind, file: Path) -> Results:
         FileError: it cannot be read, or is not of that kind.
     """
     try:
-        document = json.loads(read_text(file))
+        document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(
             f"{file} is not a results file: {error}: run `{kind.command}` again"

@@ -19,7 +19,6 @@ from pins.runs.settings import Settings
 from pins.runs.weight_sample import WeightSample
 from pins.selection.optimality import optimality
 from pins.utils.io import load_tensors
-from pins.utils.regular_files import read_text
 from verification.experiments.model_snapshot import layer_type
 from verification.experiments.score_curve import score_curve
 
@@ -178,7 +177,7 @@ class RunData:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(read_text(file))
+        document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise FileError(f"{file} is no JSON file: {error}") from error
     if not isinstance(document, dict):

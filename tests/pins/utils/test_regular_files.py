@@ -14,7 +14,6 @@ from pins.models.sparse_format import weight_files
 from pins.runs.settings import read_settings
 from pins.utils.io import load_tensors, read_state, require_replaceable, sha256, write_text
 from pins.utils.regular_files import read_text
-from verification.empirical.results import OVERHEAD, read
 
 READERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
     "text": (read_text, OSError),
@@ -23,7 +22,6 @@ READERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
     "digest": (sha256, FileError),
     "tensors": (load_tensors, FileError),
     "settings": (read_settings, SettingError),
-    "results": (lambda path: read(OVERHEAD, path), FileError),
     "index": (lambda path: weight_files(path.parent), FileError),
     "written": (lambda path: write_text("text", path), FileError),
 }
