@@ -11,13 +11,7 @@ import typer
 
 from pins.errors import CertificateError, SettingError
 from pins.runs.settings import LARGEST_SEED
-from pins.utils.output import (
-    JSON_HELP,
-    make_console,
-    print_json,
-    progress_console,
-    require_open,
-)
+from pins.utils.output import JSON_HELP, make_console, print_json, progress_console
 
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Seed = typer.Option(min=0, max=LARGEST_SEED, help="Of all random numbers.")
@@ -55,11 +49,13 @@ def certify(
 
     With --cost: by how much at most, among masks that prune no more of the cost.
     """
+    from pins.utils.output import require_open
+
+    require_open()
     from pins.selection.allocation import Allocation
     from verification.certificates.certificate import certify_files, summary
     from verification.certificates.trust_region import certify_region_files
 
-    require_open()
     asked: dict[str, Any] = {
         "keep": keep,
         "scope": Allocation(by_tensor=scope == "tensor", minimum_kept=minimum_kept),

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from pins.errors import FileError, first_line
-from pins.utils.regular_files import read_text
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -22,7 +21,7 @@ def read(file: Path) -> Document:
         FileError: the file does not exist, or is not a JSON object with rows.
     """
     try:
-        document = json.loads(read_text(file))
+        document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FileError(f"{file} is not a results file: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("rows"), list):

@@ -71,7 +71,7 @@ def run_ledger(
         held = sum(entry.outcome is Outcome.HOLDS for entry in entries)
         seconds = sum(entry.seconds for entry in entries)
         console.print(ledger_table(entries))
-        console.print(f"{held} of {len(entries)} claims hold; {seconds:.0f} s")
+        console.print(f"{held} of {len(entries)} claims hold; {seconds:.0f} s", highlight=False)
         print_empirical(console, empirical, folder)
     return 0 if ledger["all_hold"] else 1
 
@@ -99,10 +99,11 @@ def print_empirical(
 ) -> None:
     """The rulings, how many of each verdict, and the rules that they were made by."""
     where = "no results files" if folder is None else str(folder)
-    console.print(f"\nEmpirical claims, ruled on from {where}")
+    console.print(Text(f"\nEmpirical claims, ruled on from {where}"))
     console.print(empirical_table(entries))
     console.print(
-        "; ".join(f"{number} {verdict.value}" for verdict, number in counts(entries).items())
+        "; ".join(f"{number} {verdict.value}" for verdict, number in counts(entries).items()),
+        highlight=False,
     )
     for rule, ids in rules(entries).items():
         console.print(Text(f"{', '.join(ids)}: {rule}", style="dim"))

@@ -58,8 +58,8 @@ def run_demo(
         if results["shortened"]:
             console.print(shortened_table(results["shortened"]))
         for line in summary(results):
-            console.print(line, soft_wrap=True)
-        console.print(f"\nReport: {page}", soft_wrap=True)
+            console.print(line, highlight=False, soft_wrap=True)
+        console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
     return results["checker"]["exit"] or (0 if results["ledger"]["all_hold"] else 1)
 
 

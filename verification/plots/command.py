@@ -36,7 +36,7 @@ def run_plot(console: Console, name: str, folder: Path, out: Path | None) -> int
     entry = find_figure(name)
     plots.require_figure(out)
     plots.save(entry.draw(RunData(folder)), out, name)
-    console.print(f"{out}: {entry.title}\n\n{entry.caption}")
+    console.print(f"{out}: {entry.title}\n\n{entry.caption}", highlight=False, markup=False)
     return 0
 
 
@@ -50,10 +50,10 @@ def _draw_all(console: Console, run: RunData, out: Path) -> int:
             plots.require_figure(file)
             figure = entry.draw(run)
         except FileError as error:
-            console.print(f"left out: {name}: {error}")
+            console.print(f"left out: {name}: {error}", highlight=False, markup=False)
             continue
         plots.save(figure, file, name)
-        console.print(f"{file}: {entry.title}")
+        console.print(f"{file}: {entry.title}", highlight=False, markup=False)
         drawn += 1
     return 0 if drawn else 2
 

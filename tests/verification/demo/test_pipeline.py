@@ -1,22 +1,17 @@
 import io
 import json
 import re
-import resource
-import shutil
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from pins.errors import CriterionError, FileError, ScheduleError
-from pins.utils.folder_lock import LOCK
 from pins.utils.output import make_console
 from tests.verification.conftest import PRINTED, SAID
 from verification import checker, formatting
-from verification.demo import report
 from verification.demo.command import run_demo, shortened_table, summary
 from verification.demo.settings import SHORTENED, DemoSettings
-from verification.experiments.run_reader import RunData
 
 pytest.importorskip("transformers", reason="the demo's model is a transformers model")
 pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
@@ -101,30 +96,6 @@ def test_a_demo_says_its_results_as_one_json_object(folder: Path) -> None:
     assert said["folder"] == str(folder)
     assert Path(said["report"]).is_file()
     assert {name: results[name] for name in ("decisions", "ledger")}.items() <= said.items()
-
-
-def test_a_report_that_a_full_disk_stops_is_not_finished_and_can_be_written_again(
-    folder: Path, tmp_path: Path
-) -> None:
-    results = json.loads((folder / "results.json").read_text())
-    copy = shutil.copytree(folder, tmp_path / "report")
-    report.start(copy)
-    (copy / "sample.safetensors").write_bytes((folder / "sample.safetensors").read_bytes())
-    figures = {"training": "<svg>" + " " * 5000 + "</svg>"}
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
-    try:
-        with pytest.raises(FileError, match=r"training\.svg cannot be written: File too large"):
-            report.write(results, figures, copy)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not (copy / "index.html").exists()
-    assert list((copy / "figures").iterdir()) == []
-    with pytest.raises(FileError, match="holds a run that is not finished"):
-        _ = RunData(copy).document
-    report.require_free(copy)  # the same command writes over it
-    (copy / LOCK).touch()
-    report.start(copy)
 
 
 def test_a_folder_with_other_things_is_not_touched(tmp_path: Path) -> None:
