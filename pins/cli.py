@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,7 @@ from pins.errors import EntryPointError, PinsError
 from pins.runs.cli_options import prune_signature
 from pins.utils.entry_points import hidden, load, registered
 from pins.utils.lookup import choose_one
-from pins.utils.output import progress_console
+from pins.utils.output import discard_unwritten, prepare_streams, progress_console, require_open
 from pins.utils.repository import REINSTALL, install_command
 
 if TYPE_CHECKING:
@@ -31,16 +31,21 @@ EXIT_CODES = """\b
 Exit codes:
   0    done, proved, or every claim holds
   1    refuted, or a claim does not hold
-  2    not decided: bad input, a missing file or library, a defect
+  2    not decided: bad input, a missing file or library, a defect, or the
+       result could not be printed
   130  stopped from the keyboard
-  141  the reader of the output has gone
 """
 # of the extra 'demo'; transformers is of another, and its module says so itself
 DEMO_EXTRA = ("jinja2", "matplotlib")
 
 
 def main() -> None:
-    """Run a command; an error that PINS raises on purpose becomes one line and exit code 2."""
+    """Run a command; an error that PINS raises on purpose becomes one line and exit code 2.
+
+    A result that could not be printed gives 2 as well: 1 would say that it is refuted.
+    """
+    prepare_streams()
+    code: Any = 2
     try:
         try:
             with _ranks():
@@ -48,16 +53,16 @@ def main() -> None:
         finally:
             sys.stdout.flush()  # a reader that has gone is noticed here at the latest
     except SystemExit as stopped:
-        # typer ends with 1 when the reader has gone, which means "refuted" here
-        sys.exit(141 if isinstance(stopped.__context__, BrokenPipeError) else stopped.code)
+        # typer ends with 1 when the reader has gone
+        code = 2 if isinstance(stopped.__context__, BrokenPipeError) else stopped.code
     except BrokenPipeError:
-        # `pins verify | head`; keep the interpreter's own flush quiet
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        pass  # `pins verify | head` knows it
     except Exception as error:
         line = _line(error)
-        print(f"pins: {line}" if line else traceback.format_exc(), file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        with suppress(OSError):
+            print(f"pins: {line}" if line else traceback.format_exc(), file=sys.stderr)  # noqa: T201
+    discard_unwritten()
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> None:
@@ -238,6 +243,7 @@ def unpack(
     """Write the model back from its packed form, bit for bit."""
     from pins.models import sparse_format
 
+    require_open()
     typer.echo(sparse_format.unpack_folder(model, out))
 
 

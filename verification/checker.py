@@ -32,11 +32,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import reprlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -1076,8 +1077,16 @@ def main(arguments: Sequence[str], scan: Scan | None = None) -> int:
         return Outcome.UNREADABLE.value
     verdict = check(Path(arguments[0]), scan)
     stream = sys.stdout if verdict.outcome is Outcome.PROVED else sys.stderr
+    if stream is None:  # closed before the start
+        return Outcome.UNREADABLE.value
     encoding = stream.encoding or "utf-8"  # the terminal may be unable to print λ
-    print(verdict.message.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    text = verdict.message.encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(text, file=stream, flush=True)
+    except OSError:  # a verdict that nobody can read is none
+        with suppress(OSError):  # the interpreter would try again, and end with 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return Outcome.UNREADABLE.value
     return verdict.outcome.value
 
 

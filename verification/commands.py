@@ -49,6 +49,9 @@ def certify(
 
     With --cost: by how much at most, among masks that prune no more of the cost.
     """
+    from pins.utils.output import require_open
+
+    require_open()
     from pins.selection.allocation import Allocation
     from verification.certificates.certificate import certify_files, summary
     from verification.certificates.trust_region import certify_region_files

@@ -22,7 +22,7 @@ from pins.distributed.collectives import on_rank_zero
 from pins.distributed.process_group import world
 from pins.distributed.sharding import like_sharding, local
 from pins.errors import CheckpointError, FileError, first_line
-from pins.utils.io import begin_folder, commit_folder, read_state, write_json, writing
+from pins.utils.io import begin_folder, commit_folder, read_state, write_state, writing
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
@@ -130,7 +130,7 @@ def _finish(folder: Path, temporary: Path, state: Mapping[str, Any]) -> None:
     """After all ranks have written: add the state, and move the folder to its place."""
     files = {each.name: each.stat().st_size for each in sorted(temporary.iterdir())}
     try:
-        write_json({**state, "files": files}, temporary / STATE)
+        write_state({**state, "files": files}, temporary / STATE)
     except (TypeError, ValueError) as error:
         raise FileError(
             f"{folder} cannot be written: its scalars are no JSON values ({error})"

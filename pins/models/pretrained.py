@@ -14,11 +14,11 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from pins.errors import ModelError, first_line
+from pins.errors import FileError, ModelError, first_line
 from pins.models.demo_model import DEMO_MODEL as DEMO_MODEL
 from pins.models.demo_model import DEMO_PACKAGE as DEMO_PACKAGE
 from pins.models.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
-from pins.utils.io import sha256
+from pins.utils.io import permit, sha256
 from pins.utils.repository import install_command
 
 WEIGHTS = "model.safetensors"
@@ -54,10 +54,20 @@ class Pretrained:
         return None
 
     def save(self, folder: Path) -> None:
-        """Write model and tokenizer as safetensors, for `from_pretrained` of transformers."""
-        with _quiet(_transformers()):
-            self.model.save_pretrained(folder)  # type: ignore[operator]
-            self.tokenizer.save_pretrained(folder)
+        """Write model and tokenizer as safetensors, for `from_pretrained` of transformers.
+
+        Raises:
+            FileError: they cannot be written.
+        """
+        try:
+            with _quiet(_transformers()):
+                self.model.save_pretrained(folder)  # type: ignore[operator]
+                self.tokenizer.save_pretrained(folder)
+        except Exception as error:  # a tokenizer raises a bare Exception if the disk is full
+            raise FileError(f"the model in {folder} cannot be written: {error}") from error
+        for file in folder.rglob("*"):
+            if file.is_file():
+                permit(file)
 
 
 def load_model(

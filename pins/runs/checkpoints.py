@@ -1,14 +1,13 @@
 """Checkpoints of a run: everything it needs to resume bit for bit; atomic, without pickle.
 
 A checkpoint is a folder `step-NNNNNN` of two files: tensors.safetensors, and state.json with the
-scalars, the fingerprint of the run and the SHA-256 of the tensors. The folder is renamed into its
-place when both files are on the disk, and the earlier checkpoint is removed after that: a killed
-process and a loss of power leave a whole one. `torch.distributed.checkpoint` is not used, because
-it has no digests and, with one process, no atomic replacement.
+scalars, the fingerprint of the run, and the SHA-256 of the tensors and of itself. The folder is
+renamed into its place when both files are on the disk, and the earlier checkpoint is removed after
+that: a killed process and a loss of power leave a whole one. `torch.distributed.checkpoint` is not
+used, because it has no digests and, with one process, no atomic replacement.
 """
 
 import contextlib
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -19,18 +18,20 @@ from typing import Any
 from torch import Tensor
 
 from pins.errors import CheckpointError, FileError
+from pins.runs.fingerprint import difference
 from pins.utils.io import (
+    DIGEST,
     begin_folder,
     commit_folder,
     load_tensors,
     read_state,
     save_tensors,
     sha256,
-    write_json,
+    write_state,
 )
 
 FORMAT = "pins-checkpoint"
-VERSION = 1
+VERSION = 2  # 1 had no digest of the state, and fewer in the fingerprint
 TENSORS, STATE = "tensors.safetensors", "state.json"
 NAME = re.compile(r"step-(\d{6,})")
 
@@ -64,12 +65,12 @@ def save(
         step: optimiser steps taken.
         tensors: by name.
         scalars: JSON values; floats keep their bits.
-        fingerprint: JSON values that a run must share to resume from here.
+        fingerprint: JSON values that a run must share to resume from here, as JSON has them.
 
     Raises:
         FileError: it cannot be written; the earlier checkpoint is unchanged.
     """
-    place = folder / f"step-{step:06}"
+    place = folder / folder_name(step)
     temporary = begin_folder(place)
     try:
         save_tensors(tensors, temporary / TENSORS, {"format": FORMAT})
@@ -81,12 +82,17 @@ def save(
             "tensors_sha256": sha256(temporary / TENSORS),
             "scalars": scalars,
         }
-        write_json(state, temporary / STATE)
+        write_state(state, temporary / STATE)
         commit_folder(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     remove(folder, keep=place)
     return place
+
+
+def folder_name(step: int) -> str:
+    """The name of the checkpoint after this step."""
+    return f"step-{step:06}"
 
 
 def remove(folder: Path, keep: Path | None = None) -> None:
@@ -119,8 +125,10 @@ def load(place: Path, fingerprint: Mapping[str, Any]) -> Checkpoint:
     _require_same_run(place, state.get("fingerprint"), fingerprint)
     try:
         step, scalars, digest = state["step"], state["scalars"], state["tensors_sha256"]
-        if not isinstance(step, int) or not isinstance(scalars, dict):
-            raise TypeError("step or scalars of another type")
+        if not isinstance(step, int) or not isinstance(scalars, dict) or DIGEST not in state:
+            raise TypeError("step or scalars of another type, or no digest")
+        if place.name != folder_name(step):
+            raise CheckpointError(f"{place} holds step {step}: it was renamed, or is torn")
         found = sha256(place / TENSORS)
         if found != digest:
             raise CheckpointError(
@@ -134,18 +142,11 @@ def load(place: Path, fingerprint: Mapping[str, Any]) -> Checkpoint:
 
 
 def _require_same_run(place: Path, found: Any, wanted: Mapping[str, Any]) -> None:
-    # through JSON, in which a tuple is a list
-    wanted = json.loads(json.dumps(wanted))
     if not isinstance(found, dict):
         raise CheckpointError(f"{place} is torn: it has no fingerprint")
-    for name in [*wanted, *found]:
-        if found.get(name) != wanted.get(name):
-            raise CheckpointError(
-                f"{place} is of another run: its {name} is {_short(found.get(name))}, this run's "
-                f"is {_short(wanted.get(name))}; give the same settings, or another folder"
-            )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    if differs := difference(found, wanted):
+        name, its, own = differs
+        raise CheckpointError(
+            f"{place} is of another run: its {name} is {its}, this run's is {own}; give the same "
+            "settings, or another folder"
+        )

@@ -1,26 +1,35 @@
 """`pins prune`: a run with its progress bar, and the table at its end."""
 
+import sys
 from collections.abc import Mapping
-from json import dumps, loads
+from contextlib import ExitStack
+from dataclasses import replace
+from json import loads
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from pins import __version__
 from pins.distributed.collectives import on_rank_zero
 from pins.distributed.launch import leave
 from pins.distributed.process_group import world
 from pins.errors import FileError, SettingError
+from pins.models.pretrained import locate
 from pins.runs import checkpoints
 from pins.runs.costs import rows
 from pins.runs.export import Certify, finish, headline
+from pins.runs.fingerprint import chosen, difference, fingerprint
 from pins.runs.folder import CHECKPOINTS, RUN
 from pins.runs.history import StepSummary
-from pins.runs.run import NOT_FINGERPRINT, Run
+from pins.runs.run import Run
 from pins.runs.settings import Settings, read_settings
-from pins.utils.output import print_json
+from pins.tasks import load_task
+from pins.utils.folder_lock import locked
+from pins.utils.output import make_console, print_json
 from pins.utils.progress import Progress
+from pins.utils.regular_files import read_text
 
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 SAME_THING = (("steps", "epochs"), ("epochs", "steps"))  # how long a run is
@@ -67,19 +76,20 @@ def run_prune(
         facts = _facts(out / RUN)
         _require_same(out, facts, settings)
         checkpoints.remove(out / CHECKPOINTS)  # of a run that was stopped at its very end
-        console.print(f"{out} holds a run that is done.", highlight=False)
+        console.print(f"{out} holds a run that is done{_by_another(facts)}.", soft_wrap=True)
     else:
         try:
-            run = Run(settings, out, resume=resume)
-            _steps(console, run)
-            leave()  # the others are done
-            if group.rank:
-                return 0
-            facts = finish(run, certify)
+            with ExitStack() as held:
+                on_rank_zero(group, lambda: held.enter_context(locked(out)))
+                run = Run(settings, out, resume=resume)
+                _steps(console, run)
+                leave()  # the others are done
+                if group.rank:
+                    return 0
+                facts = finish(run, certify)
         except KeyboardInterrupt:
-            Console(stderr=True).print(
+            make_console(sys.stderr).print(
                 "pins: stopped; the same command with --resume goes on from the last checkpoint",
-                highlight=False,
                 soft_wrap=True,
             )
             return INTERRUPTED
@@ -88,8 +98,8 @@ def run_prune(
         return 0
     console.print(result_table(facts))
     if facts["certificate"] is None:
-        console.print(f"No certificate: {missing}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"\nModel: {out}", highlight=False, soft_wrap=True)
+        console.print(f"No certificate: {missing}", soft_wrap=True)
+    console.print(f"\nModel: {out}", soft_wrap=True)
     return 0
 
 
@@ -111,7 +121,9 @@ def result_table(facts: Mapping[str, Any]) -> Table:
 
 def _steps(console: Console, run: Run) -> None:
     if run.step:
-        console.print(f"Going on after step {run.step}.", highlight=False)
+        console.print(f"Going on after step {run.step}.")
+    if run.notice:
+        console.print(run.notice, soft_wrap=True)
     total = run.settings.steps
     with (
         Progress(console) as progress,
@@ -121,6 +133,12 @@ def _steps(console: Console, run: Run) -> None:
             advance(_told(moment, run.task.metric))
 
 
+def _by_another(facts: Mapping[str, Any]) -> str:
+    """Which version of PINS ended a run, if it is not this one."""
+    ended = facts["pins"]
+    return "" if ended == __version__ else f", by pins {ended}; this is pins {__version__}"
+
+
 def _told(moment: StepSummary, metric: str) -> str:
     """Loss and sparsity of a step, and the score where there is one."""
     score = "" if moment.score is None else f"{metric} {moment.score:.3f}"
@@ -128,24 +146,42 @@ def _told(moment: StepSummary, metric: str) -> str:
 
 
 def _require_same(out: Path, facts: Mapping[str, Any], settings: Settings) -> None:
-    """That a run which is done is the one asked for, as far as it was said."""
-    found = facts["settings"]
-    wanted = loads(dumps(settings.as_json()))  # in which a tuple is a list
-    for name, value in wanted.items():
-        said = value is not None and name not in (*NOT_FINGERPRINT, "epochs")
-        if said and found.get(name) != value:
-            raise FileError(
-                f"{out} holds a run that is done, and its {name} is {found.get(name)!r}, not "
-                f"{value!r}: give the same settings, or another folder"
-            )
+    """Require that a run which is done has the settings and the digests of the one asked for.
+
+    Raises:
+        FileError: names what differs.
+    """
+    found = facts.get("fingerprint")
+    if not isinstance(found, dict):
+        raise FileError(
+            f"{out} holds a run that is done, of a version of pins that kept no digests to compare "
+            "with: give another folder"
+        )
+    given = {**chosen(settings), "epochs": None}  # steps tell how many
+    if (differs := difference({name: found.get(name) for name in given}, given)) is None:
+        task = load_task(settings.task, settings.data)
+        asked = replace(settings, max_length=settings.max_length or found["max_length"])
+        wanted = fingerprint(
+            asked.resolved(task.recipe, facts["rows"]["train"]),
+            locate(settings.model),
+            None if settings.teacher is None else locate(settings.teacher),
+            task,
+        )
+        differs = difference(found, wanted)
+    if differs is not None:
+        name, its, asked_for = differs
+        raise FileError(
+            f"{out} holds a run that is done, and its {name} is {its}, not {asked_for}: give the "
+            "same settings, or another folder"
+        )
 
 
 def _facts(file: Path) -> dict[str, Any]:
     try:
-        facts: dict[str, Any] = loads(file.read_text(encoding="utf-8"))
+        facts: dict[str, Any] = loads(read_text(file))
         headline(facts)
         rows(facts["costs"])
-        facts["settings"]["sparsity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        facts["settings"]["sparsity"], facts["pins"], facts["rows"]["train"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileError(f"{file} is no result of a run: {error}") from error
     return facts

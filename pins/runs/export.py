@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pins import __version__, masks
-from pins.errors import FileError, OptimalityError
+from pins.errors import OptimalityError
 from pins.models.inference import to_device
 from pins.models.pretrained import Pretrained, weights_digest
 from pins.models.sparse_format import pack_folder, weight_files
@@ -111,7 +111,9 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
         "version": 1,
         "pins": __version__,
         **provenance(),
+        "software": run.history.software,
         "settings": {**run.settings.as_json(), "device": str(run.device.device)},
+        "fingerprint": run.fingerprint,
         "precision": run.device.precision,
         "ranks": run.group.size,
         "head": run.pretrained.head.name,
@@ -188,11 +190,10 @@ def _save_model(pretrained: Pretrained, out: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         pretrained.save(folder)
-    except Exception as error:  # a tokenizer raises a bare Exception if the disk is full
-        raise FileError(f"the model in {out} cannot be written: {error}") from error
-    for file in sorted(folder.iterdir()):
-        file.replace(out / file.name)
-    folder.rmdir()
+        for file in sorted(folder.iterdir()):
+            file.replace(out / file.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -9,7 +9,8 @@ OUT/
 ├── scores.safetensors    importance at the final decision
 ├── certificate.json      the proof of that decision
 ├── sample.safetensors    some weights at the first decision, for plots and the explorer
-└── checkpoints/          while the run lasts
+├── checkpoints/          while the run lasts
+└── .pins.lock            while a process writes here; one that was killed leaves it behind
 """
 
 import tempfile
@@ -18,6 +19,8 @@ from pathlib import Path
 from pins.errors import FileError
 from pins.models.sparse_format import PACKED
 from pins.runs import checkpoints
+from pins.utils.folder_lock import LOCK
+from pins.utils.io import require_utf8
 
 RUN, CARD, CERTIFICATE = "run.json", "README.md", "certificate.json"
 SCORES, COSTS, MASKS = "scores.safetensors", "costs.safetensors", "masks.safetensors"
@@ -32,13 +35,14 @@ def require_free(out: Path, resume: bool) -> None:
     To resume, the folder must have a checkpoint, or only files that a run writes before its first.
 
     Raises:
-        FileError: names a file in the folder.
+        FileError: names a file in the folder, or the folder's own name is not UTF-8.
     """
+    require_utf8(out)
     if not out.exists():
         return
     if not out.is_dir():
         raise FileError(f"{out} is a file: give a folder")
-    found = sorted(each.name for each in out.iterdir())
+    found = sorted(each.name for each in out.iterdir() if each.name != LOCK)
     if not found:
         return
     if not resume:

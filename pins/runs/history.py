@@ -6,7 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from pins import masks
+from pins import __version__, masks
+from pins.utils.provenance import versions
+
+DECIDES = ("pins", "torch", "transformers")  # the software that computes the steps
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,33 @@ class StepSummary:
 
 @dataclass
 class History:
-    """The losses since the last evaluation, all evaluations and all decisions, as JSON values."""
+    """The history of a run as JSON values.
+
+    Attributes:
+        losses: since the last evaluation.
+        evaluations: all of them.
+        decisions: all of them.
+        software: the versions of the software, and the step after which it took over.
+    """
 
     losses: list[float]
     evaluations: list[dict[str, Any]]
     decisions: list[dict[str, Any]]
+    software: list[dict[str, Any]]
+
+    def take_over(self, step: int) -> str | None:
+        """Record that this software takes the next steps; in words, how it differs from before."""
+        now = {"pins": __version__, **{name: versions()[name] for name in DECIDES[1:]}}
+        before = self.software[-1] if self.software else None
+        changed = [name for name in DECIDES if before and before.get(name) != now[name]]
+        if before is None or changed:
+            self.software.append({"step": step, **now})
+        if before is None or not changed:
+            return None
+        earlier, later = (
+            ", ".join(f"{name} {each.get(name)}" for name in changed) for each in (before, now)
+        )
+        return f"The earlier steps were taken by {earlier}, the next ones are by {later}."
 
 
 def decision_row(

@@ -19,9 +19,10 @@ from pins.errors import CheckpointError, ModelError, SettingError, TaskError
 from pins.importance.curvature.adam import adam_second_moment, has_second_moment
 from pins.importance.trust_region.program import TrustRegionDecision, TrustRegionProgram
 from pins.models.batches import Encoded
-from pins.models.pretrained import Pretrained, load_model, weights_digest
+from pins.models.pretrained import Pretrained, load_model
 from pins.runs import checkpoints, weight_sample
 from pins.runs.finetuning import FineTuning
+from pins.runs.fingerprint import fingerprint
 from pins.runs.folder import CHECKPOINTS, COSTS, SAMPLE, SCORES, require_free, require_writable
 from pins.runs.history import History, StepSummary, decision_row
 from pins.runs.microbatches import evaluation_rows, microbatches
@@ -32,9 +33,6 @@ from pins.tasks import Scores, Task, load_task
 from pins.utils.devices import Device, choose_device
 from pins.utils.io import save_tensors
 from pins.utils.lazy_tensors import Computed
-
-# settings that may differ when a run resumes; the fingerprint has digests in place of the paths
-NOT_FINGERPRINT = ("model", "teacher", "data", "device", "checkpoint_every")
 
 
 class Run:
@@ -84,7 +82,7 @@ class Run:
             settings.device, settings.precision, local_rank=local_rank(self.group)
         )
         teacher = None if settings.teacher is None else self._fine_tuned(settings.teacher)
-        self.history = History([], [], [])
+        self.history = History([], [], [], [])
         self.training = FineTuning(
             self.pretrained.model,
             self.pretrained.head,
@@ -98,10 +96,16 @@ class Run:
             on_trust_region=self._save_region_scores,
         )
         self._require_loaded()
-        self.fingerprint = self._fingerprint(None if teacher is None else teacher.folder)
+        self.fingerprint = fingerprint(
+            self.settings,
+            self.pretrained.folder,
+            None if teacher is None else teacher.folder,
+            self.task,
+        )
         rng.seed_rank(settings.seed, self.group)  # for dropout; a checkpoint has its own state
         if resume:
             self._resume(out / CHECKPOINTS)
+        self.notice: str | None = self.history.take_over(self.step)
         require_same_run(self.fingerprint, self.step, self.group)
         on_rank_zero(self.group, lambda: require_writable(out))
 
@@ -301,15 +305,6 @@ class Run:
         header = {"format": "pins-scores", "version": "1"}
         on_rank_zero(self.group, lambda: save_tensors(dict(scores), self.out / file, header))
 
-    def _fingerprint(self, teacher: Path | None) -> dict[str, Any]:
-        settings = self.settings.as_json()
-        return {
-            **{name: value for name, value in settings.items() if name not in NOT_FINGERPRINT},
-            "model": weights_digest(self.pretrained.folder),
-            "teacher": None if teacher is None else weights_digest(teacher),
-            "data": dict(self.task.digests),
-        }
-
     def _resume(self, folder: Path) -> None:
         path = checkpoints.latest(folder)
         if path is None:
@@ -320,3 +315,7 @@ class Run:
             self.history = History(**checkpoint.scalars["record"])
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is torn: {error}") from error
+        if self.step != checkpoint.step:
+            raise CheckpointError(
+                f"{path} is torn: its pruner has taken {self.step} steps, not {checkpoint.step}"
+            )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from pins.errors import ScheduleError, SettingError
 from pins.models.demo_model import DEMO_MODEL
 from pins.utils.lookup import choose_one
+from pins.utils.regular_files import read_text
 
 if TYPE_CHECKING:
     from pins.importance.criterion import Criterion
@@ -295,10 +296,10 @@ def read_settings(path: Path) -> dict[str, Any]:
             another type.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
     except OSError as error:
         raise SettingError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8
         raise SettingError(f"{path} is not TOML: {error}") from error
     names = [*(field.name for field in fields(Settings)), "out"]
     if unknown := [name for name in values if name not in names]:

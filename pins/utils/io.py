@@ -16,8 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pins.errors import CheckpointError, FileError
+from pins.utils.regular_files import read_text, require_regular
 
 ORDER = "order"  # metadata key: names in flat order; the file itself sorts its tensors
+DIGEST = "sha256"  # key in the state of a checkpoint: the digest of the rest of it
 
 Value = TypeVar("Value")
 
@@ -40,22 +42,50 @@ def atomic(path: Path) -> Iterator[Path]:
     After a killed process or on a full disk the earlier file is still at `path`, whole.
 
     Raises:
-        FileError: the folder cannot be written.
+        FileError: the folder cannot be written, or a pipe, a socket or a device is at `path`.
     """
     with writing(path):
+        if path.exists():
+            require_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         temporary = Path(name)
-        # mkstemp makes files for the owner alone; a result is for whoever the umask allows
-        umask = os.umask(0)
-        os.umask(umask)
         try:
             yield temporary
-            temporary.chmod(0o666 & ~umask)
+            permit(temporary)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def permit(path: Path) -> None:
+    """Give a file the permissions of a new one: libraries make files for the owner alone."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(0o666 & ~umask)
+
+
+@contextmanager
+def removed_on_failure(path: Path) -> Iterator[None]:
+    """Remove the file that the block writes if a later part of the block fails."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def require_utf8(path: Path) -> None:
+    """Refuse a path that is no text: tokenizers cannot be written to it.
+
+    Raises:
+        FileError: a name in it is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise FileError(f"the name of {path} is not UTF-8: give another folder") from None
 
 
 def begin_folder(place: Path) -> Path:
@@ -89,9 +119,12 @@ def commit_folder(temporary: Path, place: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write `text` to `path`, atomically."""
+    r"""Write `text` to `path` in UTF-8, atomically.
+
+    A byte of a path that is no UTF-8 is written as \udcXX, from which JSON restores it.
+    """
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(value: object, path: Path) -> None:
@@ -108,21 +141,34 @@ def require_replaceable(path: Path, format_: str) -> None:
     if not path.exists():
         return
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError):
         earlier = None
     if not isinstance(earlier, dict) or earlier.get("format") != format_:
         raise FileError(f"{path} exists and is no {format_}: give another path")
 
 
+def write_state(state: Mapping[str, Any], file: Path) -> None:
+    """Write the JSON object that describes a checkpoint, with its own SHA-256, atomically."""
+    read_back = json.loads(json.dumps(state))  # in which a tuple is a list, and every key a text
+    write_json({**read_back, DIGEST: _state_digest(read_back)}, file)
+
+
+def _state_digest(state: Mapping[str, Any]) -> str:
+    """The SHA-256 of a JSON object without its entry of this name, however it is formatted."""
+    content = {name: value for name, value in state.items() if name != DIGEST}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def read_state(file: Path, format_: str, version: int) -> dict[str, Any]:
     """Read the JSON object that describes a checkpoint of this format and version.
 
     Raises:
-        CheckpointError: it is missing, torn, or of another format or version.
+        CheckpointError: it is missing, torn, of another format or version, or was changed after
+            `write_state`.
     """
     try:
-        state = json.loads(file.read_text(encoding="utf-8"))
+        state = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{file} cannot be read ({error}): the checkpoint is torn, or was not finished"
@@ -132,6 +178,11 @@ def read_state(file: Path, format_: str, version: int) -> dict[str, Any]:
     if state.get("version") != version:
         raise CheckpointError(
             f"{file} has version {state.get('version')!r} of the format, this PINS reads {version}"
+        )
+    if state.get(DIGEST, found := _state_digest(state)) != found:
+        raise CheckpointError(
+            f"{file} has SHA-256 {found} without its entry {DIGEST!r}, which says "
+            f"{state[DIGEST]!r}: it is torn or was changed; remove this checkpoint to start again"
         )
     return state
 
@@ -228,6 +279,7 @@ def unflatten(flat: Mapping[str, Value], group: str) -> dict[str, Value]:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     try:
+        require_regular(path)
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

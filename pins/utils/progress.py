@@ -42,12 +42,12 @@ class Progress:
         """
         self._console = console
         self._bars = Bars(
-            TextColumn("{task.description:28}"),
+            TextColumn("{task.description:28}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             transient=transient,
             disable=not console.is_terminal,
@@ -81,7 +81,7 @@ class Progress:
             if not self._console.is_terminal:
                 seconds = time.perf_counter() - start
                 said = f"{name:28} {100 * done // units:3} % {seconds:5.0f} s  {note}"
-                self._console.print(said.rstrip(), highlight=False, markup=False)
+                self._console.print(said.rstrip())
 
         def advance(note: str = "") -> None:
             nonlocal done

@@ -19,17 +19,11 @@ PACKAGES = (
 
 def provenance() -> dict[str, Any]:
     """JSON values to be stored with every result; they name no person and no host."""
-    versions = {"pins": importlib.metadata.version("pins-pruning")}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     return {
         "command": command(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": versions(),
         "machine": {
             "system": platform.system(),
             "processor": _processor(),
@@ -37,6 +31,17 @@ def provenance() -> dict[str, Any]:
             "torch_threads": torch.get_num_threads(),
         },
     }
+
+
+def versions() -> dict[str, str]:
+    """The version of PINS, and of each package that computes, by name."""
+    found = {"pins": importlib.metadata.version("pins-pruning")}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def command() -> str:

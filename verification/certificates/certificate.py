@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from pins.selection.optimality import (
     optimality,
 )
 from pins.selection.select import decide, select
-from pins.utils.io import load_tensors, save_tensors
+from pins.utils.io import load_tensors, removed_on_failure, save_tensors
 from verification.certificates.document import (
     constraint_of,
     load_masks,
@@ -150,18 +151,22 @@ def certify_files(
     masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)
     constraint = constraint_of(keep, scope, importance, masks)
+    written: AbstractContextManager[None] = nullcontext()
     if masks is None:
         masks = decide(importance, constraint).masks
-        masks_module.save(masks, mask_file)
-    return certify(
-        importance,
-        masks,
-        certificate=certificate,
-        scores_file=scores,
-        mask_file=mask_file,
-        constraint=constraint,
-        criterion=criterion,
-    )
+        written = removed_on_failure(mask_file)
+    with written:
+        if mask is None:
+            masks_module.save(masks, mask_file)
+        return certify(
+            importance,
+            masks,
+            certificate=certificate,
+            scores_file=scores,
+            mask_file=mask_file,
+            constraint=constraint,
+            criterion=criterion,
+        )
 
 
 def save_scores(importance: Mapping[str, Tensor], path: Path) -> None:

@@ -93,6 +93,10 @@ def name_beside(file: Path, certificate: Path) -> str:
             "to its own folder; write it there"
         ) from None
     name = inside.as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise CertificateError(f"{name} is not UTF-8, as a certificate is: rename it") from None
     if ":" in name or "\\" in name:
         raise CertificateError(
             f"{name} has a colon or a backslash, which mean different things on different "

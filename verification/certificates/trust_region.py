@@ -12,6 +12,7 @@ unless rounding of the scores c + μs changed the mask.
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pins import masks as masks_module
-from pins.errors import CertificateError, PinsError
+from pins.errors import CertificateError
 from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import Terms, TrustRegionDecision, TrustRegionProgram
 from pins.masks import count, count_each, require_same_tensors
@@ -28,7 +29,7 @@ from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.optimality import ConstrainedOptimality
 from pins.selection.select import decide
-from pins.utils.io import load_tensors
+from pins.utils.io import load_tensors, removed_on_failure
 from verification.certificates.document import (
     DTYPES,
     constraint_of,
@@ -177,12 +178,15 @@ def certify_region_files(
     masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)
     constraint = constraint_of(keep, scope, importance, masks)
+    written: AbstractContextManager[None] = nullcontext()
     if masks is None:
         decision = _decide(TrustRegionProgram(_double(terms), constraint), multiplier, radius, cost)
         masks, multiplier = decision.masks, decision.multiplier
-        masks_module.save(masks, mask_file)
+        written = removed_on_failure(mask_file)
     assert multiplier is not None, "a mask that is given comes with it"
-    try:
+    with written:
+        if mask is None:
+            masks_module.save(masks, mask_file)
         return certify_trust_region(
             terms,
             masks,
@@ -195,10 +199,6 @@ def certify_region_files(
             constraint=constraint,
             criterion=criterion,
         )
-    except PinsError:
-        if mask is None:
-            mask_file.unlink()
-        raise
 
 
 def _decide(

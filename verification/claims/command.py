@@ -63,6 +63,8 @@ def run_ledger(
             entries.append(entry)
             advance()
     ledger = document(entries, setting, empirical)
+    if file is not None:
+        write_json(ledger, file)
     if json:
         print_json(ledger)
     else:
@@ -71,8 +73,6 @@ def run_ledger(
         console.print(ledger_table(entries))
         console.print(f"{held} of {len(entries)} claims hold; {seconds:.0f} s", highlight=False)
         print_empirical(console, empirical, folder)
-    if file is not None:
-        write_json(ledger, file)
     return 0 if ledger["all_hold"] else 1
 
 
@@ -85,8 +85,8 @@ def ledger_table(entries: list[Entry]) -> Table:
         if entry.outcome is Outcome.UNSOUND:
             evidence += f"\ncontrol: {entry.control.evidence}"
         table.add_row(
-            f"[{colour}]{entry.outcome.name.lower()}[/]",
-            f"{entry.claim.statement}\n[dim]{entry.claim.id}[/]",
+            Text(entry.outcome.name.lower(), style=colour),
+            Text(entry.claim.statement).append(f"\n{entry.claim.id}", style="dim"),
             evidence,
         )
     return table

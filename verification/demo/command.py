@@ -9,6 +9,7 @@ from rich.table import Column, Table
 
 from pins.importance.criteria import find_criterion
 from pins.runs.export import finite
+from pins.utils.folder_lock import locked
 from pins.utils.output import print_json
 from pins.utils.progress import Progress
 from verification.demo import report
@@ -47,12 +48,13 @@ def run_demo(
     """
     settings = DemoSettings.full(**given) if full else DemoSettings(**given)
     find_criterion(settings.criterion)
-    report.require_free(folder)
-    with Progress(console) as progress:
-        results = run(settings, folder, progress)
-        with timed(progress, results["seconds"], "draw the figures"):
-            figures = report.draw(results)
-    page = report.write(results, figures, folder)
+    with locked(folder):
+        report.require_free(folder)
+        with Progress(console) as progress:
+            results = run(settings, folder, progress)
+            with timed(progress, results["seconds"], "draw the figures"):
+                figures = report.draw(results)
+        page = report.write(results, figures, folder)
     if json:
         print_json({"folder": str(folder), "report": str(page), **finite(results)})
     else:

@@ -11,7 +11,8 @@ from typing import Any
 from pins.errors import FileError
 from pins.runs import weight_sample
 from pins.runs.folder import SAMPLE
-from pins.utils.io import require_replaceable, write_json, write_text
+from pins.utils.folder_lock import LOCK
+from pins.utils.io import require_replaceable, require_utf8, write_json, write_text
 from verification import explorer, plots
 from verification.experiments.loss_change import Row, by_fraction, pins_lowers_most, step_alone
 from verification.experiments.run_reader import REPORT, REPORT_FORMAT
@@ -27,11 +28,12 @@ def require_free(folder: Path) -> None:
     """Refuse a folder that is not empty, unless it holds an earlier report.
 
     Raises:
-        FileError: it is a file, or it holds files and no earlier report.
+        FileError: it is a file, it holds files and no earlier report, or its name is not UTF-8.
     """
+    require_utf8(folder)
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file: give a folder for the report")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(each.name != LOCK for each in folder.iterdir()):
         if not (folder / REPORT).is_file():
             raise FileError(
                 f"{folder} is not empty and holds no {REPORT} of an earlier report: give another "

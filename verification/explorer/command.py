@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pins.errors import FileError
+from pins.utils.regular_files import read_text
 from verification import explorer
 from verification.experiments.run_reader import RunData
 
@@ -19,6 +20,6 @@ def run_explore(folder: Path, out: Path | None) -> Path:
     """
     file = out or folder / explorer.FILE
     sample = RunData(folder).sample
-    if file.is_file() and explorer.MARK not in file.read_text(encoding="utf-8", errors="replace"):
+    if file.exists() and explorer.MARK not in read_text(file, errors="replace"):
         raise FileError(f"{file} exists and is no explorer: give another --out")
     return explorer.write(sample, file)

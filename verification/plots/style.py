@@ -126,7 +126,7 @@ def require_figure(file: Path) -> None:
         raise FileError(f"{file} is no name for a figure: end it in one of {', '.join(SUFFIXES)}")
     if file.is_dir():
         raise FileError(f"{file} is a folder: give a file for the figure")
-    if file.exists() and MARK.encode() not in file.read_bytes():
+    if file.exists() and not (file.is_file() and MARK.encode() in file.read_bytes()):
         raise FileError(f"{file} exists and is no figure of PINS: give another path")
 
 

@@ -15,6 +15,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from pins.distributed.checkpoint import STATE, is_checkpoint, load, save, shapes
 from pins.distributed.sharding import is_sharded, local, whole
 from pins.errors import CheckpointError, FileError
+from pins.utils.io import write_state
 from tests.pins.ranks import mesh_of, raises, run_together
 
 WRITERS, READERS = (1, 2, 4), (1, 2, 3)
@@ -120,6 +121,11 @@ def damaged(rank: int, size: int, folder: Path) -> None:
     def renamed(place: Path) -> None:
         state = json.loads((place / STATE).read_text())
         state["tensors"]["kind/7.torch.bool"] = [8, 3]
+        write_state(state, place / STATE)
+
+    def edited(place: Path) -> None:
+        state = json.loads((place / STATE).read_text())
+        state["tensors"]["kind/7.torch.bool"] = [8, 3]
         (place / STATE).write_text(json.dumps(state))
 
     def strange(place: Path) -> None:
@@ -136,6 +142,7 @@ def damaged(rank: int, size: int, folder: Path) -> None:
         (missing, "has None bytes, checkpoint.json says"),
         (short, "it is torn; take an earlier checkpoint"),
         (renamed, "do not name the same tensors"),
+        (edited, "it is torn or was changed"),
         (strange, "is no pins-sharded-checkpoint"),
         (newer, "has version 9 of the format"),
         (unfinished, "or was not finished"),

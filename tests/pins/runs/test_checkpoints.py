@@ -16,7 +16,7 @@ from pins.distributed import rng
 from pins.errors import CheckpointError, FileError
 from pins.models import state_dicts
 from pins.runs import checkpoints
-from pins.utils.io import unflatten
+from pins.utils.io import read_state, unflatten, write_state
 from tests.pins.networks import perceptron
 
 CPU = torch.device("cpu")
@@ -109,7 +109,7 @@ def damage(state: dict[str, Any], name: str) -> str:
         return "[]"
     if name == "version":
         return json.dumps({**state, "version": 9})
-    return json.dumps({**state, "scalars": 3})
+    return json.dumps({**state, "scalars": {"rate": 0.1}})
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def damage(state: dict[str, Any], name: str) -> str:
         ("other", "is no pins-checkpoint: give"),
         ("a list", "is no pins-checkpoint: give"),
         ("version", "has version 9 of the format"),
-        ("scalars", "is torn: step or scalars of another type"),
+        ("scalars", r"has SHA-256 .* it is torn or was changed"),
     ],
 )
 def test_a_state_that_is_none(tmp_path: Path, how: str, message: str) -> None:
@@ -128,6 +128,54 @@ def test_a_state_that_is_none(tmp_path: Path, how: str, message: str) -> None:
     file.write_text(damage(json.loads(file.read_text()), how))
     with pytest.raises(CheckpointError, match=message):
         checkpoints.load(place, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scalars": 3}, "is torn: step or scalars of another type"),
+        ({"step": 4}, "holds step 4: it was renamed, or is torn"),
+        ({"fingerprint": None}, "is torn: it has no fingerprint"),
+    ],
+)
+def test_a_state_with_a_digest_is_read_with_care(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    place = checkpoints.save(tmp_path, 3, tensors(), {}, {})
+    state = read_state(place / checkpoints.STATE, checkpoints.FORMAT, checkpoints.VERSION)
+    write_state({**state, **changes}, place / checkpoints.STATE)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.load(place, {})
+    write_state(state, place / checkpoints.STATE)
+    assert checkpoints.load(place, {}).step == 3
+    del state["sha256"]
+    (place / checkpoints.STATE).write_text(json.dumps(state))
+    with pytest.raises(CheckpointError, match="or no digest"):
+        checkpoints.load(place, {})
+
+
+def test_a_renamed_checkpoint_is_refused(tmp_path: Path) -> None:
+    place = checkpoints.save(tmp_path, 3, tensors(), {}, {})
+    with pytest.raises(CheckpointError, match="step-000009 holds step 3: it was renamed"):
+        checkpoints.load(place.rename(tmp_path / "step-000009"), {})
+
+
+@given(st.data())
+def test_a_changed_number_of_the_state_is_noticed(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("s")
+    place = checkpoints.save(folder, 3, tensors(), {"loss": [0.25, 3], "due": 7}, {})
+    file = place / checkpoints.STATE
+    text = file.read_text()
+    digits = [at for at, letter in enumerate(text) if letter.isdigit()]
+    at = data.draw(st.sampled_from(digits))
+    other = data.draw(st.sampled_from([d for d in "123456789" if d != text[at]]))
+    file.write_text(text[:at] + other + text[at + 1 :])
+    with pytest.raises(CheckpointError):
+        checkpoints.load(place, {})
+    file.write_text(text.replace("\n", ""))  # the same values in another layout
+    assert checkpoints.load(place, {}).scalars["due"] == 7
 
 
 @pytest.mark.parametrize("name", [checkpoints.TENSORS, checkpoints.STATE])

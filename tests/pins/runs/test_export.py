@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from pins.errors import FileError, OptimalityError
 from pins.runs.export import finish, finite, headline
@@ -73,15 +75,34 @@ def test_a_model_that_cannot_be_written_leaves_the_checkpoint(data: Path, tmp_pa
         # a write beyond this fails as it does on a full disk
         for size in (20_000, 60_000):
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-            with pytest.raises(FileError, match=r"the model in .*out cannot be written: .*large"):
+            with pytest.raises(FileError, match=r"the model in .* cannot be written: .*large"):
                 finish(run)
             assert "checkpoints" in names(run.out)
             assert "run.json" not in names(run.out)
             assert "model.safetensors" not in names(run.out)
+            assert ".unfinished-model" not in names(run.out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     finish(run)
     assert "run.json" in names(run.out)
+
+
+def test_all_files_have_the_permissions_that_the_umask_gives(data: Path, tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model")
+    before = os.umask(0o027)
+    try:
+        run = take(Run(settings(model, data), tmp_path / "out"))
+        kept = [file for file in run.out.rglob("*") if file.is_file()]
+        finish(run)
+        kept += [file for file in run.out.rglob("*") if file.is_file()]
+        assert {file.name for file in kept} >= {"state.json", "model.safetensors", "run.json"}
+        modes = {file.name: f"{file.stat().st_mode & 0o777:o}" for file in kept if file.exists()}
+        assert set(modes.values()) == {"640"}, modes
+        # the library itself writes for the owner alone, which the test would notice
+        save_file({}, tmp_path / "library")
+        assert f"{(tmp_path / 'library').stat().st_mode & 0o777:o}" == "600"
+    finally:
+        os.umask(before)
 
 
 def test_what_others_left_in_the_folder_stays(data: Path, tmp_path: Path) -> None:

@@ -83,10 +83,11 @@ def test_an_error_in_the_block_passes_and_leaves_the_old_file(old: Path) -> None
     assert only_old_is_left(old)
 
 
-def test_text_that_cannot_be_encoded_leaves_the_old_file(old: Path) -> None:
-    with pytest.raises(UnicodeEncodeError):
-        write_text("whole until \ud800", old)
-    assert only_old_is_left(old)
+def test_a_path_that_is_no_text_is_written_and_read_back(old: Path) -> None:
+    odd = os.fsdecode(b"a\xff\\\xe2\x82\xac")  # with a byte of no UTF-8, a backslash, a euro sign
+    write_json({"path": odd}, old)
+    assert old.read_bytes() == b'{\n "path": "a\\udcff\\\\\xe2\x82\xac"\n}\n'
+    assert os.fsencode(json.loads(old.read_text(encoding="utf-8"))["path"]) == os.fsencode(odd)
 
 
 def test_a_disk_that_is_full_leaves_the_old_file(old: Path) -> None:
