@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pins.errors import CheckpointError, FileError
+from pins.errors import CheckpointError, FileError, first_line
+from pins.utils.text_files import fault
 
 ORDER = "order"  # metadata key: names in flat order; the file itself sorts its tensors
 
@@ -184,20 +185,34 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         FileError: no such file, or not a whole safetensors file.
     """
+    with _open_tensors(path) as file:
+        metadata = dict(file.metadata() or {})
+        names = sorted(file.keys())
+        order = json.loads(metadata.get(ORDER, "null")) or names
+        if sorted(order) != names:
+            raise FileError(f"{path}: the order in its metadata does not name its tensors")
+        return {name: file.get_tensor(name) for name in order}, metadata
+
+
+def tensor_names(path: Path) -> list[str]:
+    """The names of the tensors of a safetensors file, from its header; errors as `load_tensors`."""
+    with _open_tensors(path) as file:
+        return sorted(file.keys())
+
+
+@contextmanager
+def _open_tensors(path: Path) -> Iterator[Any]:
     if not path.is_file():
-        raise FileError(f"{path} is not a file: give the path of a safetensors file")
+        cause = fault(path) or "is not a file"
+        raise FileError(f"{path} {cause}: give the path of a safetensors file")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            names = sorted(file.keys())
-            order = json.loads(metadata.get(ORDER, "null")) or names
-            if sorted(order) != names:
-                raise FileError(f"{path}: the order in its metadata does not name its tensors")
-            return {name: file.get_tensor(name) for name in order}, metadata
+            yield file
     except FileError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise FileError(f"{path} is not a whole safetensors file: {error}") from error
+        cause = fault(path) or first_line(error)
+        raise FileError(f"{path} is not a whole safetensors file: {cause}") from error
 
 
 def require_format(path: Path, metadata: Mapping[str, str], wanted: Mapping[str, str]) -> None:
