@@ -1,11 +1,11 @@
 """Results files: JSON with rows, settings, versions and machine."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pins.errors import FileError, first_line
+from pins.utils.text_files import read_object
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -21,10 +21,10 @@ def read(file: Path) -> Document:
         FileError: the file does not exist, or is not a JSON object with rows.
     """
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        document = read_object(file)
+    except FileError as error:
         raise FileError(f"{file} is not a results file: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
+    if not isinstance(document.get("rows"), list):
         raise FileError(f"{file} is not a results file: it holds no rows")
     return document
 

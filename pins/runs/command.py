@@ -21,6 +21,7 @@ from pins.runs.run import NOT_FINGERPRINT, Run
 from pins.runs.settings import Settings, read_settings
 from pins.utils.output import print_json
 from pins.utils.progress import Progress
+from pins.utils.text_files import read_object, reading, shown
 
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 SAME_THING = (("steps", "epochs"), ("epochs", "steps"))  # how long a run is
@@ -135,17 +136,15 @@ def _require_same(out: Path, facts: Mapping[str, Any], settings: Settings) -> No
         said = value is not None and name not in (*NOT_FINGERPRINT, "epochs")
         if said and found.get(name) != value:
             raise FileError(
-                f"{out} holds a run that is done, and its {name} is {found.get(name)!r}, not "
+                f"{out} holds a run that is done, and its {name} is {shown(found.get(name))}, not "
                 f"{value!r}: give the same settings, or another folder"
             )
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = loads(file.read_text(encoding="utf-8"))
+    facts = read_object(file)
+    with reading(f"{file} is no result of a run"):
         headline(facts)
         rows(facts["costs"])
         facts["settings"]["sparsity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{file} is no result of a run: {error}") from error
     return facts

@@ -19,7 +19,7 @@ from torch import Tensor
 from pins.errors import ImportanceError
 from pins.selection.scan import float_keys
 from pins.selection.segments import Piece
-from pins.utils.lazy_tensors import shapes_of
+from pins.utils.lazy_tensors import Scores, shapes_of
 
 # Weights looked at together: what a pass needs beside scores and masks. A processor's share fits
 # its cache; a GPU wants few and large kernels.
@@ -68,6 +68,8 @@ class Scan:
             importance: scores by name; a `Scores` computes a tensor each time it is asked for.
             names: of the tensors to look at; default: all.
         """
+        if not isinstance(importance, Scores):
+            importance = {name: _resolved(scores) for name, scores in importance.items()}
         self._importance = importance
         shapes = shapes_of(importance)
         self.sizes = {name: shapes[name].numel() for name in (shapes if names is None else names)}
@@ -244,11 +246,30 @@ def require_rankable(label: str, scores: object) -> None:
         raise ImportanceError(
             f"{label} is {kind}: importance is a tensor of float16, bfloat16, float32 or float64"
         )
-    if scores.layout != torch.strided or scores.is_meta:
+    if scores.is_nested or scores.layout != torch.strided or scores.is_meta:
+        layout = "a nested tensor" if scores.is_nested else str(scores.layout)
         raise ImportanceError(
-            f"{label} is {'on the meta device' if scores.is_meta else scores.layout}: "
+            f"{label} is {'on the meta device' if scores.is_meta else layout}: "
             "importance is a dense tensor with values"
         )
+    if scores.numel() and not _address(scores):
+        raise ImportanceError(
+            f"{label} has no values in memory, as inside torch.vmap and torch.func.grad: "
+            "select outside of them"
+        )
+
+
+def _address(scores: Tensor) -> int:
+    """Where the values of a tensor are; 0 if they are nowhere."""
+    try:
+        return scores.data_ptr()
+    except RuntimeError:  # of a tensor that a transformation of functions follows
+        return 0
+
+
+def _resolved(scores: Any) -> Any:
+    """Scores whose numbers stand in memory as they are; a view may negate them when it is read."""
+    return scores.resolve_neg() if isinstance(scores, Tensor) and not scores.is_nested else scores
 
 
 def require_finite(label: str, scores: Tensor) -> None:
