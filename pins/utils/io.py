@@ -211,8 +211,12 @@ def _open_tensors(path: Path) -> Iterator[Any]:
     except FileError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        cause = fault(path) or first_line(error)
-        raise FileError(f"{path} is not a whole safetensors file: {cause}") from error
+        cause = fault(path)
+        raise FileError(
+            f"{path} {cause}"
+            if cause
+            else f"{path} is not a whole safetensors file: {first_line(error)}"
+        ) from error
 
 
 def require_format(path: Path, metadata: Mapping[str, str], wanted: Mapping[str, str]) -> None:
