@@ -14,8 +14,11 @@ from typing import Any
 from pins.errors import PinsError
 
 HUGE, DEEP = "9" * 5000, "[" * 20_000 + "]" * 20_000  # Python reads neither
-VALUES = (None, [], {}, "", "x", "a\0b", "\ud800", -1, 0, 0.5, 2**70, 1e308, float("nan"), True,
-          [[]], ["x"], "HUGE", "DEEP")  # fmt: skip
+VALUES: tuple[Any, ...] = (
+    *(None, True, -1, 0, 0.5, 2**70, 1e308, float("nan")),
+    *("", "x", "a\0b", "\ud800", "HUGE", "DEEP"),
+    *([], {}, [[]], ["x"]),
+)
 WHOLE = {
     "nothing": b"",
     "null": b"null",
@@ -113,11 +116,12 @@ def leaks(
         for what, changed in contents(raw, seed, number):
             file.write_bytes(changed)
             attempt(f"{file.name}, {what}")
-        for what, put in {
+        places: dict[str, Callable[[Path], None]] = {
             "missing": lambda _: None,
-            "a folder": lambda place: place.mkdir(),
+            "a folder": Path.mkdir,
             "a dangling link": lambda place: place.symlink_to("nowhere"),
-        }.items():
+        }
+        for what, put in places.items():
             file.unlink()
             put(file)
             attempt(f"{file.name}, {what}")

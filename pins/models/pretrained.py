@@ -5,8 +5,8 @@ asked whether it may: `from_pretrained` is called in one place, which forbids it
 """
 
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,15 @@ from pins.errors import FileError, ModelError, PinsError, first_line
 from pins.models.demo_model import DEMO_MODEL as DEMO_MODEL
 from pins.models.demo_model import DEMO_PACKAGE as DEMO_PACKAGE
 from pins.models.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
+from pins.models.requirements import (
+    require_fitting,
+    require_plain,
+    require_readable,
+    require_words,
+)
 from pins.models.weight_files import INDEX, weight_files
 from pins.utils.io import sha256
 from pins.utils.repository import install_command
-from pins.utils.text_files import fault, shown
 
 ADAPTER = "adapter_config.json"  # of PEFT
 # names in transformers of modules with a vector for each position
@@ -86,8 +91,8 @@ def load_model(
         with _quiet(transformers):
             config = _load(transformers.AutoConfig, folder)
             tokenizer = _load(transformers.AutoTokenizer, folder)
-            _require_plain(config)
-            _require_words(tokenizer, folder)
+            require_plain(config)
+            require_words(tokenizer, folder)
             head = _fitting(transformers, config, heads)
             if labels:
                 classes = dict(enumerate(labels))
@@ -110,7 +115,7 @@ def load_model(
                 ignore_mismatched_sizes=True,  # a saved head for other classes is replaced
                 output_loading_info=True,
             )
-            _require_fitting(network, tokenizer, head)
+            require_fitting(network, tokenizer, head)
     except PinsError:
         raise
     except Exception as error:  # transformers checks little: a wrong file raises what it leads to
@@ -132,51 +137,6 @@ def _reason(error: Exception) -> str:
         return "it needs code that comes with it, which PINS does not run: give another model"
     line = first_line(error)
     return line if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {line}"
-
-
-def _require_plain(config: Any) -> None:
-    """Check that a configuration, and each in it, names no other weights and no code of the hub."""
-    for each in (config, *(getattr(config, name, None) for name in config.sub_configs)):
-        for name in ("transformers_weights", "_attn_implementation", "_experts_implementation"):
-            value = getattr(each, name, None)
-            if value is not None and (name == "transformers_weights" or "/" in str(value)):
-                raise ModelError(
-                    f"config.json names {shown(value)} as {name.strip('_')}, which PINS does not "
-                    "load: remove that line"
-                )
-
-
-def _require_readable(files: Iterable[Path]) -> None:
-    for file in files:
-        if cause := fault(file):
-            raise ModelError(f"{file} {cause}")
-
-
-def _require_words(tokenizer: Any, folder: Path) -> None:
-    """Check that a tokenizer comes from the folder; transformers makes up one without a word.
-
-    Some work on bytes or characters and have no vocabulary; their configuration names their class.
-    """
-    names = ("tokenizer_config.json", *type(tokenizer).vocab_files_names.values())
-    found = [folder / name for name in names if (folder / name).is_file()]
-    _require_readable(found)
-    if not found or tokenizer.vocab_size <= len(tokenizer.all_special_ids):
-        raise ModelError(f"{folder} holds no tokenizer: save it beside the model")
-
-
-def _require_fitting(network: Any, tokenizer: Any, head: Head) -> None:
-    """Check that a model has a vector for each token, and knows what its decoder begins with."""
-    try:
-        embeddings = network.get_input_embeddings()
-    except NotImplementedError:  # as of CANINE, which hashes characters
-        embeddings = None
-    if isinstance(embeddings, nn.Embedding) and len(tokenizer) > embeddings.num_embeddings:
-        raise ModelError(
-            f"the tokenizer has {len(tokenizer)} tokens, {type(network).__name__} has vectors for "
-            f"{embeddings.num_embeddings} (vocab_size): give them of the same model"
-        )
-    if head is SEQ2SEQ and hasattr(network, "prepare_decoder_input_ids_from_labels"):
-        network.prepare_decoder_input_ids_from_labels(labels=torch.ones(1, 2, dtype=torch.int64))
 
 
 def _fitting(transformers: Any, config: Any, heads: Sequence[Head]) -> Head:
@@ -211,11 +171,11 @@ def locate(model: str) -> Path:
             f"{folder} holds an adapter of PEFT ({ADAPTER}): merge it into its model first "
             "(merge_and_unload), and give the merged one"
         )
-    _require_readable([*folder.glob("*.json"), *folder.glob("*.safetensors")])
     try:
         files = weight_files(folder)
     except FileError as error:
         raise ModelError(str(error)) from error
+    require_readable([*files, *folder.glob("*.json")])
     expected = WEIGHTS_SHA256.get(model)
     if expected is not None and (found := sha256(files[0])) != expected:
         raise ModelError(
@@ -245,10 +205,9 @@ def _from_hub(model: str) -> Path:
             weights = ["config.json", "generation_config.json", INDEX, "*.safetensors"]
             folder = Path(snapshot_download(model, allow_patterns=weights, ignore_patterns="*/*"))
             # only transformers knows the files of a tokenizer; they come to lie beside the weights
-            _load(transformers.AutoTokenizer, model, local=False, revision=folder.name)
+            with suppress(ValueError):  # one that does not load is told of when it is needed
+                _load(transformers.AutoTokenizer, model, local=False, revision=folder.name)
         return folder
-    except PinsError:
-        raise
     except Exception as error:  # the hub's client passes on the errors of its HTTP library
         advice = (
             f"run {install_command('demo')}"

@@ -203,20 +203,17 @@ def tensor_names(path: Path) -> list[str]:
 @contextmanager
 def _open_tensors(path: Path) -> Iterator[Any]:
     if not path.is_file():
-        cause = fault(path) or "is not a file"
-        raise FileError(f"{path} {cause}: give the path of a safetensors file")
+        raise FileError(
+            f"{path} {fault(path) or 'is not a file'}: give the path of a safetensors file"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except FileError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        cause = fault(path)
-        raise FileError(
-            f"{path} {cause}"
-            if cause
-            else f"{path} is not a whole safetensors file: {first_line(error)}"
-        ) from error
+        cause = fault(path) or f"is not a whole safetensors file: {first_line(error)}"
+        raise FileError(f"{path} {cause}") from error
 
 
 def require_format(path: Path, metadata: Mapping[str, str], wanted: Mapping[str, str]) -> None:

@@ -364,8 +364,22 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_vectors_is_refused(fold
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["one", "more"])
     tokenizer.save_pretrained(folder)
-    message = f"has {len(tokenizer)} tokens, BertFor.* has vectors for {len(tokenizer) - 2} "
+    known = len(tokenizer) - 2
+    message = f"has the token '(one|more)' with the number .*, BertFor.* has vectors for {known} "
     with pytest.raises(ModelError, match=message):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+def test_a_special_token_that_no_row_has_needs_no_vector(folder: Path) -> None:
+    # the tokenizer of facebook/bart-large-cnn has one for masks, the model no vector for it
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    tokenizer.save_pretrained(folder)
+    load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match="has the token '<pad>' with the number"):
         load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
 

@@ -10,6 +10,8 @@ import pytest
 from pins.errors import FileError, SettingError
 from pins.utils.text_files import fault, parse_json, read_object, read_text, reading, shown
 
+NOTHING: dict[str, Any] = {"none": None, "three": 3}
+
 
 def written(file: Path, content: bytes) -> Path:
     file.write_bytes(content)
@@ -95,12 +97,12 @@ def test_values_that_python_does_not_print_are_shown() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: {}["x"], "it is wrong: there is no 'x'"),
+        (lambda: NOTHING["x"], "it is wrong: there is no 'x'"),
         (lambda: [][0], "it is wrong: list index out of range"),
-        (lambda: None.x, "it is wrong: 'NoneType' object has no attribute 'x'"),
+        (lambda: NOTHING["none"].x, "it is wrong: 'NoneType' object has no attribute 'x'"),
         (lambda: 1 / 0, "it is wrong: division by zero"),
         (lambda: float("a\x1b"), r"it is wrong: could not convert string to float: 'a\\x1b'"),
-        (lambda: len(3), "it is wrong: object of type 'int' has no len"),
+        (lambda: len(NOTHING["three"]), "it is wrong: object of type 'int' has no len"),
     ],
 )
 def test_a_wrong_value_is_an_error_of_its_file(wrong: Any, message: str) -> None:
