@@ -57,28 +57,31 @@ def require_words(tokenizer: Any, folder: Path) -> None:
 
 
 def require_fitting(network: Any, tokenizer: Any, head: Head) -> None:
-    """Check that a model has a vector for each token, and knows what its decoder begins with.
+    """Check that a model has a vector for each token, and for the one that its decoder begins with.
 
     Special tokens that no row of a task has, as the mask of BART, may be without one.
 
     Raises:
         ModelError: a token has none.
-        ValueError: of transformers, about the decoder.
+        ValueError: of transformers, if the decoder does not know what it begins with.
     """
     try:
         embeddings = network.get_input_embeddings()
     except NotImplementedError:  # as of CANINE, which hashes characters
-        embeddings = None
-    if isinstance(embeddings, nn.Embedding):
-        used = {getattr(tokenizer, f"{name}_token") for name in USED_TOKENS}
-        unused = set(tokenizer.all_special_tokens) - used
-        known = embeddings.num_embeddings
-        for token, number in tokenizer.get_vocab().items():
-            if number >= known and token not in unused:
-                raise ModelError(
-                    f"the tokenizer has the token {shown(token)} with the number {number}, "
-                    f"{type(network).__name__} has vectors for {known} tokens (vocab_size): give "
-                    "both of the same model"
-                )
+        return
+    if not isinstance(embeddings, nn.Embedding):
+        return
+    used = {getattr(tokenizer, f"{name}_token") for name in USED_TOKENS}
+    unused = set(tokenizer.all_special_tokens) - used
+    numbers = {token: n for token, n in tokenizer.get_vocab().items() if token not in unused}
     if head is SEQ2SEQ and hasattr(network, "prepare_decoder_input_ids_from_labels"):
-        network.prepare_decoder_input_ids_from_labels(labels=torch.ones(1, 2, dtype=torch.int64))
+        labels = torch.ones(1, 1, dtype=torch.int64)
+        begin = network.prepare_decoder_input_ids_from_labels(labels=labels)
+        numbers["decoder_start_token_id"] = int(begin[0, 0])
+    for token, number in numbers.items():
+        if number >= embeddings.num_embeddings:
+            raise ModelError(
+                f"the token {shown(token)} has the number {number}, {type(network).__name__} has "
+                f"vectors for {embeddings.num_embeddings} (vocab_size): give model and tokenizer "
+                "that belong together"
+            )

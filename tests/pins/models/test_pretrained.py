@@ -365,7 +365,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_has_vectors_is_refused(fold
     tokenizer.add_tokens(["one", "more"])
     tokenizer.save_pretrained(folder)
     known = len(tokenizer) - 2
-    message = f"has the token '(one|more)' with the number .*, BertFor.* has vectors for {known} "
+    message = f"the token '(one|more)' has the number .*, BertFor.* has vectors for {known} "
     with pytest.raises(ModelError, match=message):
         load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
@@ -379,7 +379,7 @@ def test_a_special_token_that_no_row_has_needs_no_vector(folder: Path) -> None:
     load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
     tokenizer.save_pretrained(folder)
-    with pytest.raises(ModelError, match="has the token '<pad>' with the number"):
+    with pytest.raises(ModelError, match="the token '<pad>' has the number"):
         load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
 
@@ -414,6 +414,9 @@ def test_a_tokenizer_of_characters_needs_no_vocabulary(tmp_path: Path) -> None:
 def test_a_decoder_that_does_not_know_its_first_token_is_refused(tmp_path: Path) -> None:
     folder = save_byt5(tmp_path / "byt5", decoder_start_token_id=None)
     with pytest.raises(ModelError, match=r"decoder_start_token_id has to be defined"):
+        load_model(str(folder), (SEQ2SEQ,), seed=0)
+    edit(folder / "config.json", {"decoder_start_token_id": 384})
+    with pytest.raises(ModelError, match="'decoder_start_token_id' has the number 384, T5For"):
         load_model(str(folder), (SEQ2SEQ,), seed=0)
 
 
