@@ -174,7 +174,7 @@ def test_a_minimum_that_binds_is_told_and_certified(
         (["--warmup", "9", "--cooldown", "9"], "too many"),
         (["--schedule", "one-shot", "--warmup", "12"], "leaves no step to prune in 12: 1 too many"),
         (["--max-length", "65"], "max_length is 65, and the model has positions for 64 tokens"),
-        (["--seed", str(2**63)], "it is at most 9223372036854775807"),
+        (["--seed", str(2**63)], "it is at least 0 and at most 9223372036854775807"),
         (["--device", "abacus"], "'abacus' is no device: give cuda, mps or cpu"),
         (["--precision", "float8"], "there is no precision 'float8': choose one of float32"),
         (["--include", "nothing"], "has no prunable weight"),

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pins.errors import FileError, MaskError
 from pins.masks import require_same_tensors
-from pins.models.weight_files import INDEX, PICKLES, WEIGHTS, weight_files
+from pins.models.weight_files import INDEX, PICKLES, SHARDS, WEIGHTS, weight_files
 from pins.utils.bit_packing import packed_rows, unpacked_rows
 from pins.utils.io import atomic, load_tensors, require_format, save_tensors
 from pins.utils.text_files import reading
@@ -35,7 +35,6 @@ from pins.utils.text_files import reading
 FORMAT = {"format": "pins-packed", "version": "1"}
 PACKED = "packed.safetensors"
 PARTS = ("shape", "compressed", "bitmask", "row_offsets")
-_SHARDS = "model-*.safetensors"
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes per number
 
 Tensors = dict[str, Tensor]
@@ -119,7 +118,7 @@ def unpack_folder(folder: Path, out: Path) -> Path:
         if (out / name).exists():
             raise FileError(f"{out / name} exists: give another folder to unpack into")
     tensors, _ = load(folder / PACKED)
-    weights = (WEIGHTS, INDEX, PACKED, _SHARDS, *PICKLES)
+    weights = (WEIGHTS, INDEX, PACKED, SHARDS, *PICKLES)
     for file in sorted(folder.iterdir()) if folder.resolve() != out.resolve() else ():
         if file.is_file() and not any(file.match(pattern) for pattern in weights):
             with atomic(out / file.name) as temporary:

@@ -17,6 +17,7 @@ from pins.utils.text_files import read_object, reading, shown
 
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
+SHARDS = "model-*.safetensors"  # as transformers names several files
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
@@ -50,6 +51,12 @@ def weight_files(folder: Path) -> list[Path]:
             raise FileError(f"{folder} holds no {file.name!r}, which {INDEX} names")
     _require_one_place(files)
     return files
+
+
+def unread_files(folder: Path) -> list[Path]:
+    """Files that are named as weights of a model are, and are not among its `weight_files`."""
+    files = weight_files(folder)
+    return [file for file in sorted(folder.glob(SHARDS)) if file not in files]
 
 
 def _indexed(index: Path) -> list[Path]:

@@ -8,10 +8,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pins import masks
 from pins.errors import FileError, ModelError
 from pins.models.pretrained import load_model, weights_digest
 from pins.models.sparse_format import pack_folder
-from pins.models.weight_files import INDEX, weight_files
+from pins.models.weight_files import INDEX, unread_files, weight_files
+from tests.commands import Command
 from tests.tiny_model import save_tiny_bert
 
 ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -32,6 +34,16 @@ def test_the_files_of_the_index_are_those_that_are_read(tmp_path: Path) -> None:
     save_file({"b": torch.ones(1, 1)}, folder / "masks.safetensors")
     assert weight_files(folder) == [folder / ONE, folder / TWO]
     assert weights_digest(folder).keys() == {ONE, TWO}
+    assert unread_files(folder) == [folder / "model-00003-of-00002.safetensors"]
+
+
+def test_a_file_that_is_not_read_is_listed(pins: Command, tmp_path: Path) -> None:
+    stale = "model-00002-of-00002.safetensors"
+    folder = save(tmp_path, {ONE: {"a": 1.0}, stale: {"a": 5.0}}, {"a": ONE})
+    masks.save({"a": torch.ones(1, 1, dtype=torch.bool)}, folder / "masks.safetensors")
+    code, _, err = pins("pack", folder)
+    assert code == 0
+    assert err == f"{folder / stale}: not read, since the index does not name it\n"
 
 
 def test_a_link_to_the_file_is_read_as_in_the_cache_of_the_hub(tmp_path: Path) -> None:
