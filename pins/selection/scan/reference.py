@@ -19,7 +19,7 @@ from torch import Tensor
 from pins.errors import ImportanceError
 from pins.selection.scan import float_keys
 from pins.selection.segments import Piece
-from pins.utils.lazy_tensors import Scores, shapes_of
+from pins.utils.lazy_tensors import shapes_of
 
 # Weights looked at together: what a pass needs beside scores and masks. A processor's share fits
 # its cache; a GPU wants few and large kernels.
@@ -68,8 +68,6 @@ class Scan:
             importance: scores by name; a `Scores` computes a tensor each time it is asked for.
             names: of the tensors to look at; default: all.
         """
-        if not isinstance(importance, Scores):
-            importance = {name: _resolved(scores) for name, scores in importance.items()}
         self._importance = importance
         shapes = shapes_of(importance)
         self.sizes = {name: shapes[name].numel() for name in (shapes if names is None else names)}
@@ -95,7 +93,7 @@ class Scan:
         sums: dict[Any, Tensor] = {}
         kinds = set()
         for name in self.sizes:
-            scores = self._importance[name]
+            scores = _resolved(self._importance[name])
             require_rankable(label(name), scores)
             kinds.add(scores.dtype)
             self._devices[name] = scores.device
@@ -205,7 +203,8 @@ class Scan:
             key: the key.
             allowed: at least 1.
         """
-        flat, kept = self._importance[piece.name].detach().reshape(-1), mask.view(-1)
+        scores, kept = _resolved(self._importance[piece.name]), mask.view(-1)
+        flat = scores.detach().reshape(-1)
         size = PART if flat.device.type == "cpu" else GPU_BLOCK
         for start in range(piece.start, piece.stop, size):
             block = flat[start : min(start + size, piece.stop)]
@@ -221,7 +220,7 @@ class Scan:
     def _tensors(self, pieces: Sequence[Piece]) -> Iterator[tuple[Any, Tensor, list[int]]]:
         """Name and scores of each tensor that has pieces, and the numbers of these."""
         for name, numbers in groupby(range(len(pieces)), key=lambda number: pieces[number].name):
-            yield name, self._importance[name], list(numbers)
+            yield name, _resolved(self._importance[name]), list(numbers)
 
     def _set_dtype(self, kinds: Collection[torch.dtype]) -> None:
         self.dtype = functools.reduce(torch.promote_types, kinds) if kinds else torch.float32
