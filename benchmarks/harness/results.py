@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pins.errors import FileError, first_line
-from pins.utils.text_files import read_object
+from pins.utils.text_files import parse_json, read_text
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -21,10 +21,11 @@ def read(file: Path) -> Document:
         FileError: the file does not exist, or is not a JSON object with rows.
     """
     try:
-        document = read_object(file)
-    except FileError as error:
-        raise FileError(f"{file} is not a results file: {error}") from error
-    if not isinstance(document.get("rows"), list):
+        document = parse_json(read_text(file))
+    except (FileError, ValueError) as error:
+        cause = first_line(error).removeprefix(f"{file} ")
+        raise FileError(f"{file} is not a results file: {cause}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
         raise FileError(f"{file} is not a results file: it holds no rows")
     return document
 

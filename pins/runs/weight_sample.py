@@ -178,7 +178,7 @@ def load(path: Path) -> WeightSample:
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
         raise FileError(
             f"{path} is no sample of weights of version {VERSION}: its format is "
-            f"{metadata.get('format')!r}, version {metadata.get('version')!r}"
+            f"{shown(metadata.get('format'))}, version {shown(metadata.get('version'))}"
         )
     with reading(f"{path} is no whole sample of weights"):
         about = json.loads(metadata["about"])
