@@ -231,8 +231,11 @@ def pack(
     """Write packed.safetensors beside a model: a bit a weight, and the kept values."""
     from pins import masks
     from pins.models import sparse_format
+    from pins.models.weight_files import unread_files
 
     file = sparse_format.pack_folder(model, masks.load(mask or model / "masks.safetensors"))
+    for unread in unread_files(model):
+        typer.echo(f"{unread}: not read, since the index does not name it", err=True)
     typer.echo(f"{file}: {file.stat().st_size:,} bytes")
 
 

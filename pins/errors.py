@@ -23,6 +23,8 @@ PinsError
 A message says what was called, what was given, and what to do.
 """
 
+MOST = 400  # characters of the message of a library
+
 
 class PinsError(Exception):
     """Base class of all errors that PINS raises on purpose."""
@@ -101,5 +103,9 @@ class CheckpointError(PinsError, RuntimeError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; the name of its class if the message is empty."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    """The first line of an error's message; the name of its class if the message is empty.
+
+    Characters that are not printed are escaped: messages of libraries repeat what stands in files.
+    """
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line[:MOST])

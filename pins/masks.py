@@ -11,10 +11,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pins.distributed.sharding import group_of, is_sharded, local, part, whole
-from pins.errors import FileError, MaskError
+from pins.errors import MaskError
 from pins.utils import bit_packing
 from pins.utils.io import load_tensors, require_format, save_tensors
 from pins.utils.lazy_tensors import shapes_of
+from pins.utils.text_files import reading
 
 FORMAT = {"format": "pins-mask", "version": "1"}
 
@@ -169,11 +170,9 @@ def load(path: Path | str) -> dict[str, Tensor]:
     if all(tensor.dtype == torch.bool for tensor in tensors.values()):
         return tensors
     require_format(path, metadata, FORMAT)
-    try:
+    with reading(f"{path} is a damaged mask file"):
         shapes = json.loads(metadata["shapes"])
         return {name: _unpack(bits, shapes[name]) for name, bits in tensors.items()}
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise FileError(f"{path} is a damaged mask file: {error}") from error
 
 
 def _unpack(bits: Tensor, shape: list[int]) -> Tensor:

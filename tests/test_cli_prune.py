@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +53,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         """
     )
     return folder
+
+
+def test_code_of_a_model_is_not_run_whatever_stands_on_standard_input(
+    pins: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, ran, answers = tmp_path / "model", tmp_path / "ran", io.StringIO("yes\n" * 9)
+    shutil.copytree(folder / "model", model)
+    config = json.loads((model / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "own.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    monkeypatch.setattr(sys, "stdin", answers)
+    given = ("--config", folder / "run.toml", "--model", model, "--out", tmp_path / "out")
+    code, _, err = pins("prune", *given)
+    assert code == 2
+    assert re.fullmatch(r"pins: .*needs code that comes with it, which PINS does not run.*\n", err)
+    assert answers.tell() == 0
+    assert not ran.exists()
 
 
 def test_a_model_is_pruned_certified_and_described(
@@ -154,7 +174,7 @@ def test_a_minimum_that_binds_is_told_and_certified(
         (["--warmup", "9", "--cooldown", "9"], "too many"),
         (["--schedule", "one-shot", "--warmup", "12"], "leaves no step to prune in 12: 1 too many"),
         (["--max-length", "65"], "max_length is 65, and the model has positions for 64 tokens"),
-        (["--seed", str(2**63)], "it is at most 9223372036854775807"),
+        (["--seed", str(2**63)], "it is at least 0 and at most 9223372036854775807"),
         (["--device", "abacus"], "'abacus' is no device: give cuda, mps or cpu"),
         (["--precision", "float8"], "there is no precision 'float8': choose one of float32"),
         (["--include", "nothing"], "has no prunable weight"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,13 @@ LIBRARIES = {
 }
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for package in PACKAGES:
-        for file in sorted((ROOT / package).rglob("*.py")):
-            yield file.relative_to(ROOT).as_posix(), ast.parse(file.read_text(encoding="utf-8"))
+@cache
+def sources() -> list[tuple[str, ast.Module]]:
+    return [
+        (file.relative_to(ROOT).as_posix(), ast.parse(file.read_text(encoding="utf-8")))
+        for package in PACKAGES
+        for file in sorted((ROOT / package).rglob("*.py"))
+    ]
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -109,7 +113,38 @@ def test_no_pickle_is_loaded_and_nothing_is_evaluated() -> None:
     for path, tree in sources():
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         assert not calls & {"eval", "exec", "torch.load", "pickle.load", "pickle.loads"}, path
-        assert "trust_remote_code" not in ast.unparse(tree), path
+
+
+LOADERS = ("from_pretrained", "from_config", "pipeline")  # of transformers
+
+
+def loads(tree: ast.AST) -> list[bool]:
+    """For each call that loads a model or a part of it: whether it forbids the model's own code."""
+    return [
+        any(k.arg == "trust_remote_code" and ast.unparse(k.value) == "False" for k in node.keywords)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and (getattr(node.func, "attr", "") in LOADERS or getattr(node.func, "id", "") in LOADERS)
+    ]
+
+
+def test_no_code_that_comes_with_a_model_is_run() -> None:
+    found = {path: each for path, tree in sources() if (each := loads(tree))}
+    assert found == {"pins/models/pretrained.py": [True]}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "transformers.AutoModel.from_pretrained(folder)",
+        "from_pretrained(folder, trust_remote_code=None)",
+        "AutoTokenizer.from_pretrained(folder, trust_remote_code=trusted)",
+        "AutoConfig.from_pretrained(folder, **options)",
+        "transformers.pipeline('fill-mask', folder)",
+    ],
+)
+def test_a_call_that_may_run_code_is_found(call: str) -> None:
+    assert loads(ast.parse(call)) == [False]
 
 
 def test_public_names_are_sorted_and_exist() -> None:

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pins.errors import CertificateError, SettingError
-from pins.runs.settings import LARGEST_SEED
+from pins.runs.settings import LARGEST
 from pins.utils.output import JSON_HELP, make_console, print_json, progress_console
 
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
-Seed = typer.Option(min=0, max=LARGEST_SEED, help="Seed of all random numbers.")
+Seed = typer.Option(min=0, max=LARGEST, help="Seed of all random numbers.")
 
 
 def certify(

@@ -1,11 +1,11 @@
 """Results files: JSON with rows, settings, versions and machine."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pins.errors import FileError, first_line
+from pins.utils.text_files import parse_json, read_text
 
 T = TypeVar("T")
 
@@ -23,9 +23,10 @@ def read(file: Path) -> Document:
         FileError: the file does not exist, or is not a JSON object with rows.
     """
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileError(f"{file} is not a results file: {error}") from error
+        document = parse_json(read_text(file))
+    except (FileError, ValueError) as error:
+        cause = first_line(error).removeprefix(f"{file} ")
+        raise FileError(f"{file} is not a results file: {cause}") from error
     if not isinstance(document, dict) or not isinstance(document.get("rows"), list):
         raise FileError(f"{file} is not a results file: it holds no rows")
     return document

@@ -5,7 +5,7 @@ Other files in its folder (masks, scores, a packed copy, the results of a run) d
 
 from pathlib import Path
 
-from pins.models.sparse_format import weight_files
+from pins.models.weight_files import weight_files
 from pins.utils.io import sha256
 
 # transformers reads these beside the weights

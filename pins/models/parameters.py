@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pins.distributed.sharding import require_fsdp2, reshard
-from pins.errors import ParameterError
+from pins.errors import ParameterError, first_line
+from pins.utils.text_files import shown
 
 PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
 # GPT-2's linear layer, weight (in, out); by name, so that transformers need not be loaded
@@ -54,7 +55,8 @@ def prunable_parameters(
     Args:
         model: any module.
         include: a regular expression; then the choice is exactly the weights of `types` whose
-            parameter name it matches (`re.search`), in any part of the model.
+            parameter name it matches (`re.search`), in any part of the model. Python's search takes
+            exponential time for some patterns, such as `(a+)+b`; it can be stopped by Ctrl-C.
         types: module types whose `weight` may be pruned.
 
     Raises:
@@ -245,9 +247,9 @@ def _inside_base(model: nn.Module) -> set[int]:
 def _compiled(include: str | None) -> re.Pattern[str] | None:
     try:
         return None if include is None else re.compile(include)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ParameterError(
-            f"include is {include!r}, which is no regular expression: {error}"
+            f"include is {shown(include)}, which is no regular expression: {first_line(error)}"
         ) from error
 
 

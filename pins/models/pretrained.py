@@ -1,30 +1,36 @@
 """Pre-trained models and their tokenizers, loaded by the Auto classes of transformers.
 
-From safetensors only: no pickle is loaded and no remote code is run.
+From safetensors only: no pickle is loaded. No code that comes with a model is run, and nobody is
+asked whether it may: `from_pretrained` is called in one place, which forbids it.
 """
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from pins.errors import FileError, ModelError, first_line
+from pins.errors import FileError, ModelError, PinsError, first_line
 from pins.models.demo_model import DEMO_MODEL as DEMO_MODEL
 from pins.models.demo_model import DEMO_PACKAGE as DEMO_PACKAGE
 from pins.models.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
+from pins.models.requirements import (
+    require_fitting,
+    require_plain,
+    require_readable,
+    require_words,
+)
+from pins.models.weight_files import INDEX, weight_files
 from pins.utils.io import permit, sha256
 from pins.utils.repository import install_command
 
-WEIGHTS = "model.safetensors"
+ADAPTER = "adapter_config.json"  # of PEFT
 # names in transformers of modules with a vector for each position
 POSITIONS = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 # the files behind a model id may change; results were measured with this one
 WEIGHTS_SHA256 = {DEMO_MODEL: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
@@ -91,13 +97,12 @@ def load_model(
     """
     transformers = _transformers()
     folder = locate(model)
-    if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
-        # transformers would make a tokenizer that knows no word
-        raise ModelError(f"{folder} holds no tokenizer: save it beside the model")
     try:
         with _quiet(transformers):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            config = _load(transformers.AutoConfig, folder)
+            tokenizer = _load(transformers.AutoTokenizer, folder)
+            require_plain(config)
+            require_words(tokenizer, folder)
             head = _fitting(transformers, config, heads)
             if labels:
                 classes = dict(enumerate(labels))
@@ -111,23 +116,37 @@ def load_model(
             if config.pad_token_id is None:
                 config.pad_token_id = tokenizer.pad_token_id
             torch.manual_seed(seed)
-            network, found = getattr(transformers, head.auto_class).from_pretrained(
+            network, found = _load(
+                getattr(transformers, head.auto_class),
                 folder,
                 config=config,
-                local_files_only=True,
                 use_safetensors=True,
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # a saved head for other classes is replaced
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(
-            f"model {model!r} in {folder} does not load: {first_line(error)}"
-        ) from error
+            require_fitting(network, tokenizer, head)
+    except PinsError:
+        raise
+    except Exception as error:  # transformers checks little: a wrong file raises what it leads to
+        raise ModelError(f"model {model!r} in {folder} does not load: {_reason(error)}") from error
     drawn = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
     return Pretrained(network, tokenizer, folder, head, tuple(sorted(drawn)))
+
+
+def _load(auto_class: Any, folder: Path | str, *, local: bool = True, **options: Any) -> Any:
+    """The only call of `from_pretrained`: it runs no code of the folder, and does not ask."""
+    return auto_class.from_pretrained(
+        folder, trust_remote_code=False, local_files_only=local, **options
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The reason why a model does not load, in one line."""
+    if "trust_remote_code" in str(error):
+        return "it needs code that comes with it, which PINS does not run: give another model"
+    line = first_line(error)
+    return line if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {line}"
 
 
 def _fitting(transformers: Any, config: Any, heads: Sequence[Head]) -> Head:
@@ -156,24 +175,29 @@ def locate(model: str) -> Path:
     folder = Path(model)
     if not folder.is_dir():
         folder = (_packaged() if model == DEMO_MODEL else None) or _from_hub(model)
-    weights = folder / WEIGHTS
-    if not weights.is_file() and not (folder / f"{WEIGHTS}.index.json").is_file():
+    if (folder / ADAPTER).is_file():
+        # with PEFT installed transformers would load another model, or add the adapter to this one
         raise ModelError(
-            f"{folder} holds no {WEIGHTS}: give a model saved as safetensors (pickled weights are "
-            "not loaded)"
+            f"{folder} holds an adapter of PEFT ({ADAPTER}): merge it into its model first "
+            "(merge_and_unload), and give the merged one"
         )
+    try:
+        files = weight_files(folder)
+    except FileError as error:
+        raise ModelError(str(error)) from error
+    require_readable([*files, *folder.glob("*.json")])
     expected = WEIGHTS_SHA256.get(model)
-    if expected is not None and (found := sha256(weights)) != expected:
+    if expected is not None and (found := sha256(files[0])) != expected:
         raise ModelError(
-            f"{weights} has SHA-256 {found}, {model} has {expected}: it is another or a damaged "
+            f"{files[0]} has SHA-256 {found}, {model} has {expected}: it is another or a damaged "
             "file; install or download it again"
         )
     return folder
 
 
 def weights_digest(folder: Path) -> dict[str, str]:
-    """The SHA-256 of each safetensors file in a model's folder."""
-    return {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+    """The SHA-256 of each file with a model's weights."""
+    return {file.name: sha256(file) for file in weight_files(folder)}
 
 
 def _packaged() -> Path | None:
@@ -183,13 +207,17 @@ def _packaged() -> Path | None:
 
 
 def _from_hub(model: str) -> Path:
-    _transformers()
+    transformers = _transformers()
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(model, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"])
-        )
+        with _quiet(transformers):
+            weights = ["config.json", "generation_config.json", INDEX, "*.safetensors"]
+            folder = Path(snapshot_download(model, allow_patterns=weights, ignore_patterns="*/*"))
+            # only transformers knows the files of a tokenizer; they come to lie beside the weights
+            with suppress(ValueError):  # one that does not load is told of when it is needed
+                _load(transformers.AutoTokenizer, model, local=False, revision=folder.name)
+        return folder
     except Exception as error:  # the hub's client passes on the errors of its HTTP library
         advice = (
             f"run {install_command('demo')}"

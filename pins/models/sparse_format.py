@@ -27,15 +27,14 @@ from torch import Tensor
 
 from pins.errors import FileError, MaskError
 from pins.masks import require_same_tensors
-from pins.models.pretrained import WEIGHTS
+from pins.models.weight_files import INDEX, PICKLES, SHARDS, WEIGHTS, weight_files
 from pins.utils.bit_packing import packed_rows, unpacked_rows
 from pins.utils.io import atomic, load_tensors, require_format, save_tensors
+from pins.utils.text_files import reading
 
 FORMAT = {"format": "pins-packed", "version": "1"}
 PACKED = "packed.safetensors"
 PARTS = ("shape", "compressed", "bitmask", "row_offsets")
-INDEX = f"{WEIGHTS}.index.json"
-_SHARDS = "model-*.safetensors"
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes per number
 
 Tensors = dict[str, Tensor]
@@ -77,30 +76,8 @@ def load(path: Path | str) -> tuple[Tensors, Tensors]:
     path = Path(path)
     packed, metadata = load_tensors(path)
     require_format(path, metadata, FORMAT)
-    try:
+    with reading(f"{path} is a damaged packed file"):
         return _unpack(packed, json.loads(metadata["masked"]))
-    except (KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
-        raise FileError(f"{path} is a damaged packed file: {error}") from error
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files with the weights of a saved model: one file, or the files in its index.
-
-    Raises:
-        FileError: there is none, or the index is damaged.
-    """
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    index = folder / INDEX
-    if not index.is_file():
-        raise FileError(f"{folder} holds no {WEIGHTS}: give the folder of a saved model")
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        if not names or any(Path(name).name != name for name in names):
-            raise ValueError("it names no files of this folder")
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise FileError(f"{index} is no index of a model's files: {error}") from error
-    return [folder / name for name in names]
 
 
 def pack_folder(folder: Path, masks: Mapping[str, Tensor]) -> Path:
@@ -141,7 +118,7 @@ def unpack_folder(folder: Path, out: Path) -> Path:
         if (out / name).exists():
             raise FileError(f"{out / name} exists: give another folder to unpack into")
     tensors, _ = load(folder / PACKED)
-    weights = (WEIGHTS, INDEX, PACKED, _SHARDS)
+    weights = (WEIGHTS, INDEX, PACKED, SHARDS, *PICKLES)
     for file in sorted(folder.iterdir()) if folder.resolve() != out.resolve() else ():
         if file.is_file() and not any(file.match(pattern) for pattern in weights):
             with atomic(out / file.name) as temporary:

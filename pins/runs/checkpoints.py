@@ -29,6 +29,7 @@ from pins.utils.io import (
     sha256,
     write_state,
 )
+from pins.utils.text_files import shown
 
 FORMAT = "pins-checkpoint"
 VERSION = 2  # 1 had no digest of the state, and fewer in the fingerprint
@@ -132,8 +133,8 @@ def load(place: Path, fingerprint: Mapping[str, Any]) -> Checkpoint:
         found = sha256(place / TENSORS)
         if found != digest:
             raise CheckpointError(
-                f"{place / TENSORS} has SHA-256 {found}, {STATE} says {digest}: it is torn or was "
-                "changed; remove this checkpoint to start again"
+                f"{place / TENSORS} has SHA-256 {found}, {STATE} says {shown(digest)}: it is torn "
+                "or was changed; remove this checkpoint to start again"
             )
         tensors, _ = load_tensors(place / TENSORS)
     except (KeyError, TypeError, FileError) as error:

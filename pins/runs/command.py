@@ -4,7 +4,6 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from pins.tasks import load_task
 from pins.utils.folder_lock import locked
 from pins.utils.output import make_console, print_json
 from pins.utils.progress import Progress
-from pins.utils.regular_files import read_text
+from pins.utils.text_files import read_object, reading
 
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 SAME_THING = (("steps", "epochs"), ("epochs", "steps"))  # how long a run is
@@ -177,11 +176,9 @@ def _require_same(out: Path, facts: Mapping[str, Any], settings: Settings) -> No
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = loads(read_text(file))
+    facts = read_object(file)
+    with reading(f"{file} is no result of a run"):
         headline(facts)
         rows(facts["costs"])
         facts["settings"]["sparsity"], facts["pins"], facts["rows"]["train"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise FileError(f"{file} is no result of a run: {error}") from error
     return facts

@@ -133,7 +133,7 @@ def measure_disk(dense: Iterable[Path], packed: Path) -> Disk:
     """Measure the bytes of a model's files, reading one chunk at a time.
 
     Args:
-        dense: the files with the weights, see `pins.models.sparse_format.weight_files`.
+        dense: the files with the weights, see `pins.models.weight_files.weight_files`.
         packed: the packed file.
 
     Raises:

@@ -11,7 +11,8 @@ from pins import __version__, masks
 from pins.errors import OptimalityError
 from pins.models.inference import to_device
 from pins.models.pretrained import Pretrained, weights_digest
-from pins.models.sparse_format import pack_folder, weight_files
+from pins.models.sparse_format import pack_folder
+from pins.models.weight_files import weight_files
 from pins.pruning.authors import reported_as_final
 from pins.runs import checkpoints
 from pins.runs.costs import Costs, count_weights, measure_disk

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin, get_type_hints
 
-from pins.errors import ScheduleError, SettingError
+from pins.errors import FileError, ScheduleError, SettingError, first_line
 from pins.models.demo_model import DEMO_MODEL
 from pins.utils.lookup import choose_one
-from pins.utils.regular_files import read_text
+from pins.utils.text_files import read_text, shown
 
 if TYPE_CHECKING:
     from pins.importance.criterion import Criterion
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 AUTHORS = "authors"  # not a criterion but a whole method: the behaviour of the released code
 TRUST_REGION = "trust-region"
-LARGEST_SEED = 2**63 - 1  # the largest seed of both torch and numpy
+LARGEST = 2**63 - 1  # of a whole number in torch; as a seed also in numpy
 EVALUATIONS = 20  # of a run, by default
 
 # the names in the tables of criteria, schedules, smoothings and curvatures, as a test asserts:
@@ -171,10 +171,10 @@ class Settings:
                 raise SettingError(f"{name} is {value!r}: {choose_one(value, choices)}")
         for name, least in MINIMUM.items():
             value = getattr(self, name)
-            if value is not None and not least <= value < float("inf"):
-                raise SettingError(f"{name} is {value}: it is at least {least}")
-        if self.seed > LARGEST_SEED:
-            raise SettingError(f"seed is {self.seed}: it is at most {LARGEST_SEED}")
+            if value is not None and not least <= value <= LARGEST:
+                raise SettingError(
+                    f"{name} is {shown(value)}: it is at least {least} and at most {LARGEST}"
+                )
         for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
@@ -297,14 +297,15 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     try:
         values = tomllib.loads(read_text(path))
-    except OSError as error:
-        raise SettingError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8
-        raise SettingError(f"{path} is not TOML: {error}") from error
+    except FileError as error:
+        raise SettingError(str(error)) from error
+    except (ValueError, RecursionError) as error:  # also of integers with too many digits
+        raise SettingError(f"{path} is not TOML: {first_line(error)}") from error
     names = [*(field.name for field in fields(Settings)), "out"]
     if unknown := [name for name in values if name not in names]:
         raise SettingError(
-            f"{path} sets {unknown[0]!r}, which is not a setting: give one of {', '.join(names)}"
+            f"{path} sets {shown(unknown[0])}, which is not a setting: give one of "
+            f"{', '.join(names)}"
         )
     hints = {**get_type_hints(Settings), "out": Path}
     return {name: _typed(path, name, value, hints[name]) for name, value in values.items()}
@@ -315,6 +316,15 @@ def _typed(path: Path, name: str, value: Any, hint: Any) -> Any:
     kind = get_args(hint)[0] if isinstance(hint, UnionType) else get_origin(hint) or hint
     given, words = TOML_TYPES[kind]
     fits = isinstance(value, given) and isinstance(value, bool) == (kind is bool)
-    if not fits or (kind is tuple and not all(isinstance(each, str) for each in value)):
-        raise SettingError(f"{path}: {name} is {value!r}, which is not {words}")
-    return kind(value)
+    if kind is tuple:
+        fits = fits and all(isinstance(each, str) for each in value)
+    if isinstance(value, str):
+        fits = fits and "\0" not in value  # no name of a file has one
+    try:
+        return kind(value) if fits else _no_value(path, name, value, words)
+    except OverflowError:  # an integer beyond the floats
+        return _no_value(path, name, value, words)
+
+
+def _no_value(path: Path, name: str, value: Any, words: str) -> NoReturn:
+    raise SettingError(f"{path}: {name} is {shown(value)}, which is not {words}")

@@ -19,6 +19,7 @@ from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Observation
 from pins.utils.io import flatten, load_tensors, save_tensors, unflatten
 from pins.utils.tensors import sample_indices
+from pins.utils.text_files import reading, shown
 
 FORMAT = "pins-weight-sample"
 VERSION = "1"
@@ -177,21 +178,36 @@ def load(path: Path) -> WeightSample:
     if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
         raise FileError(
             f"{path} is no sample of weights of version {VERSION}: its format is "
-            f"{metadata.get('format')!r}, version {metadata.get('version')!r}"
+            f"{shown(metadata.get('format'))}, version {shown(metadata.get('version'))}"
         )
-    try:
+    with reading(f"{path} is no whole sample of weights"):
         about = json.loads(metadata["about"])
-        weights, gradient = unflatten(tensors, "weights"), unflatten(tensors, "gradient")
-        if not weights or gradient.keys() != weights.keys():
-            raise KeyError("weights and gradient of the same names")
-        return WeightSample(
-            weights=weights,
-            gradient=gradient,
+        sample = WeightSample(
+            weights=unflatten(tensors, "weights"),
+            gradient=unflatten(tensors, "gradient"),
             curvature=unflatten(tensors, "curvature") or None,
-            shapes={name: torch.Size(about["shapes"][name]) for name in weights},
+            shapes={name: torch.Size(shape) for name, shape in about["shapes"].items()},
             learning_rate=float(about["learning_rate"]),
             sparsity=float(about["sparsity"]),
             description=str(about["description"]),
         )
-    except (KeyError, ValueError, TypeError) as error:
-        raise FileError(f"{path} is no whole sample of weights: {error}") from error
+        _require_consistent(sample)
+        return sample
+
+
+def _require_consistent(sample: WeightSample) -> None:
+    """Raise a ValueError if the parts of a sample do not fit one another."""
+    if not sample.weights:
+        raise ValueError("it has no weights")
+    own = {name: (weights.shape, torch.float32) for name, weights in sample.weights.items()}
+    for values in (sample.weights, sample.gradient, sample.curvature):
+        if values is not None and {n: (t.shape, t.dtype) for n, t in values.items()} != own:
+            raise ValueError("weights, gradient and curvature differ in names, shapes or dtype")
+    for name, (shape, _) in own.items():
+        whole = sample.shapes[name]
+        if len(shape) != 1 or min(whole, default=1) < 0 or shape.numel() > whole.numel():
+            raise ValueError(f"{shown(name)} is {tuple(shape)}, a sample of {tuple(whole)}")
+    if not 0 <= sample.learning_rate < math.inf or not 0 <= sample.sparsity <= 1:
+        raise ValueError(
+            f"learning rate {sample.learning_rate} or sparsity {sample.sparsity} is out of range"
+        )

@@ -75,7 +75,9 @@ def whole_model(sizes: Mapping[Any, int], group: Group) -> Segments:
         group: the ranks.
     """
     total = group.total(torch.tensor([sum(sizes.values())]))
-    return Segments(total.numpy(), [Piece(name, 0, size) for name, size in sizes.items()])
+    return Segments(
+        np.array(total.tolist()), [Piece(name, 0, size) for name, size in sizes.items()]
+    )
 
 
 def each_tensor(sizes: Mapping[Any, int], group: Group) -> Segments:

@@ -1,7 +1,8 @@
 """Named-entity recognition: a tag for each word; an entity is a run of tags (BIO).
 
 O: outside; B-T: the first word of an entity of type T; I-T: a further word of it. CoNLL-2003 is
-in IOB1, which has B-T only at an entity that directly follows another of the same type.
+in IOB1, which has B-T only at an entity that directly follows another of the same type. In BIOES
+S-T is an entity of one word, and E-T the last word of a longer one.
 """
 
 from collections.abc import Sequence
@@ -137,13 +138,20 @@ def compare(right: Sequence[list[str]], predicted: Sequence[list[str]]) -> dict[
 
 
 def begins(tag: str, before: str) -> bool:
-    """Whether an entity begins with `tag`, which follows the tag `before`, in BIO or IOB1."""
-    return tag.startswith("B") or (tag != OUTSIDE and tag[2:] != before[2:])
+    """Whether an entity begins with `tag`, which follows the tag `before`, in any scheme."""
+    ended = before.startswith(("E", "S")) or tag[2:] != before[2:]
+    return tag.startswith(("B", "S")) or (tag != OUTSIDE and ended)
+
+
+def is_tag(text: str) -> bool:
+    """Whether a text is a tag of BIO, IOB1 or BIOES."""
+    return text == OUTSIDE or (text[:2] in ("B-", "I-", "E-", "S-") and len(text) > 2)
 
 
 def to_bio(tags: Sequence[str]) -> tuple[str, ...]:
-    """The same entities in BIO: an I that begins an entity, as in IOB1, becomes B."""
+    """The same entities in BIO, from BIO, IOB1 or BIOES, as conlleval reads them."""
     before = (OUTSIDE, *tags)[: len(tags)]
     return tuple(
-        f"B-{tag[2:]}" if begins(tag, last) else tag for tag, last in zip(tags, before, strict=True)
+        tag if tag == OUTSIDE else f"{'B' if begins(tag, last) else 'I'}-{tag[2:]}"
+        for tag, last in zip(tags, before, strict=True)
     )

@@ -171,7 +171,7 @@ def _load_file(folder: Path) -> PruningCheckpoint:
         if (version := metadata.get("version")) != VERSION:
             raise ValueError(f"it has version {version} of the format, this PINS reads {VERSION}")
         return _from_tensors(tensors, json.loads(metadata["scalars"]), folder)
-    except (PinsError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (PinsError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise _not_read(file, error) from error
 
 

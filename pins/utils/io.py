@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pins.errors import CheckpointError, FileError
-from pins.utils.regular_files import read_text, require_regular
+from pins.errors import CheckpointError, FileError, first_line
+from pins.utils.regular_files import require_regular
+from pins.utils.text_files import fault, read_object
 
 ORDER = "order"  # metadata key: names in flat order; the file itself sorts its tensors
 DIGEST = "sha256"  # key in the state of a checkpoint: the digest of the rest of it
@@ -141,10 +142,10 @@ def require_replaceable(path: Path, format_: str) -> None:
     if not path.exists():
         return
     try:
-        earlier = json.loads(read_text(path))
-    except (OSError, ValueError, RecursionError):
+        earlier = read_object(path).get("format")
+    except FileError:
         earlier = None
-    if not isinstance(earlier, dict) or earlier.get("format") != format_:
+    if earlier != format_:
         raise FileError(f"{path} exists and is no {format_}: give another path")
 
 
@@ -168,12 +169,10 @@ def read_state(file: Path, format_: str, version: int) -> dict[str, Any]:
             `write_state`.
     """
     try:
-        state = json.loads(read_text(file))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{file} cannot be read ({error}): the checkpoint is torn, or was not finished"
-        ) from error
-    if not isinstance(state, dict) or state.get("format") != format_:
+        state = read_object(file)
+    except FileError as error:
+        raise CheckpointError(f"{error}: the checkpoint is torn, or was not finished") from error
+    if state.get("format") != format_:
         raise CheckpointError(f"{file} is no {format_}: give the folder of a checkpoint")
     if state.get("version") != version:
         raise CheckpointError(
@@ -235,20 +234,35 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         FileError: no such file, or not a whole safetensors file.
     """
+    with _open_tensors(path) as file:
+        metadata = dict(file.metadata() or {})
+        names = sorted(file.keys())
+        order = json.loads(metadata.get(ORDER, "null")) or names
+        if sorted(order) != names:
+            raise FileError(f"{path}: the order in its metadata does not name its tensors")
+        return {name: file.get_tensor(name) for name in order}, metadata
+
+
+def tensor_names(path: Path) -> list[str]:
+    """The names of the tensors of a safetensors file, from its header; errors as `load_tensors`."""
+    with _open_tensors(path) as file:
+        return sorted(file.keys())
+
+
+@contextmanager
+def _open_tensors(path: Path) -> Iterator[Any]:
     if not path.is_file():
-        raise FileError(f"{path} is not a file: give the path of a safetensors file")
+        raise FileError(
+            f"{path} {fault(path) or 'is not a file'}: give the path of a safetensors file"
+        )
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            names = sorted(file.keys())
-            order = json.loads(metadata.get(ORDER, "null")) or names
-            if sorted(order) != names:
-                raise FileError(f"{path}: the order in its metadata does not name its tensors")
-            return {name: file.get_tensor(name) for name in order}, metadata
+            yield file
     except FileError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
-        raise FileError(f"{path} is not a whole safetensors file: {error}") from error
+        cause = fault(path) or f"is not a whole safetensors file: {first_line(error)}"
+        raise FileError(f"{path} {cause}") from error
 
 
 def require_format(path: Path, metadata: Mapping[str, str], wanted: Mapping[str, str]) -> None:

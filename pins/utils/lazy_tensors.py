@@ -47,10 +47,12 @@ class Computed(Scores):
 
 
 def shapes_of(importance: Mapping[Any, Any]) -> Mapping[Any, torch.Size]:
-    """The shape of each tensor; (0,) for a non-tensor."""
+    """The shape of each tensor; (0,) for a non-tensor and for a nested tensor, which has none."""
     if isinstance(importance, Scores):
         return importance.shapes
     return {
-        name: scores.shape if isinstance(scores, Tensor) else torch.Size([0])
+        name: scores.shape
+        if isinstance(scores, Tensor) and not scores.is_nested
+        else torch.Size([0])
         for name, scores in importance.items()
     }

@@ -19,14 +19,3 @@ def require_regular(path: Path) -> None:
     mode = path.stat().st_mode
     if any(kind(mode) for kind in _OTHERS):
         raise OSError(errno.EINVAL, "it is a pipe, a socket or a device: give a file", str(path))
-
-
-def read_text(path: Path, errors: str = "strict") -> str:
-    """The UTF-8 text of a regular file.
-
-    Raises:
-        OSError: there is none, or it cannot be read.
-        UnicodeDecodeError: it is no UTF-8.
-    """
-    require_regular(path)
-    return path.read_text(encoding="utf-8", errors=errors)

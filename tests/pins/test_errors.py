@@ -46,7 +46,17 @@ def test_the_package_exports_the_root_and_the_module() -> None:
 
 @pytest.mark.parametrize(
     ("text", "line"),
-    [("one\ntwo", "one"), ("\n one \n", "one"), ("", "KeyError"), (" \n", "ValueError")],
+    [
+        ("one\ntwo", "one"),
+        ("\n one \n", "one"),
+        ("", "KeyError"),
+        (" \n", "ValueError"),
+        (
+            "é \x1b[31m\ud800",
+            "é \\x1b[31m\\ud800",
+        ),  # would change a terminal
+        ("x" * 9000, "x" * 400),
+    ],
 )
 def test_the_first_line_of_an_error(text: str, line: str) -> None:
     error = ValueError(text) if line != "KeyError" else KeyError()

@@ -267,7 +267,7 @@ def test_a_tampered_mask_file_is_refused(
 
 def test_shapes_missing_from_the_metadata_are_missed(tmp_path: Path) -> None:
     save_file({"w": BYTE}, tmp_path / "mask", metadata={**FORMAT, "order": '["w"]'})
-    with pytest.raises(FileError, match="is a damaged mask file: 'shapes'"):
+    with pytest.raises(FileError, match="is a damaged mask file: there is no 'shapes'"):
         masks.load(tmp_path / "mask")
 
 

@@ -11,7 +11,7 @@ import torch
 
 from pins import masks
 from pins.models.parameters import prunable_parameters
-from pins.models.pretrained import WEIGHTS
+from pins.models.weight_files import WEIGHTS
 from pins.utils.io import load_tensors, save_tensors
 from tests.commands import Command
 from tests.tiny_model import save_tiny_bert

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pins.models.pretrained import WEIGHTS, weights_digest
+from pins.models.pretrained import weights_digest
+from pins.models.weight_files import WEIGHTS
 from pins.utils.io import write_json
 from pins.utils.progress import Progress
 from pins.utils.provenance import provenance

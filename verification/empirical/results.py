@@ -8,14 +8,14 @@
 not of its kind is refused.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pins.errors import FileError
+from pins.errors import FileError, first_line
+from pins.utils.text_files import parse_json, read_text, shown
 
 Row = Mapping[str, Any]
 Check = Callable[[Any], bool]
@@ -23,9 +23,20 @@ Check = Callable[[Any], bool]
 
 
 def _of(*types: type, least: float = -math.inf, most: float = math.inf) -> Check:
-    """A value of one of these types (a bool is no int), in [least, most] if a bound is given."""
+    """A value of one of these types (a bool is no int); finite and in [least, most] if given.
+
+    Integers are less than 2⁶³ in size: a larger one is no result, and no float either.
+    """
     bounded = (least, most) != (-math.inf, math.inf)
-    return lambda value: type(value) in types and (not bounded or least <= value <= most)
+
+    def check(value: Any) -> bool:
+        return (
+            type(value) in types
+            and (not bounded or least <= value <= most)
+            and (type(value) is not int or abs(value) < 2**63)
+        )
+
+    return check
 
 
 TEXT, FLAG, INTEGER, NUMBER = _of(str), _of(bool), _of(int), _of(int, float)
@@ -116,10 +127,11 @@ def read(kind: Kind, file: Path) -> Results:
         FileError: it cannot be read, or is not of that kind.
     """
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        document = parse_json(read_text(file))
+    except (FileError, ValueError) as error:
+        cause = first_line(error).removeprefix(f"{file} ")
         raise FileError(
-            f"{file} is not a results file: {error}: run `{kind.command}` again"
+            f"{file} is not a results file: {cause}: run `{kind.command}` again"
         ) from error
     rows = document.get("rows") if isinstance(document, dict) else None
     if not isinstance(rows, list):
@@ -140,16 +152,16 @@ def results(kind: Kind, name: str, rows: Iterable[Any], where: str) -> Results:
     seen = set()
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise FileError(f"{where}: row {number} is {row!r:.60}, not an object")
+            raise FileError(f"{where}: row {number} is {shown(row)}, not an object")
         checks = kind.fields if "error" in row else {**kind.fields, **kind.measured}
         for field, allowed in checks.items():
             if field not in row:
                 raise FileError(f"{where}: row {number} has no {field!r}")
             if not allowed(row[field]):
-                raise FileError(f"{where}: row {number} has {field!r} {row[field]!r:.60}")
+                raise FileError(f"{where}: row {number} has {field!r} {shown(row[field])}")
         key = tuple(row[field] for field in kind.key)
         if key in seen:
-            raise FileError(f"{where}: row {number} is there twice: {key}")
+            raise FileError(f"{where}: row {number} is there twice: {shown(key)}")
         seen.add(key)
         (failed if "error" in row else measured).append(row)
     return Results(name, tuple(measured), tuple(failed))

@@ -3,8 +3,8 @@
 An error names what is missing, and the command that writes it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from pins.runs.settings import Settings
 from pins.runs.weight_sample import WeightSample
 from pins.selection.optimality import optimality
 from pins.utils.io import load_tensors
+from pins.utils.text_files import read_object, reading
 from verification.experiments.model_snapshot import layer_type
 from verification.experiments.score_curve import score_curve
 
@@ -53,7 +54,7 @@ class RunData:
             file = self.folder / name
             if not file.is_file():
                 continue
-            document = _json(file)
+            document = read_object(file)
             if document.get("format") != kind:
                 raise FileError(f"{file} is no {kind}: give the folder of a run")
             if not document.get("finished", True):
@@ -65,6 +66,9 @@ class RunData:
     def is_demo(self) -> bool:
         """True for the folder of a demo."""
         return bool(self.document["format"] == REPORT_FORMAT)
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(f"{self.folder} holds a run whose files are damaged, or of another version")
 
     def field(self, name: str, command: str) -> Any:
         """A part of the document.
@@ -92,7 +96,9 @@ class RunData:
     @property
     def decisions(self) -> Sequence[Row]:
         """All decisions, in order."""
-        return cast(Sequence[Row], self.field("decisions", "pins prune"))
+        found = self.field("decisions", "pins prune")
+        with self._reading():
+            return [dict(row) for row in found]
 
     @property
     def counted(self) -> Sequence[Row]:
@@ -109,8 +115,9 @@ class RunData:
     @property
     def tensors(self) -> Mapping[str, int]:
         """Name → number of weights of each pruned tensor, in order."""
-        place = self.document if self.is_demo else self.document["costs"]["weights"]
-        return {layer["name"]: layer["total"] for layer in place["layers"]}
+        with self._reading():
+            place = self.document if self.is_demo else self.document["costs"]["weights"]
+            return {str(layer["name"]): int(layer["total"]) for layer in place["layers"]}
 
     @property
     def kinds(self) -> Sequence[str]:
@@ -120,31 +127,34 @@ class RunData:
     @cached_property
     def schedule(self) -> Schedule:
         """The schedule of the run."""
-        asked = self.document["settings"]
-        if self.is_demo:
-            same = {name: asked[name] for name in ("cooldown", "interval")}
-            return CubicSchedule(asked["sparse_steps"], asked["sparsity"], **same)
-        known = {name: value for name, value in asked.items() if name != "device"}
-        known["without_quirks"] = tuple(known["without_quirks"])
-        return Settings(**known).pruning_schedule()
+        with self._reading():
+            asked = self.document["settings"]
+            if self.is_demo:
+                same = {name: asked[name] for name in ("cooldown", "interval")}
+                return CubicSchedule(asked["sparse_steps"], asked["sparsity"], **same)
+            known = {name: value for name, value in asked.items() if name != "device"}
+            known["without_quirks"] = tuple(known["without_quirks"])
+            return Settings(**known).pruning_schedule()
 
     @property
     def steps(self) -> int:
         """The number of steps with a pruner."""
-        asked = self.document["settings"]
-        return int(asked["sparse_steps" if self.is_demo else "steps"])
+        with self._reading():
+            asked = self.document["settings"]
+            return int(asked["sparse_steps" if self.is_demo else "steps"])
 
     @cached_property
     def curve(self) -> Row:
         """The sorted scores of the last decision, with its threshold."""
         if self.is_demo:
             return cast(Row, self.field("last_decision", "pins demo"))
-        scores, _ = load_tensors(self.folder / SCORES)
-        if (self.folder / COSTS).is_file():
-            costs, _ = load_tensors(self.folder / COSTS)
-            multiplier = self.decisions[-1]["multiplier"]
-            scores = {n: Terms(s, costs[n]).scores(multiplier) for n, s in scores.items()}
-        return score_curve(scores, optimality(scores, masks.load(self.folder / MASKS)))
+        with self._reading():
+            scores, _ = load_tensors(self.folder / SCORES)
+            if (self.folder / COSTS).is_file():
+                costs, _ = load_tensors(self.folder / COSTS)
+                multiplier = self.decisions[-1]["multiplier"]
+                scores = {n: Terms(s, costs[n]).scores(multiplier) for n, s in scores.items()}
+            return score_curve(scores, optimality(scores, masks.load(self.folder / MASKS)))
 
     def rows(self, pattern: str, command: str) -> dict[str, Any]:
         """The first results file of a benchmark whose name matches.
@@ -155,20 +165,10 @@ class RunData:
         files = sorted(self.folder.glob(pattern))
         if not files:
             raise self._without(pattern, f"--from the folder of results that `{command}` writes")
-        document = _json(files[0])
+        document = read_object(files[0])
         if not document.get("rows"):
             raise FileError(f"{files[0]} holds no rows: let `{command}` finish")
         return document
 
     def _without(self, what: str, give: str) -> FileError:
         return FileError(f"{self.folder} holds no {what}: give {give}")
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise FileError(f"{file} is no JSON file: {error}") from error
-    if not isinstance(document, dict):
-        raise FileError(f"{file} holds no JSON object: give the folder of a run")
-    return document

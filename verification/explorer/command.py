@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pins.errors import FileError
-from pins.utils.regular_files import read_text
+from pins.utils.text_files import read_text
 from verification import explorer
 from verification.experiments.run_reader import RunData
 
@@ -20,6 +20,13 @@ def run_explore(folder: Path, out: Path | None) -> Path:
     """
     file = out or folder / explorer.FILE
     sample = RunData(folder).sample
-    if file.exists() and explorer.MARK not in read_text(file, errors="replace"):
+    if file.exists() and not _is_explorer(file):
         raise FileError(f"{file} exists and is no explorer: give another --out")
     return explorer.write(sample, file)
+
+
+def _is_explorer(file: Path) -> bool:
+    try:
+        return explorer.MARK in read_text(file)
+    except FileError:
+        return False

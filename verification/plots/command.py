@@ -1,5 +1,6 @@
 """`pins plot`: write one figure of a run to a file or all of them to a folder, or list them."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rich.console import Console
@@ -7,6 +8,7 @@ from rich.table import Table
 
 from pins.errors import FileError, PinsError, SettingError
 from pins.utils.output import make_console, print_json
+from pins.utils.text_files import reading
 from verification import plots
 from verification.experiments.run_reader import RunData
 from verification.plots.registry import FIGURES, find_figure
@@ -35,9 +37,17 @@ def run_plot(console: Console, name: str, folder: Path, out: Path | None) -> int
         return _draw_all(console, RunData(folder), out)
     entry = find_figure(name)
     plots.require_figure(out)
-    plots.save(entry.draw(RunData(folder)), out, name)
+    run = RunData(folder)
+    with _drawing(run):
+        figure = entry.draw(run)
+    plots.save(figure, out, name)
     console.print(f"{out}: {entry.title}\n\n{entry.caption}", highlight=False, markup=False)
     return 0
+
+
+def _drawing(run: RunData) -> AbstractContextManager[None]:
+    # figures are drawn from values of JSON: one of another type is an error of the file
+    return reading(f"{run.folder} holds values that cannot be drawn")
 
 
 def _draw_all(console: Console, run: RunData, out: Path) -> int:
@@ -48,7 +58,8 @@ def _draw_all(console: Console, run: RunData, out: Path) -> int:
         file = out / f"{name}.svg"
         try:
             plots.require_figure(file)
-            figure = entry.draw(run)
+            with _drawing(run):
+                figure = entry.draw(run)
         except PinsError as error:
             console.print(f"left out: {name}: {error}", highlight=False, markup=False)
             continue

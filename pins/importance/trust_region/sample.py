@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pins.errors import ImportanceError
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.utils.tensors import sample_indices, upcast_half
 
@@ -74,8 +75,13 @@ def sample(program: TrustRegionProgram) -> Sample:
 
     Gradients have heavy tails: few weights cause most of the drop, and an even sample misses them.
     Every number of ranks has the same sample, in the order of one device.
+
+    Raises:
+        ImportanceError: the program has no tensor.
     """
     parts = _parts(program)
+    if not parts:
+        raise ImportanceError("importance is empty: there is no weight to rank")
     total, keep = sum(part.size for part in parts.values()), program.constraint.keep
     if total <= SAMPLE:
         terms = _gather(program, parts, lambda part, _: torch.arange(part.own))

@@ -93,7 +93,7 @@ class Scan:
         sums: dict[Any, Tensor] = {}
         kinds = set()
         for name in self.sizes:
-            scores = self._importance[name]
+            scores = _resolved(self._importance[name])
             require_rankable(label(name), scores)
             kinds.add(scores.dtype)
             self._devices[name] = scores.device
@@ -203,7 +203,8 @@ class Scan:
             key: the key.
             allowed: at least 1.
         """
-        flat, kept = self._importance[piece.name].detach().reshape(-1), mask.view(-1)
+        scores, kept = _resolved(self._importance[piece.name]), mask.view(-1)
+        flat = scores.detach().reshape(-1)
         size = PART if flat.device.type == "cpu" else GPU_BLOCK
         for start in range(piece.start, piece.stop, size):
             block = flat[start : min(start + size, piece.stop)]
@@ -219,7 +220,7 @@ class Scan:
     def _tensors(self, pieces: Sequence[Piece]) -> Iterator[tuple[Any, Tensor, list[int]]]:
         """Name and scores of each tensor that has pieces, and the numbers of these."""
         for name, numbers in groupby(range(len(pieces)), key=lambda number: pieces[number].name):
-            yield name, self._importance[name], list(numbers)
+            yield name, _resolved(self._importance[name]), list(numbers)
 
     def _set_dtype(self, kinds: Collection[torch.dtype]) -> None:
         self.dtype = functools.reduce(torch.promote_types, kinds) if kinds else torch.float32
@@ -244,11 +245,30 @@ def require_rankable(label: str, scores: object) -> None:
         raise ImportanceError(
             f"{label} is {kind}: importance is a tensor of float16, bfloat16, float32 or float64"
         )
-    if scores.layout != torch.strided or scores.is_meta:
+    if scores.is_nested or scores.layout != torch.strided or scores.is_meta:
+        layout = "a nested tensor" if scores.is_nested else str(scores.layout)
         raise ImportanceError(
-            f"{label} is {'on the meta device' if scores.is_meta else scores.layout}: "
+            f"{label} is {'on the meta device' if scores.is_meta else layout}: "
             "importance is a dense tensor with values"
         )
+    if scores.numel() and not _address(scores):
+        raise ImportanceError(
+            f"{label} has no values in memory, as inside torch.vmap and torch.func.grad: "
+            "select outside of them"
+        )
+
+
+def _address(scores: Tensor) -> int:
+    """Where the values of a tensor are; 0 if they are nowhere."""
+    try:
+        return scores.data_ptr()
+    except RuntimeError:  # of a tensor that a transformation of functions follows
+        return 0
+
+
+def _resolved(scores: Any) -> Any:
+    """Scores whose numbers stand in memory as they are; a view may negate them when it is read."""
+    return scores.resolve_neg() if isinstance(scores, Tensor) and not scores.is_nested else scores
 
 
 def require_finite(label: str, scores: Tensor) -> None:

@@ -1,16 +1,15 @@
 """Named entities in the format of the CoNLL tasks: a word and its tag per line.
 
-A blank line ends a sentence. The hub has CoNLL-2003 (Tjong Kim Sang and De Meulder, 2003); other
-data, as WNUT-17, has the same layout. Training rows come from train, test rows from test, or from
-dev if there is no test.
+A blank line ends a sentence; a line that begins with `#` and does not end in a tag is a comment.
+The hub has CoNLL-2003 (Tjong Kim Sang and De Meulder, 2003); other data, as WNUT-17, has the same
+layout. Training rows come from train, test rows from test, or from dev if there is no test.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 
 from pins.errors import TaskError
-from pins.tasks.named_entities import OUTSIDE, NamedEntities, Sentence, begins, to_bio
+from pins.tasks.named_entities import OUTSIDE, NamedEntities, Sentence, is_tag, to_bio
 from pins.tasks.readers.sources import file_names, find, from_files, from_hub, texts
 from pins.tasks.readers.tables import Row, defect, read_lines
 from pins.tasks.task import Recipe
@@ -19,16 +18,11 @@ NAME = "ner"
 HUB = "lhoestq/conll2003"
 RECIPE = Recipe(epochs=10, batch_size=16, learning_rate=3e-5, max_length=128)  # ours
 DOCUMENT = "-DOCSTART-"  # begins a line that separates documents
-FILES = ("{}.conll", "{}.txt", "eng.{}")  # the last as in CoNLL-2003 itself
-
-
-@dataclass
-class _Lines:
-    """A sentence in its file: words, their tags as written, and their places."""
-
-    words: list[str] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
+COMMENT = "#"  # begins a comment, or a word that has a tag
+# the last as in CoNLL-2003 and CoNLL-2002 themselves
+FILES = ("{}.conll", "{}.txt", "eng.{}", "esp.{}", "ned.{}")
+WNUT_TRAIN = "wnut17train.conll"  # as in WNUT-17 itself
+WNUT_DEV, WNUT_TEST = "emerging.dev.conll", "emerging.test.annotated"
 
 
 def load(data: Path | None = None) -> NamedEntities:
@@ -36,25 +30,26 @@ def load(data: Path | None = None) -> NamedEntities:
 
     Args:
         data: a folder with a file for train and one for test or testb (or else dev, valid or
-            testa), as train.conll, train.txt or eng.train; default: CoNLL-2003 from the hub. Words
-            are in the first column and tags in the last, in BIO or in IOB1; columns are separated
-            by tabs or by spaces.
+            testa), as train.conll, train.txt or eng.train, or the files of CoNLL-2002 and WNUT-17
+            by their own names; default: CoNLL-2003 from the hub. Words are in the first column and
+            tags in the last, in BIO, IOB1 or BIOES, which are read as conlleval does; columns are
+            separated by tabs or by spaces. Files are UTF-8: convert those in Latin-1.
 
     Raises:
-        TaskError: the data is missing, torn or malformed, or its tags are in neither scheme.
+        TaskError: the data is missing, torn or malformed.
     """
     if data is None:
-        splits = from_hub(HUB, lambda rows: _sentences(_hub_lines(rows), HUB))
+        splits = from_hub(HUB, _from_rows)
     else:
         files = [
-            find(data, file_names(FILES, "train")),
+            find(data, [*file_names(FILES, "train"), WNUT_TRAIN]),
             find(
                 data,
-                file_names(FILES, "test", "testb"),
-                file_names(FILES, "dev", "valid", "testa"),
+                [*file_names(FILES, "test", "testb"), WNUT_TEST],
+                [*file_names(FILES, "dev", "valid", "testa"), WNUT_DEV],
             ),
         ]
-        splits = from_files(files, lambda file: _sentences(_file_lines(file), str(file)))
+        splits = from_files(files, _from_file)
     tags = {tag for name in ("train", "test") for row in splits[name] for tag in row.tags}
     return NamedEntities(
         name=NAME,
@@ -65,63 +60,44 @@ def load(data: Path | None = None) -> NamedEntities:
     )
 
 
-def _file_lines(path: Path) -> Iterator[_Lines]:
-    sentence = _Lines()
+def _from_file(path: Path) -> tuple[Sentence, ...]:
+    sentences, words, tags = [], list[str](), list[str]()
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip() or line.startswith(DOCUMENT):
-            if sentence.words:
-                yield sentence
-            sentence = _Lines()
+            if words:
+                sentences.append(Sentence(tuple(words), to_bio(tags)))
+            words, tags = [], []
             continue
-        place = f"{path}, line {number}"
         columns = line.rstrip().split("\t" if "\t" in line else " ")
+        if line.startswith(COMMENT) and not (len(columns) > 1 and is_tag(columns[-1])):
+            continue
         if len(columns) < 2 or not columns[0]:
-            raise defect(place, "a word, a tab or a space, and its tag", line)
-        sentence.words.append(columns[0])
-        sentence.tags.append(columns[-1])
-        sentence.places.append(place)
-    if sentence.words:
-        yield sentence
+            raise defect(f"{path}, line {number}", "a word, a tab or a space, and its tag", line)
+        words.append(columns[0])
+        tags.append(_tag(columns[-1], f"{path}, line {number}"))
+    if words:
+        sentences.append(Sentence(tuple(words), to_bio(tags)))
+    return _some(sentences, str(path))
 
 
-def _hub_lines(rows: Iterable[Row]) -> Iterator[_Lines]:
+def _from_rows(rows: Iterable[Row]) -> tuple[Sentence, ...]:
+    sentences = []
     for row in rows:
         words, tags = texts(row, "tokens"), texts(row, "ner_tags")
         if len(words) != len(tags):
             raise defect(row.where, f"{len(words)} ner_tags", len(tags))
         if words:
-            yield _Lines(list(words), list(tags), [row.where] * len(words))
+            sentences.append(Sentence(words, to_bio([_tag(tag, row.where) for tag in tags])))
+    return _some(sentences, HUB)
 
 
-def _sentences(lines: Iterable[_Lines], where: str) -> tuple[Sentence, ...]:
-    """The sentences in BIO, from BIO or from IOB1.
-
-    An entity that begins with I is not BIO. An entity that begins with B, and does not follow
-    another of its type, is not IOB1. Data with both is an error.
-    """
-    sentences = []
-    not_bio = not_iob1 = ""
-    for line in lines:
-        before = OUTSIDE
-        for tag, place in zip(line.tags, line.places, strict=True):
-            _require_tag(tag, place)
-            if begins(tag, before):
-                if tag.startswith("I"):
-                    not_bio = not_bio or f"{tag} in {place}"
-                elif tag[2:] != before[2:]:
-                    not_iob1 = not_iob1 or f"{tag} in {place}"
-            before = tag
-        if not_bio and not_iob1:
-            raise TaskError(
-                f"{not_bio} begins an entity, which is not BIO, and so does {not_iob1}, which is "
-                "not IOB1: write all tags of a file in one of the two"
-            )
-        sentences.append(Sentence(tuple(line.words), to_bio(line.tags)))
+def _some(sentences: list[Sentence], where: str) -> tuple[Sentence, ...]:
     if not sentences:
         raise TaskError(f"{where} holds no sentences: give the original file, whole")
     return tuple(sentences)
 
 
-def _require_tag(tag: str, place: str) -> None:
-    if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or len(tag) < 3):
-        raise defect(place, "O, or B- or I- and a type (BIO or IOB1) as tag", tag)
+def _tag(tag: str, place: str) -> str:
+    if not is_tag(tag):
+        raise defect(place, "O, or B-, I-, E- or S- and a type (BIO, IOB1 or BIOES) as tag", tag)
+    return tag

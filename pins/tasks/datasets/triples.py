@@ -18,7 +18,7 @@ from pins.tasks.readers.sources import (
     read_objects,
     texts,
 )
-from pins.tasks.readers.tables import Row, defect, read_csv
+from pins.tasks.readers.tables import Row, defect, is_text, read_csv
 from pins.tasks.task import Recipe
 
 NAME = "triples"
@@ -96,8 +96,4 @@ def linearised(triples: object, row: Row) -> str:
 
 
 def _is_triple(triple: object) -> bool:
-    return (
-        isinstance(triple, list | tuple)
-        and len(triple) == 3
-        and all(isinstance(part, str) for part in triple)
-    )
+    return isinstance(triple, list | tuple) and len(triple) == 3 and all(map(is_text, triple))

@@ -6,7 +6,7 @@ from typing import Any
 
 from pins.errors import TaskError
 from pins.tasks.readers.hub import hub_rows
-from pins.tasks.readers.tables import Row, defect, file_digests, read_json, rows_digest
+from pins.tasks.readers.tables import Row, defect, file_digests, is_text, read_json, rows_digest
 
 # the branch on the hub with a Parquet copy of a data set that is published as a program
 PARQUET = "refs/convert/parquet"
@@ -119,6 +119,6 @@ def texts(row: Row, column: str) -> tuple[str, ...]:
         TaskError: the column has no list of texts.
     """
     values = row.values.get(column)
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+    if not isinstance(values, list) or not all(map(is_text, values)):
         raise defect(row.where, f"a list of texts as {column}", values)
     return tuple(values)

@@ -15,10 +15,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from pins.errors import TaskError
+from pins.errors import TaskError, first_line
 from pins.utils import io as files
-
-SHOWN = 60  # characters of a value in a message
+from pins.utils.text_files import SHOWN, fault, parse_json, shown
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ class Row:
             TaskError: the row has no string there.
         """
         value = self.values.get(column)
-        if not isinstance(value, str):
+        if not is_text(value):
             raise defect(self.where, f"a text as {column}", value)
-        return value
+        return str(value)
 
     def choice(self, column: str, names: Sequence[str]) -> int:
         """The index in `names` of the value in a column.
@@ -64,7 +63,7 @@ class Row:
         value = self.values.get(column)
         try:
             number = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not low <= number <= high:
             raise defect(self.where, f"a number from {low:g} to {high:g} as {column}", value)
@@ -86,26 +85,46 @@ class Table:
 
 def defect(where: str, expected: str, came: object) -> TaskError:
     """The error to raise if a place has something else than expected."""
-    shown = repr(came)
-    if len(shown) > SHOWN:
-        shown = f"{shown[:SHOWN]}…"
-    return TaskError(f"{where}: expected {expected}, came {shown}: give the original file, whole")
+    return TaskError(
+        f"{where}: expected {expected}, came {shown(came)}: give the original file, whole"
+    )
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is a string that UTF-8 can hold; in JSON half a character can be written."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_lines(path: Path) -> Iterator[str]:
     """The lines of a text file, one by one, without their ends.
 
     Raises:
-        TaskError: no such file, empty, or not UTF-8.
+        TaskError: no such file, of another kind, empty, not UTF-8, or with a NUL.
     """
+    if cause := fault(path):
+        raise TaskError(f"{path} {cause}: give the folder of the original files")
     line = 0
     try:
         with path.open("rb") as file:
             for line, raw in enumerate(file, start=1):
+                if b"\0" in raw:
+                    raise TaskError(
+                        f"{path}, line {line}: expected text, came a NUL (a byte 0): give the "
+                        "original file, whole"
+                    )
                 yield raw.decode("utf-8-sig" if line == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
-        came = error.object[error.start : error.end]
-        raise defect(f"{path}, line {line}", "UTF-8", came) from error
+        came = f"the byte 0x{error.object[error.start]:02x}"
+        raise TaskError(
+            f"{path}, line {line}: expected UTF-8, came {came}: give the original file, whole; "
+            "convert one in Latin-1: iconv -f latin1 -t utf-8"
+        ) from error
     except OSError as error:
         raise TaskError(
             f"{path} cannot be read ({error.strerror or error}): give the folder of the original "
@@ -209,12 +228,12 @@ def read_json(path: Path) -> Any:
     """
     text = read_text(path)
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         came = text[error.pos : error.pos + SHOWN].strip() or "the end of the file"
         raise defect(f"{path}, line {error.lineno}", f"JSON ({error.msg})", came) from error
-    except RecursionError as error:
-        raise defect(f"{path}, line 1", "JSON", "brackets nested too deep") from error
+    except ValueError as error:
+        raise TaskError(f"{path} is no JSON: {first_line(error)}") from error
 
 
 def file_digests(paths: Iterable[Path]) -> dict[str, str]:

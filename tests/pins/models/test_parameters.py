@@ -123,6 +123,12 @@ def test_include_takes_the_head_of_a_model_with_a_base_model() -> None:
     assert together(found, model) == ["bert.pooler.dense.weight", "classifier.weight"]
 
 
+@pytest.mark.parametrize("include", ["(", "a{99999999999}", "(" * 5000 + ")" * 5000])
+def test_include_that_is_no_pattern_is_one_line(include: str) -> None:
+    with pytest.raises(ParameterError, match=r"\Ainclude is '.{0,70}, which is no regular .*\Z"):
+        prunable_parameters(nn.Linear(2, 2), include=include)
+
+
 def test_include_of_a_frozen_weight_is_refused() -> None:
     model = perceptron()
     model[2].weight.requires_grad_(False)

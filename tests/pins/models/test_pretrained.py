@@ -1,7 +1,10 @@
 """Models from folders and packages, their digests, and messages for what is not there."""
 
 import importlib.util
+import io
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ from safetensors.torch import load_file
 
 from pins.errors import ModelError
 from pins.models import pretrained
-from pins.models.heads import CLASSIFICATION
+from pins.models.heads import CLASSIFICATION, SEQ2SEQ
 from pins.models.parameters import prunable_parameters
 from pins.models.pretrained import DEMO_MODEL, DEMO_PACKAGE, Pretrained, load_model, locate
 from pins.utils.io import sha256
@@ -116,7 +119,7 @@ def dict_of_digests() -> dict[str, str]:
 def test_a_folder_without_safetensors_is_refused(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(
-        ModelError, match=r"bert holds no model\.safetensors: give a model saved as safetensors"
+        ModelError, match=r"bert holds no model\.safetensors, but 'pytorch_model\.bin': give .* "
     ):
         load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
@@ -154,7 +157,7 @@ def test_a_configuration_that_is_no_json_is_refused(folder: Path) -> None:
 def test_weights_that_are_not_whole_are_refused(folder: Path, kept: int) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:kept])
-    with pytest.raises(ModelError, match="does not load"):
+    with pytest.raises(ModelError, match=r"does not load"):
         load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
 
@@ -257,3 +260,171 @@ def test_a_row_of_as_many_tokens_as_positions_is_read_and_no_longer_one(
     if positions is not None:
         with pytest.raises((IndexError, RuntimeError)):
             read(positions + 1)
+
+
+MODULE = "import pathlib\npathlib.Path({file!r}).write_text('run')\n"
+OWN_CODE = {"AutoConfig": "own.Config", "AutoModelForSequenceClassification": "own.Model"}
+
+
+def save_with_code(folder: Path, **config: Any) -> Path:
+    """A tiny BERT with code of its own; returns the file that it writes when it is run."""
+    ran = folder.parent / "ran"
+    edit(folder / "config.json", {"model_type": "own", "auto_map": OWN_CODE, **config})
+    edit(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", "own.Own"]}},
+    )
+    (folder / "own.py").write_text(MODULE.format(file=str(ran)))
+    return ran
+
+
+def edit(file: Path, values: Mapping[str, Any]) -> None:
+    """Set values of a JSON object."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def test_code_of_a_model_is_not_run_and_nobody_is_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran, answers = save_with_code(folder), io.StringIO("yes\n" * 20)
+    monkeypatch.setattr(sys, "stdin", answers)
+    with pytest.raises(ModelError, match="needs code that comes with it, which PINS does not run"):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+    assert not ran.exists()
+    assert answers.tell() == 0
+
+
+def test_the_code_of_that_model_would_have_been_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the control: what the test above forbids does happen without the argument
+    transformers = pytest.importorskip("transformers")
+    ran = save_with_code(folder)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(folder / "m"))
+    with pytest.raises(AttributeError, match="Config"):
+        transformers.AutoConfig.from_pretrained(folder)
+    assert ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("transformers_weights", "other.safetensors"), ("attn_implementation", "owner/kernel")],
+)
+def test_a_configuration_names_no_other_weights_and_no_code(
+    folder: Path, name: str, value: str
+) -> None:
+    edit(folder / "config.json", {name: value})
+    with pytest.raises(ModelError, match=f"names '{value}' as {name}, .*: remove that line"):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("config.json", {"hidden_size": "16"}),
+        ("config.json", {"hidden_size": None}),
+        ("config.json", {"hidden_size": float("nan")}),
+        ("config.json", {"hidden_size": [16]}),
+        ("config.json", {"num_attention_heads": 0}),
+        ("config.json", {"hidden_act": {}}),
+        ("config.json", {"model_type": ["bert"]}),
+        ("config.json", {"id2label": [1]}),
+        ("tokenizer_config.json", {"tokenizer_class": 3}),
+        ("tokenizer_config.json", {"pad_token": ["x"]}),
+        ("tokenizer.json", {"model": []}),
+        ("tokenizer.json", {"added_tokens": 3}),
+    ],
+)
+def test_values_of_another_type_are_one_line(
+    folder: Path, file: str, values: Mapping[str, Any]
+) -> None:
+    edit(folder / file, values)
+    with pytest.raises(ModelError, match=r"\A.*(does not load|config\.json).*\Z"):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("text", ["[]", "null", "3", "9" * 5000, "[" * 100_000, "\0", ""])
+def test_files_that_hold_something_else_are_one_line(folder: Path, file: str, text: str) -> None:
+    (folder / file).write_text(text)
+    with pytest.raises(ModelError, match=r"\A.*\Z"):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_pointer_of_git_lfs_is_named_as_such(folder: Path, file: str) -> None:
+    (folder / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(ModelError, match=f"{file} is a Git LFS pointer: run git lfs pull"):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_vectors_is_refused(folder: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["one", "more"])
+    tokenizer.save_pretrained(folder)
+    known = len(tokenizer) - 2
+    message = f"the token '(one|more)' has the number .*, BertFor.* has vectors for {known} "
+    with pytest.raises(ModelError, match=message):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+def test_a_special_token_that_no_row_has_needs_no_vector(folder: Path) -> None:
+    # the tokenizer of facebook/bart-large-cnn has one for masks, the model no vector for it
+    transformers = pytest.importorskip("transformers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    tokenizer.save_pretrained(folder)
+    load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ModelError, match="the token '<pad>' has the number"):
+        load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+
+
+def save_byt5(folder: Path, **config: Any) -> Path:
+    """A tiny T5 with the tokenizer of ByT5, which has no file but its configuration."""
+    transformers = pytest.importorskip("transformers")
+    transformers.ByT5Tokenizer().save_pretrained(folder)
+    small = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2}
+    settings = transformers.T5Config(vocab_size=384, **small, **config)
+    transformers.T5ForConditionalGeneration(settings).save_pretrained(folder)
+    return folder
+
+
+def test_a_tokenizer_of_bytes_needs_no_vocabulary(tmp_path: Path) -> None:
+    folder = save_byt5(tmp_path / "byt5", decoder_start_token_id=0)
+    assert load_model(str(folder), (SEQ2SEQ,), seed=0).tokenizer("ü")["input_ids"] == [198, 191, 1]
+    (folder / "tokenizer_config.json").unlink()  # transformers would make one that knows no word
+    with pytest.raises(ModelError, match="holds no tokenizer: save it beside the model"):
+        load_model(str(folder), (SEQ2SEQ,), seed=0)
+
+
+def test_a_tokenizer_of_characters_needs_no_vocabulary(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.CanineConfig(**small, intermediate_size=8, max_position_embeddings=64)
+    transformers.CanineForSequenceClassification(config).save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "CanineTokenizer"}')
+    loaded = load_model(str(tmp_path), (CLASSIFICATION,), LABELS, seed=0)
+    assert loaded.tokenizer("ü")["input_ids"] == [57344, 252, 57345]
+
+
+def test_a_decoder_that_does_not_know_its_first_token_is_refused(tmp_path: Path) -> None:
+    folder = save_byt5(tmp_path / "byt5", decoder_start_token_id=None)
+    with pytest.raises(ModelError, match=r"decoder_start_token_id has to be defined"):
+        load_model(str(folder), (SEQ2SEQ,), seed=0)
+    edit(folder / "config.json", {"decoder_start_token_id": 384})
+    with pytest.raises(ModelError, match="'decoder_start_token_id' has the number 384, T5For"):
+        load_model(str(folder), (SEQ2SEQ,), seed=0)
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_hub_is_asked_for_what_the_tokenizer_needs_not_for_names(tmp_path: Path) -> None:
+    commit = "0" * 40
+    place = tmp_path / "cache" / "models--owner--bytes"
+    save_byt5(place / "snapshots" / commit, decoder_start_token_id=0)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit)
+    assert load_model("owner/bytes", (SEQ2SEQ,), seed=0).folder.name == commit

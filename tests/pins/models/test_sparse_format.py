@@ -24,8 +24,8 @@ from pins.models.sparse_format import (
     pack_folder,
     save,
     unpack_folder,
-    weight_files,
 )
+from pins.models.weight_files import weight_files
 from pins.utils.io import load_tensors
 from tests.pins.networks import tiny
 from verification.strategies import shapes
@@ -313,7 +313,7 @@ def test_a_tensor_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 
 def test_names_missing_from_the_metadata_are_missed(tmp_path: Path) -> None:
     save_file(pack(*worked_example()), tmp_path / PACKED, metadata=FORMAT)
-    with pytest.raises(FileError, match="is a damaged packed file: 'masked'"):
+    with pytest.raises(FileError, match="is a damaged packed file: there is no 'masked'"):
         load(tmp_path / PACKED)
 
 
@@ -439,27 +439,7 @@ def test_masks_that_are_not_those_of_the_file_are_refused(folder: Path) -> None:
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match=r"holds no model\.safetensors: give the folder of a saved"):
+    with pytest.raises(FileError, match=r"holds no model\.safetensors: give the folder of a model"):
         pack_folder(tmp_path, {})
     with pytest.raises(FileError, match=r"packed\.safetensors is not a file"):
         unpack_folder(tmp_path, tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    "index",
-    [
-        "{",
-        "[]",
-        "{}",
-        '{"weight_map": {}}',
-        '{"weight_map": {"w": 3}}',
-        '{"weight_map": {"w": "../w"}}',
-        '{"weight_map": {"w": "/w"}}',
-        "[" * 100_000,
-    ],
-    ids=range(8),
-)
-def test_an_index_that_names_no_files_of_its_folder_is_refused(tmp_path: Path, index: str) -> None:
-    (tmp_path / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(FileError, match="is no index of a model's files"):
-        weight_files(tmp_path)

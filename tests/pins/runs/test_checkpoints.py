@@ -117,7 +117,7 @@ def damage(state: dict[str, Any], name: str) -> str:
     [
         ("not JSON", "is torn"),
         ("other", "is no pins-checkpoint: give"),
-        ("a list", "is no pins-checkpoint: give"),
+        ("a list", "holds no JSON object, but"),
         ("version", "has version 9 of the format"),
         ("scalars", r"has SHA-256 .* it is torn or was changed"),
     ],

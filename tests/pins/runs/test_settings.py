@@ -43,7 +43,10 @@ RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
         ({"without_quirks": ("absolute",)}, "without_quirks is for criterion 'authors'"),
         ({"weight_decay": float("nan")}, "weight_decay is nan: it is at least 0"),
         ({"weight_decay": float("inf")}, "weight_decay is inf: it is at least 0"),
-        ({"seed": 2**63}, "seed is 9223372036854775808: it is at most 9223372036854775807"),
+        (
+            {"seed": 2**63},
+            "seed is 9223372036854775808: it is at least 0 and at most 9223372036854775807",
+        ),
         ({"criterion": "authors", "include": "query"}, "leave include out, or the quirk 'biases'"),
         ({"curvature": "exact"}, "curvature is 'exact': choose one of adam, fisher, hutchinson"),
         ({"radius": 0.5}, "radius is 0.5, and the criterion 'abs-pins': only trust-region has one"),
@@ -185,6 +188,12 @@ def test_a_file_has_the_same_names(tmp_path: Path) -> None:
         ("self_regularization = 1", "self_regularization is 1, which is not true or false"),
         ("model = 3", "model is 3, which is not a text"),
         ('without_quirks = "absolute"', "without_quirks is 'absolute', which is not a list"),
+        ("steps = " + "9" * 5000, "is not TOML: Exceeds the limit"),
+        ("steps = []\nmodel = " + "[" * 9000, "is not TOML: "),
+        (f"learning_rate = {10**400}", r"learning_rate is 10{59}…, which is not a number\Z"),
+        ("model = 0x" + "f" * 5000, "model is a very large int, which is not a text"),
+        ('model = "a\\u0000"', r"model is 'a\\x00', which is not a text"),
+        ('model = "a\0"', "line 1: a NUL, so this is no text"),
     ],
 )
 def test_a_file_that_is_wrong(tmp_path: Path, text: str, message: str) -> None:

@@ -1,6 +1,8 @@
 """A sample of weights: spread over each tensor, exact in its numbers, whole on disk."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -133,6 +135,38 @@ def test_another_file_is_no_sample(tmp_path: Path) -> None:
     save_tensors({"w": torch.ones(3)}, path, {"format": "pins-weight-sample", "version": "1"})
     with pytest.raises(FileError, match="is no whole sample of weights"):
         weight_sample.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shapes": []}, "has no attribute 'items'"),
+        ({"shapes": {}}, "there is no 'w'"),
+        ({"shapes": {"w": ["3"]}}, "'str'"),
+        ({"shapes": {"w": [2]}}, r"'w' is \(3,\), a sample of \(2,\)"),
+        ({"shapes": {"w": [-3, -1]}}, r"'w' is \(3,\), a sample of \(-3, -1\)"),
+        ({"sparsity": None}, "NoneType"),
+        ({"sparsity": 1.5}, "sparsity 1.5 is out of range"),
+        ({"learning_rate": float("nan")}, "learning rate nan .* is out of range"),
+        ({"learning_rate": 10**400}, "too large to convert to float"),
+    ],
+)
+def test_values_that_no_sample_has_are_one_line(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    about = {"shapes": {"w": [3]}, "learning_rate": 0.1, "sparsity": 0.5, "description": ""}
+    parts = {"weights/w": torch.ones(3), "gradient/w": torch.ones(3)}
+    header = {"format": "pins-weight-sample", "version": "1"}
+    path = tmp_path / "sample.safetensors"
+    save_tensors(parts, path, {**header, "about": json.dumps(about)})
+    assert weight_sample.load(path).total == 3
+    save_tensors(parts, path, {**header, "about": json.dumps(about | changes)})
+    with pytest.raises(FileError, match=rf"\A.*is no whole sample of weights: .*{message}.*\Z"):
+        weight_sample.load(path)
+    for wrong in (torch.ones(2), torch.ones(3, dtype=torch.int32), torch.ones(3, 1)):
+        save_tensors(parts | {"gradient/w": wrong}, path, {**header, "about": json.dumps(about)})
+        with pytest.raises(FileError, match="differ in names, shapes or dtype"):
+            weight_sample.load(path)
 
 
 def test_sixteen_bits_are_widened() -> None:

@@ -365,3 +365,28 @@ def test_a_tie_that_is_hidden_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(selection, "kth_largest", hidden)
     with pytest.raises(OptimalityError, match="0 pruned ones above and 1 equal to it"):
         pins.decide(importance, 2)
+
+
+def test_a_view_that_negates_its_numbers_is_ranked_by_them() -> None:
+    scores = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    negated = torch.complex(torch.zeros_like(scores), scores).conj().imag
+    assert negated.is_neg()
+    assert torch.equal(negated, -scores)
+    assert torch.equal(pins.select(negated, 9), pins.select(-scores, 9))
+    assert not torch.equal(pins.select(negated, 9), pins.select(scores, 9))  # what stands in memory
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_are_refused() -> None:
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    with pytest.raises(ImportanceError, match=r"^importance is a nested tensor: importance is a "):
+        pins.select(nested, 1)
+    with pytest.raises(ImportanceError, match=r"^importance\['w'\] is a nested tensor"):
+        pins.select({"v": torch.ones(2), "w": nested}, 1)
+
+
+@pytest.mark.parametrize("transform", [torch.vmap, torch.func.grad])
+def test_tensors_inside_a_transformation_of_functions_are_refused(transform: Any) -> None:
+    selected = transform(lambda scores: (pins.select(scores, 1) * scores).sum())
+    with pytest.raises(ImportanceError, match=r"^importance has no values in memory, as inside"):
+        selected(torch.ones(3, 4) if transform is torch.vmap else torch.ones(4))

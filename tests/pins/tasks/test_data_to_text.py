@@ -2,6 +2,7 @@
 
 import json
 import re
+import timeit
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -382,6 +383,8 @@ def test_the_hub_has_the_same_records(tmp_path: Path, monkeypatch: pytest.Monkey
         ('mr,ref\n"name[A], x",A.\n', r"line 2: expected attributes"),
         ("mr,ref\nname[A], \n", r"line 2: expected one text or more, of words, for a source"),
         (f"{CSV}name[A]", r"line 6: expected 2 fields, came 1"),
+        ('mr,ref\n" [A]",A.\n', r"line 2: expected attributes"),
+        (f'mr,ref\n"{", ".join(["a[b]"] * 9000)};",A.\n', r"line 2: expected attributes"),
     ],
 )
 def test_what_is_no_record_and_text_is_one_line(tmp_path: Path, text: str, message: str) -> None:
@@ -391,9 +394,28 @@ def test_what_is_no_record_and_text_is_one_line(tmp_path: Path, text: str, messa
         e2e.load(folder)
 
 
+def seconds_of_reading(record: re.Pattern[str], attributes: int) -> float:
+    text = f"{', '.join(['a[b]'] * attributes)};"
+    return min(timeit.repeat(lambda: record.fullmatch(text), number=1, repeat=5))
+
+
+def test_a_record_is_read_in_linear_time() -> None:
+    assert seconds_of_reading(e2e.RECORD, 20_000) < 2
+    # the control: a blank that two parts of the pattern may take doubles the time with each
+    attribute = r" *([^\[\],]+)\[([^\[\]]*)\]"
+    exponential = re.compile(f"{attribute}(,{attribute})*")
+    assert seconds_of_reading(exponential, 16) > 8 * seconds_of_reading(exponential, 10)
+
+
+def test_the_cleaned_files_go_by_their_own_names(tmp_path: Path) -> None:
+    for name in ("train-fixed.no-ol.csv", "devel-fixed.no-ol.csv"):
+        (tmp_path / name).write_text("mr,ref,fixed\nname[A],A.,1\n")
+    assert e2e.load(tmp_path).test == (Described("name : A", ("A.",)),)
+
+
 def test_a_set_that_is_missing_is_named(tmp_path: Path) -> None:
     folder = saved(tmp_path, trainset=CSV)
-    with pytest.raises(TaskError, match=r"holds none of testset_w_refs\.csv, devset\.csv: give"):
+    with pytest.raises(TaskError, match=r"holds none of testset_w_refs\.csv, .*devset\.csv, "):
         e2e.load(folder)
 
 

@@ -319,7 +319,7 @@ def test_what_is_no_text_is_one_line(tmp_path: Path) -> None:
     for content, message in [
         (b"one line", r" has one line: give two or more"),
         (b"", r" is empty: give the original file"),
-        (b"a\nb\xff\n", r", line 2: expected UTF-8, came b'\\xff'"),
+        (b"a\nb\xff\n", r", line 2: expected UTF-8, came the byte 0xff"),
     ]:
         (tmp_path / "text").write_bytes(content)
         with pytest.raises(TaskError, match=rf"\A{re.escape(str(tmp_path / 'text'))}{message}"):

@@ -87,14 +87,17 @@ def judged(
         ("I-LOC I-LOC B-LOC O I-ORG", "B-LOC I-LOC B-LOC O B-ORG"),
         ("I-A-B I-A", "B-A-B B-A"),  # a type may have a dash
         ("B-PER I-PER O B-LOC", "B-PER I-PER O B-LOC"),  # what is BIO stays
+        ("I-LOC O B-MISC", "B-LOC O B-MISC"),  # in both schemes, as twice in CoNLL-2003
+        ("B-PER I-PER E-PER S-PER O", "B-PER I-PER I-PER B-PER O"),  # BIOES
+        ("S-PER I-PER E-PER I-PER", "B-PER B-PER I-PER B-PER"),  # what follows an end begins
         ("", ""),
     ],
 )
-def test_iob1_in_bio_by_hand(iob1: str, bio: str) -> None:
+def test_other_schemes_in_bio_by_hand(iob1: str, bio: str) -> None:
     assert to_bio(iob1.split()) == tuple(bio.split())
 
 
-tags = st.sampled_from(("O", "I-PER", "B-PER", "I-LOC", "B-LOC"))
+tags = st.sampled_from(("O", "I-PER", "B-PER", "E-PER", "S-PER", "I-LOC", "B-LOC"))
 
 
 @given(st.lists(tags, max_size=12))
@@ -271,7 +274,17 @@ def test_spaces_documents_and_iob1(tmp_path: Path) -> None:
     assert of.test[1] == sentence("Ada/B-person sings")
 
 
-@pytest.mark.parametrize("names", [("eng.train", "eng.testb"), ("train.txt", "valid.txt")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("eng.train", "eng.testb"),
+        ("train.txt", "valid.txt"),
+        ("esp.train", "esp.testb"),
+        ("ned.train", "ned.testa"),
+        ("wnut17train.conll", "emerging.test.annotated"),
+        ("wnut17train.conll", "emerging.dev.conll"),
+    ],
+)
 def test_files_go_by_several_names(tmp_path: Path, names: tuple[str, str]) -> None:
     for name in names:
         (tmp_path / name).write_text(WNUT)
@@ -294,9 +307,13 @@ def test_names_that_are_missing_or_double_are_one_line(tmp_path: Path) -> None:
         ("a\tO\nb\n", r"line 2: expected a word, a tab or a space, and its tag, came 'b'"),
         ("a\tO\nb\t\n", r"line 2: expected a word, a tab or a space, and its tag, came 'b\\t'"),
         ("\tO\n", r"line 1: expected a word, a tab or a space, and its tag, came '\\tO'"),
-        ("a\tO\nb O x\n", r"line 2: expected O, or B- or I- and a type .* as tag, came 'x'"),
-        ("a\tS-PER\n", r"line 1: expected O, or B- or I- and a type \(BIO or IOB1\) as tag"),
-        ("a\tB-\n", r"line 1: expected O, or B- or I- and a type"),
+        (
+            "a\tO\nb O x\n",
+            r"line 2: expected O, or B-, I-, .* as tag, came 'x'",
+        ),
+        ("a\tU-PER\n", r"line 1: expected O, or B-, I-, .* \(BIO, IOB1 or BIOES\) as tag, came"),
+        ("a\tB-\n", r"line 1: expected O, or B-, I-, E- or S- and a type"),
+        ("# a comment\n", r"holds no sentences: give the original file, whole"),
         ("\n\n", r"holds no sentences: give the original file, whole"),
     ],
 )
@@ -307,14 +324,24 @@ def test_what_is_no_word_and_tag_is_one_line(tmp_path: Path, text: str, message:
         conll.load(folder)
 
 
-def test_tags_of_neither_scheme_are_one_line(tmp_path: Path) -> None:
-    folder = saved(tmp_path, train=WNUT, test="a\tB-PER\n\nb\tI-PER\nc\tI-PER\n")
-    with pytest.raises(
-        TaskError,
-        match=r"\AI-PER in .*test\.conll, line 3 begins an entity, which is not BIO, and so does "
-        r"B-PER in .*, line 1, which is not IOB1: write all tags of a file in one of the two\Z",
-    ):
-        conll.load(folder)
+def test_tags_of_two_schemes_in_a_file_are_read_as_conlleval_does(tmp_path: Path) -> None:
+    # CoNLL-2003 is in IOB1, and has twice a B- after an O
+    text = "Paris NNP I-NP I-LOC\nwon VBD I-VP O\nAtlanta NNP I-NP B-MISC\n"
+    of = conll.load(saved(tmp_path, train=text, test=text))
+    assert of.train == (sentence("Paris/B-LOC won Atlanta/B-MISC"),)
+
+
+def test_a_comment_has_no_tag_and_a_word_may_be_a_hash(tmp_path: Path) -> None:
+    text = "# id 7\n#\tO\n# text = a\n#tag\tB-PER\n#\n\n# O\n"
+    of = conll.load(saved(tmp_path, train=text, test=text))
+    assert of.train == (sentence("# #tag/B-PER"), sentence("#"))
+
+
+def test_latin_1_is_named_with_what_to_do(tmp_path: Path) -> None:
+    saved(tmp_path, test=WNUT)
+    (tmp_path / "train.conll").write_bytes("a O\ncaf\xe9 O\n".encode("latin1"))
+    with pytest.raises(TaskError, match=r"line 2: expected UTF-8, .* 0xe9: .*iconv -f latin1"):
+        conll.load(tmp_path)
 
 
 @pytest.mark.usefixtures("hub_cache")

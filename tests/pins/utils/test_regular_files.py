@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from pins.errors import CheckpointError, FileError, SettingError
-from pins.models.sparse_format import weight_files
+from pins.models.weight_files import weight_files
 from pins.runs.settings import read_settings
 from pins.utils.io import load_tensors, read_state, require_replaceable, sha256, write_text
-from pins.utils.regular_files import read_text
+from pins.utils.text_files import read_text
 
 READERS: dict[str, tuple[Callable[[Path], Any], type[Exception]]] = {
-    "text": (read_text, OSError),
+    "text": (read_text, FileError),
     "state": (lambda path: read_state(path, "pins-checkpoint", 1), CheckpointError),
     "replaced": (lambda path: require_replaceable(path, "pins-ledger"), FileError),
     "digest": (sha256, FileError),
@@ -79,7 +79,7 @@ def test_files_are_read_and_the_errors_of_others_stay(tmp_path: Path) -> None:
     assert read_text(tmp_path / "file") == "λ"
     (tmp_path / "link").symlink_to(tmp_path / "file")
     assert read_text(tmp_path / "link") == "λ"
-    with pytest.raises(FileNotFoundError, match="No such file"):
+    with pytest.raises(FileError, match="none cannot be read: No such file"):
         read_text(tmp_path / "none")
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(FileError, match="is a folder, not a file"):
         read_text(tmp_path)

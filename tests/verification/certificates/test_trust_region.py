@@ -394,6 +394,16 @@ def test_what_makes_no_sense_is_one_line_and_leaves_nothing_behind(
     assert sorted(out.parent.iterdir()) == before
 
 
+def test_files_without_tensors_have_nothing_to_certify(pins: Command, tmp_path: Path) -> None:
+    none = tmp_path / "none.safetensors"
+    save_scores({}, none)
+    for option in ("--radius", "--multiplier"):
+        code, _, err = pins(
+            "certify", none, "--cost", none, "--keep", "0", option, "1", "--out", tmp_path / "out"
+        )
+        assert (code, err) == (2, "pins: importance is empty: there is no weight to rank\n")
+
+
 def test_files_are_certified_under_a_constraint(files: tuple[Path, Path, Path]) -> None:
     scores, cost, out = files
     least = MinimumPerTensor(3, {"b": 2})

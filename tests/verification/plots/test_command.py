@@ -1,10 +1,12 @@
 """`pins plot`, as somebody types it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -165,6 +167,29 @@ def test_bad_input_is_one_line(
     assert message in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("schedule", {"settings": []}),
+        ("schedule", {"decisions": [{"step": "one"}]}),
+        ("survival", {"decisions": 3}),
+        ("layer-sparsity", {"tensors": None, "layers": {"a": 1}}),
+        ("loss-change", {"loss_changes": [1, 2]}),
+        ("taylor", {"ledger": {"claims": [{}]}}),
+        ("sorted-scores", {"last_decision": {"lambda": None, "keep": "3"}}),
+    ],
+)
+def test_values_that_cannot_be_drawn_are_one_line(
+    name: str, change: dict[str, Any], pins: Command, demo_folder: Path, tmp_path: Path
+) -> None:
+    document = json.loads((demo_folder / "results.json").read_text())
+    (tmp_path / "results.json").write_text(json.dumps(document | change))
+    code, said, err = pins("plot", name, "--from", tmp_path, "--out", tmp_path / "figure.svg")
+    assert (code, said) == (2, "")
+    assert re.fullmatch(rf"pins: {re.escape(str(tmp_path))} holds .*\n", err)
+    assert not (tmp_path / "figure.svg").exists()
 
 
 def test_what_is_no_figure_is_not_written_over(

@@ -1,6 +1,7 @@
 """The readers: what they read, and one line for each thing that is wrong with a file."""
 
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -47,7 +48,7 @@ def values(file: Path) -> list[tuple[str, ...]]:
 
 
 # characters that end no line and separate no field
-cells = st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r\ufeff"), max_size=8)
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\0\t\n\r\ufeff"), max_size=8)
 
 
 @given(st.lists(st.tuples(cells, cells, cells), min_size=1), st.sampled_from(["\n", "\r\n"]))
@@ -95,7 +96,11 @@ def test_blank_lines_are_no_rows_but_count_as_lines(file: Path) -> None:
         ("text\tlabel\tlabel\nx\t1\t1\n", r", line 1: expected one column 'label', came 'text, .*"),
         ("text\tlabel\nx\t1\ny\n", r", line 3: expected 2 fields, came 1: give .*whole"),
         ("text\tlabel\nx\t1\t2\ny\t1\n", r", line 2: expected 2 fields, came 3: give .*whole"),
-        (b"text\tlabel\nx\t1\n\xff\t0\n", r", line 3: expected UTF-8, came b'\\xff': give .*whole"),
+        (b"text\tlabel\nx\t1\n\xff\t0\n", r", line 3: expected UTF-8, came the byte 0xff: give .*"),
+        (
+            "text\tlabel\nx\0\t1\n",
+            r", line 2: expected text, came a NUL \(a byte 0\): give .*",
+        ),
     ],
 )
 def test_a_defect_of_a_tsv_is_one_line(file: Path, content: str | bytes, rest: str) -> None:
@@ -112,7 +117,7 @@ def test_a_character_cut_in_two_at_the_end_is_found(file: Path) -> None:
 def test_a_missing_file_and_a_folder_are_no_files(tmp_path: Path, read: type) -> None:
     for path, reason in [
         (tmp_path / "none", r" cannot be read \(No such file or directory\): give the folder .*"),
-        (tmp_path, r" cannot be read \(Is a directory\): give the folder .*"),
+        (tmp_path, r" is a folder, not a file: give the folder .*"),
     ]:
         with pytest.raises(TaskError, match=one_line(path, reason)):
             read(path)
@@ -190,12 +195,34 @@ def test_json_is_read_as_written(tmp_path_factory: pytest.TempPathFactory, value
     [
         ('{"a":\n [1,', r", line 3: expected JSON \(.*\), came 'the end of the file': .*"),
         ('{"a": 1,\n b}', r", line 2: expected JSON \(.*\), came 'b}': .*"),
-        ("[" * 100_000, r", line 1: expected JSON, came 'brackets nested too deep': .*"),
+        ("[" * 100_000, r" is no JSON: brackets are nested too deep"),
+        ("9" * 5000, r" is no JSON: Exceeds the limit .*"),
     ],
 )
 def test_a_defect_of_json_is_one_line(file: Path, content: str, rest: str) -> None:
     with pytest.raises(TaskError, match=one_line(file, rest)):
         read_json(written(file, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (gzip.compress(b"{}"), "compressed by gzip: unpack it"),
+        ("{}".encode("utf-16"), "UTF-16: save it as UTF-8"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer: run git lfs pull"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_its_name(
+    file: Path, content: bytes, kind: str
+) -> None:
+    for read in (read_json, read_text):
+        with pytest.raises(TaskError, match=one_line(file, f" is {kind}: give the folder .*")):
+            read(written(file, content))
+
+
+def test_half_a_character_is_no_text() -> None:
+    with pytest.raises(TaskError, match=r"expected a text as text, came '\\ud800'"):
+        Row("f, line 2", {"text": "\ud800"}).text("text")
 
 
 def test_a_text_has_lines_ended_alike(file: Path) -> None:
