@@ -1,6 +1,7 @@
 """Memory of this process and free memory, as Linux reports them; functions in a fresh process."""
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +14,7 @@ import torch
 
 from benchmarks.harness.results import describe
 from benchmarks.harness.timing import synchronize
+from pins.utils.child_process import end_with
 
 T = TypeVar("T")
 
@@ -123,7 +125,9 @@ def _usage() -> int:
 
 def fresh(function: Callable[..., Any], *arguments: object) -> Any:
     """The function's result, computed in a new process; the text of its error if it failed."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
+    ) as pool:
         try:
             return pool.submit(function, *arguments).result()
         except BrokenProcessPool:

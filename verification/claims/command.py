@@ -41,6 +41,8 @@ def run_ledger(
 ) -> int:
     """Run every claim and print the ledger; 0 iff each claim and each control ends as it should.
 
+    1 if a claim does not hold or its check is unsound; else 2: a solver could not be tried.
+
     The empirical claims are ruled on from the results files in the folder `results` (default: the
     checkout's own). They do not change the exit code. With `json` the ledger is printed as one
     JSON object, and only progress goes to `console`.
@@ -73,7 +75,10 @@ def run_ledger(
         print_empirical(console, empirical, folder)
     if file is not None:
         write_json(ledger, file)
-    return 0 if ledger["all_hold"] else 1
+    if ledger["all_hold"]:
+        return 0
+    known = {Outcome.HOLDS, Outcome.UNTRIED}
+    return 2 if all(entry.outcome in known for entry in entries) else 1
 
 
 def ledger_table(entries: list[Entry]) -> Table:
@@ -82,9 +87,9 @@ def ledger_table(entries: list[Entry]) -> Table:
     for heading in ("outcome", "claim", "evidence"):
         table.add_column(heading)
     for entry in entries:
-        colour = "green" if entry.outcome is Outcome.HOLDS else "red"
+        colour = {Outcome.HOLDS: "green", Outcome.UNTRIED: "yellow"}.get(entry.outcome, "red")
         evidence = entry.check.evidence
-        if entry.outcome is Outcome.UNSOUND:
+        if entry.outcome is Outcome.UNSOUND or not entry.control.tried:
             evidence += f"\ncontrol: {entry.control.evidence}"
         table.add_row(
             f"[{colour}]{entry.outcome.name.lower()}[/]",

@@ -21,6 +21,7 @@ class Outcome(Enum):
 
     HOLDS = "holds in its scope; the control fails as it should"
     REFUTED = "does not hold"
+    UNTRIED = "a solver gave no answer, so nothing is known"
     UNSOUND = "the control holds as well, so the check proves nothing"
 
 
@@ -35,9 +36,11 @@ class Entry:
 
     @property
     def outcome(self) -> Outcome:
-        """HOLDS iff the check holds and the control does not."""
-        if not self.check.holds:
+        """HOLDS iff the check holds and the control does not, and both were tried."""
+        if self.check.tried and not self.check.holds:
             return Outcome.REFUTED
+        if not self.check.tried or not self.control.tried:
+            return Outcome.UNTRIED
         return Outcome.UNSOUND if self.control.holds else Outcome.HOLDS
 
 

@@ -155,6 +155,8 @@ def against_solver(setting: Setting, backend: str, contender: Contender) -> Find
             )
         if wrong:
             break  # one counterexample is enough, and solving takes time
+    if not wrong and {row["status"] for row in rows} <= {Status.FAILED.name.lower()}:
+        return Finding(False, f"not tried: {TITLE[backend]} gave no answer", tried=False)
     if all(row["better"] is None for row in rows):
         wrong.append("the solver has no point within any radius")
     return search(told(backend, rows), wrong, programs=rows)

@@ -6,7 +6,6 @@
 Every number of the report is in the returned results and was measured in this run.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pins.models.pretrained import WEIGHTS, weights_digest
+from pins.utils import child_process
 from pins.utils.io import write_json
 from pins.utils.progress import Progress
 from pins.utils.provenance import provenance
@@ -96,8 +96,7 @@ def _check(demo: DemoRun, certificate: str) -> dict[str, Any]:
     with demo.phase("check the last certificate"):
         start = time.perf_counter()
         command = [sys.executable, "-I", "-S", checker.__file__, str(demo.folder / certificate)]
-        # our own file and our own interpreter, no shell
-        process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        process = child_process.run(command, capture_output=True, text=True)
         seconds = time.perf_counter() - start
     return {
         "exit": process.returncode,

@@ -83,13 +83,15 @@ def test_a_mask_beyond_the_radius_and_a_silent_solver_are_counterexamples(
     found = against_solver(setting, "highs", lambda _: (beyond, Fraction(10**9)))
     assert not found.holds
     assert "our own mask exceeds" in found.evidence
-    monkeypatch.setattr(
-        "verification.claims.trust_region_solvers.solver_point",
-        lambda *_: (None, Status.FAILED, False),
-    )
-    found = against_solver(setting, "highs", one_multiplier)
-    assert not found.holds
-    assert "no point within any radius" in found.evidence
+    for status, tried in ((Status.INTERRUPTED, True), (Status.FAILED, False)):
+        monkeypatch.setattr(
+            "verification.claims.trust_region_solvers.solver_point",
+            lambda *_, status=status: (None, status, False),
+        )
+        found = against_solver(setting, "highs", one_multiplier)
+        assert not found.holds
+        assert found.tried is tried
+        assert ("no point within any radius" if tried else "gave no answer") in found.evidence
 
 
 def test_the_rival_of_the_controls_is_within_the_radius(small_real: ModelSnapshot) -> None:
