@@ -16,7 +16,7 @@ from pins.utils.output import print_json
 from pins.utils.progress import Progress
 from verification.claims import ALL_CLAIMS, Setting
 from verification.claims.claim import Profile
-from verification.claims.ledger import FORMAT, Entry, Outcome, document, run
+from verification.claims.ledger import FORMAT, Entry, Outcome, document, exit_code, run
 from verification.empirical import Verdict
 from verification.empirical.ledger import (
     EmpiricalEntry,
@@ -75,10 +75,7 @@ def run_ledger(
         print_empirical(console, empirical, folder)
     if file is not None:
         write_json(ledger, file)
-    if ledger["all_hold"]:
-        return 0
-    known = {Outcome.HOLDS, Outcome.UNTRIED}
-    return 2 if all(entry.outcome in known for entry in entries) else 1
+    return exit_code(ledger)
 
 
 def ledger_table(entries: list[Entry]) -> Table:

@@ -5,7 +5,7 @@ of a claim about measurements is a finding.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -82,3 +82,11 @@ def document(
         "claims": rows,
         "empirical": rows_of(empirical),
     }
+
+
+def exit_code(ledger: Mapping[str, Any]) -> int:
+    """0 if all claims hold; 1 if one is refuted or its check unsound; else 2: some are untried."""
+    outcomes = {row["outcome"] for row in ledger["claims"]}
+    if outcomes <= {"holds"}:
+        return 0
+    return 2 if outcomes <= {"holds", "untried"} else 1

@@ -11,6 +11,7 @@ from pins.importance.criteria import find_criterion
 from pins.runs.export import finite
 from pins.utils.output import print_json
 from pins.utils.progress import Progress
+from verification.claims.ledger import exit_code
 from verification.demo import report
 from verification.demo.pipeline import DemoSettings, run, timed
 from verification.experiments.loss_change import by_fraction
@@ -58,7 +59,7 @@ def run_demo(
         for line in summary(results):
             console.print(line, highlight=False, soft_wrap=True)
         console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
-    return results["checker"]["exit"] or (0 if results["ledger"]["all_hold"] else 1)
+    return results["checker"]["exit"] or exit_code(results["ledger"])
 
 
 def summary(results: Mapping[str, Any]) -> list[str]:

@@ -54,9 +54,8 @@ def test_a_point_beyond_the_radius_is_sought_again_within_a_smaller_one(backend:
 
 @backends
 def test_where_no_point_is_within_the_radius_there_is_none(backend: str) -> None:
-    point, _, tightened = solver_point(backend, instance([-3, -2], [JUST_ABOVE, JUST_ABOVE], 1))
-    assert point is None
-    assert tightened
+    hand = instance([-3, -2], [JUST_ABOVE, JUST_ABOVE], 1)
+    assert solver_point(backend, hand) == (None, Status.INFEASIBLE, False)
 
 
 def test_everything_that_a_solver_missed_is_told() -> None:
