@@ -44,9 +44,13 @@ again without presolve, which succeeds."""
 STOPPED = 1
 """scipy's code for a stop on the time limit."""
 
+SMALL = 1000
+"""Stored entries of a program that HiGHS solves in this process, where it cannot be interrupted:
+it looks at its time limit often there. A child process, which can be killed, takes 0.5 s to start.
+"""
+
 PATIENCE = 1.0
-"""Seconds that HiGHS has in this process. It cannot be interrupted, so a program that takes longer
-is solved again in a child process, which can be killed; small ones need not wait for its start."""
+"""Seconds after which a small program is solved again in a child process."""
 
 GRACE = 60.0
 """Seconds after its time limit at which the child process is killed."""
@@ -112,7 +116,7 @@ class Highs(Solver):
 
 
 def _outcome(program: BinaryProgram, *, time_limit: float, presolve: bool) -> Outcome:
-    """scipy's answer to the program; after `PATIENCE` from a child process."""
+    """scipy's answer to the program; if it is large or takes long, from a child process."""
     equal = np.array([sense is Sense.EQUAL for sense in program.senses], dtype=np.bool_)
     arrays = {
         "objective": program.objective,
@@ -122,10 +126,12 @@ def _outcome(program: BinaryProgram, *, time_limit: float, presolve: bool) -> Ou
         "indices": program.matrix.indices,
         "indptr": program.matrix.indptr,
     }
-    first = highs_call.call(arrays, time_limit=min(time_limit, PATIENCE), presolve=presolve)
-    left = time_limit - PATIENCE
-    if first.status != STOPPED or left <= 0:
-        return first
+    left = time_limit
+    if program.matrix.nnz <= SMALL:
+        first = highs_call.call(arrays, time_limit=min(left, PATIENCE), presolve=presolve)
+        left -= PATIENCE
+        if first.status != STOPPED or left <= 0:
+            return first
     try:
         with scratch_folder("highs-") as folder:
             np.savez(folder / PROGRAM, **arrays, time_limit=left, presolve=presolve)

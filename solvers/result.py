@@ -22,7 +22,7 @@ class Status(Enum):
     """
 
     OPTIMAL = "The solver claims that its point is optimal."
-    INFEASIBLE = "No point satisfies the constraints, which is certain."
+    INFEASIBLE = "The solver has no point, and it is certain that none satisfies the constraints."
     UNBOUNDED = "The solver claims that the objective has no lower bound."
     INTERRUPTED = "The solver was stopped by a limit before it could prove anything."
     NOT_PROVED = "The solver has a point and does not claim that it is optimal."

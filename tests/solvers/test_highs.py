@@ -108,8 +108,9 @@ def test_a_child_process_that_gives_no_answer_is_a_failure(
 
 def test_an_interrupted_solve_ends_at_once(tmp_path: Path) -> None:
     code = """
-from solvers import Highs
+from solvers import Highs, highs
 from tests.solvers.solver_cases import market_split
+highs.PATIENCE = 0.01
 Highs().solve(market_split(rows=5, size=50))
 """
     interrupted = subprocess.Popen(
