@@ -184,7 +184,7 @@ def _require_startable(executable: Path, changed: int) -> None:  # noqa: ARG001 
     Raises:
         OSError: it cannot be started.
     """
-    subprocess.run([executable, "-quit"], capture_output=True, check=False, timeout=GRACE)  # noqa: S603
+    subprocess.run([str(executable), "-quit"], capture_output=True, check=False, timeout=GRACE)  # noqa: S603
 
 
 def _read_solution(file: Path, size: int) -> tuple[str, FloatArray]:

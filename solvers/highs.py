@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -118,7 +118,7 @@ class Highs(Solver):
 def _outcome(program: BinaryProgram, *, time_limit: float, presolve: bool) -> Outcome:
     """scipy's answer to the program; if it is large or takes long, from a child process."""
     equal = np.array([sense is Sense.EQUAL for sense in program.senses], dtype=np.bool_)
-    arrays = {
+    arrays: dict[str, Any] = {
         "objective": program.objective,
         "low": np.where(equal, program.rhs, -np.inf),
         "high": program.rhs,

@@ -103,7 +103,7 @@ def _run_command(line: str, where: str) -> str:
     said = EXIT_CODE.search(line)
     if done.returncode != (int(said[1]) if said else 0):
         raise LessonError(f"{where}: exit code {done.returncode}, and prints\n{done.stdout}")
-    return done.stdout
+    return str(done.stdout)
 
 
 def make_course(checkout: Path) -> Path:

@@ -234,7 +234,7 @@ def _of_tensor(scores: Tensor, mask: Tensor) -> Optimality:
     limits = torch.iinfo(float_keys.DTYPES[scores.dtype])
     size = BLOCK if scores.device.type == "cpu" else GPU_BLOCK
     least, most = [], []
-    for block, own in zip(scores.split(size), mask.split(size), strict=True):
+    for block, own in zip(torch.split(scores, size), torch.split(mask, size), strict=True):
         keys = float_keys.keys(block)
         # filled, not indexed, which takes several times as long
         least.append(keys.masked_fill(~own, limits.max).min())

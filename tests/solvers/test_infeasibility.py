@@ -17,13 +17,14 @@ from solvers.solver import Solver, check_time_limit
 from tests.solvers.solver_cases import cardinality, market_split, program
 from verification.strategies import programs
 
-# (costs, rows, senses, right sides): each has a point
-FEASIBLE_WITH_LARGE_ENTRIES = {
+Parts = tuple[list[float], list[list[float]], str, list[float]]
+# costs, rows, senses, right sides; each has a point
+FEASIBLE_WITH_LARGE_ENTRIES: dict[str, Parts] = {
     "two rows of 1e12": ([0, 0], [[100.4534, 1e12], [100.4534, -1e12]], "<<", [1e12, 0]),
     "bytes": ([-3, -2, -2], [[1.5e10, 1e10 + 1, 1e10]], "<", [2e10]),
     "a switch": ([1, -1], [[-1e7, 1], [0, -1]], "<<", [0, -1]),
 }
-OF_ONE_SIZE = {
+OF_ONE_SIZE: dict[str, Parts] = {
     "FLOPs": ([-3, -2, -2], [[6e15, 4e15, 4e15]], "<", [8e15]),
     "2^70": ([-1, -2], [[2.0**70, 2.0**70]], "<", [2.0**70]),
 }

@@ -1,7 +1,9 @@
 """No proof is made in a process that flushes denormals."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,8 +25,8 @@ def test_no_proof_is_made_where_denormals_are_flushed(tmp_path: Path) -> None:
     scores, out = tmp_path / "scores.safetensors", tmp_path / "certificate.json"
     save_file({"w": SCORES}, scores)
     terms = {"w": Terms(SCORES, SCORES)}
-    files = {"certificate": out, "scores_file": scores, "mask_file": scores}
-    calls = [
+    files: Any = {"certificate": out, "scores_file": scores, "mask_file": scores}
+    calls: list[Callable[[], object]] = [
         lambda: certify_files(scores, out, keep=1),
         lambda: certify_files(scores, out, keep=2),
         lambda: certify_region_files(scores, scores, out, keep=1, multiplier=1.0),
