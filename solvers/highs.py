@@ -138,7 +138,8 @@ def _outcome(program: BinaryProgram, *, time_limit: float, presolve: bool) -> Ou
             done = run(
                 [sys.executable, "-I", highs_call.__file__, str(folder)],
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 timeout=left + GRACE,
             )
             if done.returncode == 0:

@@ -23,8 +23,10 @@ class _TerminatedError(BaseException):
     """SIGTERM, as an exception."""
 
 
-def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
-    """`subprocess.run` with a child that ends with this process.
+def run(
+    command: Sequence[str], *, timeout: float | None = None, **options: Any
+) -> subprocess.CompletedProcess[Any]:
+    """`subprocess.run` with a child that ends with this process; `options` are those of `Popen`.
 
     An exception, KeyboardInterrupt too, and SIGTERM kill the child and wait for it. Where there is
     the program setpriv (Linux) it is killed as well when this process is (or the calling thread);
@@ -35,8 +37,14 @@ def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[A
         subprocess.TimeoutExpired: it was killed after `timeout` seconds.
     """
     command = [*_setpriv(), *command]
-    with cleaning_up_when_terminated():
-        return subprocess.run(command, check=False, **options)  # noqa: S603 (callers' own commands)
+    with cleaning_up_when_terminated(), subprocess.Popen(command, **options) as child:  # noqa: S603
+        try:
+            output, errors = child.communicate(timeout=timeout)
+        except BaseException:
+            child.kill()
+            child.wait()  # which `subprocess.run` leaves out after KeyboardInterrupt
+            raise
+        return subprocess.CompletedProcess(command, child.returncode, output, errors)
 
 
 @functools.cache

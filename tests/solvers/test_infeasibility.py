@@ -69,7 +69,7 @@ def check(solver: Solver, instance: BinaryProgram) -> None:
 @pytest.mark.parametrize(
     "solver", [Enumeration(), *BACKENDS, SaysInfeasible(believed=False)], ids=lambda s: s.name
 )
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(instance=large_programs())
 def test_infeasible_means_that_enumeration_finds_no_point(
     solver: Solver, instance: BinaryProgram
@@ -112,7 +112,7 @@ def test_without_scaling_a_backend_misses_large_rows(scaled: bool) -> None:
     assert all(solved) is scaled
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(instance=st.one_of(programs(), large_programs()))
 def test_bounds_alone_prove_nothing_false(instance: BinaryProgram) -> None:
     proved = infeasibility._contradictory(instance) or infeasibility._not_divisible(instance)

@@ -6,6 +6,7 @@
 Every number of the report is in the returned results and was measured in this run.
 """
 
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -96,7 +97,9 @@ def _check(demo: DemoRun, certificate: str) -> dict[str, Any]:
     with demo.phase("check the last certificate"):
         start = time.perf_counter()
         command = [sys.executable, "-I", "-S", checker.__file__, str(demo.folder / certificate)]
-        process = child_process.run(command, capture_output=True, text=True)
+        process = child_process.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         seconds = time.perf_counter() - start
     return {
         "exit": process.returncode,

@@ -83,7 +83,7 @@ def test_a_time_limit_kills_the_child() -> None:
 def test_a_child_that_cannot_be_started_says_why() -> None:
     assert run(["true"]).returncode == 0
     try:
-        done = run(["no-such-program"], capture_output=True, text=True)
+        done = run(["no-such-program"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     except FileNotFoundError:  # without setpriv
         return
     assert done.returncode == 127
