@@ -184,7 +184,13 @@ def _require_startable(executable: Path, changed: int) -> None:  # noqa: ARG001 
     Raises:
         OSError: it cannot be started.
     """
-    subprocess.run([str(executable), "-quit"], capture_output=True, check=False, timeout=GRACE)  # noqa: S603
+    subprocess.run(  # noqa: S603
+        [str(executable), "-quit"],
+        cwd=executable.parent,
+        capture_output=True,
+        check=False,
+        timeout=GRACE,
+    )
 
 
 def _read_solution(file: Path, size: int) -> tuple[str, FloatArray]:
