@@ -38,6 +38,13 @@ CHUNK = 1 << 20
 TARGET_EXPONENT = 10
 """Scaled objectives have 2⁹ ≤ max|cᵢ| < 2¹⁰, far above the solvers' tolerances of about 1e-7."""
 
+LARGE_ROW = 2.0**20
+"""Rows with entries of this size are scaled down if `UNITS` allows it. A heuristic: HiGHS and CBC
+call feasible programs with entries of 1e7 infeasible."""
+
+UNITS = 1 << 20
+"""The largest entry of such a row, in units of all its numbers' greatest common divisor."""
+
 
 def exact_sum(values: npt.NDArray[np.floating[Any]]) -> Fraction:
     """Σ vᵢ as a rational number, without rounding.
@@ -159,9 +166,11 @@ def row_exponents(
     """e for each row: 2⁹ ≤ max|aⱼ|·2^e < 2¹⁰ if the row is scaled, else 0.
 
     Solvers apply absolute tolerances to a row, and drop small entries: they would ignore a budget
-    of costs near 1e-13. Such rows are scaled up, which is exact. Not scaled: rows of integers, such
-    as counts, on which solvers are exact; rows of larger numbers; rows of zeros; and a row whose
-    right side would overflow.
+    of costs near 1e-13. Such rows are scaled up, which is exact. Scaled down are large rows of one
+    size: multiples of one unit, at most 2²⁰ of it, such as (6, 4, 4) ≤ 8 times 1e15. A left side
+    that exceeds the right one then does so by a unit, which is far above the tolerances; of
+    15,000,000,001 ≤ 15,000,000,000 scaling would leave nothing. Not scaled: other rows of integers
+    and of large numbers; rows of zeros; and a row whose right side would overflow.
 
     Args:
         starts: (r + 1,), the index of each row's first entry, as `indptr` of a CSR matrix.
@@ -171,7 +180,13 @@ def row_exponents(
     exponents = np.zeros(rhs.size, dtype=np.int64)
     for row, bound in enumerate(rhs.tolist()):
         coefficients = entries[starts[row] : starts[row + 1]]
-        if not np.array_equal(coefficients, np.rint(coefficients)):
+        most = float(np.abs(coefficients).max(initial=0))
+        if most >= LARGE_ROW:
+            *numbers, side = integers([*coefficients.tolist(), bound])
+            unit = math.gcd(*numbers, side)
+            if max(map(abs, numbers)) <= unit * UNITS:
+                exponents[row] = TARGET_EXPONENT - math.frexp(most)[1]
+        elif not np.array_equal(coefficients, np.rint(coefficients)):
             exponent = max(power_of_two_exponent(coefficients), 0)
             if math.frexp(bound)[1] + exponent <= LARGEST_EXPONENT:
                 exponents[row] = exponent

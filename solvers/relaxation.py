@@ -12,7 +12,10 @@ from scipy.optimize import linprog
 
 from pins.errors import CardinalityError, ProgramError
 from solvers.exact import FloatArray, exact_sum
-from solvers.highs import VERSION, status_of
+from solvers.highs import status_of
+from solvers.highs_call import VERSION
+from solvers.incumbent import UNPROVED
+from solvers.infeasibility import relaxation_proved_infeasible
 from solvers.program import BinaryProgram, Sense
 from solvers.result import Report, Status
 from solvers.scaling import Scaled
@@ -23,7 +26,8 @@ class RelaxedResult:
     """The outcome of one LP; everything but the status is None unless it is OPTIMAL.
 
     Attributes:
-        status: what the solver claims, about the relaxation.
+        status: what the solver claims, about the relaxation; INFEASIBLE only if a row alone has no
+            point.
         x: (n,) float64 in [0, 1]; for a cardinality program some optimum is integral (Theorem 2).
         objective: the backend's float for c·x, scaled back.
         multipliers: λ, (r,) float64, one for each row, in the unit of c; see `Relaxation`.
@@ -75,13 +79,15 @@ class Relaxation:
             bounds=(0, 1),
             method="highs",
         )
-        status = status_of(outcome.status, outcome.message)
+        status, reason = status_of(outcome.status, outcome.message), ""
+        if status is Status.INFEASIBLE and not relaxation_proved_infeasible(program):
+            status, reason = Status.FAILED, UNPROVED
         claim = image.original_objective(outcome.fun)
         report = Report(
             solver=self.name,
             version=VERSION,
             seconds=time.perf_counter() - start,
-            message=outcome.message,
+            message=reason + outcome.message,
             claimed_objective=claim,
             exponent=image.exponent,
         )

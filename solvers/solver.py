@@ -9,6 +9,9 @@ from pins.errors import ProgramError
 from solvers.program import BinaryProgram
 from solvers.result import Result
 
+LONGEST = 86_400.0
+"""Seconds after which a backend stops if there is no time limit: it may have been forgotten."""
+
 
 class Solver(ABC):
     """BinaryProgram ↦ Result; a solver does not change the program.
@@ -25,7 +28,7 @@ class Solver(ABC):
 
         Args:
             program: the program; xᵢ = 1 = keep.
-            time_limit: seconds of wall-clock time for the backend, None for no limit.
+            time_limit: seconds of wall-clock time for the backend; None for `LONGEST`, a day.
 
         Raises:
             ProgramError: the solver does not take this kind of program, or the limit is not > 0.

@@ -37,7 +37,7 @@ EXAMPLES = [(name, block) for name, block in BLOCKS if block.language == "python
 # where a library may be imported
 LIBRARIES = {
     "pulp": {"solvers/cbc.py"},
-    "scipy.optimize": {"solvers/highs.py", "solvers/relaxation.py"},
+    "scipy.optimize": {"solvers/highs_call.py", "solvers/relaxation.py"},
     "hypothesis": {"verification/strategies.py"},
     "matplotlib": {
         "benchmarks/distributed/driver.py",

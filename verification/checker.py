@@ -43,12 +43,14 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from functools import partial
-from io import BufferedReader
-from itertools import compress, count, islice
+from io import FileIO
+from itertools import accumulate, compress, count, islice
 from math import fsum, gcd, inf, isfinite, prod
 from operator import add, and_, gt, lt
+from os import fstat
 from pathlib import Path
 from struct import unpack
+from threading import Lock
 from typing import Any, NamedTuple, Protocol
 
 # ---- Verdicts ------------------------------------------------------------------------------------
@@ -82,16 +84,21 @@ def check(path: Path, scan: Scan | None = None) -> Verdict:
     """Return the verdict on the certificate at `path` with its files; never raises."""
     path = Path(path)
     try:
-        outcome, text = Outcome.PROVED, _prove(path, scan or Scan())
+        _require_denormals()
+        try:
+            outcome, text = Outcome.PROVED, _prove(path, scan or Scan())
+        finally:
+            _require_denormals()  # this thread may have been told meanwhile
     except _RefutedError as reason:
         outcome, text = Outcome.REFUTED, str(reason)
     except _UnreadableError as reason:
         outcome, text = Outcome.UNREADABLE, str(reason)
     except OSError as error:
-        name = Path(str(error.filename or path)).name
+        name = _name(Path(str(error.filename or path)).name)
         outcome, text = Outcome.UNREADABLE, f"{name}: {error.strerror or error}"
     except Exception as error:  # such as MemoryError: a failed check proves nothing
-        outcome, text = Outcome.UNREADABLE, f"{path.name}: the check broke off with {error!r}"
+        broke = f"the check broke off with {reprlib.repr(error)}"
+        outcome, text = Outcome.UNREADABLE, f"{_name(path.name)}: {broke}"
     return Verdict(outcome, _one_line(f"{outcome.name.lower()}: {text}"))
 
 
@@ -99,6 +106,28 @@ def _one_line(text: str) -> str:
     """`text` with escapes for what is not printable, and at most 1000 characters."""
     head = text if len(text) <= 1000 else text[:999] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in head)
+
+
+def _name(text: str) -> str:
+    """Text from a file as a word of a message: quoted unless it is one word, and shortened."""
+    return text if re.fullmatch(r"[A-Za-z0-9_./-]{1,100}", text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 100 else f"{text[:70]}…{text[-29:]}")
+
+
+def _require_denormals() -> None:
+    """Require that this thread tells the least positive float from 0, and does not round to 0.
+
+    Libraries built with -ffast-math, and PyTorch on request, have the processor flush denormals:
+    scores below 2.3e-308 would all be equal. Blocks are compared in the thread that checks.
+    """
+    (least,), normal = unpack("<d", b"\1" + bytes(7)), sys.float_info.min
+    if not (least > 0.0 and normal / 2.0 > 0.0):
+        raise _UnreadableError(
+            "could not be decided: this process takes the floats below 2.3e-308 for 0"
+        )
 
 
 # ---- The proof -----------------------------------------------------------------------------------
@@ -111,7 +140,7 @@ def _prove(path: Path, scan: Scan) -> str:
     with ExitStack() as stack:
         paths = {role: path.parent / name for role, name in names.items()}
         streams = [stack.enter_context(_open(paths[role], names[role])) for role in names]
-        opened = zip(names.values(), paths.values(), streams, strict=True)
+        opened = zip(names.values(), streams, strict=True)
         files = dict(zip(names, [_TensorFile(*each) for each in opened], strict=True))
         mask = files["mask"]
         shapes = _mask_shapes(mask)
@@ -132,9 +161,11 @@ def _prove(path: Path, scan: Scan) -> str:
             partial(_check_digest, file, evidence[role]["sha256"]) for role, file in files.items()
         ]
         conclusion = scan.after(digests, conclude)
+        for file in files.values():
+            file.require_unchanged()
     what = "scores and costs" if "cost" in files else "scores"
     made = (
-        f"that the {what} are {claim['criterion']!r}"
+        f"that the {what} are {_quoted(claim['criterion'])}"
         if claim["criterion"]
         else f"how the {what} were made"
     )
@@ -160,21 +191,23 @@ def _check_scope(
     held = [(f.name, {key: stored["shape"] for key, stored in f.tensors.items()}) for f in floats]
     held.append((mask, shapes))
     for name, shape, dtype in (tensor.values() for tensor in claim["scope"]):
+        said = _name(name)
         for file, found in held:
             if name not in found:
-                raise _RefutedError(f"{file} has no tensor {name}, the scope has")
+                raise _RefutedError(f"{file} has no tensor {said}, the scope has")
         for file, found in held:
             if (have := found[name]) != shape:
-                raise _RefutedError(f"{name} has the shape {have} in {file}, {shape} in the scope")
+                sizes = f"{reprlib.repr(have)} in {file}, {reprlib.repr(shape)} in the scope"
+                raise _RefutedError(f"{said} has the shape {sizes}")
         for numbers in floats:
             if (have := numbers.tensors[name]["dtype"]) != dtype:
                 raise _RefutedError(
-                    f"{name} has the dtype {have} in {numbers.name}, {dtype} in the scope"
+                    f"{said} has the dtype {have} in {numbers.name}, {dtype} in the scope"
                 )
     inside = {tensor["name"] for tensor in claim["scope"]}
     for file, found in held:
         for name in sorted(found.keys() - inside):
-            raise _RefutedError(f"{file} holds {name}, which is outside the scope")
+            raise _RefutedError(f"{file} holds {_name(name)}, which is outside the scope")
     size = sum(prod(tensor["shape"]) for tensor in claim["scope"])
     if size != claim["total"]:
         raise _RefutedError(f"the scope holds {size} weights, the claim says {claim['total']}")
@@ -186,7 +219,8 @@ def _check_counts(claim: dict[str, Any], evidence: dict[str, Any], counts: list[
         raise _RefutedError(f"kept {kept} of {claim['total']}, the claim says {claim['keep']}")
     for tensor, found, said in zip(claim["scope"], counts, evidence["counts"], strict=True):
         if found != said:
-            raise _RefutedError(f"kept {found} in {tensor['name']}, the certificate says {said}")
+            where = _name(tensor["name"])
+            raise _RefutedError(f"kept {found} in {where}, the certificate says {said}")
 
 
 def _prove_optimal(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
@@ -227,7 +261,7 @@ def _prove_constrained(claim: dict[str, Any], evidence: dict[str, Any], weights:
 
     for tensor, threshold, may_lose in zip(scope, thresholds, spare, strict=True):
         if threshold < lam and may_lose:
-            its = f"the threshold of {tensor['name']} is {threshold}"
+            its = f"the threshold of {_name(tensor['name'])} is {threshold}"
             raise _RefutedError(f"{its}, below λ = {lam}, and it keeps more than its minimum")
     kept, pruned = ([extreme.weight for extreme in side] for side in (lowest, highest))
     for low, high, threshold in zip(kept, pruned, thresholds, strict=True):
@@ -262,7 +296,7 @@ def _check_thresholds(claim: dict[str, Any], evidence: dict[str, Any]) -> None:
     lam = evidence["lambda"]
     for tensor, threshold in zip(claim["scope"], evidence["thresholds"], strict=True):
         if threshold > lam:
-            its = f"the threshold of {tensor['name']} is {threshold}"
+            its = f"the threshold of {_name(tensor['name'])} is {threshold}"
             raise _RefutedError(f"{its}, above λ = {lam}")
 
 
@@ -275,9 +309,8 @@ def _check_constraint(claim: dict[str, Any], counts: list[int]) -> list[int]:
     ):
         if found < number or (exact and found > number):
             asked = f"{'exactly' if exact else 'at least'} {number}"
-            raise _RefutedError(
-                f"kept {found} in {tensor['name']}, the constraint asks for {asked}"
-            )
+            where = _name(tensor["name"])
+            raise _RefutedError(f"kept {found} in {where}, the constraint asks for {asked}")
         spare.append(found - number)
     return spare
 
@@ -357,7 +390,7 @@ def _most(pick: Callable[..., Weight | None], among: Iterable[Weight | None]) ->
 
 def _minimums(claim: dict[str, Any]) -> str:
     """A phrase for the minimums: one number for each of up to three tensors, else a summary."""
-    names, numbers = [t["name"] for t in claim["scope"]], claim["constraint"]["numbers"]
+    names, numbers = [_name(t["name"]) for t in claim["scope"]], claim["constraint"]["numbers"]
     if len(names) <= 3:
         return ", ".join(f"{n} of {name}" for n, name in zip(numbers, names, strict=True))
     return f"{min(numbers)} to {max(numbers)}, {sum(numbers)} in all"
@@ -551,7 +584,7 @@ class Weight:
     score: float
 
     def __str__(self) -> str:
-        return f"{self.tensor}[{self.index}]"
+        return f"{_name(self.tensor)}[{self.index}]"
 
 
 class Stored(NamedTuple):
@@ -697,8 +730,8 @@ def _read_block(stored: Stored) -> _Block:
         _check_finite(numbers, name, start, what)
     if min(costs, default=0.0) < 0.0:
         index = next(i for i, value in enumerate(costs) if value < 0.0)
-        raise _RefutedError(f"{name}[{start + index}] has the cost {costs[index]}, below 0")
-    where, kept = f"{stored.mask}: {name}", stored.flags
+        raise _RefutedError(f"{_name(name)}[{start + index}] has the cost {costs[index]}, below 0")
+    where, kept = f"{stored.mask}: {_name(name)}", stored.flags
     if stored.packed:
         kept = _unpack(kept, len(values), where)
     if kept.translate(None, b"\0\1"):
@@ -715,7 +748,7 @@ def _check_finite(values: tuple[float, ...], tensor: str, start: int, what: str)
     if not isfinite(sum(values)):
         for index, value in enumerate(values, start):
             if not isfinite(value):
-                raise _RefutedError(f"{tensor}[{index}] has the {what} {value}")
+                raise _RefutedError(f"{_name(tensor)}[{index}] has the {what} {value}")
 
 
 def _decode(raw: bytes, dtype: str) -> tuple[float, ...]:
@@ -827,7 +860,7 @@ def _record(readers: dict[str, _Reader]) -> _Reader:
             if (key in readers) != (key in value):
                 fault = "lacks the key" if key in readers else "has the unknown key"
                 raise _UnreadableError(f"{where} {fault} {reprlib.repr(key)}")
-        return {key: reader(value[key], f"{where}.{key}") for key, reader in readers.items()}
+        return {key: reader(value[key], f"{where}.{_name(key)}") for key, reader in readers.items()}
 
     return read
 
@@ -881,7 +914,10 @@ _shape = _sequence(_natural, longest=64)
 
 # ---- safetensors ---------------------------------------------------------------------------------
 
-_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
+# Each tensor is in the certificate's scope too, which has at most as many bytes. Parsed, they take
+# up to 25 times as much memory; the format allows 100 MB.
+_HEADER_BYTES = 16 * 2**20
+_CHUNK = 2**20  # bytes digested at a time
 _DTYPE_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 2),
@@ -897,55 +933,76 @@ _STORED = _record(
 )
 
 
-def _open(path: Path, name: str) -> BufferedReader:
+def _open(path: Path, name: str) -> FileIO:
     if not path.is_file():  # a pipe would block, and a device may be endless
-        raise _UnreadableError(f"{name}: no such file")
-    return path.open("rb")
+        raise _UnreadableError(f"{_name(name)}: no such file")
+    return path.open("rb", buffering=0)
 
 
 class _TensorFile:
     """A safetensors file whose header describes every byte exactly once."""
 
-    def __init__(self, name: str, path: Path, stream: BufferedReader) -> None:
-        self.name, self._path, self._stream = name, path, stream
+    def __init__(self, name: str, stream: FileIO) -> None:
+        self.name, self._stream, self._lock = _name(name), stream, Lock()
+        name, self._opened = self.name, self._state()
         on_disk = stream.seek(0, 2)
-        stream.seek(0)
-        length = int.from_bytes(stream.read(8), "little")
+        length = int.from_bytes(self._some(0, 8), "little")
         if not 2 <= length <= min(_HEADER_BYTES, on_disk - 8):
-            raise _UnreadableError(f"{name}: {on_disk} bytes on disk, a header of {length} bytes")
-        raw = self._read(length)
+            found = f"{on_disk} bytes on disk, a header of {length} bytes"
+            raise _UnreadableError(f"{name}: {found}; at most {_HEADER_BYTES} are read")
+        raw = self._read(8, length)
         if not raw.startswith(b"{"):
             raise _UnreadableError(f"{name}: the header does not begin with '{{'")
         header = _parse_json(raw, f"{name}: header")
         self.metadata: dict[str, Any] = header.pop("__metadata__", {})
         for key, value in _object(self.metadata, f"{name}: __metadata__").items():
-            _text(value, f"{name}: __metadata__.{key}")
-        self.tensors = {key: _STORED(value, f"{name}: {key}") for key, value in header.items()}
+            _text(value, f"{name}: __metadata__.{_name(key)}")
+        self.tensors = {
+            key: _STORED(value, f"{name}: {_name(key)}") for key, value in header.items()
+        }
         self._origin = end = 8 + length
         for key, stored in sorted(self.tensors.items(), key=lambda item: item[1]["data_offsets"]):
             begin, end = end, end + prod(stored["shape"]) * _DTYPE_BYTES[stored["dtype"]]
             lies, belongs = stored["data_offsets"], (begin - self._origin, end - self._origin)
             if lies != belongs:  # a hole, an overlap, or a size that is not the shape's
-                raise _unexpected(lies, f"{name}: {key}.data_offsets", f"{belongs}")
+                raise _unexpected(lies, f"{name}: {_name(key)}.data_offsets", reprlib.repr(belongs))
         if on_disk != end:
             raise _UnreadableError(f"{name}: {on_disk} bytes on disk, the header says {end}")
 
-    def _read(self, size: int) -> bytes:
-        data = self._stream.read(size)
+    def _state(self) -> tuple[int, int, int]:
+        found = fstat(self._stream.fileno())
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def require_unchanged(self) -> None:
+        """Require that nobody wrote to the file, or replaced it, since it was opened."""
+        if self._state() != self._opened:
+            raise _UnreadableError(f"{self.name}: changed while it was read")
+
+    def _some(self, start: int, size: int) -> bytes:
+        """Up to `size` bytes; threads may read at the same time."""
+        with self._lock:
+            self._stream.seek(start)
+            return self._stream.read(size)
+
+    def _read(self, start: int, size: int) -> bytes:
+        data = self._some(start, size)
         if len(data) != size:
             raise _UnreadableError(f"{self.name}: ends {size - len(data)} bytes too early")
         return data
 
     def sha256(self) -> str:
-        """SHA-256 of the whole file, in hexadecimal; other threads may read blocks."""
-        with _open(self._path, self.name) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        """SHA-256, in hexadecimal, of the very file of which `blocks` reads: of its descriptor."""
+        digest = hashlib.sha256()
+        for start in count(0, _CHUNK):
+            if not (chunk := self._some(start, _CHUNK)):
+                break
+            digest.update(chunk)
+        return digest.hexdigest()
 
     def blocks(self, tensor: str, sizes: Sequence[int]) -> Iterator[bytes]:
-        """The bytes of the tensor in blocks of these sizes; use one such iterator at a time."""
-        self._stream.seek(0, 2)  # drops the buffer that was filled before the digest
-        self._stream.seek(self._origin + self.tensors[tensor]["data_offsets"][0])
-        return map(self._read, sizes)
+        """The bytes of the tensor in blocks of these sizes."""
+        start = self._origin + self.tensors[tensor]["data_offsets"][0]
+        return map(self._read, accumulate(sizes[:-1], initial=start), sizes)
 
 
 def _mask_shapes(mask: _TensorFile) -> dict[str, tuple[int, ...]]:
@@ -954,7 +1011,7 @@ def _mask_shapes(mask: _TensorFile) -> dict[str, tuple[int, ...]]:
     packed = {key: s["shape"] for key, s in mask.tensors.items() if s["dtype"] == "U8"}
     for key in sorted(mask.tensors.keys() - shapes.keys() - packed.keys()):
         dtype = mask.tensors[key]["dtype"]
-        raise _unexpected(dtype, f"{mask.name}: {key}.dtype", "'U8' or 'BOOL'")
+        raise _unexpected(dtype, f"{mask.name}: {_name(key)}.dtype", "'U8' or 'BOOL'")
     if packed:
         where = f"{mask.name}: __metadata__"
         _choice("pins-mask")(mask.metadata.get("format"), f"{where}.format")
@@ -963,7 +1020,7 @@ def _mask_shapes(mask: _TensorFile) -> dict[str, tuple[int, ...]]:
         shapes |= _record(dict.fromkeys(packed, _shape))(recorded, f"{where}.shapes")
     for key, shape in packed.items():
         if shape != (size := -(-prod(shapes[key]) // 8),):
-            raise _unexpected(shape, f"{mask.name}: {key}.shape", f"({size},)")
+            raise _unexpected(shape, f"{mask.name}: {_name(key)}.shape", reprlib.repr((size,)))
     return shapes
 
 
@@ -1030,12 +1087,13 @@ _OWN_EVIDENCE: dict[str, dict[str, _Reader]] = {
 
 def _read_certificate(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The claim and the evidence, with the keys and types of CERTIFICATE.md."""
+    name = _name(path.name)
     with _open(path, path.name) as stream:
         raw = stream.read(_CERTIFICATE_BYTES + 1)
     if len(raw) > _CERTIFICATE_BYTES:
-        raise _UnreadableError(f"{path.name}: longer than {_CERTIFICATE_BYTES} bytes")
-    where = f"{path.name}: certificate"
-    document = _object(_parse_json(raw, path.name), where)
+        raise _UnreadableError(f"{name}: longer than {_CERTIFICATE_BYTES} bytes")
+    where = f"{name}: certificate"
+    document = _object(_parse_json(raw, name), where)
     # Format, version and statement are read first, because they determine the other keys.
     _choice("pins-certificate")(document.get("format"), f"{where}.format")
     version = _natural(document.get("version"), f"{where}.version")

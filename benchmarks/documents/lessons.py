@@ -26,6 +26,7 @@ import typer
 from benchmarks.documents.code_blocks import CodeBlock, code_blocks, with_outputs
 from benchmarks.harness.cli import execute
 from pins.errors import PinsError
+from pins.utils import child_process
 from pins.utils.io import write_text
 
 ROOT = Path(__file__).parents[2]
@@ -91,19 +92,18 @@ def _run_command(line: str, where: str) -> str:
     program = PROGRAMS.get(words[0], words[:1])
     # the width without a terminal, whatever terminal this process has
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
-    done = subprocess.run(  # noqa: S603 (the lessons are our own)
+    done = child_process.run(
         [*program, *words[1:]],
         env={**environment, "PYTHONIOENCODING": "utf-8"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        check=False,
     )
     said = EXIT_CODE.search(line)
     if done.returncode != (int(said[1]) if said else 0):
         raise LessonError(f"{where}: exit code {done.returncode}, and prints\n{done.stdout}")
-    return done.stdout
+    return str(done.stdout)
 
 
 def make_course(checkout: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +15,7 @@ import torch
 
 from benchmarks.harness.results import describe
 from benchmarks.harness.timing import synchronize
+from pins.utils.child_process import end_with
 
 T = TypeVar("T")
 
@@ -117,7 +119,9 @@ def _usage() -> int:
 
 def fresh(function: Callable[..., Any], *arguments: object) -> Any:
     """The function's result, computed in a new process; the text of its error if it failed."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=end_with, initargs=(os.getpid(),)
+    ) as pool:
         try:
             return pool.submit(function, *arguments).result()
         except BrokenProcessPool:

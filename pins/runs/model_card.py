@@ -143,8 +143,8 @@ def _summary(facts: Mapping[str, Any]) -> str:
     weights, settings = facts["costs"]["weights"], facts["settings"]
     pruned = weights["prunable"] - weights["kept"]
     text = (
-        f"# {_title(facts)}\n\n"
-        f"`{_last(settings['model'])}`, fine-tuned on `{settings['task']}` and pruned by "
+        f"# {_plain(_title(facts))}\n\n"
+        f"{_code(_last(settings['model']))}, fine-tuned on {_code(settings['task'])} and pruned by "
         f"{linked('PINS')}: {weights['kept']:,} of {weights['prunable']:,} prunable weights are "
         f"kept, {pruned:,} are zero, a sparsity of {percent(pruned, weights['prunable'])} "
         f"({percent(pruned, weights['parameters'])} of all {weights['parameters']:,} parameters). "
@@ -169,7 +169,7 @@ def _scores(facts: Mapping[str, Any]) -> str:
             for metric in scores["sparse"]
         ),
     )
-    return f"## Scores\n\nOn {scores['split']}, {scores['rows']:,} rows.\n\n{table}"
+    return f"## Scores\n\nOn {_plain(scores['split'])}, {scores['rows']:,} rows.\n\n{table}"
 
 
 def _run(facts: Mapping[str, Any]) -> str:
@@ -182,14 +182,17 @@ def _run(facts: Mapping[str, Any]) -> str:
     lines = [
         "## The run",
         "",
-        f"- base model: `{_last(settings['model'])}`",
+        f"- base model: {_code(_last(settings['model']))}",
         *(
-            f"- its `{_last(file)}`: SHA-256 `{digest}`"
+            f"- its {_code(_last(file))}: SHA-256 `{digest}`"
             for file, digest in facts["weights_sha256"].items()
         ),
-        f"- task: `{settings['task']}`",
-        *(f"- {name}: {value}" for name, value in values.items()),
-        *(f"- data `{_last(file)}`: SHA-256 `{digest}`" for file, digest in facts["data"].items()),
+        f"- task: {_code(settings['task'])}",
+        *(f"- {name}: {_plain(str(value))}" for name, value in values.items()),
+        *(
+            f"- data {_code(_last(file))}: SHA-256 `{digest}`"
+            for file, digest in facts["data"].items()
+        ),
         "- " + ", ".join(f"{package} {version}" for package, version in facts["versions"].items()),
     ]
     return "\n".join(lines)
@@ -230,6 +233,20 @@ def _is_hub_id(model: str) -> bool:
 def _last(path: str) -> str:
     """The last part of a path of any operating system."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]
+
+
+def _code(text: str) -> str:
+    """A code span of one line of Markdown: its fence is longer than any in the text."""
+    line = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    edge = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{edge}{line}{edge}{fence}"
+
+
+def _plain(text: str) -> str:
+    """One line of text that Markdown and HTML take for nothing else."""
+    line = " ".join(text.split())
+    return re.sub(r"[\\`*<>\[\]|&~]|\b_\B|\B_\b", lambda found: f"\\{found[0]}", line)
 
 
 def _table(headings: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> str:

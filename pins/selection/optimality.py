@@ -1,5 +1,8 @@
 """Optimality of a mask: min{sᵢ : mᵢ = 1} ≥ max{sᵢ : mᵢ = 0} (Theorem 1), and its dual.
 
+Scores are compared by their keys (`pins.selection.scan.float_keys`), in every thread rightly: a
+processor may have been told to flush denormals.
+
 With a minimum in each tensor (Theorem 4, `pins.selection.constraints`) the same condition holds
 within each tensor, and between tensors for the weights that their tensor may lose.
 """
@@ -14,6 +17,9 @@ from torch import Tensor
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import OptimalityError
 from pins.masks import require_same_tensors
+from pins.selection.scan import float_keys
+from pins.selection.scan.float_keys import key
+from pins.selection.scan.reference import BLOCK, GPU_BLOCK
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,12 @@ class Optimality:
     @property
     def holds(self) -> bool:
         """Theorem 1: the mask is optimal among those with `keep` ones."""
-        return self.kept_min is None or self.pruned_max is None or self.kept_min >= self.pruned_max
+        return self._gap is None or self._gap >= 0
 
     @property
     def unique(self) -> bool:
         """Theorem 3: the optimum is unique, s₍ₖ₎ > s₍ₖ₊₁₎."""
-        return self.kept_min is None or self.pruned_max is None or self.kept_min > self.pruned_max
+        return self._gap is None or self._gap > 0
 
     @property
     def dual_multiplier(self) -> float:
@@ -52,6 +58,13 @@ class Optimality:
                 f"largest pruned score {self.pruned_max}"
             )
         return multiplier
+
+    @property
+    def _gap(self) -> int | None:
+        """By how many floats the least kept score is above the largest pruned one; None without."""
+        if self.kept_min is None or self.pruned_max is None:
+            return None
+        return key(self.kept_min) - key(self.pruned_max)
 
 
 def optimality(
@@ -111,8 +124,9 @@ class ConstrainedOptimality:
             if not tensor.holds:
                 return f"{name!r} keeps {tensor.kept_min} and prunes {tensor.pruned_max}"
         if not self._spare.holds:
-            loser = next(n for n in self._loose if self.tensors[n].kept_min == self._spare.kept_min)
-            winner = next(n for n, t in self.tensors.items() if t.pruned_max == self.pruned_max)
+            kept = {n: key(s) for n in self._loose if (s := self.tensors[n].kept_min) is not None}
+            pruned = {n: key(s) for n, t in self.tensors.items() if (s := t.pruned_max) is not None}
+            loser, winner = min(kept, key=kept.__getitem__), max(pruned, key=pruned.__getitem__)
             return (
                 f"{loser!r} keeps {self._spare.kept_min} with more than its minimum of weights, "
                 f"and {winner!r} prunes {self.pruned_max}"
@@ -140,8 +154,8 @@ class ConstrainedOptimality:
         Without a binding minimum it is the λ of Theorem 2.
         """
         least = [t.kept_min for t in self.tensors.values() if t.kept_min is not None]
-        free = [s for s in least if self.pruned_max is None or s >= self.pruned_max]
-        multiplier = min(free, default=self.pruned_max)
+        free = [s for s in least if self.pruned_max is None or key(s) >= key(self.pruned_max)]
+        multiplier = min(free, key=key, default=self.pruned_max)
         if multiplier is None or not self.holds:
             raise OptimalityError(f"no dual multiplier: {self.fault or 'there is no weight'}")
         return multiplier
@@ -150,9 +164,10 @@ class ConstrainedOptimality:
     def thresholds(self) -> dict[str, float]:
         """λ_t = λ − ν_t by name; with mask and λ, the proof."""
         multiplier = self.dual_multiplier
+        least = {name: tensor.kept_min for name, tensor in self.tensors.items()}
         return {
-            name: multiplier if tensor.kept_min is None else min(multiplier, tensor.kept_min)
-            for name, tensor in self.tensors.items()
+            name: multiplier if score is None else min(multiplier, score, key=key)
+            for name, score in least.items()
         }
 
     @property
@@ -161,8 +176,8 @@ class ConstrainedOptimality:
 
         Empty iff the mask is also an optimum without the minimums (Theorem 1).
         """
-        multiplier = self.dual_multiplier
-        return tuple(name for name, each in self.thresholds.items() if each < multiplier)
+        multiplier = key(self.dual_multiplier)
+        return tuple(name for name, each in self.thresholds.items() if key(each) < multiplier)
 
     @property
     def _whole(self) -> Optimality:
@@ -207,16 +222,33 @@ def _tensor_by_tensor(
     require_same_tensors(importance, masks)
     found = {}
     for name, scores in importance.items():
-        mask, total = masks[name], scores.numel()
-        kept = int(mask.count_nonzero())
-        # filled, not indexed, which takes several times as long
-        found[name] = Optimality(
-            keep=kept,
-            total=total,
-            kept_min=scores.masked_fill(~mask, math.inf).min().item() if kept else None,
-            pruned_max=scores.masked_fill(mask, -math.inf).max().item() if kept < total else None,
-        )
+        found[name] = _of_tensor(scores.detach().reshape(-1), masks[name].reshape(-1))
     return found if group.size == 1 else _over_ranks(found, group)
+
+
+def _of_tensor(scores: Tensor, mask: Tensor) -> Optimality:
+    """The optimality of one tensor, flat, block by block."""
+    kept, total = int(mask.count_nonzero()), scores.numel()
+    if not total:
+        return Optimality(0, 0, None, None)
+    limits = torch.iinfo(float_keys.DTYPES[scores.dtype])
+    size = BLOCK if scores.device.type == "cpu" else GPU_BLOCK
+    least, most = [], []
+    for block, own in zip(torch.split(scores, size), torch.split(mask, size), strict=True):
+        keys = float_keys.keys(block)
+        # filled, not indexed, which takes several times as long
+        least.append(keys.masked_fill(~own, limits.max).min())
+        most.append(keys.masked_fill(own, limits.min).max())
+
+    def score(found: Tensor) -> float:
+        return float_keys.widened(float_keys.scores(found, scores.dtype), torch.float64).item()
+
+    return Optimality(
+        keep=kept,
+        total=total,
+        kept_min=score(torch.stack(least).min()) if kept else None,
+        pruned_max=score(torch.stack(most).max()) if kept < total else None,
+    )
 
 
 def _over_ranks(own: Mapping[str, Optimality], group: Group) -> dict[str, Optimality]:
@@ -244,6 +276,8 @@ def _combined(parts: Iterable[Optimality]) -> Optimality:
     return Optimality(
         keep=sum(part.keep for part in parts),
         total=sum(part.total for part in parts),
-        kept_min=min((p.kept_min for p in parts if p.kept_min is not None), default=None),
-        pruned_max=max((p.pruned_max for p in parts if p.pruned_max is not None), default=None),
+        kept_min=min((p.kept_min for p in parts if p.kept_min is not None), key=key, default=None),
+        pruned_max=max(
+            (p.pruned_max for p in parts if p.pruned_max is not None), key=key, default=None
+        ),
     )

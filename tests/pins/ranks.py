@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from pins.utils.child_process import end_with
+
 Check = Callable[[int, int, Path], None]  # rank, number of ranks, a folder that all ranks see
 TIMEOUT = datetime.timedelta(seconds=60)  # of a rank that waits for one that is not there
 PATIENCE = 600  # seconds, after which a rank counts as hanging, also on a busy machine
@@ -82,6 +84,7 @@ def mesh_of(size: int) -> DeviceMesh:
 
 
 def _work(rank: int, checks: Sequence[Check], size: int, folder: Path, ports: bool) -> None:
+    end_with(os.getppid())  # the server that it is forked from, which ends with the tests
     torch.set_num_threads(1)
     if ports:  # as torchrun tells those that ask the environment
         os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size))

@@ -1,5 +1,8 @@
 import os
+import resource
+import signal
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -9,9 +12,10 @@ import pytest
 
 from pins.errors import ProgramError
 from solvers import cbc
-from solvers.cbc import STATUSES, Cbc
+from solvers.cbc import Cbc
 from solvers.closed_form import ClosedForm
-from solvers.result import Status
+from solvers.incumbent import UNPROVED
+from solvers.result import TEXT, Status
 from tests.solvers.solver_cases import cardinality, knapsacks, market_split, program
 
 FIRST_LINES = {
@@ -28,19 +32,29 @@ FIRST_LINES = {
 }
 
 
+FEASIBLE = program([1, -1], [[1, 1]], "=", [1])
+
+
 @pytest.mark.parametrize(("line", "status"), FIRST_LINES.items())
 def test_each_first_line_of_the_backend_has_its_status(
-    line: str, status: Status, tmp_path: Path
+    line: str, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "program.sol"
-    file.write_text(line + "\n")
-    backend = pulp.COIN_CMD(path=pulp.PULP_CBC_CMD.pulp_cbc_path)
-    assert STATUSES[backend.get_status(str(file))] is status
+    # a program in place of CBC that writes this line, and a point
+    impostor(tmp_path, monkeypatch, f"printf '{line}\\n 0 x0 0 0\\n 1 x1 1 0\\n' > solution")
+    result = Cbc().solve(FEASIBLE)
+    unproved = status is Status.INFEASIBLE  # of a program that has a point
+    assert result.status is (Status.FAILED if unproved else status)
+    assert (UNPROVED in result.report.message) is unproved
+    assert (result.solution is not None) == (status in (Status.OPTIMAL, Status.INTERRUPTED))
+    assert line in result.report.message
 
 
-def test_the_table_covers_every_code_of_the_backend() -> None:
-    assert {pair[0] for pair in STATUSES} == set(pulp.LpStatus)
-    assert {pair[1] for pair in STATUSES} == set(pulp.LpSolution)
+def impostor(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Put a shell script in place of CBC."""
+    cbc = folder / "cbc"
+    cbc.write_text(f"#!/bin/sh\n{script}\n")
+    cbc.chmod(0o755)
+    monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", str(cbc))
 
 
 def test_the_preprocessing_that_loses_the_optimum_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +83,7 @@ def test_a_stop_on_time_without_a_point() -> None:
     result = Cbc().solve(market_split(rows=5, size=50), time_limit=0.3)
     assert result.status is Status.INTERRUPTED
     assert result.solution is None
-    assert "time limit" in result.report.message
+    assert "Stopped on time" in result.report.message
 
 
 def test_a_stop_on_time_with_a_point_is_not_called_optimal() -> None:
@@ -78,16 +92,94 @@ def test_a_stop_on_time_with_a_point_is_not_called_optimal() -> None:
     assert result.status is Status.INTERRUPTED
     assert result.solution is not None
     assert instance.feasible(result.solution.x)
-    # The negative control: PuLP's own status alone says optimal here.
-    assert "Optimal, Solution Found" in result.report.message
 
 
-def test_a_backend_that_cannot_run_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", "no-such-program")
-    result = Cbc().solve(cardinality(np.ones(2), 1))
+def absent(folder: Path) -> Path:
+    return folder / "no-such-program"
+
+
+def not_executable(folder: Path) -> Path:
+    (folder / "cbc").write_text("#!/bin/sh\n")
+    return folder / "cbc"
+
+
+def of_another_machine(folder: Path) -> Path:
+    (folder / "cbc").write_bytes(b"MZ not a program here")
+    (folder / "cbc").chmod(0o755)
+    return folder / "cbc"
+
+
+def crashing(folder: Path) -> Path:
+    (folder / "cbc").write_text("#!/bin/sh\necho 'out of memory'\nexit 3\n")
+    (folder / "cbc").chmod(0o755)
+    return folder / "cbc"
+
+
+def silent(_: Path) -> Path:
+    return Path("/bin/true")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (absent, "No such file or directory"),
+        (not_executable, "Permission denied"),
+        (of_another_machine, "Exec format error"),
+        (crashing, "exit code 3 ['out of memory']"),
+        (silent, "its solution cannot be read"),
+    ],
+)
+def test_a_backend_that_cannot_run_is_a_failure_with_its_reason(
+    path: Callable[[Path], Path], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", str(path(tmp_path)))
+    infeasible = cardinality(np.ones(2), 3)  # which nobody looked at
+    for instance in (cardinality(np.ones(2), 1), infeasible):
+        result = Cbc().solve(instance)
+        assert result.status is Status.FAILED
+        assert result.solution is None
+        assert "CBC gave no answer" in result.report.message
+        assert reason in result.report.message
+    # The negative control: the bundled one answers.
+    monkeypatch.undo()
+    assert Cbc().solve(infeasible).status is Status.INFEASIBLE
+
+
+def test_a_blank_in_the_temporary_folder_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "a space  and more"))
+    assert Cbc().solve(FEASIBLE).status is Status.FAILED  # there is no such folder
+    Path(tempfile.gettempdir()).mkdir()
+    assert Cbc().solve(FEASIBLE).status is Status.OPTIMAL
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long/" * 1000)))
+    assert "too long" in Cbc().solve(FEASIBLE).report.message
+
+
+def test_a_file_that_cannot_be_written_is_a_failure() -> None:
+    instance = cardinality(np.random.default_rng(0).standard_normal(500), 50)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        result = Cbc().solve(instance)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
     assert result.status is Status.FAILED
-    assert result.solution is None
-    assert "cannot execute no-such-program" in result.report.message
+    assert "cannot be written: File too large" in result.report.message
+    assert Cbc().solve(instance).status is Status.OPTIMAL
+
+
+def test_the_text_of_the_backend_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = "head -c 300000 /dev/zero | tr '\\0' 'A'"
+    impostor(tmp_path, monkeypatch, f"echo Version: $({noise}); ({noise}; echo) > solution")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    report = Cbc().solve(FEASIBLE).report
+    assert len(report.message) <= TEXT
+    assert len(report.version) <= TEXT
 
 
 def test_the_report_names_both_versions_and_scales_back() -> None:

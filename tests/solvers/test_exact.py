@@ -136,14 +136,27 @@ def test_integers_refuse_infinity() -> None:
 
 
 @given(st.lists(finite(), max_size=8), finite())
-def test_a_row_is_scaled_up_or_not_at_all_and_without_loss(row: list[float], bound: float) -> None:
+def test_a_row_is_scaled_without_loss_or_not_at_all(row: list[float], bound: float) -> None:
     entries, starts = np.array(row, dtype=np.float64), np.array([0, len(row)])
     (exponent,) = row_exponents(starts, entries, np.array([bound])).tolist()
-    assert exponent >= 0
     image = np.ldexp(np.array([*row, bound]), exponent)
     assert np.array_equal(np.ldexp(image, -exponent), np.array([*row, bound]))
     if exponent:
         assert 2**9 <= np.abs(image[:-1]).max() < 2**10
+
+
+def test_large_rows_of_one_size_are_scaled_down() -> None:
+    def exponent(row: list[float], bound: float) -> int:
+        return int(row_exponents(np.array([0, len(row)]), np.array(row), np.array([bound]))[0])
+
+    assert exponent([6e15, 4e15, 4e15], 8e15) == -43
+    assert exponent([2.0**70, 2.0**70], 2.0**70) == -61
+    assert exponent([2.0**20, 2.0], 4) == -11
+    # a digit would be lost beside the tolerances, in the entries or on the right
+    assert exponent([1.5e10, 1e10 + 1, 1e10], 2e10) == 0
+    assert exponent([2.0**21, 1.0], 4) == 0
+    assert exponent([6e15, 4e15, 4e15], 8e15 + 1) == 0
+    assert exponent([2.0**19, 2.0**18], 2.0**20) == 0  # not large
 
 
 def test_each_row_has_its_own_exponent() -> None:

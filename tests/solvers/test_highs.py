@@ -1,7 +1,17 @@
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.optimize import Bounds, milp
 
+from solvers import highs
+from solvers.enumeration import optimal_set
 from solvers.highs import STATUSES, Highs, status_of
 from solvers.result import Status
 from tests.solvers.solver_cases import cardinality, knapsacks, market_split, program
@@ -70,3 +80,49 @@ def test_the_report_names_the_version_and_scales_back() -> None:
     assert "scipy" in report.version
     assert report.exponent == 31
     assert report.claimed_objective == pytest.approx(-3e-7)
+
+
+def test_a_long_solve_goes_on_in_a_child_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(highs, "PATIENCE", 1e-9)
+    instance = knapsacks(rows=2, size=12)
+    result = Highs().solve(instance)
+    assert result.status is Status.OPTIMAL
+    assert result.solution is not None
+    assert result.solution.x.tolist() in [x.tolist() for x in optimal_set(instance)]
+
+
+def test_a_child_process_that_gives_no_answer_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(highs, "PATIENCE", 1e-9)
+    instance = knapsacks(rows=2, size=12)
+    for path, reason in (("/bin/false", "exit code 1"), ("no-such-program", "No such file")):
+        monkeypatch.setattr(sys, "executable", path)
+        result = Highs().solve(instance)
+        assert result.status is Status.FAILED
+        assert "HiGHS gave no answer" in result.report.message
+        assert reason in result.report.message
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    assert Highs().solve(instance).status is Status.FAILED
+
+
+def test_an_interrupted_solve_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(highs, "PATIENCE", 0.01)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def interrupt() -> None:
+        while not list(tmp_path.glob("highs-*/program.npz")):
+            time.sleep(0.01)
+        time.sleep(0.3)  # until the child process is at work
+        os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            Highs().solve(market_split(rows=5, size=50), time_limit=60)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert time.monotonic() - start < 30
+    assert not list(tmp_path.iterdir())

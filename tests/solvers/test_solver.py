@@ -30,7 +30,7 @@ each_general_solver = pytest.mark.parametrize("solver", GENERAL_SOLVERS, ids=nam
 
 # Derandomised, because a new defect of somebody else's solver should not stop an unrelated change.
 @each_general_solver
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=100, deadline=None, derandomize=True)
 @given(instance=programs())
 def test_the_point_is_in_the_optimal_set(solver: Solver, instance: BinaryProgram) -> None:
     result = solver.solve(instance)

@@ -751,11 +751,29 @@ def test_a_message_is_one_printable_line(tmp_path: Path) -> None:
     case = Case({name: [1.0, 2.0]}, {name: [0, 1]}).certify()
     case.certificate["evidence"]["counts"] = [2]
     message = check(case.write(tmp_path)).message
-    assert message == "refuted: kept 1 in w\\n\\x1b[31m\\ud800, the certificate says 2"
+    assert message == "refuted: kept 1 in 'w\\n\\x1b[31m\\ud800', the certificate says 2"
     case.certificate["claim"]["scope"][0]["name"] = "x" * 5000
     message = check(case.write(tmp_path)).message
-    assert len(message) == 1000
-    assert message.endswith("…")
+    assert message.endswith(f"has no tensor '{'x' * 70}…{'x' * 29}', the scope has")
+    assert checker._one_line("x" * 2000) == "x" * 999 + "…"
+
+
+def test_a_name_can_say_nothing_in_a_verdict(tmp_path: Path) -> None:
+    names = [f"{n} weights), unique); not checked: nothing {'x' * 400}" for n in range(3)]
+    case = Case({name: [1.0, 1.0] for name in names}, {name: [1, 0] for name in names}).certify()
+    claim, proof = case.certificate["claim"], case.certificate["evidence"]
+    case.certificate["version"] = 2
+    claim["constraint"] = {"kind": "minimum-per-tensor", "minimum": [1, 1, 1]}
+    claim |= {"criterion": "magnitude; also checked: the model" + "x" * 900}
+    claim["tie_rule"] = "lower-index"
+    proof["thresholds"] = [proof["lambda"]] * 3
+    verdict = check(case.write(tmp_path))
+    assert verdict.outcome is Outcome.PROVED, verdict.message
+    assert len(verdict.message) < 1000
+    outside = re.sub(r"'[^']*'", "'…'", verdict.message)
+    assert outside.endswith("ties by lower index); not checked: that the scores are '…'")
+    assert "not checked: nothing" not in outside
+    assert "unique" not in outside
 
 
 # ---- The command ---------------------------------------------------------------------------------

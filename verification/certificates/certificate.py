@@ -24,6 +24,7 @@ from pins.selection.optimality import (
 )
 from pins.selection.select import decide, select
 from pins.utils.io import load_tensors, removed_on_failure, save_tensors
+from verification.certificates.denormals import require_denormals
 from verification.certificates.document import (
     constraint_of,
     load_masks,
@@ -73,10 +74,12 @@ def certify(
         The certificate, as written.
 
     Raises:
-        CertificateError: a file lies elsewhere, or the mask is not the optimum of more rows.
+        CertificateError: a file lies elsewhere, the mask is not the optimum of more rows, or this
+            process flushes denormals.
         CardinalityError: no mask of these tensors meets the constraint.
         ImportanceError, MaskError: scores that cannot be ranked, masks that do not fit.
     """
+    require_denormals()
     proof: Optimality | ConstrainedOptimality = optimality(importance, masks)
     keep = proof.keep
     constraint = Cardinality(keep) if constraint is None else constraint
@@ -146,6 +149,7 @@ def certify_files(
         CertificateError: the mask keeps another number, or something would be overwritten.
         FileError, ImportanceError, CardinalityError, MaskError: as the parts raise them.
     """
+    require_denormals()
     mask_file = mask_beside(certificate, mask, scores)
     importance, _ = load_tensors(scores)
     masks: Mapping[str, Tensor] | None

@@ -31,6 +31,7 @@ from pins.importance.trust_region.program import Terms, TrustRegionDecision
 from pins.masks import require_same_tensors
 from pins.selection.optimality import ConstrainedOptimality
 from solvers.exact import BoolArray, FloatArray, exact_sum
+from verification.certificates.denormals import require_denormals
 
 BLOCK = 1 << 20  # weights in a block: bounds the memory apart from terms and masks
 ROUNDING = 2.0**-51  # relative to c + μ|s|: twice the error of the two float64 roundings of r
@@ -70,9 +71,11 @@ def trust_region_gap(
 
     Raises:
         CriterionError: μ is not > 0, a number is not finite, or a tensor has no threshold.
+        CertificateError: this process flushes denormals.
         ImportanceError: a term is not finite.
         MaskError: names or shapes differ.
     """
+    require_denormals()
     if not 0 < multiplier < float("inf"):
         raise CriterionError(
             f"trust_region_gap: the multiplier is {multiplier}: a gap needs one > 0, and finite"

@@ -17,6 +17,7 @@ from torch import Tensor
 from pins.masks import Overlap, compare, count, require_same_tensors
 from pins.selection.select import decide
 from solvers.exact import FloatArray, exact_sum
+from verification.certificates.denormals import require_denormals
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ def regret(importance: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Reg
         masks: bool masks of the same names and shapes, True = keep.
 
     Raises:
+        CertificateError: this process flushes denormals.
         ImportanceError: a score cannot be ranked.
         MaskError: names or shapes differ.
     """
+    require_denormals()
     require_same_tensors(importance, masks)
     keep = count(masks).kept
     best = decide(importance, keep)

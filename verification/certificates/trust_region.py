@@ -30,6 +30,7 @@ from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.optimality import ConstrainedOptimality
 from pins.selection.select import decide
 from pins.utils.io import load_tensors, removed_on_failure
+from verification.certificates.denormals import require_denormals
 from verification.certificates.document import (
     DTYPES,
     constraint_of,
@@ -82,11 +83,12 @@ def certify_trust_region(
         The certificate, as written.
 
     Raises:
-        CertificateError: a file is elsewhere, μ is not > 0, a cost is < 0, or the mask violates its
-            constraint or its radius.
+        CertificateError: a file is elsewhere, μ is not > 0, a cost is < 0, the mask violates its
+            constraint or its radius, or this process flushes denormals.
         CardinalityError: no mask of these tensors meets the constraint.
         ImportanceError, MaskError: terms that cannot be ranked, masks that do not fit.
     """
+    require_denormals()
     importance = {name: term.importance for name, term in terms.items()}
     require_same_tensors(importance, masks)
     _require(multiplier, radius)
@@ -168,6 +170,7 @@ def certify_region_files(
             keeps another number, or a file would be overwritten.
         FileError, ImportanceError, CardinalityError, MaskError: as the parts raise them.
     """
+    require_denormals()
     if multiplier is None and (radius is None or mask is not None):
         what = "of a mask that is given" if mask else "without a radius"
         raise CertificateError(f"a certificate {what} needs the multiplier: give the μ of c + μs")

@@ -84,11 +84,13 @@ class Finding:
         holds: True if no counterexample was found.
         evidence: one line with the cases tried, and the numbers or the first counterexample.
         numbers: the evidence as JSON values.
+        tried: False if a solver gave no answer; then the check found nothing, and does not hold.
     """
 
     holds: bool
     evidence: str
     numbers: Mapping[str, Any] = field(default_factory=dict)
+    tried: bool = True
 
 
 Check = Callable[[Setting], Finding]

@@ -16,7 +16,7 @@ from pins.utils.output import print_json
 from pins.utils.progress import Progress
 from verification.claims import ALL_CLAIMS, Setting
 from verification.claims.claim import Profile
-from verification.claims.ledger import FORMAT, Entry, Outcome, document, run
+from verification.claims.ledger import FORMAT, Entry, Outcome, document, exit_code, run
 from verification.empirical import Verdict
 from verification.empirical.ledger import (
     EmpiricalEntry,
@@ -40,6 +40,8 @@ def run_ledger(
     json: bool = False,
 ) -> int:
     """Run every claim and print the ledger; 0 iff each claim holds and each control fails.
+
+    1 if a claim does not hold or its check is unsound; else 2: a solver could not be tried.
 
     Empirical claims are ruled on from the results files in the folder `results` (default: the
     folder of the checkout). They do not change the exit code. With `json` the ledger is printed as
@@ -73,16 +75,16 @@ def run_ledger(
         console.print(ledger_table(entries))
         console.print(f"{held} of {len(entries)} claims hold; {seconds:.0f} s", highlight=False)
         print_empirical(console, empirical, folder)
-    return 0 if ledger["all_hold"] else 1
+    return exit_code(ledger)
 
 
 def ledger_table(entries: list[Entry]) -> Table:
     """One row per claim: outcome, statement, evidence; the control's evidence if it holds."""
     table = Table("outcome", "claim", "evidence", show_lines=True)
     for entry in entries:
-        colour = "green" if entry.outcome is Outcome.HOLDS else "red"
+        colour = {Outcome.HOLDS: "green", Outcome.UNTRIED: "yellow"}.get(entry.outcome, "red")
         evidence = entry.check.evidence
-        if entry.outcome is Outcome.UNSOUND:
+        if entry.outcome is Outcome.UNSOUND or not entry.control.tried:
             evidence += f"\ncontrol: {entry.control.evidence}"
         table.add_row(
             Text(entry.outcome.name.lower(), style=colour),

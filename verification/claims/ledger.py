@@ -5,7 +5,7 @@ about measurements fails, that is a result, not an error.
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -21,6 +21,7 @@ class Outcome(Enum):
 
     HOLDS = "holds in its scope; the control fails as it should"
     REFUTED = "does not hold"
+    UNTRIED = "a solver gave no answer, so nothing is known"
     UNSOUND = "the control holds as well, so the check proves nothing"
 
 
@@ -35,9 +36,11 @@ class Entry:
 
     @property
     def outcome(self) -> Outcome:
-        """HOLDS iff the check holds and the control does not."""
-        if not self.check.holds:
+        """HOLDS iff the check holds and the control does not, and both were tried."""
+        if self.check.tried and not self.check.holds:
             return Outcome.REFUTED
+        if not self.check.tried or not self.control.tried:
+            return Outcome.UNTRIED
         return Outcome.UNSOUND if self.control.holds else Outcome.HOLDS
 
 
@@ -79,3 +82,11 @@ def document(
         "claims": rows,
         "empirical": rows_of(empirical),
     }
+
+
+def exit_code(ledger: Mapping[str, Any]) -> int:
+    """0 if all claims hold; 1 if one is refuted or its check unsound; else 2: some are untried."""
+    outcomes = {row["outcome"] for row in ledger["claims"]}
+    if outcomes <= {"holds"}:
+        return 0
+    return 2 if outcomes <= {"holds", "untried"} else 1

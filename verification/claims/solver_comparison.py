@@ -75,6 +75,8 @@ def against_solver(backend: str, instances: Iterable[Instance]) -> Finding:
         result = find_solver(backend).solve(program)
         comparison = compare(program, point, result)
         gap = comparison.relative_gap
+        if result.status is Status.FAILED:
+            return Finding(False, f"not tried, {name}: {result.report.message}", tried=False)
         if result.status is not Status.OPTIMAL or gap is None:
             wrong.append(f"{name}: {result.status.value} {comparison.verdict.value}")
         elif comparison.verdict is Verdict.THEOREM_REFUTED:

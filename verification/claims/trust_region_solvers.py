@@ -125,7 +125,9 @@ def against_solver(setting: Setting, backend: str, contender: Contender) -> Find
             told_by = f"{TITLE[backend]} is better by {row['better']:.3g} of Σ|s|"
             wrong.append(f"{region.name}: {told_by}")
         if wrong:
-            break
+            break  # one counterexample is enough, and solving takes time
+    if not wrong and {row["status"] for row in rows} <= {Status.FAILED.name.lower()}:
+        return Finding(False, f"not tried: {TITLE[backend]} gave no answer", tried=False)
     if all(row["better"] is None for row in rows):
         wrong.append("the solver has no point within any radius")
     return search(told(backend, rows), wrong, programs=rows)

@@ -12,6 +12,7 @@ from pins.runs.export import finite
 from pins.utils.folder_lock import locked
 from pins.utils.output import print_json
 from pins.utils.progress import Progress
+from verification.claims.ledger import exit_code
 from verification.demo import report
 from verification.demo.pipeline import run
 from verification.demo.run import timed
@@ -64,7 +65,7 @@ def run_demo(
         for line in summary(results):
             console.print(line, highlight=False, soft_wrap=True)
         console.print(f"\nReport: {page}", highlight=False, soft_wrap=True)
-    return results["checker"]["exit"] or (0 if results["ledger"]["all_hold"] else 1)
+    return results["checker"]["exit"] or exit_code(results["ledger"])
 
 
 def summary(results: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pins.models.pretrained import weights_digest
 from pins.models.weight_files import WEIGHTS
+from pins.utils import child_process
 from pins.utils.io import write_json
 from pins.utils.progress import Progress
 from pins.utils.provenance import provenance
@@ -95,8 +96,9 @@ def _check(demo: DemoRun, certificate: str) -> dict[str, Any]:
     with demo.phase("check the last certificate"):
         start = time.perf_counter()
         command = [sys.executable, "-I", "-S", checker.__file__, str(demo.folder / certificate)]
-        # our own file and our own interpreter, no shell
-        process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        process = child_process.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         seconds = time.perf_counter() - start
     return {
         "exit": process.returncode,

@@ -8,6 +8,7 @@ Nothing here lets a processor do arithmetic on denormals: it may have been told 
 """
 
 import functools
+import struct
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ DTYPES = {
     torch.float64: torch.int64,
 }
 
+_GRAIN = 1 << 15  # elements for which torch uses one more thread
+
 
 def keys(scores: Tensor) -> Tensor:
     """The key of each score, an integer of the same size; −0.0 has the key of 0.0, its equal."""
@@ -29,6 +32,12 @@ def keys(scores: Tensor) -> Tensor:
     bits = scores.view(integer)
     # not by adding 0.0, which a processor told to flush denormals would make of them as well
     return _flipped(bits.masked_fill(bits == torch.iinfo(integer).min, 0))
+
+
+def key(score: float) -> int:
+    """The key of a Python float, by which floats of all types compare."""
+    bits: int = struct.unpack("<q", struct.pack("<d", score))[0]
+    return bits if bits >= 0 else -(bits & 0x7FFF_FFFF_FFFF_FFFF)
 
 
 def scores(found: Tensor, dtype: torch.dtype) -> Tensor:
@@ -84,6 +93,15 @@ def finite(dtype: torch.dtype) -> tuple[int, int]:
 def denormals_compare() -> bool:
     """Whether this thread, and those that it starts, tell the least positive number from 0."""
     return bool(np.array([1]).view(np.float64) > 0)
+
+
+def denormals_compare_everywhere() -> bool:
+    """`denormals_compare` in this thread and in each of those that torch computes with.
+
+    A thread that was started while denormals were flushed goes on flushing them.
+    """
+    least = torch.ones(_GRAIN * torch.get_num_threads(), dtype=torch.int64).view(torch.float64)
+    return denormals_compare() and bool((least > 0).all())
 
 
 def _flipped(bits: Tensor) -> Tensor:

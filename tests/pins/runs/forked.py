@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from pins.cli import main
+from pins.utils.child_process import end_with
 from tests.pins.ranks import PRELOADED
 
 
@@ -51,6 +52,7 @@ def _run(
     files: Sequence[Path],
     environment: dict[str, str],
 ) -> None:
+    end_with(os.getppid())  # the server that it is forked from, which ends with the tests
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
     os.environ.update(environment)

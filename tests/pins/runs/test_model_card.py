@@ -219,3 +219,20 @@ def test_without_the_hubs_library_the_extra_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as Python marks what is not there
     with pytest.raises(ModelError, match=r"huggingface_hub is not installed: run .*\[prune\]"):
         model_card(facts())
+
+
+def test_names_are_nothing_but_names_in_markdown() -> None:
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("js-default", {"html": True})
+    name = "a`</code><script>x</script>|[b](c) ``*d*"
+    hostile = facts(
+        settings=facts()["settings"] | {"model": f"/home/{name}", "criterion": "<b>`|[x](y)"},
+        data={f"{name}.tsv": "d" * 64},
+        weights_sha256={f"{name}.safetensors": "e" * 64},
+    )
+    hostile["scores"] |= {"split": "<i>[test](u)*"}
+    shown = markdown.render(model_card(hostile).split("---", 2)[2])
+    for tag in ("<script", "<b>", "<i>", "<em>", 'href="c"', 'href="y"', 'href="u"'):
+        assert tag not in shown, shown
+    assert "pruned-97</h1>" in shown
+    # The negative control: a name between plain backticks leaves them.
+    assert "<script" in markdown.render(f"`{name}`")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from pins.selection.optimality import (
     optimality,
 )
 from pins.selection.select import decide, select
+from tests.flushing import flushing
 from tests.pins.selection.constrained import Program, constrained, optima
 from verification.strategies import masks_for, score_mappings, selections
 
@@ -195,3 +196,38 @@ def test_a_minimum_makes_another_mask_optimal() -> None:
 def test_masks_that_do_not_fit_are_refused(masks: dict[str, Tensor], message: str) -> None:
     with pytest.raises(MaskError, match=message):
         optimality({"w": torch.zeros(2)}, masks)
+
+
+DENORMALS = {torch.float64: 2.0**-1060, torch.float32: 2.0**-140, torch.bfloat16: 2.0**-130}
+
+
+@pytest.mark.parametrize("dtype", DENORMALS)
+def test_denormals_are_compared_exactly_where_they_are_flushed(dtype: torch.dtype) -> None:
+    steps = torch.tensor([3.0, -1.0, 1.0, 2.0], dtype=torch.float64)
+    scores = {"a": (steps * DENORMALS[dtype]).to(dtype), "b": (-steps * DENORMALS[dtype]).to(dtype)}
+    minimums = {"b": 2}
+    kept = list(product((False, True), repeat=4))
+    decisions = [
+        {"a": torch.tensor(a), "b": torch.tensor(b)} for a in kept for b in (kept[0], kept[9])
+    ]
+
+    def facts() -> list[object]:
+        found: list[object] = []
+        for masks in decisions:
+            for proof in (
+                optimality(scores, masks),
+                constrained_optimality(scores, masks, minimums),
+            ):
+                found += [proof.holds, proof.unique, proof.kept_min, proof.pruned_max]
+                if isinstance(proof, ConstrainedOptimality):
+                    found.append(proof.fault is None)
+                if proof.holds:
+                    found.append(proof.dual_multiplier)
+                if proof.holds and isinstance(proof, ConstrainedOptimality):
+                    found += [proof.thresholds, proof.binding]
+        return found
+
+    expected = facts()
+    with flushing():
+        found = facts()
+    assert repr(found) == repr(expected)  # floats compare again here, and every digit shows

@@ -1,10 +1,11 @@
 import json
 from dataclasses import replace
 
+import pulp
 import pytest
 
 from verification.claims import ALL_CLAIMS, Claim, Finding, Setting, laws
-from verification.claims.ledger import Outcome, document, run
+from verification.claims.ledger import Outcome, document, exit_code, run
 from verification.experiments.model_snapshot import ModelSnapshot
 from verification.experiments.smooth_loss import SmoothLoss
 
@@ -40,19 +41,37 @@ def test_ids_are_unique_and_every_field_has_text() -> None:
         (False, False, Outcome.REFUTED),
         (False, True, Outcome.REFUTED),
         (True, True, Outcome.UNSOUND),
+        (None, False, Outcome.UNTRIED),
+        (None, None, Outcome.UNTRIED),
+        (True, None, Outcome.UNTRIED),
+        (False, None, Outcome.REFUTED),
     ],
 )
 def test_a_claim_holds_only_if_its_control_fails(
-    check: bool, control: bool, outcome: Outcome
+    check: bool | None, control: bool | None, outcome: Outcome
 ) -> None:
     claim = replace(
         ALL_CLAIMS[0],
-        check=lambda _: Finding(check, "looked"),
-        control=lambda _: Finding(control, "looked wrong"),
+        check=lambda _: Finding(bool(check), "looked", tried=check is not None),
+        control=lambda _: Finding(bool(control), "looked wrong", tried=control is not None),
     )
     setting = Setting()
     entries = list(run([claim], setting))
     assert entries[0].outcome is outcome
     ledger = document(entries, setting)
     assert ledger["all_hold"] == (outcome is Outcome.HOLDS)
+    assert exit_code(ledger) == {Outcome.HOLDS: 0, Outcome.UNTRIED: 2}.get(outcome, 1)
     assert json.loads(json.dumps(ledger)) == ledger
+
+
+@pytest.mark.parametrize("name", ["constrained-cbc", "region-cbc", "unscaled-failure-noticed"])
+def test_a_solver_that_cannot_start_refutes_no_claim(
+    name: str, small_real: ModelSnapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(seed=3, real=small_real)
+    claims = [claim for claim in ALL_CLAIMS if claim.id == name]
+    monkeypatch.setattr(pulp.PULP_CBC_CMD, "pulp_cbc_path", "no-such-program")
+    entries = list(run(claims, setting))
+    assert [entry.outcome for entry in entries] == [Outcome.UNTRIED]
+    assert "gave no answer" in entries[0].check.evidence
+    assert exit_code(document(entries, setting)) == 2

@@ -59,9 +59,8 @@ def test_a_point_beyond_the_radius_is_replaced_by_one_for_a_smaller_radius(backe
 
 @backends
 def test_without_a_point_within_the_radius_the_result_is_none(backend: str) -> None:
-    point, _, tightened = solver_point(backend, region([-3, -2], [JUST_ABOVE, JUST_ABOVE], 1))
-    assert point is None
-    assert tightened
+    beyond = region([-3, -2], [JUST_ABOVE, JUST_ABOVE], 1)
+    assert solver_point(backend, beyond) == (None, Status.INFEASIBLE, False)
 
 
 def test_the_summary_counts_every_failure_of_a_solver() -> None:
@@ -88,13 +87,15 @@ def test_a_mask_beyond_the_radius_and_a_solver_without_a_point_are_counterexampl
     found = against_solver(setting, "highs", lambda _: (beyond, Fraction(10**9)))
     assert not found.holds
     assert "our own mask exceeds" in found.evidence
-    monkeypatch.setattr(
-        "verification.claims.trust_region_solvers.solver_point",
-        lambda *_: (None, Status.FAILED, False),
-    )
-    found = against_solver(setting, "highs", one_multiplier)
-    assert not found.holds
-    assert "no point within any radius" in found.evidence
+    for status, tried in ((Status.INTERRUPTED, True), (Status.FAILED, False)):
+        monkeypatch.setattr(
+            "verification.claims.trust_region_solvers.solver_point",
+            lambda *_, status=status: (None, status, False),
+        )
+        found = against_solver(setting, "highs", one_multiplier)
+        assert not found.holds
+        assert found.tried is tried
+        assert ("no point within any radius" if tried else "gave no answer") in found.evidence
 
 
 def test_the_rival_of_the_controls_is_within_the_radius(small_real: ModelSnapshot) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import pins
 from benchmarks.harness.process import fresh
+from pins.selection.optimality import optimality
 from pins.selection.scan import float_keys
 from verification.strategies import DTYPES, scores
 
@@ -177,10 +178,10 @@ def test_keys_and_scores_of_denormals_are_exact_where_they_are_flushed(dtype: to
     assert [pattern(s) for s in found] == [pattern(s) for s in values.double().tolist()]
 
 
-def of_threads_that_went_on_flushing() -> tuple[bool, bool]:
-    """Whether they do, and whether a selection is right all the same."""
+def of_threads_that_went_on_flushing() -> tuple[bool, bool, bool]:
+    """Whether they do, whether it is noticed, and whether a selection is right all the same."""
     if not torch.set_flush_denormal(True):
-        return False, True
+        return False, False, True
     torch.set_num_threads(2)
     size = 1 << 18
     steps = torch.arange(size, dtype=torch.int32)  # starts the second thread, flushing
@@ -188,11 +189,18 @@ def of_threads_that_went_on_flushing() -> tuple[bool, bool]:
     values = steps.view(torch.float32)
     flush = int((values[1:] > 0).count_nonzero()) < size - 1
     mask = pins.select(values, size // 3)
-    return flush, torch.equal(mask, steps >= size - size // 3)
+    right = torch.equal(mask, steps >= size - size // 3)
+    proof = optimality({"": values}, {"": mask})
+    right &= (proof.kept_min, proof.pruned_max) == (
+        (size - size // 3) * 2.0**-149,
+        (size - size // 3 - 1) * 2.0**-149,
+    )
+    return flush, not float_keys.denormals_compare_everywhere(), right
 
 
 def test_threads_that_flush_though_this_one_does_not_do_no_harm() -> None:
-    flush, right = fresh(of_threads_that_went_on_flushing)
+    flush, noticed, right = fresh(of_threads_that_went_on_flushing)
     assert right
+    assert noticed == flush
     if not flush:
         pytest.skip("the threads of this machine do as the one that they work for")
