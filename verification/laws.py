@@ -176,7 +176,7 @@ def keeping_k_is_pruning_the_others_of_the_negative(
 def cutting_into_tensors_does_not_matter(select: Selector, importance: Scores, keep: int) -> bool:
     """m of the given tensors = m of one tensor = m of two halves, one if there is one score."""
     scores = flat(importance)
-    halves = {str(i): half for i, half in enumerate(scores.split(-(-scores.numel() // 2)))}
+    halves = {str(i): half for i, half in enumerate(scores.tensor_split(min(2, scores.numel())))}
     return _one_mask(select, keep, importance, {"w": scores}, halves)
 
 
