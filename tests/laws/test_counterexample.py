@@ -272,8 +272,11 @@ def test_no_profile_decides_whether_a_broken_selector_is_found(profile: str) -> 
     # a filter that fails a health check
     rare = integer_selections(max_total=4, max_value=3).filter(lambda instance: instance[1] == 3)
     for tried_on in ((), (rare,)):
-        with pytest.raises(AssertionError, match="the law 'theorem-1' is broken"):
-            assert_law(absolute_value, LAW["theorem-1"], *tried_on)
+        try:
+            found = counterexample(absolute_value, LAW["theorem-1"], *tried_on)
+        except unittest.SkipTest:
+            pytest.fail("pytest would skip this test")
+        assert found is not None
     assert_law(as_mapping, LAW["theorem-1"], max_examples=5)
     if profile in ("explicit", "reuse"):  # the control: the profile skips other searches
         with pytest.raises(unittest.SkipTest):
