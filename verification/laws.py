@@ -1,8 +1,9 @@
 """The laws of the optimal mask: predicates of a selector, scores and k, for any pruner.
 
 A selector is a function from scores and k to one mask, of this package or another. The laws follow
-from Theorem 1 and the tie rule: among equal scores the lower flat index is kept. `instances` and
-`counterexample` in `verification.strategies` search for scores that break a law.
+from Theorem 1 and the tie rule: among equal scores the lower flat index is kept. `assert_law` and
+`counterexample` in `verification.strategies` search for scores that break a law. A mask that is
+not bool of shape (n,) is an error in all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from pins.errors import MaskError
 
 Scores = Mapping[str, Tensor]
 """Importance by tensor name, larger = keep."""
@@ -50,8 +53,12 @@ def _law(name: str, statement: str, **conditions: bool) -> Callable[[Predicate],
     """Add the predicate below to `LAWS`; it stays a function."""
 
     def add(holds: Predicate) -> Predicate:
-        _laws.append(Law(name, statement, holds, **conditions))
-        return holds
+        @functools.wraps(holds)
+        def of_checked(select: Selector, importance: Scores, keep: int) -> bool:
+            return holds(checked(select), importance, keep)
+
+        _laws.append(Law(name, statement, of_checked, **conditions))
+        return of_checked
 
     return add
 
@@ -62,6 +69,43 @@ def flat(tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.cat([tensor.to(dtype).reshape(-1) for tensor in tensors.values()])
 
 
+def checked(select: Selector) -> Selector:
+    """The selector with each mask checked and copied to the CPU: it may reuse the memory.
+
+    Raises:
+        MaskError: by the selector returned, for a mask that is not a bool tensor of shape (n,).
+    """
+
+    def select_checked(importance: Scores, keep: int) -> Tensor:
+        mask: object = select(importance, keep)
+        total = sum(scores.numel() for scores in importance.values())
+        if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == (total,):
+            return mask.to("cpu", copy=True)
+        came = f"returned an object of type {type(mask).__name__}"
+        if isinstance(mask, Tensor):
+            came = f"returned a tensor of dtype {mask.dtype} and shape {tuple(mask.shape)}"
+        raise MaskError(
+            f"the selector {came}; with n = {total} scores, return one tensor of dtype torch.bool "
+            f"and shape ({total},), True = keep: mask.bool() converts 0 and 1, and "
+            "verification.laws.flat joins the masks of a mapping"
+        )
+
+    return select_checked
+
+
+def right_mask(importance: Scores, keep: int, like: Tensor | None = None) -> Tensor:
+    """The mask of the k largest scores, (n,) bool; of equal scores the lower index is kept.
+
+    With `like`, a mask (n,) bool: of equal scores those that it keeps, then the lower index.
+    """
+    scores = flat(importance).double().tolist()
+    kept = [True] * len(scores) if like is None else like.tolist()
+    best = sorted(range(len(scores)), key=lambda i: (-scores[i], not kept[i], i))[:keep]
+    mask = torch.zeros(len(scores), dtype=torch.bool)
+    mask[best] = True
+    return mask
+
+
 def _one_mask(select: Selector, keep: int, *versions: Scores) -> bool:
     """True if all versions of the scores have the same mask."""
     mask, *others = (select(version, keep) for version in versions)
@@ -70,9 +114,8 @@ def _one_mask(select: Selector, keep: int, *versions: Scores) -> bool:
 
 @_law("exact-count", "The mask keeps exactly k weights, whatever the ties.", tie_rule=False)
 def exact_count(select: Selector, importance: Scores, keep: int) -> bool:
-    """Σm = k, and m has one entry for each score."""
-    mask = select(importance, keep)
-    return mask.shape == flat(importance).shape and int(mask.sum()) == keep
+    """Σm = k."""
+    return int(select(importance, keep).sum()) == keep
 
 
 @_law("theorem-1", "No kept score is below a pruned one.", tie_rule=False)
@@ -86,9 +129,8 @@ def theorem_1(select: Selector, importance: Scores, keep: int) -> bool:
 @_law("tie-rule", "The k largest scores are kept, of equal ones those with the lower index.")
 def sorted_with_ties_to_the_lower_index(select: Selector, importance: Scores, keep: int) -> bool:
     """m is 1 exactly on the first k indices in the order of (−sᵢ, i)."""
-    scores = flat(importance).double().tolist()
-    best = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:keep]
-    return select(importance, keep).nonzero().flatten().tolist() == sorted(best)
+    right = right_mask(importance, keep)  # before the call, which may change the scores
+    return torch.equal(select(importance, keep), right)
 
 
 @_law("permutation", "Permuting distinct scores permutes the mask.")
@@ -132,9 +174,9 @@ def keeping_k_is_pruning_the_others_of_the_negative(
 
 @_law("concatenation", "How a model is cut into tensors does not matter.")
 def cutting_into_tensors_does_not_matter(select: Selector, importance: Scores, keep: int) -> bool:
-    """m of the given tensors = m of one tensor = m of two halves."""
+    """m of the given tensors = m of one tensor = m of two halves, one if there is one score."""
     scores = flat(importance)
-    halves = {str(i): half for i, half in enumerate(scores.tensor_split(2))}
+    halves = {str(i): half for i, half in enumerate(scores.tensor_split(min(2, scores.numel())))}
     return _one_mask(select, keep, importance, {"w": scores}, halves)
 
 
@@ -164,6 +206,17 @@ def the_sign_of_zero_does_not_matter(select: Selector, importance: Scores, keep:
     zeros = (0.0, -0.0)
     signed = ({n: s.masked_fill(s == 0, zero) for n, s in importance.items()} for zero in zeros)
     return _one_mask(select, keep, importance, *signed)
+
+
+@_law("determinism", "The same scores have the same mask at each call.", tie_rule=False)
+def the_same_scores_have_the_same_mask(select: Selector, importance: Scores, keep: int) -> bool:
+    """m(s) = m(s) again after a call for s in reverse: neither chance nor earlier calls matter."""
+    reverse = {name: s.flip(tuple(range(s.dim()))) for name, s in importance.items()}
+    first, _, again = (
+        select({name: scores.clone() for name, scores in version.items()}, keep)
+        for version in (importance, reverse, importance)
+    )
+    return torch.equal(first, again)
 
 
 @_law("unchanged", "The scores are left as they are.", tie_rule=False)

@@ -1,27 +1,31 @@
 """Hypothesis strategies for the objects of PINS: scores, selections, masks, programs, schedules.
 
 For the tests of this package and of packages that build on it; needs the extra 'test'. Examples
-are valid unless the docstring says otherwise: the laws must hold for all of them.
-`counterexample` tests a law for any selector.
+are valid unless the docstring says otherwise: the laws must hold for all of them. `assert_law` and
+`counterexample` test a law for any selector, whatever Hypothesis profile is loaded.
 """
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from hypothesis import find, settings
+from hypothesis import HealthCheck, Phase, currently_in_test_context, find, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
-from scipy import sparse
 from torch import Tensor
 
 from pins.pruning.schedules import CubicSchedule, OneShotSchedule
-from solvers.program import BinaryProgram, Sense
+from verification.counterexample import Counterexample, identity, judge
 from verification.laws import Law, Selector
+
+if TYPE_CHECKING:
+    from solvers.program import BinaryProgram
 
 Instance = tuple[dict[str, Tensor], int]
 """(importance, keep)."""
@@ -132,17 +136,19 @@ def score_mappings(
     max_tensors: int = 4,
     max_size: int = 16,
     dtypes: Sequence[torch.dtype] = DTYPES,
+    zero_size: bool = False,
 ) -> dict[str, Tensor]:
     """Named tensors of finite scores, with one or more entries in total.
 
-    Shapes include zero-size and 0-d ones; dtypes are mixed; the names are not in alphabetical
-    order. Shrinks to one tensor with a single zero.
+    Shapes include 0-d ones, and with `zero_size` those without an entry; dtypes are mixed; the
+    names are not in alphabetical order. Shrinks to one tensor with a single zero.
     """
     number = draw(st.integers(min_tensors, max_tensors))
     names = draw(st.permutations([f"layer.{i}" for i in range(number)]))
     needed = draw(st.integers(0, number - 1))
     tensor = partial(scores, max_size=max_size, dtypes=dtypes, min_dims=0, max_dims=3)
-    return {name: draw(tensor(min_size=int(i == needed))) for i, name in enumerate(names)}
+    least = [int(i == needed or not zero_size) for i in range(number)]
+    return {name: draw(tensor(min_size=size)) for name, size in zip(names, least, strict=True)}
 
 
 @st.composite
@@ -152,12 +158,16 @@ def selections(
     max_tensors: int = 4,
     max_size: int = 16,
     dtypes: Sequence[torch.dtype] = DTYPES,
+    zero_size: bool = False,
 ) -> Instance:
     """(importance, keep): `score_mappings` of at most `max_size` entries a tensor, 0 ≤ keep ≤ n.
 
     Shrinks to one tensor with a single zero, nothing kept.
     """
-    importance = draw(score_mappings(max_tensors=max_tensors, max_size=max_size, dtypes=dtypes))
+    mappings = score_mappings(
+        max_tensors=max_tensors, max_size=max_size, dtypes=dtypes, zero_size=zero_size
+    )
+    importance = draw(mappings)
     total = sum(tensor.numel() for tensor in importance.values())
     return importance, draw(st.integers(0, total))
 
@@ -170,30 +180,51 @@ def integer_selections(
     max_total: int = 12,
     max_value: int = 100,
     distinct: bool = False,
+    zero_size: bool = False,
 ) -> Instance:
     """(importance, keep): float32 scores that are integers of [−max_value, max_value].
 
-    With `distinct`, no score occurs twice. Differences exceed every tolerance of a floating-point
-    solver. Shrinks to one tensor with a single zero, nothing kept.
+    With `distinct`, no score occurs twice; with `zero_size`, tensors may be empty. Differences
+    exceed every tolerance of a floating-point solver. Shrinks to one tensor with a single zero,
+    nothing kept.
     """
     integers = st.integers(-max_value, max_value)
     values = draw(st.lists(integers, min_size=1, max_size=max_total, unique=distinct))
     cuts = sorted(draw(st.lists(st.integers(0, len(values)), max_size=max_tensors - 1)))
     pieces = torch.tensor(values, dtype=torch.float32).tensor_split(cuts)
-    importance = {f"layer.{i}": piece.clone() for i, piece in enumerate(pieces)}
+    given = [piece.clone() for piece in pieces if zero_size or piece.numel()]
+    importance = {f"layer.{i}": piece for i, piece in enumerate(given)}
     return importance, draw(st.integers(0, len(values)))
 
 
-def instances(law: Law, *, ties: bool = True) -> st.SearchStrategy[Instance]:
+def instances(
+    law: Law, *, ties: bool = True, zero_size: bool = False
+) -> st.SearchStrategy[Instance]:
     """The instances of a law: `selections`, or `integer_selections` if `law.integers`.
 
     Without `ties`, a law that needs the tie rule gets distinct integers, so that a selector with
-    another tie rule can satisfy it.
+    another tie rule can satisfy it. With `zero_size`, tensors without an entry are among them.
     """
     distinct = law.tie_rule and not ties
     if law.integers or distinct:
-        return integer_selections(distinct=distinct)
-    return selections()
+        return integer_selections(distinct=distinct, zero_size=zero_size)
+    return selections(zero_size=zero_size)
+
+
+def assert_law(
+    selector: Selector,
+    law: Law,
+    *tried_on: st.SearchStrategy[Instance],
+    max_examples: int = 1000,
+) -> None:
+    """Require that `counterexample`, which has the same arguments, finds none.
+
+    Raises:
+        AssertionError: the law was seen broken; the message is the text of the `Counterexample`.
+    """
+    found = counterexample(selector, law, *tried_on, max_examples=max_examples)
+    if found is not None:
+        raise AssertionError(str(found))
 
 
 def counterexample(
@@ -201,11 +232,13 @@ def counterexample(
     law: Law,
     *tried_on: st.SearchStrategy[Instance],
     max_examples: int = 1000,
-) -> Instance | None:
+) -> Counterexample | None:
     """A small (importance, keep) for which the selector breaks the law; None if the search fails.
 
-    Strategies are tried in order, and the counterexample is shrunk. The result is deterministic.
-    None does not prove the law.
+    Strategies are tried in order, and the counterexample is shrunk. Each instance is judged once,
+    so that one on which a random or stateful selector failed is reported as it was seen; for other
+    selectors the result is deterministic. The settings of the caller's tests do not matter; within
+    a test with @given, the search runs in a thread of its own. None does not prove the law.
 
     Args:
         selector: (importance, keep) ↦ mask. It gets copies of the scores, so that changing them has
@@ -214,17 +247,47 @@ def counterexample(
         tried_on: strategies from small to large, because searching small instances first is faster
             than shrinking; default: two integers, four, a few floats, then `instances(law)`.
         max_examples: the number of instances of each strategy.
+
+    Raises:
+        MaskError: the selector returned a mask that is not a bool tensor of shape (n,).
     """
-    search = settings(max_examples=max_examples, derandomize=True, database=None, deadline=None)
+    verdicts: dict[Hashable, Counterexample | Exception | None] = {}
 
     def broken(instance: Instance) -> bool:
-        importance, keep = instance
-        return not law.holds(selector, {name: s.clone() for name, s in importance.items()}, keep)
+        key = identity(*instance)
+        if key not in verdicts:
+            verdicts[key] = judge(selector, law, *instance)
+        verdict = verdicts[key]
+        if isinstance(verdict, Exception):
+            raise verdict
+        return verdict is not None
 
-    for strategy in tried_on or _from_small_to_large(law):
-        with contextlib.suppress(NoSuchExample):
-            return find(strategy, broken, settings=search)
-    return None
+    def search(gradients: bool) -> Counterexample | None:
+        for strategy in tried_on or _from_small_to_large(law):
+            with contextlib.suppress(NoSuchExample), torch.set_grad_enabled(gradients):
+                found = find(strategy, broken, settings=_search(max_examples))
+                verdict = verdicts[identity(*found)]
+                assert isinstance(verdict, Counterexample)
+                return verdict
+        return None
+
+    if not currently_in_test_context():
+        return search(torch.is_grad_enabled())
+    with ThreadPoolExecutor(1) as thread:  # Hypothesis refuses @given in @given in one thread
+        return thread.submit(search, torch.is_grad_enabled()).result()
+
+
+def _search(max_examples: int) -> settings:
+    """Settings that take nothing that decides from the profile that is loaded."""
+    return settings(
+        max_examples=max_examples,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        backend="hypothesis",
+    )
 
 
 def _from_small_to_large(law: Law) -> tuple[st.SearchStrategy[Instance], ...]:
@@ -262,11 +325,16 @@ def _mask(draw: st.DrawFn, shape: tuple[int, ...]) -> Tensor:
 @st.composite
 def programs(
     draw: st.DrawFn, *, max_size: int = 7, max_rows: int = 3, max_value: int = 9
-) -> BinaryProgram:
+) -> "BinaryProgram":
     """Small 0-1 programs in integers of [−max_value, max_value], feasible or not.
 
     Floating-point solvers are exact for them. Shrinks to one variable of cost 0, without rows.
     """
+    # imported here, so that the laws do not need the solvers and PuLP
+    from scipy import sparse
+
+    from solvers.program import BinaryProgram, Sense
+
     size = draw(st.integers(1, max_size))
     rows = draw(st.integers(0, max_rows))
     numbers = st.integers(-max_value, max_value).map(float)

@@ -134,8 +134,10 @@ class Path:
         """The instances of a law; integers if it is stated for integers."""
         if self.floating or integers:
             total = min(12, self.max_tensors * self.max_size)
-            return integer_selections(max_total=total, distinct=self.floating and tie_rule)
-        return selections(max_tensors=self.max_tensors, max_size=self.max_size)
+            return integer_selections(
+                max_total=total, distinct=self.floating and tie_rule, zero_size=True
+            )
+        return selections(max_tensors=self.max_tensors, max_size=self.max_size, zero_size=True)
 
 
 PATHS = (

@@ -1,6 +1,7 @@
 """Selectors that are wrong on purpose, and the laws that must find them: the negative controls."""
 
 from collections.abc import Mapping
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -66,6 +67,15 @@ def sorts_in_place(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     return mask
 
 
+_calls = count()
+
+
+def largest_and_smallest_by_turns(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+    """The k largest at two calls, the k smallest at the next two."""
+    scores = flat(importance)
+    return pins.select(scores if next(_calls) // 2 % 2 else -scores, keep)
+
+
 WRONG_MASKS = (
     first_k,
     all_ties_kept,
@@ -77,7 +87,12 @@ WRONG_MASKS = (
     rounded,
     by_sign_bit,
 )  # wrong on contiguous tensors already
-WRONG_SELECTORS = (*WRONG_MASKS, order_of_memory, sorts_in_place)
+WRONG_SELECTORS = (
+    *WRONG_MASKS,
+    order_of_memory,
+    largest_and_smallest_by_turns,
+    sorts_in_place,
+)
 
 BROKEN_BY: dict[str, tuple[Selector, ...]] = {
     "exact-count": (all_ties_kept, strictly_below_kth_value_pruned),
@@ -97,5 +112,6 @@ BROKEN_BY: dict[str, tuple[Selector, ...]] = {
     "strides": (order_of_memory,),
     "float64": (rounded,),
     "zero": (by_sign_bit,),
+    "determinism": (largest_and_smallest_by_turns,),
     "unchanged": (sorts_in_place,),
 }  # by the name of the law

@@ -16,7 +16,7 @@ Program = tuple[dict[str, Tensor], Constraint]
 @st.composite
 def constrained(draw: st.DrawFn, *, max_tensors: int = 3, max_size: int = 3) -> Program:
     """Scores with ties, and a constraint that some masks meet; shrinks to nothing kept."""
-    importance = draw(score_mappings(max_tensors=max_tensors, max_size=max_size))
+    importance = draw(score_mappings(max_tensors=max_tensors, max_size=max_size, zero_size=True))
     numbers = {name: draw(st.integers(0, s.numel())) for name, s in importance.items()}
     if draw(st.booleans()):
         return importance, PerTensor(numbers)

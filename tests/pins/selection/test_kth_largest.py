@@ -192,7 +192,7 @@ def test_intervals_too_narrow_or_too_wide_find_the_same(
 
 @settings(max_examples=100)
 @given(
-    selections(max_size=30),
+    selections(max_size=30, zero_size=True),
     st.integers(1, 9),
     st.integers(1, 9),
     st.integers(0, 3),

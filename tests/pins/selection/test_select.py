@@ -77,7 +77,7 @@ def test_mixed_dtypes_are_compared_by_value() -> None:
 
 
 @settings(max_examples=20)
-@given(selections())
+@given(selections(zero_size=True))
 def test_the_proof_of_a_decision_is_read_from_its_masks(
     instance: tuple[dict[str, Tensor], int],
 ) -> None:

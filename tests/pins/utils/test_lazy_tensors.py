@@ -41,7 +41,7 @@ def normal(sizes: Mapping[str, int]) -> dict[str, Tensor]:
     return {name: torch.randn(size, generator=generator) for name, size in sizes.items()}
 
 
-@given(selections())
+@given(selections(zero_size=True))
 def test_computed_scores_are_decided_as_those_that_are_held(
     instance: tuple[dict[str, Tensor], int],
 ) -> None:

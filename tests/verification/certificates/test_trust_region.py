@@ -87,7 +87,7 @@ def shortfall(
 @st.composite
 def all_terms(draw: st.DrawFn, *, largest: float = math.inf) -> dict[str, Terms]:
     """Up to nine weights of any dtype, subnormal and huge ones included."""
-    importance = draw(score_mappings(max_tensors=3, max_size=3))
+    importance = draw(score_mappings(max_tensors=3, max_size=3, zero_size=True))
     terms = {}
     for name, s in importance.items():
         c = draw(scores(min_size=s.numel(), max_size=s.numel(), dtypes=[s.dtype]))

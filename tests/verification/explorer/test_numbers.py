@@ -108,7 +108,7 @@ def test_the_sampled_places_are_those_of_the_sample(
 
 def selects_as_pins(page: Opened, rule: str, phases: tuple[Phase, ...]) -> None:
     @settings(phases=phases)
-    @given(selections())
+    @given(selections(zero_size=True))
     def holds(drawn: tuple[dict[str, torch.Tensor], int]) -> None:
         importance, keep = drawn
         scores = torch.cat([tensor.double().reshape(-1) for tensor in importance.values()])

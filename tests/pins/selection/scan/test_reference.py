@@ -36,7 +36,7 @@ def whole(found: Scan) -> list[Piece]:
 
 @st.composite
 def passes(draw: st.DrawFn) -> Pass:
-    importance = draw(score_mappings(max_size=40))
+    importance = draw(score_mappings(max_size=40, zero_size=True))
     found = draw(st.sampled_from([Scan, ArrayScan]))(importance)
     found.validate_and_sample([], [])
     pieces, parts = [], []
@@ -116,7 +116,7 @@ def test_what_speaks_against_masks_is_counted_one_by_one(drawn: Pass, data: st.D
     assert drawn.scan.count(drawn.pieces, drawn.low, masks).tolist() == expected
 
 
-@given(score_mappings(max_size=40), st.integers(1, 50))
+@given(score_mappings(max_size=40, zero_size=True), st.integers(1, 50))
 def test_a_sample_is_of_each_piece_and_the_same_each_time(
     importance: Mapping[str, Tensor], size: int
 ) -> None:
