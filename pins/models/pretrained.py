@@ -19,6 +19,7 @@ from pins.models.demo_model import DEMO_MODEL as DEMO_MODEL
 from pins.models.demo_model import DEMO_PACKAGE as DEMO_PACKAGE
 from pins.models.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
 from pins.models.requirements import (
+    require_causal,
     require_fitting,
     require_plain,
     require_readable,
@@ -108,13 +109,12 @@ def load_model(
                 classes = dict(enumerate(labels))
                 config.id2label = classes
                 config.label2id = {label: number for number, label in classes.items()}
+                # that of an earlier task would change the loss, and the pipeline of the hub
+                single = head is CLASSIFICATION
+                config.problem_type = "single_label_classification" if single else None
             elif head is REGRESSION:
                 config.num_labels, config.problem_type = 1, "regression"
-            if tokenizer.pad_token is None:
-                # decoders have none; padding is masked out, so any token serves
-                tokenizer.pad_token = tokenizer.eos_token
-            if config.pad_token_id is None:
-                config.pad_token_id = tokenizer.pad_token_id
+            _set_padding(tokenizer, config)
             torch.manual_seed(seed)
             network, found = _load(
                 getattr(transformers, head.auto_class),
@@ -126,6 +126,8 @@ def load_model(
                 output_loading_info=True,
             )
             require_fitting(network, tokenizer, head)
+            if head is CAUSAL:
+                require_causal(network)
     except PinsError:
         raise
     except Exception as error:  # transformers checks little: a wrong file raises what it leads to
@@ -147,6 +149,23 @@ def _reason(error: Exception) -> str:
         return "it needs code that comes with it, which PINS does not run: give another model"
     line = first_line(error)
     return line if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {line}"
+
+
+def _set_padding(tokenizer: Any, config: Any) -> None:
+    """Let the padding token be one with a vector; padding is masked out, so any of them serves."""
+    size = getattr(config.get_text_config(), "vocab_size", None)
+
+    def has_vector(number: int | None) -> bool:
+        return number is not None and (size is None or number < size)
+
+    first = tokenizer.convert_ids_to_tokens(0)
+    names = (tokenizer.pad_token, tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token)
+    known = [token for token in names if token is not None]
+    tokenizer.pad_token = next(
+        (each for each in known if has_vector(tokenizer.convert_tokens_to_ids(each))), first
+    )
+    if not has_vector(config.pad_token_id):
+        config.pad_token_id = tokenizer.pad_token_id
 
 
 def _fitting(transformers: Any, config: Any, heads: Sequence[Head]) -> Head:

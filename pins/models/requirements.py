@@ -9,6 +9,7 @@ from torch import nn
 
 from pins.errors import ModelError
 from pins.models.heads import SEQ2SEQ, Head
+from pins.models.inference import evaluation_mode
 from pins.utils.text_files import fault, shown
 
 USED_TOKENS = ("pad", "unk", "bos", "eos", "cls", "sep")  # special ones that a row may have
@@ -72,7 +73,8 @@ def require_fitting(network: Any, tokenizer: Any, head: Head) -> None:
     if not isinstance(embeddings, nn.Embedding):
         return
     used = {getattr(tokenizer, f"{name}_token") for name in USED_TOKENS}
-    unused = set(tokenizer.all_special_tokens) - used
+    added = {each.content for each in tokenizer.added_tokens_decoder.values() if each.special}
+    unused = (added | set(tokenizer.all_special_tokens)) - used
     numbers = {token: n for token, n in tokenizer.get_vocab().items() if token not in unused}
     if head is SEQ2SEQ and hasattr(network, "prepare_decoder_input_ids_from_labels"):
         labels = torch.ones(1, 1, dtype=torch.int64)
@@ -85,3 +87,21 @@ def require_fitting(network: Any, tokenizer: Any, head: Head) -> None:
                 f"vectors for {embeddings.num_embeddings} (vocab_size): give model and tokenizer "
                 "that belong together"
             )
+
+
+@torch.no_grad()
+def require_causal(network: nn.Module) -> None:
+    """Check that no prediction depends on a later token; else a model reads what it predicts.
+
+    Raises:
+        ModelError: one does, as in XLNet.
+    """
+    with evaluation_mode(network):
+        one, other = (
+            network(input_ids=torch.tensor([[1, 2, last]])).logits[0, :2] for last in (1, 2)
+        )
+    if not torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise ModelError(
+            f"{type(network).__name__} sees the tokens that it predicts, so its perplexity would "
+            "mean nothing: give a causal language model"
+        )

@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 
 from pins.errors import ModelError
 from pins.models import pretrained
-from pins.models.heads import CLASSIFICATION, SEQ2SEQ
+from pins.models.heads import CAUSAL, CLASSIFICATION, SEQ2SEQ
 from pins.models.parameters import prunable_parameters
 from pins.models.pretrained import DEMO_MODEL, DEMO_PACKAGE, Pretrained, load_model, locate
 from pins.utils.io import sha256
-from tests.pins.networks import save_tiny_bert, tiny, tiny_batch
+from tests.pins.networks import WORDS, save_tiny_bert, tiny, tiny_batch
 
 LABELS = ("no", "yes", "maybe")
 
@@ -65,6 +65,53 @@ def test_a_classifier_on_a_pretrained_encoder(saved: Path) -> None:
     encoded = classifier.tokenizer(["the mask keeps k weights"], truncation=True, max_length=4)
     assert encoded["input_ids"] == [[2, 5, 6, 3]]
     assert len(prunable_parameters(model).parameters) == 12
+
+
+@pytest.mark.parametrize("stale", ["regression", "multi_label_classification"])
+def test_a_classifier_is_configured_for_its_task_not_for_an_earlier_one(
+    folder: Path, stale: str
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "problem_type": stale}))
+    model: Any = load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0).model
+    assert model.config.problem_type == "single_label_classification"
+    batch = tiny_batch()
+    own = torch.nn.functional.cross_entropy(model(**batch).logits, batch["labels"])
+    torch.testing.assert_close(model(**batch).loss, own)
+
+
+def save_with_words(model: Any, folder: Path) -> Path:
+    """A tiny model of another family, with the tokenizer of the tiny BERT."""
+    save_tiny_bert(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_model_that_sees_what_it_predicts_is_no_causal_one(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": len(WORDS), "d_model": 8, "n_layer": 2, "n_head": 2, "d_inner": 16}
+    model = transformers.XLNetLMHeadModel(transformers.XLNetConfig(**sizes))
+    xlnet = save_with_words(model, tmp_path / "xlnet")
+    with pytest.raises(ModelError, match="XLNetLMHeadModel sees the tokens that it predicts"):
+        load_model(str(xlnet), (CAUSAL,), seed=0)
+    gpt2 = save_with_words(tiny("GPT2", "LMHeadModel", eos_token_id=None), tmp_path / "gpt2")
+    assert load_model(str(gpt2), (CAUSAL,), seed=0).head is CAUSAL
+
+
+@pytest.mark.parametrize("pad", [None, "[ADDED]"])
+def test_padding_needs_no_token_of_its_own_and_no_vector(tmp_path: Path, pad: str | None) -> None:
+    folder = save_with_words(tiny("Llama", "ForCausalLM", num_key_value_heads=2), tmp_path / "m")
+    transformers = pytest.importorskip("transformers")
+    file = folder / "tokenizer.json"
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(file), pad_token=pad)
+    tokenizer.save_pretrained(folder)
+    loaded = load_model(str(folder), (CAUSAL, CLASSIFICATION), seed=0)
+    model: Any = loaded.model
+    assert len(tokenizer) == model.config.vocab_size + (pad is not None)
+    assert 0 <= loaded.tokenizer.pad_token_id < model.config.vocab_size
+    assert 0 <= model.config.pad_token_id < model.config.vocab_size
+    batch = loaded.tokenizer(["the mask", "the"], padding=True, return_tensors="pt")
+    assert model(input_ids=batch["input_ids"]).logits.isfinite().all()
 
 
 def test_the_head_is_drawn_from_the_seed(saved: Path) -> None:
@@ -377,9 +424,9 @@ def test_a_special_token_that_no_row_has_needs_no_vector(folder: Path) -> None:
     tokenizer.add_special_tokens({"mask_token": "<mask>"})
     tokenizer.save_pretrained(folder)
     load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
-    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    tokenizer.add_special_tokens({"cls_token": "<cls>"})
     tokenizer.save_pretrained(folder)
-    with pytest.raises(ModelError, match="the token '<pad>' has the number"):
+    with pytest.raises(ModelError, match="the token '<cls>' has the number"):
         load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
 
 
