@@ -22,7 +22,7 @@ def written(file: Path, content: bytes) -> Path:
     ("content", "cause"),
     [
         (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer: run git lfs pull"),
-        (gzip.compress(b"{}"), "compressed by gzip: unpack it"),
+        (gzip.compress(b"{}", mtime=0), "compressed by gzip: unpack it"),
         (b"PK\x03\x04", "a zip archive: unpack it"),
         ("{}".encode("utf-16"), "UTF-16: save it as UTF-8"),
     ],
