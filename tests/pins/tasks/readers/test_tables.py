@@ -207,7 +207,7 @@ def test_a_defect_of_json_is_one_line(file: Path, content: str, rest: str) -> No
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (gzip.compress(b"{}"), "compressed by gzip: unpack it"),
+        (gzip.compress(b"{}", mtime=0), "compressed by gzip: unpack it"),
         ("{}".encode("utf-16"), "UTF-16: save it as UTF-8"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer: run git lfs pull"),
     ],
