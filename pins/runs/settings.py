@@ -82,8 +82,8 @@ class Settings:
             `pins.pruning.authors.Quirks`.
         smoothing: how scores are averaged over the steps; authors has its own way; default:
             uncertainty, but none for trust-region, which reads averages.
-        window: average the means of the scores between two decisions instead of each step's, as
-            PLATON does; for average and uncertainty.
+        window: take the mean of the scores between two decisions first, and average these means,
+            as PLATON does; for average and uncertainty.
         curvature: the estimate of the curvature of the loss; default: adam, fisher with another
             optimizer.
         radius: share of the loss that trust-region may predict to remove, divided among the

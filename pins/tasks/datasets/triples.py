@@ -1,32 +1,37 @@
 """Texts from triples of subject, predicate and object, as in WebNLG and DART.
 
 The hub has DART (Nan et al., 2021). Training rows come from train, test rows from test, or from dev
-if there is no test. A row is a set of triples with all its texts.
+if there is no test. A row is a set of triples with all its texts. Of an entry of WebNLG with texts
+in several languages, as in its Russian release, those in English are left out.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from xml.etree import ElementTree
 
 from pins.tasks.data_to_text import DataToText, described
 from pins.tasks.readers.sources import (
     PARQUET,
     file_names,
     find,
-    from_files,
     from_hub,
     items,
-    read_objects,
+    objects,
     texts,
 )
-from pins.tasks.readers.tables import Row, defect, is_text, read_csv
+from pins.tasks.readers.tables import Row, defect, is_text, read_csv, read_json, read_text
 from pins.tasks.task import Recipe
+from pins.utils.io import sha256
 
 NAME = "triples"
 HUB = "Yale-LILY/dart"
 COLUMNS = ("triples", "text")
 RECIPE = Recipe(epochs=5, batch_size=16, learning_rate=5e-5, max_length=256)  # ours
 AND, PART = "&&", "|"  # between triples, between the three parts of a triple
-FILES = ("{}.json", "{}.csv", "dart-v1.1.1-full-{}.json")  # the last as in DART itself
+# the last two as in DART and in WebNLG themselves
+FILES = ("{}.json", "{}.csv", "{}.xml", "dart-v1.1.1-full-{}.json", "{}")
+ENGLISH = "en"
 
 _Parts = tuple[Row, str, tuple[str, ...]]  # place, source, references
 
@@ -35,11 +40,13 @@ def load(data: Path | None = None) -> DataToText:
     """Triples to text: trained on train, tested on test (or dev).
 
     Args:
-        data: a folder with a file for train and one for test (or else dev or valid), as train.json
-            or train.csv; default: DART from the hub. JSON is a list of objects, each with
+        data: a folder with a file for train and one for test (or else dev or valid), as train.json,
+            train.csv or train.xml; default: DART from the hub. JSON is a list of objects, each with
             `triples`, a list of lists of three, and `references`, a list of texts; or, as in DART,
-            with `tripleset` and `annotations`, a list of objects with a `text`. CSV has a
-            column `triples`, as `s | p | o && s | p | o`, and a column `text`.
+            with `tripleset` and `annotations`, a list of objects with a `text`; or the object of
+            WebNLG's release with its `entries`. CSV has a column `triples`, as
+            `s | p | o && s | p | o`, and a column `text`. XML is that of WebNLG's release, whose
+            folders train and test (or dev) may take the place of files.
 
     Raises:
         TaskError: the data is missing, torn or malformed.
@@ -47,11 +54,15 @@ def load(data: Path | None = None) -> DataToText:
     if data is None:
         splits = from_hub(HUB, lambda rows: described(map(_from_object, rows)), revision=PARQUET)
     else:
-        files = [
-            find(data, file_names(FILES, "train")),
-            find(data, file_names(FILES, "test"), file_names(FILES, "dev", "valid")),
-        ]
-        splits = from_files(files, lambda file: described(_from_file(file)))
+        train = _files(find(data, file_names(FILES, "train")))
+        test = _files(find(data, file_names(FILES, "test"), file_names(FILES, "dev", "valid")))
+        splits = {
+            "train": described(chain.from_iterable(map(_from_file, train))),
+            "test": described(chain.from_iterable(map(_from_file, test))),
+            "digests": {
+                file.relative_to(data).as_posix(): sha256(file) for file in (*train, *test)
+            },
+        }
     return DataToText(
         name=NAME,
         question="How does one say what the triples state?",
@@ -60,13 +71,60 @@ def load(data: Path | None = None) -> DataToText:
     )
 
 
+def _files(path: Path) -> list[Path]:
+    """The file, or the XML files of a folder of WebNLG, at any depth."""
+    if not path.is_dir():
+        return [path]
+    if not (files := sorted(path.rglob("*.xml"))):
+        raise defect(str(path), "a folder with WebNLG's XML files", "none")
+    return files
+
+
 def _from_file(path: Path) -> Iterator[_Parts]:
     if path.suffix == ".csv":
         for row in read_csv(path, COLUMNS).rows:
             triples = [triple.split(PART) for triple in row.text("triples").split(AND)]
             yield row, linearised(triples, row), (row.text("text"),)
+    elif path.suffix == ".xml":
+        yield from _from_xml(path)
     else:
-        yield from map(_from_object, read_objects(path))
+        value = read_json(path)
+        if isinstance(value, dict) and "entries" in value:
+            for each in objects(value["entries"], f"{path}, $.entries", "entries"):
+                for name, entry in each.values.items():  # one entry under its number
+                    (row,) = objects([entry], f"{each.where}.{name}", "an entry")
+                    yield _from_entry(row)
+        else:
+            yield from map(_from_object, objects(value, f"{path}, $", "the file"))
+
+
+def _from_entry(row: Row) -> _Parts:
+    """An entry of WebNLG in JSON."""
+    names = ("subject", "property", "object")
+    triples = [[part.text(name) for name in names] for part in items(row, "modifiedtripleset")]
+    said = [(part.text("lang"), part.text("lex")) for part in items(row, "lexicalisations")]
+    return row, linearised(triples, row), _of_one_language(said)
+
+
+def _from_xml(path: Path) -> Iterator[_Parts]:
+    text = read_text(path)
+    if "<!" in text.replace("<!--", ""):  # entities can be made to fill any memory
+        raise defect(str(path), "XML without declarations", "<!…")
+    try:
+        root = ElementTree.fromstring(text)  # noqa: S314 (without entities, see above)
+    except ElementTree.ParseError as error:
+        raise defect(str(path), "XML", str(error)) from error
+    for number, entry in enumerate(root.iter("entry"), start=1):
+        row = Row(f"{path}, entry {number}", {})
+        triples = [(each.text or "").split(PART, 2) for each in entry.iter("mtriple")]
+        said = [(each.get("lang", ""), each.text or "") for each in entry.iter("lex")]
+        yield row, linearised(triples, row), _of_one_language(said)
+
+
+def _of_one_language(said: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """The texts among pairs of language and text, without the English ones if there are others."""
+    other = any(language not in ("", ENGLISH) for language, _ in said)
+    return tuple(text for language, text in said if not (other and language in ("", ENGLISH)))
 
 
 def _from_object(row: Row) -> _Parts:

@@ -83,25 +83,26 @@ def read_object(path: Path) -> Row:
     return Row(f"{path}, $", value)
 
 
-def read_objects(path: Path) -> list[Row]:
-    """The objects of the list in a JSON file.
-
-    Raises:
-        TaskError: the file cannot be read, or has no list of objects.
-    """
-    return _objects(read_json(path), f"{path}, $", "the file")
-
-
 def items(row: Row, column: str) -> list[Row]:
     """The objects of the list in a column.
 
     Raises:
         TaskError: the column has no list of objects.
     """
-    return _objects(row.values.get(column), f"{row.where}.{column}", column)
+    return objects(row.values.get(column), f"{row.where}.{column}", column)
 
 
-def _objects(values: object, where: str, name: str) -> list[Row]:
+def objects(values: object, where: str, name: str) -> list[Row]:
+    """The objects of a list in JSON, each with its place.
+
+    Args:
+        values: the list.
+        where: its place.
+        name: what it is, for the message.
+
+    Raises:
+        TaskError: it is no list of objects.
+    """
     if not isinstance(values, list):
         raise defect(where, f"a list as {name}", values)
     rows = []

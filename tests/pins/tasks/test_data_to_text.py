@@ -456,7 +456,41 @@ def listed(texts: Sequence[str]) -> list[dict[str, str]]:
     return [{"source": "test", "text": text} for text in texts]
 
 
+def webnlg_json() -> dict[str, Any]:
+    """As in the release of WebNLG: each entry under its number."""
+    names = ("subject", "property", "object")
+    return {
+        "entries": [
+            {
+                str(number): {
+                    "category": "Person",
+                    "originaltriplesets": {"originaltripleset": [[]]},
+                    "modifiedtripleset": [dict(zip(names, each, strict=True)) for each in own],
+                    "lexicalisations": [{"comment": "good", "lang": "", "lex": t} for t in said],
+                }
+            }
+            for number, (own, said) in enumerate(zip(TRIPLES, TEXTS_OF, strict=True), start=1)
+        ]
+    }
+
+
+def webnlg_xml(*russian: str) -> str:
+    """As in the release of WebNLG; each entry has texts in Russian, too, if they are given."""
+    entries = []
+    for own, said in zip(TRIPLES, TEXTS_OF, strict=True):
+        triples_of = "".join(f"<mtriple>{' | '.join(each)}</mtriple>" for each in own)
+        texts = "".join(f'<lex comment="good" lid="Id" lang="en">{text}</lex>' for text in said)
+        texts += "".join(f'<lex lid="Id" lang="ru">{text}</lex>' for text in russian)
+        entries.append(
+            '<entry category="Person" eid="Id1" size="2"><originaltripleset><otriple>x | y | z'
+            f"</otriple></originaltripleset><modifiedtripleset>{triples_of}</modifiedtripleset>"
+            f"{texts}</entry>"
+        )
+    return f"<benchmark><!-- v3 --><entries>{''.join(entries)}</entries></benchmark>"
+
+
 LAYOUTS: dict[str, str] = {
+    "train.xml": webnlg_xml(),
     "train.json": json.dumps(plain()),
     "dart-v1.1.1-full-train.json": json.dumps(dart(listed)),
     "train.csv": "text,triples\n"
@@ -477,6 +511,46 @@ def test_every_layout_has_the_same_rows(tmp_path: Path, name: str) -> None:
     (tmp_path / name.replace("train", "test")).write_text(LAYOUTS[name])
     assert triples.load(tmp_path).test == STATED
     assert (of.name, of.metric) == ("triples", "bleu")
+
+
+def test_the_release_of_webnlg_is_read_as_json_and_as_folders_of_xml(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text(json.dumps(webnlg_json()))
+    empty = "<benchmark><entries></entries></benchmark>"
+    for size, text in (("1triples", empty), ("2triples", webnlg_xml())):
+        (tmp_path / "test" / size).mkdir(parents=True)
+        (tmp_path / "test" / size / "Person.xml").write_text(text)
+    of = triples.load(tmp_path)
+    assert of.train == of.test == STATED
+    names = {"train.json", "test/1triples/Person.xml", "test/2triples/Person.xml"}
+    assert set(of.digests) == names
+
+
+def test_beside_texts_in_another_language_english_ones_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "train.xml").write_text(webnlg_xml("Боб."))
+    (tmp_path / "test.xml").write_text(webnlg_xml())
+    of = triples.load(tmp_path)
+    assert [row.references for row in of.train] == [("Боб.",), ("Боб.",)]
+    assert of.test == STATED
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<benchmark><entry>", "expected XML, came"),
+        (
+            '<!DOCTYPE b [<!ENTITY a "aaaa">]><b><entry><lex>&a;</lex></entry></b>',
+            "expected XML without declarations",
+        ),
+        ("<b><entry><mtriple>a | b | c</mtriple></entry></b>", "expected one text or more"),
+        ("<b><entry><lex>a</lex></entry></b>", "entry 1: expected a list of triples"),
+    ],
+)
+def test_xml_that_is_no_webnlg_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "train.xml").write_text(webnlg_xml())
+    (tmp_path / "test.xml").write_text(text)
+    with pytest.raises(TaskError, match=message) as caught:
+        triples.load(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("hub_cache")
