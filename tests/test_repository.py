@@ -64,11 +64,7 @@ LIBRARIES = {
         "benchmarks/overhead/training_steps.py",
     },
     "datasets": {"pins/tasks/readers/hub.py"},
-    "torchmetrics": {
-        "pins/tasks/metrics.py",
-        "pins/tasks/question_answering.py",
-        "pins/tasks/data_to_text.py",
-    },
+    "torchmetrics": {"pins/tasks/metrics.py", "pins/tasks/data_to_text.py"},
     "sacrebleu": {"pins/tasks/data_to_text.py"},
     "seqeval": {"pins/tasks/named_entities.py"},
     "huggingface_hub": {"pins/models/pretrained.py", "pins/runs/model_card.py"},

@@ -42,6 +42,7 @@ class Pretrained:
 
     Attributes:
         drawn: names of the parameters that are not in its files, or have another shape there.
+        saved_labels: the classes in its files, before those of the task; empty: no names.
     """
 
     model: nn.Module
@@ -49,6 +50,7 @@ class Pretrained:
     folder: Path
     head: Head
     drawn: tuple[str, ...] = ()
+    saved_labels: tuple[str, ...] = ()
 
     @property
     def positions(self) -> int | None:
@@ -105,6 +107,7 @@ def load_model(
             require_plain(config)
             require_words(tokenizer, folder)
             head = _fitting(transformers, config, heads)
+            saved = tuple(map(str, config.id2label.values()))
             if labels:
                 classes = dict(enumerate(labels))
                 config.id2label = classes
@@ -133,7 +136,8 @@ def load_model(
     except Exception as error:  # transformers checks little: a wrong file raises what it leads to
         raise ModelError(f"model {model!r} in {folder} does not load: {_reason(error)}") from error
     drawn = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
-    return Pretrained(network, tokenizer, folder, head, tuple(sorted(drawn)))
+    named = () if any(label.startswith("LABEL_") for label in saved) else saved
+    return Pretrained(network, tokenizer, folder, head, tuple(sorted(drawn)), named)
 
 
 def _load(auto_class: Any, folder: Path | str, *, local: bool = True, **options: Any) -> Any:

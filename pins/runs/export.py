@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from pins import __version__, masks
 from pins.errors import OptimalityError
 from pins.models.inference import to_device
@@ -36,6 +38,7 @@ from pins.utils.io import write_json, write_text
 from pins.utils.provenance import provenance
 
 LATENCY_ROWS = 8
+FEW = 0.05  # of a dense model's weights are zero, at most
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,9 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     scores = {"sparse": dict(run.test())}
     if (teacher := run.settings.teacher) is not None:
         # loaded again: the regulariser's own teacher was replaced by checkpoints of the run
-        scores["dense"] = dict(run.test(run.load(teacher)))
+        loaded = run.load(teacher)
+        name = "dense" if _is_dense(loaded.model, pruner.masks) else "teacher"
+        scores[name] = dict(run.test(loaded))
     _save_model(run.pretrained, out)
     masks.save(pruner.masks, out / MASKS)
     packed = pack_folder(out, pruner.masks)
@@ -126,11 +131,17 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             "test": len(run.test_rows),
         },
         "metric": run.task.metric,
-        "scores": {**scores, "split": "test", "rows": len(run.test_rows)},
+        "scores": {
+            **scores,
+            "split": run.task.split,
+            "rows": len(run.test_rows),
+            "sample": run.test_sample,
+        },
         **_authors_report(run),
         "decisions": run.history.decisions,
         "evaluations": run.history.evaluations,
         "certificate": certificate,
+        "prompt": run.task.prompt(run.pretrained.tokenizer, run.pretrained.head),
         "mask": MASKS,
         "packed": packed.name,
         "costs": costs.as_json(),
@@ -141,6 +152,13 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     io.flush(out)
     checkpoints.remove(out / CHECKPOINTS)
     return written
+
+
+def _is_dense(model: nn.Module, pruned: Mapping[str, Tensor]) -> bool:
+    """Whether a model has few zeros, at most `FEW`, where a run has pruned."""
+    own = dict(model.named_parameters())
+    zeros = sum(int((own[name] == 0).sum()) for name in pruned)
+    return zeros <= FEW * sum(own[name].numel() for name in pruned)
 
 
 def finite(value: Any) -> Any:
@@ -204,11 +222,14 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("kept", f"{weights['kept']:,} of {weights['prunable']:,} prunable weights, exactly"),
         ("sparsity", f"{1 - weights['kept'] / weights['prunable']:.4%}"),
     ]
-    if "dense" in scores:
-        lines.append((f"{metric}, dense", _number(scores["dense"][metric])))
+    lines += [
+        (f"{metric}, {other}", _number(scores[other][metric]))
+        for other in ("dense", "teacher")
+        if other in scores
+    ]
     for name, value in scores["sparse"].items():
         lines.append((name, _number(value) + (" (headline)" if name == metric else "")))
-    lines.append(("judged on", f"{scores['rows']:,} test rows"))
+    lines.append(("judged on", f"{scores['rows']:,} {scores['split']} rows"))
     if reported := facts.get("authors_report"):
         value = f"{reported['score']:.4f} on held-out rows at step {reported['step']}"
         lines.append(("as the authors report", value))

@@ -21,6 +21,7 @@ from pins.masks import require_same_tensors
 from pins.models.batches import Batch
 from pins.models.inference import device_of, evaluation_mode, to_device
 
+MOST_NOISE = 0.5  # of times that are compared
 LEAST_RUNS = 5  # quartiles of fewer runs mean little
 ZEROS = "zeros in dense matrices are multiplied like any number"
 _FILLING = 0.02  # the usual initial deviation of weights, if no kept weight gives their size
@@ -74,11 +75,14 @@ class Latency:
     def verdict(self, timing: Timing) -> str:
         """How the network of `timing` compares with the dense one, in words.
 
-        A ratio of medians counts if it exceeds the larger relative range of the two.
+        A ratio of medians counts if it exceeds the larger relative range of the two, and that is at
+        most `MOST_NOISE`: times that vary more say nothing.
         """
         ratio = self.dense.median / timing.median
         noise = max(self.dense.relative_range, timing.relative_range)
         within = f"the noise of repeated runs is {noise:.1%}"
+        if noise > MOST_NOISE:
+            return f"not known ({within})"
         if max(ratio, 1 / ratio) - 1 <= noise:
             why = f": {ZEROS}" if timing is self.pruned else ""
             return f"no speed-up{why} (ratio {ratio:.2f}, {within})"

@@ -58,7 +58,7 @@ from transformers import {auto_class}, AutoTokenizer
 model = {auto_class}.from_pretrained(".")
 tokenizer = AutoTokenizer.from_pretrained(".")
 ```
-
+{prompt}
 To go on with fine-tuning and keep the zeros:
 
 ```python
@@ -73,6 +73,11 @@ The mask is `{mask}`, for `pins.masks.load`.
 `{packed}` holds the same weights as a bit mask and the kept values (in the layout \
 `sparse-bitmask` of compressed-tensors); `pins unpack` makes the dense file of it again, bit for \
 bit."""
+
+PROMPT = """
+It writes after the prompt {prompt}, with the line of data in the place of `{{source}}`; encode it \
+with `add_special_tokens=False`.
+"""
 
 CHECK = """
 To check the proof, where PINS is installed (exit code 0: proved, 1: refuted):
@@ -162,6 +167,8 @@ def _scores(facts: Mapping[str, Any]) -> str:
     columns = {"pruned": scores["sparse"]}
     if "dense" in scores:
         columns["dense, fine-tuned without pruning"] = scores["dense"]
+    if "teacher" in scores:
+        columns["its first teacher, which is sparse"] = scores["teacher"]
     table = _table(
         ("metric", *columns),
         (
@@ -169,7 +176,10 @@ def _scores(facts: Mapping[str, Any]) -> str:
             for metric in scores["sparse"]
         ),
     )
-    return f"## Scores\n\nOn {_plain(scores['split'])}, {scores['rows']:,} rows.\n\n{table}"
+    rows_ = f"On {_plain(scores['split'])}, {scores['rows']:,} rows"
+    if sample := scores.get("sample"):
+        rows_ += f", a sample of {sample['rows']:,} of {sample['of']:,}"
+    return f"## Scores\n\n{rows_}.\n\n{table}"
 
 
 def _run(facts: Mapping[str, Any]) -> str:
@@ -203,9 +213,10 @@ def _costs(facts: Mapping[str, Any]) -> str:
 
 
 def _use(facts: Mapping[str, Any]) -> str:
-    certificate = facts["certificate"]
+    certificate, prompt = facts["certificate"], facts.get("prompt")
     return USE.format(
         auto_class=HEADS[facts["head"]].auto_class,
+        prompt=PROMPT.format(prompt=_code(prompt)) if prompt else "",
         check=CHECK.format(certificate=_last(certificate["file"])) if certificate else "",
         mask=_last(facts["mask"]),
         packed=_last(facts["packed"]),

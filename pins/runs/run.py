@@ -70,6 +70,8 @@ class Run:
             self._drawn(self.task.train, settings.train_rows), self.seed
         )
         test = self._drawn(self.task.test, settings.test_rows)
+        every = len(self.task.test)
+        self.test_sample = None if len(test) == every else {"rows": len(test), "of": every}
         self.pretrained = self.load(settings.model)
         length = self._length(settings.max_length)
         self.train = self._encode(train, length, train=True)
@@ -175,6 +177,14 @@ class Run:
             raise ModelError(
                 f"the teacher {teacher!r} has no {pretrained.drawn[0]!r} for {self.task.name}: "
                 "give a model that was fine-tuned on the task, or none to begin with the model"
+            )
+        own, wanted = (
+            ", ".join(each).lower() for each in (pretrained.saved_labels, self.task.labels)
+        )
+        if own and wanted and own != wanted:
+            raise ModelError(
+                f"the teacher {teacher!r} has the classes {own}, and {self.task.name} has "
+                f"{wanted}, in this order: give a model that was fine-tuned on the task"
             )
         return pretrained
 

@@ -78,6 +78,15 @@ class DataToText(Task):
     heads: ClassVar[tuple[Head, ...]] = (SEQ2SEQ, CAUSAL)
     metric: str = "bleu"
 
+    def prompt(self, tokenizer: Any, head: Head) -> str | None:
+        """Of a decoder alone: the source between the tokens that it was trained with."""
+        if head is not CAUSAL:
+            return None
+        lead, separator = (
+            "".join(tokenizer.convert_ids_to_tokens(ids)) for ids in _frame(tokenizer)
+        )
+        return f"{lead}{{source}}{separator}"
+
     def encode(
         self, rows: Sequence[Described], tokenizer: Any, max_length: int, head: Head, *, train: bool
     ) -> Encoded:
@@ -155,14 +164,20 @@ def _translated(
         yield source, tuple({**source, "labels": tuple(text)} for text in labels)
 
 
+def _frame(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The tokens before and after the source in a prompt."""
+    end, begin = tokenizer.eos_token_id, tokenizer.bos_token_id
+    # Llama-like models are trained on texts with a begin token, GPT-2 is not
+    lead = (begin,) if begin is not None and tokenizer("")["input_ids"][:1] == [begin] else ()
+    return lead, (end if begin is None else begin,)
+
+
 def _continued(
     rows: Sequence[Described], tokenizer: Any, source_length: int, length: int
 ) -> Iterator[tuple[Feature, tuple[Feature, ...]]]:
     """For a decoder alone: each prompt alone, and continued by each of its references."""
-    end, begin = tokenizer.eos_token_id, tokenizer.bos_token_id
-    # Llama-like models are trained on texts with a begin token, GPT-2 is not
-    lead = (begin,) if begin is not None and tokenizer("")["input_ids"][:1] == [begin] else ()
-    separator = (end if begin is None else begin,)
+    end = tokenizer.eos_token_id
+    lead, separator = _frame(tokenizer)
     room = source_length - len(lead) - len(separator)
 
     def read(texts: list[str], size: int) -> Iterator[tuple[int, ...]]:

@@ -46,6 +46,7 @@ class Task(ABC):
         higher_is_better: how two values of the headline metric compare.
         train: rows for training.
         test: rows never used in training.
+        split: which rows of the data these are: test or validation.
         recipe: default settings.
         digests: SHA-256 of the data by file (or of the rows, if there is no file).
     """
@@ -59,6 +60,7 @@ class Task(ABC):
     test: Sequence[Any] = field(repr=False)
     recipe: Recipe
     digests: Mapping[str, str] = field(default_factory=dict, repr=False)
+    split: str = "test"
 
     def sample(self, rows: Sequence[Any], number: int, seed: int) -> Sequence[Any]:
         """`number` rows drawn without replacement, in their order; all if there are fewer."""
@@ -82,6 +84,10 @@ class Task(ABC):
     @abstractmethod
     def heads(self) -> tuple[Head, ...]:
         """The possible heads of a model for this task, the preferred one first."""
+
+    def prompt(self, tokenizer: Any, head: Head) -> str | None:
+        """What a decoder reads before it writes, with `{source}` for a row; None: no such thing."""
+        return None
 
     @abstractmethod
     def encode(

@@ -180,7 +180,7 @@ def load(name: str, data: Path | None = None) -> TextClassification:
         metric=spec.metrics[0],
         metrics=spec.metrics,
         recipe=spec.recipe,
-        **splits,
+        **{"split": "validation", **splits},
     )
 
 

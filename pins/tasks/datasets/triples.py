@@ -18,6 +18,7 @@ from pins.tasks.readers.sources import (
     from_hub,
     items,
     objects,
+    split_of,
     texts,
 )
 from pins.tasks.readers.tables import Row, defect, is_text, read_csv, read_json, read_text
@@ -55,8 +56,10 @@ def load(data: Path | None = None) -> DataToText:
         splits = from_hub(HUB, lambda rows: described(map(_from_object, rows)), revision=PARQUET)
     else:
         train = _files(find(data, file_names(FILES, "train")))
-        test = _files(find(data, file_names(FILES, "test"), file_names(FILES, "dev", "valid")))
+        tested = find(data, file_names(FILES, "test"), file_names(FILES, "dev", "valid"))
+        test = _files(tested)
         splits = {
+            "split": split_of(tested.name),
             "train": described(chain.from_iterable(map(_from_file, train))),
             "test": described(chain.from_iterable(map(_from_file, test))),
             "digests": {

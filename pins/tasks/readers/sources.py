@@ -1,5 +1,6 @@
 """Sources of rows: the files of a folder, objects in JSON, splits of a data set on the hub."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,17 @@ def file_names(templates: Sequence[str], *splits: str) -> list[str]:
     return [template.format(split) for split in splits for template in templates]
 
 
+def split_of(name: str) -> str:
+    """The split that a file, a folder or a split of the hub is named after: test or validation."""
+    held_out = re.search(r"(?i)(^|[\W_])(dev|devel|devset|valid|validation|testa)($|[\W_])", name)
+    return "validation" if held_out else "test"
+
+
 def from_files(files: Sequence[Path], read: Callable[[Path], Sequence[Any]]) -> dict[str, Any]:
-    """The fields `train`, `test` and `digests` of a task, from two files."""
+    """The fields `train`, `test`, `digests` and `split` of a task, from two files."""
     train, test = map(read, files)
-    return {"train": train, "test": test, "digests": file_digests(files)}
+    split = split_of(files[1].name)
+    return {"train": train, "test": test, "digests": file_digests(files), "split": split}
 
 
 def from_hub(
@@ -48,7 +56,7 @@ def from_hub(
     test: str = "test",
     revision: str | None = None,
 ) -> dict[str, Any]:
-    """The fields `train`, `test` and `digests` of a task, from two splits on the hub.
+    """The fields `train`, `test`, `digests` and `split` of a task, from two splits on the hub.
 
     Args:
         hub: id of the data set.
@@ -68,7 +76,8 @@ def from_hub(
             [Row(f"{where}, row {number}", values) for number, values in enumerate(rows)]
         )
     digests = {where: rows_digest(rows) for where, rows in splits.items()}
-    return dict(zip(("train", "test"), splits.values(), strict=True), digests=digests)
+    found = dict(zip(("train", "test"), splits.values(), strict=True))
+    return {**found, "digests": digests, "split": split_of(test)}
 
 
 def read_object(path: Path) -> Row:

@@ -360,6 +360,13 @@ def test_a_difference_counts_where_it_is_greater_than_the_noise(
     assert found.verdict(found.pruned).startswith(verdict)
 
 
+def test_times_that_vary_by_more_than_a_half_say_nothing() -> None:
+    found = measured(10, 10, 0.1)
+    fast_but_noisy = Timing(1.0, 2.0, 7.26)  # five times as fast by the medians
+    assert found.verdict(fast_but_noisy) == "not known (the noise of repeated runs is 313.0%)"
+    assert found.verdict(Timing(1.6, 2.0, 2.4)).startswith("5.00 times as fast")
+
+
 def test_the_noise_is_the_larger_spread() -> None:
     found = measured(10, 10, 0.1)
     for timing, noise in ((Timing(9, 10, 12), "30.0%"), (Timing(10, 10, 10), "10.0%")):

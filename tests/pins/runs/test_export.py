@@ -122,7 +122,7 @@ def test_the_headline_says_what_was_reached(data: Path, tmp_path: Path) -> None:
     lines = dict(headline(facts))
     assert lines["kept"] == "819 of 4,096 prunable weights, exactly"
     assert lines["sparsity"] == f"{1 - 819 / 4096:.4%}"
-    assert lines["judged on"] == "60 test rows"
+    assert lines["judged on"] == "60 validation rows"
     assert "certificate" not in lines  # nobody asked for one
     facts["scores"]["sparse"]["accuracy"] = None
     assert dict(headline(facts))["accuracy"] == "not finite (headline)"

@@ -89,6 +89,25 @@ def test_the_hub_reads_the_front_matter() -> None:
     assert card.text.lstrip().startswith("# bert-base-uncased-rte-pruned-97\n")
 
 
+def test_a_sample_is_called_one() -> None:
+    scores = facts()["scores"] | {"rows": 40, "sample": {"rows": 40, "of": 277}}
+    assert "On validation, 40 rows, a sample of 40 of 277." in model_card(facts(scores=scores))
+
+
+def test_a_teacher_that_is_sparse_is_not_called_dense() -> None:
+    scores = facts()["scores"]
+    scores["teacher"] = scores.pop("dense")
+    text = model_card(facts(scores=scores))
+    assert "| metric | pruned | its first teacher, which is sparse |" in text
+    assert "without pruning" not in text
+
+
+def test_a_decoder_is_prompted_as_it_was_trained() -> None:
+    text = model_card(facts(head="causal", prompt="{source}<|end|>"))
+    assert "It writes after the prompt `{source}<|end|>`" in text
+    assert "prompt" not in model_card(facts())
+
+
 def test_the_front_matter_is_yaml_at_the_top() -> None:
     text = model_card(facts())
     found = re.match(r"---\n(.*?)\n---\n\n# ", text, flags=re.S)

@@ -187,6 +187,7 @@ def test_everything_is_written_and_the_checkpoints_are_gone(
     assert names >= {"README.md", "masks.safetensors", "packed.safetensors", "scores.safetensors"}
     assert not any(name.startswith(("checkpoints", ".")) for name in names)
     assert facts["scores"]["dense"].keys() == facts["scores"]["sparse"].keys()
+    assert facts["scores"]["split"] == "validation"  # dev.tsv: GLUE's test labels are not public
     assert facts["settings"]["seed"] == 0
     assert facts["data"]
     assert "command" in facts
@@ -426,6 +427,25 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="file/out cannot be written: Not a directory"):
         Run(settings(model, data), tmp_path / "file" / "out")
+
+
+def test_a_teacher_of_another_task_is_refused(model: Path, data: Path, tmp_path: Path) -> None:
+    teacher = save_classifier(tmp_path / "teacher")
+    config = json.loads((teacher / "config.json").read_text())
+    for labels, fits in ((("NEGATIVE", "POSITIVE"), True), (("positive", "negative"), False)):
+        config |= {
+            "id2label": dict(enumerate(labels)),
+            "label2id": {label: number for number, label in enumerate(labels)},
+        }
+        (teacher / "config.json").write_text(json.dumps(config))
+        wanted = settings(model, data, teacher=str(teacher))
+        if fits:
+            Run(wanted, tmp_path / "out")
+        else:
+            with pytest.raises(
+                ModelError, match="has the classes positive, negative, and sst2 has"
+            ):
+                Run(wanted, tmp_path / "out")
 
 
 def test_a_teacher_is_fine_tuned_and_of_the_same_network(data: Path, tmp_path: Path) -> None:

@@ -508,8 +508,10 @@ def test_every_layout_has_the_same_rows(tmp_path: Path, name: str) -> None:
     assert of.train == STATED
     assert of.test == STATED[1:]
     assert set(of.digests) == {name, "valid.json"}
+    assert of.split == "validation"
     (tmp_path / name.replace("train", "test")).write_text(LAYOUTS[name])
-    assert triples.load(tmp_path).test == STATED
+    tested = triples.load(tmp_path)
+    assert (tested.test, tested.split) == (STATED, "test")
     assert (of.name, of.metric) == ("triples", "bleu")
 
 
