@@ -82,4 +82,4 @@ def encode_texts(rows: Sequence[Example], tokenizer: Any, max_length: int) -> En
         for at, row in enumerate(rows)
     ]
     # some models read the class at the last position (XLNet), and their tokenizer says so
-    return Encoded(tuple(features), fill=fill, side=tokenizer.padding_side)
+    return Encoded(tuple(features), fill=fill, side=getattr(tokenizer, "padding_side", "right"))

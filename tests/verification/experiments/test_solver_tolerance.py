@@ -26,7 +26,7 @@ def answers(scale: float) -> dict[tuple[str, bool], dict[str, object]]:
 
 
 def test_solvers_keep_the_first_ranks_of_scaled_scores_and_others_of_unscaled() -> None:
-    found = answers(1e-9)
+    found = answers(1e-14)
     assert set(found) == {(name, scaled) for name in SOLVERS for scaled in (True, False)}
     for (_, scaled), row in found.items():
         assert row["status"] == "OPTIMAL"
