@@ -89,8 +89,9 @@ class _Comparison:
         every = np.stack(of)
         if self._floats:
             # no score has key −1: it would be that of −0.0, which is not below 0.0
-            floats = float_keys.scores(torch.from_numpy(every - (every == -1)), self._dtype)
-            found: list[list[float]] = floats.tolist()
+            found: list[list[float]] = float_keys.array_scores(
+                every - (every == -1), self._dtype
+            ).tolist()
             return found
         return [[*map(int, each)] for each in every]
 

@@ -24,7 +24,7 @@ from pins.utils.lazy_tensors import shapes_of
 # Weights looked at together: what a pass needs beside scores and masks. A processor's share fits
 # its cache; a GPU wants few and large kernels.
 BLOCK, GPU_BLOCK = 1 << 20, 1 << 26
-PART = 1 << 16  # scores among which the last tie is looked for: eight bytes each
+PART = 1 << 18  # scores among which the last tie is looked for: eight bytes each
 _SEED = 0  # of the sample: another one finds the same mask
 
 Integers = NDArray[np.int64]
