@@ -49,7 +49,8 @@ def array_scores(found: NDArray[np.int64], dtype: torch.dtype) -> NDArray[Any]:
     """As `scores`, of a few keys of a type that numpy has: a tenth of the calls' time."""
     width = dtype.itemsize
     bits = found.astype(f"i{width}")
-    return (bits ^ ((bits >> (8 * width - 1)) & np.iinfo(bits.dtype).max)).view(f"f{width}")
+    flipped: NDArray[Any] = bits ^ ((bits >> (8 * width - 1)) & np.iinfo(bits.dtype).max)
+    return flipped.view(f"f{width}")
 
 
 def above(bits: NDArray[Any], key: int, out: NDArray[np.bool_]) -> None:
