@@ -20,7 +20,9 @@ def decayed(decay_all: bool, optimizer: str) -> dict[str, bool]:
         learning_rate=RATE, weight_decay=DECAY, decay_all=decay_all, optimizer=optimizer
     )
     make_optimizer(model, wanted).step()
-    values = {name: float(parameter.detach().flatten()[0]) for name, parameter in model.named_parameters()}
+    values = {
+        name: float(parameter.detach().flatten()[0]) for name, parameter in model.named_parameters()
+    }
     return {name: value < 1 for name, value in values.items()}
 
 
