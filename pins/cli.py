@@ -225,7 +225,8 @@ prune.__signature__ = prune_signature()  # type: ignore[attr-defined]
 def pack(
     model: Annotated[Path, typer.Argument(help="Folder of a pruned model.")],
     mask: Annotated[
-        Path | None, typer.Option(help="Its masks; default: masks.safetensors in the folder.")
+        Path | None,
+        typer.Option(help="Its masks; default: masks.safetensors in the folder, else its zeros."),
     ] = None,
 ) -> None:
     """Write packed.safetensors beside a model: a bit a weight, and the kept values."""
@@ -233,7 +234,9 @@ def pack(
     from pins.models import sparse_format
     from pins.models.weight_files import unread_files
 
-    file = sparse_format.pack_folder(model, masks.load(mask or model / "masks.safetensors"))
+    own = model / "masks.safetensors"
+    given = mask or (own if own.exists() else None)
+    file = sparse_format.pack_folder(model, None if given is None else masks.load(given))
     for unread in unread_files(model):
         typer.echo(f"{unread}: not read, since the index does not name it", err=True)
     typer.echo(f"{file}: {file.stat().st_size:,} bytes")

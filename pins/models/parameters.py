@@ -152,6 +152,11 @@ def require_trained(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer
             )
 
 
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer, x Wᵀ + b or, as GPT-2's, x W + b."""
+    return _is_prunable(module, PRUNABLE_TYPES)
+
+
 def _is_prunable(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
     if isinstance(module, types):
         return True

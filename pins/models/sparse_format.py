@@ -80,14 +80,15 @@ def load(path: Path | str) -> tuple[Tensors, Tensors]:
         return _unpack(packed, json.loads(metadata["masked"]))
 
 
-def pack_folder(folder: Path, masks: Mapping[str, Tensor]) -> Path:
+def pack_folder(folder: Path, masks: Mapping[str, Tensor] | None = None) -> Path:
     """Write `packed.safetensors` beside the weights of a saved Hugging Face model.
 
     A tensor that several parameters share is stored once, as in the model's files.
 
     Args:
         folder: with model.safetensors, or several such files and their index.
-        masks: by the names of the tensors in the file, which are the names in training.
+        masks: by the names of the tensors in the file, which are the names in training; default:
+            what is not zero, in each matrix that has a zero.
 
     Returns:
         The path of the packed file; it suffices to restore the dense weights.
@@ -99,8 +100,13 @@ def pack_folder(folder: Path, masks: Mapping[str, Tensor]) -> Path:
     tensors: Tensors = {}
     for file in weight_files(folder):
         tensors |= load_tensors(file)[0]
-    save(tensors, masks, folder / PACKED)
+    save(tensors, _nonzeros(tensors) if masks is None else masks, folder / PACKED)
     return folder / PACKED
+
+
+def _nonzeros(tensors: Tensors) -> dict[str, Tensor]:
+    matrices = {n: t != 0 for n, t in tensors.items() if t.dim() > 1 and t.is_floating_point()}
+    return {name: mask for name, mask in matrices.items() if not mask.all()}
 
 
 def unpack_folder(folder: Path, out: Path) -> Path:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from pins.errors import SettingError, first_line
 from pins.masks import require_same_tensors
 from pins.models.batches import Batch
 from pins.models.inference import device_of, evaluation_mode, to_device
+from pins.models.parameters import is_linear
 
 MOST_NOISE = 0.5  # of times that are compared
 LEAST_RUNS = 5  # quartiles of fewer runs mean little
@@ -213,30 +215,34 @@ def _csr_network(
     Raises:
         RuntimeError: there is no such layer, or torch has no CSR for this dtype and device.
     """
-    layers: dict[nn.Linear, Tensor] = {}
+    layers: dict[nn.Module, Tensor] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "sparse matrices are a beta feature"
         for name, module in model.named_modules():
-            if f"{name}.weight".lstrip(".") in masks and isinstance(module, nn.Linear):
-                layers[module] = module.weight.detach().to_sparse_csr()
+            if f"{name}.weight".lstrip(".") in masks and is_linear(module):
+                weight: Any = module.weight.detach()
+                # (outputs, inputs); GPT-2's layers store the transpose
+                matrix = weight if isinstance(module, nn.Linear) else weight.T
+                layers[module] = matrix.to_sparse_csr()
     if not layers:
         raise RuntimeError("no masked weight belongs to a linear layer")
     return lambda: _forwards({module: _csr_forward(module, csr) for module, csr in layers.items()})
 
 
-def _csr_forward(module: nn.Linear, weight: Tensor) -> Callable[[Tensor], Tensor]:
+def _csr_forward(module: nn.Module, weight: Tensor) -> Callable[[Tensor], Tensor]:
     """x Wᵀ + b as (W xᵀ)ᵀ + b: a sparse matrix times a dense one."""
 
     def forward(input: Tensor) -> Tensor:  # noqa: A002 (as nn.Linear names it)
         flat = input.reshape(-1, input.shape[-1])
         product = (weight @ flat.t()).t().reshape(*input.shape[:-1], weight.shape[0])
-        return product if module.bias is None else product + module.bias
+        return product if bias is None else product + bias
 
+    bias: Any = module.bias
     return forward
 
 
 @contextmanager
-def _forwards(forwards: Mapping[nn.Linear, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+def _forwards(forwards: Mapping[nn.Module, Callable[[Tensor], Tensor]]) -> Iterator[None]:
     """Other forward methods in place of the modules' own."""
     own = {module: vars(module)["forward"] for module in forwards if "forward" in vars(module)}
     try:

@@ -45,7 +45,9 @@ SETTINGS = {
     "learning_rate": "learning rate",
     "batch_size": "rows of a step",
     "seed": "seed",
-}  # setting → its name in the card
+}  # setting → its name in the card; of others it is their own
+# said elsewhere in the card, a path of this machine, or without effect on the model
+ELSEWHERE = ("model", "task", "data", "sparsity", "device", "checkpoint_every")
 
 
 USE = """## How to use it
@@ -185,9 +187,9 @@ def _scores(facts: Mapping[str, Any]) -> str:
 def _run(facts: Mapping[str, Any]) -> str:
     settings = facts["settings"]
     values = {
-        name: ("no", "yes")[value] if isinstance(value, bool) else value
-        for key, name in SETTINGS.items()
-        if (value := settings.get(key)) is not None
+        SETTINGS.get(key, key.replace("_", " ")): _value(key, settings[key])
+        for key in dict.fromkeys([*SETTINGS, *settings])
+        if key not in ELSEWHERE and settings.get(key) not in (None, [], ())
     }
     lines = [
         "## The run",
@@ -206,6 +208,15 @@ def _run(facts: Mapping[str, Any]) -> str:
         "- " + ", ".join(f"{package} {version}" for package, version in facts["versions"].items()),
     ]
     return "\n".join(lines)
+
+
+def _value(key: str, value: Any) -> Any:
+    """The value of a setting as the card says it; of a teacher's path the last part."""
+    if isinstance(value, bool):
+        return ("no", "yes")[value]
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return _last(value) if key == "teacher" else value
 
 
 def _costs(facts: Mapping[str, Any]) -> str:

@@ -144,7 +144,8 @@ def load_wikitext(data: Path | None = None) -> LanguageModeling:
 def load_text(data: Path | None = None) -> LanguageModeling:
     """Any text: a file, or a folder of .txt files.
 
-    A folder with train.txt and test.txt is split by these. Otherwise the test rows are the last
+    A folder with train.txt and test.txt (or else valid.txt, validation.txt or dev.txt) is split by
+    these. Otherwise the test rows are the last
     tenth of the lines of the file, or of all files in the order of their names.
 
     Raises:
@@ -152,8 +153,10 @@ def load_text(data: Path | None = None) -> LanguageModeling:
     """
     if data is None:
         raise TaskError(f"{TEXT} has no data of its own: give --data with a text file or a folder")
-    if (data / "train.txt").is_file() and (data / "test.txt").is_file():
-        files = [data / "train.txt", data / "test.txt"]
+    tested = [data / f"{name}.txt" for name in ("test", "valid", "validation", "dev")]
+    tested = [file for file in tested if file.is_file()][:1]
+    if tested and (data / "train.txt").is_file():
+        files = [data / "train.txt", *tested]
         return LanguageModeling(name=TEXT, **from_files(files, _lines))
     files = sorted(data.glob("*.txt")) if data.is_dir() else [data]
     if not files:

@@ -317,6 +317,20 @@ def test_names_missing_from_the_metadata_are_missed(tmp_path: Path) -> None:
         load(tmp_path / PACKED)
 
 
+def test_without_masks_a_folder_is_packed_by_its_zeros(tmp_path: Path) -> None:
+    tensors = {
+        "pruned.weight": torch.tensor([[0.0, 1.0, -0.0], [2.0, 0.0, 3.0]]),
+        "dense.weight": torch.ones(2, 3),
+        "bias": torch.zeros(3),
+        "positions": torch.zeros(1, 3, dtype=torch.int64),
+    }
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    found, masks = load(pack_folder(tmp_path))
+    assert masks.keys() == {"pruned.weight"}
+    assert masks["pruned.weight"].tolist() == [[False, True, False], [True, False, True]]
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
+
+
 @pytest.mark.parametrize("metadata", [{"format": "pt"}, {**FORMAT, "version": "2"}])
 def test_other_files_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
     save_file({"w": torch.ones(1)}, tmp_path / PACKED, metadata=metadata)

@@ -291,6 +291,19 @@ def test_sparse_matrices_give_the_same_output() -> None:
     assert not torch.allclose(dense, sparse, atol=1e-3)
 
 
+def test_layers_that_store_the_transpose_are_measured_as_sparse_matrices_too() -> None:
+    model = tiny("GPT2", "LMHeadModel")
+    masks = pruned(model)
+    batch = {"input_ids": torch.tensor([[1, 2, 3, 4]])}
+    outputs: list[Tensor] = []
+    model.register_forward_hook(lambda *call: outputs.append(call[-1].logits))
+    measured = latency(model, batch, masks, runs=LEAST_RUNS, warmup=0)
+    assert measured.csr is not None
+    first, (_, zeros, sparse) = outputs[0], outputs[1:4]
+    assert torch.equal(first, sparse)
+    assert torch.allclose(zeros, sparse, atol=1e-6)
+
+
 def test_a_language_model_is_measured() -> None:
     model = tiny("Bert", "ForSequenceClassification")
     before = snapshot(model)

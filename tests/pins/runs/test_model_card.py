@@ -89,6 +89,21 @@ def test_the_hub_reads_the_front_matter() -> None:
     assert card.text.lstrip().startswith("# bert-base-uncased-rte-pruned-97\n")
 
 
+def test_all_settings_are_named_but_for_paths_of_the_machine() -> None:
+    settings = facts()["settings"] | {
+        "weight_decay": 0.01,
+        "without_quirks": ["biases", "calendar"],
+        "teacher": "/home/me/expert",
+        "data": "/home/me/data",
+        "device": "cuda:3",
+        "include": None,
+    }
+    text = model_card(facts(settings=settings))
+    for line in ("- weight decay: 0.01", "- without quirks: biases, calendar", "- teacher: expert"):
+        assert f"\n{line}\n" in text
+    assert not re.search("home|cuda|include", text)
+
+
 def test_a_sample_is_called_one() -> None:
     scores = facts()["scores"] | {"rows": 40, "sample": {"rows": 40, "of": 277}}
     assert "On validation, 40 rows, a sample of 40 of 277." in model_card(facts(scores=scores))

@@ -253,6 +253,17 @@ def test_wikitext_is_read_under_each_of_its_names(tmp_path: Path, suffix: str) -
     assert found.labels == ()
 
 
+@pytest.mark.parametrize("name", ["valid", "validation", "dev"])
+def test_a_text_without_test_rows_is_tested_on_its_validation_rows(
+    tmp_path: Path, name: str
+) -> None:
+    found = load_text(write(tmp_path, train__txt="a\n", **{f"{name}__txt": "b\n"}))
+    assert (found.train, found.test, found.split) == (("a\n",), ("b\n",), "validation")
+    write(tmp_path, test__txt="c\n")
+    found = load_text(tmp_path)
+    assert (found.test, found.split) == (("c\n",), "test")
+
+
 def test_wikitext_files_of_two_kinds_are_not_mixed(tmp_path: Path) -> None:
     write(tmp_path, train__txt="a\n", wiki__test__raw="b\n")
     with pytest.raises(
