@@ -44,7 +44,7 @@ again without presolve, which succeeds."""
 STOPPED = 1
 """scipy's code for a stop on the time limit."""
 
-SMALL = 1000
+SMALL = 1500
 """Stored entries of a program that HiGHS solves in this process, where it cannot be interrupted:
 it looks at its time limit often there. A child process, which can be killed, takes 0.5 s to start.
 """
