@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pins.distributed.sharding import group_of, is_sharded, local, part, whole
+from pins.distributed.sharding import group_of, is_sharded, like_sharding, local, part, whole
 from pins.errors import MaskError
 from pins.utils import bit_packing
 from pins.utils.io import load_tensors, require_format, save_tensors
@@ -93,6 +93,13 @@ def apply(masks: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     require_same_tensors(masked, masks)
     for name, tensor in masked.items():
         bit_packing.clear(local(tensor), bit_packing.packed(part(masks[name], tensor)))
+
+
+def nonzero_masks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """mᵢ = 1 iff θᵢ ≠ 0, by name; -0.0 is zero; sharded like the tensors."""
+    return {
+        name: like_sharding(local(tensor.detach()) != 0, tensor) for name, tensor in tensors.items()
+    }
 
 
 @torch.no_grad()

@@ -36,24 +36,26 @@ def relaxation_proved_infeasible(program: BinaryProgram) -> bool:
 
 def _rows(program: BinaryProgram) -> Iterator[tuple[list[int], list[int], int]]:
     """Columns, entries and right side of rows Σ aⱼxⱼ ≤ b, in integers; an equality is two."""
-    for row, sense in enumerate(program.senses):
-        columns, weights = program.row(row)
-        *entries, bound = integers([*weights.tolist(), float(program.rhs[row])])
-        places = columns.tolist()
+    for places, entries, bound, sense in _integer_rows(program):
         yield places, entries, bound
         if sense is Sense.EQUAL:
             yield places, [-entry for entry in entries], -bound
 
 
+def _integer_rows(program: BinaryProgram) -> Iterator[tuple[list[int], list[int], int, Sense]]:
+    """Columns, entries, right side and sense of each row, multiplied by a power of two."""
+    for row, sense in enumerate(program.senses):
+        columns, weights = program.row(row)
+        *entries, bound = integers([*weights.tolist(), float(program.rhs[row])])
+        yield columns.tolist(), entries, bound, sense
+
+
 def _not_divisible(program: BinaryProgram) -> bool:
     """Whether a divisor of all entries of an equality does not divide its right side."""
-    for row, sense in enumerate(program.senses):
-        if sense is Sense.EQUAL:
-            weights = program.row(row)[1].tolist()
-            *entries, bound = integers([*weights, float(program.rhs[row])])
-            if bound % (gcd(*entries) or 1):
-                return True
-    return False
+    return any(
+        sense is Sense.EQUAL and bound % (gcd(*entries) or 1)
+        for _, entries, bound, sense in _integer_rows(program)
+    )
 
 
 def _contradictory(program: BinaryProgram) -> bool:

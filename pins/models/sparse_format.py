@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pins.errors import FileError, MaskError
-from pins.masks import require_same_tensors
+from pins.masks import nonzero_masks, require_same_tensors
 from pins.models.weight_files import INDEX, PICKLES, SHARDS, WEIGHTS, weight_files
 from pins.utils.bit_packing import packed_rows, unpacked_rows
 from pins.utils.io import atomic, load_tensors, require_format, save_tensors
@@ -105,8 +105,8 @@ def pack_folder(folder: Path, masks: Mapping[str, Tensor] | None = None) -> Path
 
 
 def _nonzeros(tensors: Tensors) -> dict[str, Tensor]:
-    matrices = {n: t != 0 for n, t in tensors.items() if t.dim() > 1 and t.is_floating_point()}
-    return {name: mask for name, mask in matrices.items() if not mask.all()}
+    matrices = {n: t for n, t in tensors.items() if t.dim() > 1 and t.is_floating_point()}
+    return {name: mask for name, mask in nonzero_masks(matrices).items() if not mask.all()}
 
 
 def unpack_folder(folder: Path, out: Path) -> Path:

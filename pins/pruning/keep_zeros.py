@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from pins.distributed.sharding import like_sharding, local
+from pins.distributed.sharding import like_sharding
 from pins.errors import ParameterError
+from pins.masks import nonzero_masks
 from pins.models.parameters import PrunableParameters
 from pins.pruning.active_masks import ActiveMasks, resolve_parameters
 from pins.pruning.optimizer_hooks import unwrapped_optimizer
@@ -36,13 +37,6 @@ class KeptZeros(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._active.packed)
-
-
-def nonzero_masks(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """mᵢ = 1 iff θᵢ ≠ 0, by name; -0.0 is zero; sharded like the tensors."""
-    return {
-        name: like_sharding(local(tensor.detach()) != 0, tensor) for name, tensor in tensors.items()
-    }
 
 
 def keep_zeros(

@@ -56,7 +56,6 @@ class FineTuning:
         group: Group = SINGLE_PROCESS,
         higher_is_better: bool = True,
         teacher: nn.Module | None = None,
-        teacher_score: float | None = None,
         on_decision: OnDecision | None = None,
         on_trust_region: OnTrustRegion | None = None,
     ) -> None:
@@ -70,7 +69,6 @@ class FineTuning:
             group: the ranks that divide the rows of each step; all of them call every method.
             higher_is_better: how the scores compare that select the teacher.
             teacher: the first teacher; default: the model itself.
-            teacher_score: its score, which later checkpoints are compared with.
             on_decision: as in `Pruner`.
             on_trust_region: as in `Pruner`.
 
@@ -103,7 +101,6 @@ class FineTuning:
             self.regularizer = SelfRegularizer(
                 self.model,
                 teacher=teacher,
-                teacher_score=teacher_score,
                 head=head,
                 temperature=settings.temperature,
                 higher_is_better=higher_is_better,

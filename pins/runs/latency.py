@@ -231,13 +231,13 @@ def _csr_network(
 
 def _csr_forward(module: nn.Module, weight: Tensor) -> Callable[[Tensor], Tensor]:
     """x Wᵀ + b as (W xᵀ)ᵀ + b: a sparse matrix times a dense one."""
+    bias: Any = module.bias
 
     def forward(input: Tensor) -> Tensor:  # noqa: A002 (as nn.Linear names it)
         flat = input.reshape(-1, input.shape[-1])
         product = (weight @ flat.t()).t().reshape(*input.shape[:-1], weight.shape[0])
         return product if bias is None else product + bias
 
-    bias: Any = module.bias
     return forward
 
 

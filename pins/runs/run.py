@@ -93,7 +93,6 @@ class Run:
             group=self.group,
             higher_is_better=self.task.higher_is_better,
             teacher=None if teacher is None else teacher.model,
-            teacher_score=None if teacher is None else self._held_out_score(teacher),
             on_decision=self._record_decision,
             on_trust_region=self._save_region_scores,
         )
@@ -109,6 +108,10 @@ class Run:
             self._resume(out / CHECKPOINTS)
         self.notice: str | None = self.history.take_over(self.step)
         require_same_run(self.fingerprint, self.step, self.group)
+        regularizer = self.training.regularizer
+        if teacher is not None and regularizer is not None and not self.step:
+            # the first candidate, which later ones are compared with; a checkpoint knows it already
+            regularizer.update(self._held_out_score(teacher), 0)
         on_rank_zero(self.group, lambda: require_writable(out))
 
     @property

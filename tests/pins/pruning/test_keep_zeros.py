@@ -10,9 +10,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pins.errors import MaskError, ParameterError
-from pins.masks import apply
+from pins.masks import apply, nonzero_masks
 from pins.models.parameters import prunable_parameters
-from pins.pruning.keep_zeros import keep_zeros, nonzero_masks
+from pins.pruning.keep_zeros import keep_zeros
 from tests.pins.networks import losses, perceptron
 
 OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {

@@ -13,19 +13,9 @@ from pins.runs.export import finish
 from pins.runs.run import Run
 from pins.utils.io import read_state, write_state
 from pins.utils.provenance import versions
-from tests.pins.runs.tiny_runs import save_data, save_model, settings, take
+from tests.pins.runs.tiny_runs import save_model, settings, take
 
 pytest.importorskip("transformers", reason="runs load transformers models")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_data(tmp_path_factory.mktemp("data"))
 
 
 def test_another_activation_and_another_vocabulary_are_other_models(

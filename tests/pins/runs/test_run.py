@@ -45,16 +45,6 @@ from tests.pins.runs.tiny_runs import (
 pytest.importorskip("transformers", reason="runs load transformers models")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_data(tmp_path_factory.mktemp("data"))
-
-
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {"smoothing": "uncertainty"},
     "signed": {"criterion": "pins", "smoothing": "none"},
@@ -427,6 +417,23 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(
     (tmp_path / "file").write_text("")
     with pytest.raises(FileError, match="file/out cannot be written: Not a directory"):
         Run(settings(model, data), tmp_path / "file" / "out")
+
+
+def test_a_teacher_is_the_first_candidate_and_a_checkpoint_knows_it(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    wanted = settings(model, data, teacher=str(save_classifier(tmp_path / "teacher")))
+
+    def candidates(run: Run) -> list[list[Any]]:
+        assert run.training.regularizer is not None
+        return list(run.training.regularizer.state_dict()[1]["best"])
+
+    run = Run(wanted, tmp_path / "out")
+    ((sparsity, score),) = candidates(run)
+    assert sparsity == "0"
+    assert 0 <= score <= 1
+    take(run, 4)
+    assert candidates(Run(wanted, tmp_path / "out", resume=True)) == candidates(run)
 
 
 def test_a_teacher_of_another_task_is_refused(model: Path, data: Path, tmp_path: Path) -> None:
