@@ -1,6 +1,4 @@
 import os
-import resource
-import signal
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +14,7 @@ from solvers.cbc import Cbc
 from solvers.closed_form import ClosedForm
 from solvers.incumbent import UNPROVED
 from solvers.result import TEXT, Status
+from tests.full_disk import files_of_at_most
 from tests.solvers.solver_cases import cardinality, knapsacks, market_split, program
 
 FIRST_LINES = {
@@ -158,14 +157,8 @@ def test_a_blank_in_the_temporary_folder_is_no_obstacle(
 
 def test_a_file_that_cannot_be_written_is_a_failure() -> None:
     instance = cardinality(np.random.default_rng(0).standard_normal(500), 50)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    with files_of_at_most(4096):
         result = Cbc().solve(instance)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
     assert result.status is Status.FAILED
     assert "cannot be written: File too large" in result.report.message
     assert Cbc().solve(instance).status is Status.OPTIMAL

@@ -1,9 +1,6 @@
 """A command that fails on a full disk leaves nothing, and the same command works afterwards."""
 
 import re
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,19 +11,9 @@ from pins.models.parameters import prunable_parameters
 from pins.models.weight_files import WEIGHTS
 from pins.utils.io import load_tensors, save_tensors
 from tests.commands import Command
+from tests.full_disk import files_of_at_most
 from tests.tiny_model import save_tiny_bert
 from verification.certificates.certificate import save_scores
-
-
-@contextmanager
-def room(size: int) -> Iterator[None]:
-    """A write beyond so many bytes of a file fails as it does on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -37,7 +24,7 @@ def assert_all_or_nothing(
     pins: Command, folder: Path, size: int, arguments: tuple[object, ...], written: set[str]
 ) -> None:
     before = contents(folder)
-    with room(size):
+    with files_of_at_most(size):
         code, _, err = pins(*map(str, arguments))
     assert code == 2
     assert re.search("cannot be written: .*File too large", err.splitlines()[-1])

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from pins.errors import FileError, OptimalityError
 from pins.runs.export import finish, finite, headline
 from pins.runs.run import Run
+from tests.full_disk import files_of_at_most
 from tests.pins.runs.tiny_runs import names, save_classifier, save_data, save_model, settings, take
 
 pytest.importorskip("transformers", reason="runs load transformers models")
@@ -68,21 +68,16 @@ def test_a_final_decision_that_overflowed_is_told(data: Path, tmp_path: Path) ->
 
 def test_a_model_that_cannot_be_written_leaves_the_checkpoint(data: Path, tmp_path: Path) -> None:
     run = take(Run(settings(save_model(tmp_path / "model"), data), tmp_path / "out"))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     tokenizer: Any = run.pretrained.tokenizer
     tokenizer.add_tokens([f"word {number}" for number in range(1000)])  # larger than the model
-    try:
-        # a write beyond this fails as it does on a full disk
-        for size in (20_000, 60_000):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-            with pytest.raises(FileError, match=r"the model in .* cannot be written: .*large"):
-                finish(run)
-            assert "checkpoints" in names(run.out)
-            assert "run.json" not in names(run.out)
-            assert "model.safetensors" not in names(run.out)
-            assert ".unfinished-model" not in names(run.out)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for size in (20_000, 60_000):
+        too_large = pytest.raises(FileError, match=r"the model in .* cannot be written: .*large")
+        with too_large, files_of_at_most(size):
+            finish(run)
+        assert "checkpoints" in names(run.out)
+        assert "run.json" not in names(run.out)
+        assert "model.safetensors" not in names(run.out)
+        assert ".unfinished-model" not in names(run.out)
     finish(run)
     assert "run.json" in names(run.out)
 

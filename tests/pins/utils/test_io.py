@@ -3,10 +3,7 @@
 import hashlib
 import json
 import os
-import resource
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,18 +25,8 @@ from pins.utils.io import (
     write_json,
     write_text,
 )
+from tests.full_disk import files_of_at_most
 from verification.strategies import score_mappings
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Inside the block the system refuses to let any file grow beyond `size` bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.fixture

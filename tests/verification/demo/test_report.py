@@ -1,7 +1,6 @@
 """A report that is written in part is not finished, and the same command writes it again."""
 
 import json
-import resource
 import shutil
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from pins.errors import FileError
 from pins.utils.folder_lock import LOCK
+from tests.full_disk import files_of_at_most
 from verification.experiments.run_reader import RunData
 
 pytest.importorskip("transformers", reason="the demo's model is a transformers model")
@@ -23,13 +23,9 @@ def test_a_report_that_a_full_disk_stops_is_not_finished_and_can_be_written_agai
     report.start(copy)
     shutil.copy(demo_folder / "sample.safetensors", copy)
     figures = {file.stem: file.read_text() for file in (demo_folder / "figures").iterdir()}
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
-    try:
-        with pytest.raises(FileError, match=r"\.svg cannot be written: File too large"):
-            report.write(results, figures, copy)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    too_large = pytest.raises(FileError, match=r"\.svg cannot be written: File too large")
+    with too_large, files_of_at_most(4000):
+        report.write(results, figures, copy)
     assert not (copy / "index.html").exists()
     assert list((copy / "figures").iterdir()) == []
     with pytest.raises(FileError, match="holds a run that is not finished"):

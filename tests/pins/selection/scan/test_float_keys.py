@@ -13,6 +13,7 @@ import pins
 from benchmarks.harness.process import fresh
 from pins.selection.optimality import optimality
 from pins.selection.scan import float_keys
+from tests.flushing import flushing
 from verification.strategies import DTYPES, scores
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -101,18 +102,10 @@ def test_widened_scores_are_the_scores(values: Tensor, dtype: torch.dtype) -> No
 # ---- A processor that flushes --------------------------------------------------------------------
 
 
-@pytest.fixture
-def flushing() -> Iterator[None]:
-    """As `torch.set_flush_denormal` leaves this thread; the others stay what they are."""
-    threads = torch.get_num_threads()
-    if not torch.set_flush_denormal(True):
-        pytest.skip("this machine cannot flush denormals")
-    torch.set_num_threads(1)
-    try:
+@pytest.fixture(name="flushing")
+def flushing_thread() -> Iterator[None]:
+    with flushing():
         yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(threads)
 
 
 def denormals(dtype: torch.dtype) -> tuple[Tensor, list[int]]:
