@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pins import masks as masks_module
 from pins.errors import CertificateError
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint
@@ -23,7 +21,7 @@ from pins.selection.optimality import (
     optimality,
 )
 from pins.selection.select import decide, select
-from pins.utils.io import load_tensors, removed_on_failure, save_tensors
+from pins.utils.io import load_tensors, save_tensors
 from verification.certificates.denormals import require_denormals
 from verification.certificates.document import (
     constraint_of,
@@ -36,6 +34,7 @@ from verification.certificates.document import (
     stated_fraction,
     stated_scope,
     write_document,
+    written_masks,
 )
 from verification.certificates.regret import Violation, regret
 
@@ -155,13 +154,9 @@ def certify_files(
     masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)
     constraint = constraint_of(keep, scope, importance, masks)
-    written: AbstractContextManager[None] = nullcontext()
     if masks is None:
         masks = decide(importance, constraint).masks
-        written = removed_on_failure(mask_file)
-    with written:
-        if mask is None:
-            masks_module.save(masks, mask_file)
+    with written_masks(masks, mask_file, mask):
         return certify(
             importance,
             masks,

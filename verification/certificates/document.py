@@ -3,7 +3,8 @@
 `CERTIFICATE.md` specifies the format.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pins.errors import CertificateError
 from pins.masks import count, count_each, require_same_tensors
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, PerTensor, cardinality
-from pins.utils.io import sha256, write_json
+from pins.utils.io import removed_on_failure, sha256, write_json
 
 FORMAT = "pins-certificate"
 DTYPES = {
@@ -120,6 +121,23 @@ def mask_beside(certificate: Path, mask: Path | None, *files: Path) -> Path:
     for file in (*files, mask_file):
         name_beside(file, certificate)
     return mask_file
+
+
+@contextmanager
+def written_masks(masks: Mapping[str, Tensor], file: Path, given: Path | None) -> Iterator[None]:
+    """Write masks that were not given, for a certificate that the block makes; remove them if not.
+
+    Args:
+        masks: by name.
+        file: where the certificate names them.
+        given: the file that they come from; None: they were computed.
+    """
+    if given is not None:
+        yield
+        return
+    with removed_on_failure(file):
+        masks_module.save(masks, file)
+        yield
 
 
 def load_masks(

@@ -12,7 +12,6 @@ unless rounding of the scores c + μs changed the mask.
 
 import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pins import masks as masks_module
 from pins.errors import CertificateError
 from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import Terms, TrustRegionDecision, TrustRegionProgram
@@ -29,7 +27,7 @@ from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.optimality import ConstrainedOptimality
 from pins.selection.select import decide
-from pins.utils.io import load_tensors, removed_on_failure
+from pins.utils.io import load_tensors
 from verification.certificates.denormals import require_denormals
 from verification.certificates.document import (
     DTYPES,
@@ -43,6 +41,7 @@ from verification.certificates.document import (
     stated_fraction,
     stated_scope,
     write_document,
+    written_masks,
 )
 from verification.certificates.gap import trust_region_gap
 
@@ -181,15 +180,11 @@ def certify_region_files(
     masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)
     constraint = constraint_of(keep, scope, importance, masks)
-    written: AbstractContextManager[None] = nullcontext()
     if masks is None:
         decision = _decide(TrustRegionProgram(_double(terms), constraint), multiplier, radius, cost)
         masks, multiplier = decision.masks, decision.multiplier
-        written = removed_on_failure(mask_file)
     assert multiplier is not None, "a mask that is given comes with it"
-    with written:
-        if mask is None:
-            masks_module.save(masks, mask_file)
+    with written_masks(masks, mask_file, mask):
         return certify_trust_region(
             terms,
             masks,
