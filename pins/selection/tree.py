@@ -1,0 +1,236 @@
+"""Trees of bounds: how many weights each node keeps, l ≤ m(A) ≤ h, and whether a mask exists.
+
+The nodes of a tree are sets of weights. The root holds all of them; the children of a node are
+disjoint parts of it; m(A) is the number of kept weights in A:
+
+    max s·m   s.t.   l_A ≤ m(A) ≤ h_A for each node A,   m ∈ {0,1}ⁿ,   l = h = k in the root     (T)
+
+A family of sets of which any two are disjoint or nested is called laminar. Its rows are totally
+unimodular, so the LP relaxation of (T) has an integral optimum, and Theorem 6
+(`pins.selection.optimality`) proves masks by counts and comparisons.
+
+A tree goes down to tensors by objects, and within a tensor by *runs*: every L consecutive weights
+of its view (groups, outputs, inputs) are a node, all with the same bounds. So the rows of a matrix,
+or millions of groups of four, are one object. Below all runs each single weight may be a node:
+h = 0 freezes a zero, l = 1 freezes a weight.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pins.distributed.process_group import SINGLE_PROCESS, Group
+from pins.errors import CardinalityError
+
+Counts: TypeAlias = NDArray[np.int64]
+"""One number for each run of a tensor, or one for all of them: shape (runs,) or (1,)."""
+
+
+class View(NamedTuple):
+    """A weight tensor as `groups` matrices of (outputs, inputs), each output a row.
+
+    Attributes:
+        groups: experts of a 3-D weight; else 1.
+        outputs: rows of each matrix.
+        inputs: weights of a row.
+        transposed: the matrices are stored (inputs, outputs), as GPT-2's `Conv1D` does.
+    """
+
+    groups: int
+    outputs: int
+    inputs: int
+    transposed: bool = False
+
+    @classmethod
+    def of(cls, shape: Sequence[int], *, transposed: bool = False) -> "View":
+        """The view of a tensor: (…, outputs, inputs); of one dimension or none, a single row."""
+        rows, columns = (1, *shape)[-2:] if shape else (1, 1)
+        if transposed:
+            rows, columns = columns, rows
+        return cls(math.prod(shape[:-2]), rows, columns, transposed)
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return self.groups * self.outputs * self.inputs
+
+    def apply(self, tensor: Tensor) -> Tensor:
+        """The tensor in the order of the view, flat; a copy where it is stored transposed."""
+        return (tensor.transpose(-1, -2) if self.transposed else tensor).reshape(-1)
+
+    def invert(self, flat: Tensor, shape: Sequence[int]) -> Tensor:
+        """The tensor of this shape that `apply` makes flat."""
+        if not self.transposed:
+            return flat.view(*shape)
+        *groups, inputs, outputs = shape
+        return flat.view(*groups, outputs, inputs).transpose(-1, -2).contiguous()
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Nodes: each `length` consecutive weights of a tensor in the order of its view.
+
+    Attributes:
+        length: a divisor of the tensor's size, and of the next longer runs.
+        minimum: l of each.
+        maximum: h of each; None: its length.
+        name: what messages call one of them.
+    """
+
+    length: int
+    minimum: int = 0
+    maximum: int | None = None
+    name: str = "run"
+
+
+@dataclass(frozen=True)
+class TensorNode:
+    """The node of one tensor.
+
+    Attributes:
+        name: of the tensor.
+        view: how its weights are ordered.
+        minimum: l.
+        maximum: h; None: its size.
+        runs: the nodes inside, longest first; each length divides the one before.
+        zeros: bool, in the shape of the tensor: the weights with h = 0. Of a sharded tensor it is
+            this rank's part.
+        fixed: bool, likewise: the weights with l = 1.
+    """
+
+    name: str
+    view: View
+    minimum: int = 0
+    maximum: int | None = None
+    runs: tuple[Runs, ...] = ()
+    zeros: Tensor | None = field(default=None, compare=False)
+    fixed: Tensor | None = field(default=None, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Number of weights of all ranks."""
+        return self.view.size
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node whose children are tensors or other nodes.
+
+    Attributes:
+        name: what messages call it.
+        children: disjoint parts, which hold all weights of the node.
+        minimum: l.
+        maximum: h; None: its size.
+    """
+
+    name: str
+    children: tuple["Node | TensorNode", ...]
+    minimum: int = 0
+    maximum: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return sum(child.size for child in self.children)
+
+    @property
+    def tensors(self) -> Iterator[TensorNode]:
+        """The tensors below it, in order."""
+        for child in self.children:
+            if isinstance(child, TensorNode):
+                yield child
+            else:
+                yield from child.tensors
+
+
+class Reach(NamedTuple):
+    """The numbers that the nodes of one kind can keep: every integer low ≤ m(A) ≤ high.
+
+    low = max(l, Σ low of the children), high = min(h, Σ high of the children).
+    """
+
+    low: Counts
+    high: Counts
+
+    @property
+    def settled(self) -> bool:
+        """Each of these nodes can keep one number only."""
+        return bool((self.low == self.high).all())
+
+
+def reaches(node: TensorNode, group: Group = SINGLE_PROCESS) -> list[Reach]:
+    """The numbers that the nodes of a tensor can keep, from the inside to the outside.
+
+    Returns:
+        First of the single weights together, by the shortest runs; then of each of `node.runs`,
+        shortest first; last of the tensor itself, of shape (1,).
+
+    Raises:
+        CardinalityError: a node can keep none; names node, bounds and size.
+    """
+    shortest = node.runs[-1].length if node.runs else node.size
+    frozen = (_frozen(each, node.view, shortest, group) for each in (node.fixed, node.zeros))
+    fixed, zeros = frozen
+    found, inner = [Reach(fixed, shortest - zeros)], shortest
+    for runs in (*reversed(node.runs), Runs(node.size, node.minimum, node.maximum, "")):
+        if runs.length and (inner < 1 or runs.length % inner):
+            raise CardinalityError(
+                f"{node.name!r} has {runs.length} weights in a {runs.name or 'tensor'}, which is "
+                f"no multiple of {inner}: choose a number that divides it"
+            )
+        parts = runs.length // inner if inner else 1
+        low, high = (_sums(each, parts) for each in found[-1])
+        bounds = f"{runs.name} {{}} of {node.name!r}" if runs.name else repr(node.name)
+        found.append(_bounded(low, high, runs.minimum, runs.maximum, bounds, runs.length))
+        inner = runs.length
+    return found
+
+
+def reach(node: Node, children: Sequence[Reach]) -> Reach:
+    """The numbers that a node can keep.
+
+    Args:
+        node: the node.
+        children: their numbers, each of shape (1,).
+
+    Raises:
+        CardinalityError: as `reaches`.
+    """
+    low, high = (sum(each, np.zeros(1, dtype=np.int64)) for each in zip(*children, strict=True))
+    return _bounded(low, high, node.minimum, node.maximum, node.name, node.size)
+
+
+def _bounded(
+    low: Counts, high: Counts, minimum: int, maximum: int | None, name: str, size: int
+) -> Reach:
+    """Σ of the children, cut to the bounds of a node."""
+    maximum = size if maximum is None else min(maximum, size)
+    least, most = np.maximum(low, minimum), np.minimum(high, maximum)
+    if (wrong := np.flatnonzero(least > most)).size:
+        i = int(wrong[0])
+        raise CardinalityError(
+            f"{name.format(i)} has {size} weights and bounds of {minimum} to {maximum}, and its "
+            f"parts can keep {low[i]} to {high[i]}: no mask allows both"
+        )
+    return Reach(least, most)
+
+
+def _sums(counts: Counts, parts: int) -> Counts:
+    """Σ over each `parts` consecutive numbers; of one number for all, a multiple."""
+    return counts * parts if len(counts) == 1 else counts.reshape(-1, parts).sum(1)
+
+
+def _frozen(which: Tensor | None, view: View, length: int, group: Group) -> Counts:
+    """The number of frozen weights in each run of `length`; one number for all without any."""
+    if which is None or not length:
+        return np.zeros(1, dtype=np.int64)
+    flat = torch.cat(group.gathered(which.reshape(-1).view(torch.uint8)))
+    shape = (view.groups, view.inputs, view.outputs) if view.transposed else (-1,)
+    counts = view.apply(flat.view(shape)).view(-1, length).sum(1, dtype=torch.int64)
+    return counts.cpu().numpy()
