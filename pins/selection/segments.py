@@ -74,17 +74,27 @@ def whole_model(sizes: Mapping[Any, int], group: Group) -> Segments:
         sizes: number of scores of this rank by tensor name.
         group: the ranks.
     """
-    total = group.total(torch.tensor([sum(sizes.values())]))
-    return Segments(
-        np.array(total.tolist()), [Piece(name, 0, size) for name, size in sizes.items()]
-    )
+    return segments_of(dict.fromkeys(sizes, 0), sizes, group)
 
 
 def each_tensor(sizes: Mapping[Any, int], group: Group) -> Segments:
     """A segment for each tensor, in their order; arguments as for `whole_model`."""
-    totals = group.total(torch.tensor([*sizes.values()], dtype=torch.int64))
-    pieces = [Piece(name, 0, size, number) for number, (name, size) in enumerate(sizes.items())]
-    return Segments(totals.numpy(), pieces)
+    return segments_of({name: number for number, name in enumerate(sizes)}, sizes, group)
+
+
+def segments_of(owner: Mapping[Any, int], sizes: Mapping[Any, int], group: Group) -> Segments:
+    """Segments of whole tensors.
+
+    Args:
+        owner: the number of each tensor's segment, by name; numbers from 0, none left out.
+        sizes: as for `whole_model`.
+        group: as for `whole_model`.
+    """
+    totals = np.zeros(max(owner.values(), default=0) + 1, dtype=np.int64)
+    own = torch.tensor([*sizes.values()], dtype=torch.int64)
+    np.add.at(totals, [owner[name] for name in sizes], group.total(own).numpy())
+    pieces = [Piece(name, 0, size, owner[name]) for name, size in sizes.items()]
+    return Segments(totals, sorted(pieces, key=lambda piece: piece.segment))
 
 
 def runs(length: int, sizes: Mapping[Any, int], group: Group) -> Segments:

@@ -60,16 +60,21 @@ class View(NamedTuple):
         """Number of weights."""
         return self.groups * self.outputs * self.inputs
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape in which the tensor is stored."""
+        rows, columns = self.outputs, self.inputs
+        return (self.groups, columns, rows) if self.transposed else (self.groups, rows, columns)
+
     def apply(self, tensor: Tensor) -> Tensor:
         """The tensor in the order of the view, flat; a copy where it is stored transposed."""
         return (tensor.transpose(-1, -2) if self.transposed else tensor).reshape(-1)
 
-    def invert(self, flat: Tensor, shape: Sequence[int]) -> Tensor:
-        """The tensor of this shape that `apply` makes flat."""
+    def invert(self, flat: Tensor) -> Tensor:
+        """What is in the order of the view, in that of the storage; flat."""
         if not self.transposed:
-            return flat.view(*shape)
-        *groups, inputs, outputs = shape
-        return flat.view(*groups, outputs, inputs).transpose(-1, -2).contiguous()
+            return flat
+        return flat.view(self.groups, self.outputs, self.inputs).transpose(-1, -2).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ def reaches(node: TensorNode, group: Group = SINGLE_PROCESS) -> list[Reach]:
                 f"no multiple of {inner}: choose a number that divides it"
             )
         parts = runs.length // inner if inner else 1
-        low, high = (_sums(each, parts) for each in found[-1])
+        low, high = (part_sums(each, parts) for each in found[-1])
         bounds = f"{runs.name} {{}} of {node.name!r}" if runs.name else repr(node.name)
         found.append(_bounded(low, high, runs.minimum, runs.maximum, bounds, runs.length))
         inner = runs.length
@@ -202,8 +207,14 @@ def reach(node: Node, children: Sequence[Reach]) -> Reach:
     Raises:
         CardinalityError: as `reaches`.
     """
-    low, high = (sum(each, np.zeros(1, dtype=np.int64)) for each in zip(*children, strict=True))
+    low, high = together(children)
     return _bounded(low, high, node.minimum, node.maximum, node.name, node.size)
+
+
+def together(parts: Sequence[Reach]) -> Reach:
+    """The numbers that disjoint nodes can keep together."""
+    none = np.zeros(1, dtype=np.int64)
+    return Reach(sum((each.low for each in parts), none), sum((each.high for each in parts), none))
 
 
 def _bounded(
@@ -211,26 +222,31 @@ def _bounded(
 ) -> Reach:
     """Σ of the children, cut to the bounds of a node."""
     maximum = size if maximum is None else min(maximum, size)
+    low, high = np.broadcast_arrays(low, high)
     least, most = np.maximum(low, minimum), np.minimum(high, maximum)
     if (wrong := np.flatnonzero(least > most)).size:
         i = int(wrong[0])
         raise CardinalityError(
-            f"{name.format(i)} has {size} weights and bounds of {minimum} to {maximum}, and its "
-            f"parts can keep {low[i]} to {high[i]}: no mask allows both"
+            f"{name.format(i)} must keep {minimum} to {maximum} of its {size} weights, and the "
+            f"bounds inside it allow {low[i]} to {high[i]}: no mask meets both"
         )
     return Reach(least, most)
 
 
-def _sums(counts: Counts, parts: int) -> Counts:
+def part_sums(counts: Counts, parts: int) -> Counts:
     """Σ over each `parts` consecutive numbers; of one number for all, a multiple."""
     return counts * parts if len(counts) == 1 else counts.reshape(-1, parts).sum(1)
+
+
+def in_view(view: View, own: Tensor, group: Group) -> Tensor:
+    """A tensor in the order of its view, flat, from this rank's part of it."""
+    if group.size > 1:
+        own = torch.cat(group.gathered(own.reshape(-1)))
+    return view.apply(own.reshape(view.shape))
 
 
 def _frozen(which: Tensor | None, view: View, length: int, group: Group) -> Counts:
     """The number of frozen weights in each run of `length`; one number for all without any."""
     if which is None or not length:
         return np.zeros(1, dtype=np.int64)
-    flat = torch.cat(group.gathered(which.reshape(-1).view(torch.uint8)))
-    shape = (view.groups, view.inputs, view.outputs) if view.transposed else (-1,)
-    counts = view.apply(flat.view(shape)).view(-1, length).sum(1, dtype=torch.int64)
-    return counts.cpu().numpy()
+    return in_view(view, which, group).view(-1, length).sum(1).cpu().numpy()
