@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pins.distributed.sharding import require_fsdp2, reshard
 from pins.errors import ParameterError, first_line
+from pins.selection.tree import View
 from pins.utils.text_files import shown
 
 PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
@@ -125,6 +126,31 @@ def prunable_parameters(
             "give include= with a pattern, or types="
         )
     return PrunableParameters(parameters, left_out)
+
+
+def views_of(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, View]:
+    """The outputs and inputs of each weight: (outputs, inputs), (experts, outputs, inputs).
+
+    GPT-2's `Conv1D`, and experts that say `is_transposed`, store (inputs, outputs). Query, key and
+    value fused in one weight are one tensor, of all their outputs.
+
+    Args:
+        model: that has the parameters.
+        parameters: of it, by name; of a sharded one its shape is that of the whole.
+    """
+    transposed = {
+        id(own)
+        for module in model.modules()
+        for own in module.parameters(recurse=False)
+        if not isinstance(module, nn.Linear)
+        and (
+            _is_prunable(module, PRUNABLE_TYPES) or getattr(module, "is_transposed", False) is True
+        )
+    }
+    return {
+        name: View.of(parameter.shape, transposed=id(parameter) in transposed)
+        for name, parameter in parameters.items()
+    }
 
 
 def require_trained(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> None:

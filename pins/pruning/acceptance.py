@@ -22,8 +22,8 @@ from pins.importance.trust_region.program import TrustRegionDecision, TrustRegio
 from pins.importance.trust_region.sample import sample
 from pins.masks import apply
 from pins.pruning.observations import Loss
-from pins.selection.constraints import Constraint
 from pins.selection.select import Decision
+from pins.selection.tree import Node
 
 POOR, GOOD = 0.25, 0.75
 SHRINK, GROW = 0.25, 2.0
@@ -94,7 +94,7 @@ class Solution:
 def accepted_solution(
     criterion: TrustRegion,
     observations: Mapping[str, Observation],
-    constraint: Constraint,
+    tree: Node,
     *,
     tolerance: float,
     factor: float,
@@ -107,12 +107,12 @@ def accepted_solution(
     Args:
         criterion: the trust region.
         observations: of the step, by tensor name.
-        constraint: of the decision.
+        tree: the allowed masks.
         tolerance: the loss that the radius is a share of.
         factor: on the radius, from the previous decisions.
         trial_loss: the loss with masks, by name.
     """
-    program = criterion.damped(observations).at(observations, constraint)
+    program = criterion.damped(observations).at(observations, tree)
     sampled = sample(program)
 
     def solve(factor: float) -> TrustRegionDecision:

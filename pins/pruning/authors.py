@@ -23,9 +23,10 @@ from pins.models.parameters import PrunableParameters
 from pins.pruning.authors_smoothing import BETA1, BETA2, INTERVAL, LaggingAverages
 from pins.pruning.pruner import OnDecision, Pruner
 from pins.pruning.schedules import CubicSchedule, GradualSchedule, Schedule
-from pins.selection.constraints import Cardinality, Constraint, exact_ratio
+from pins.selection.constraints import Cardinality, exact_ratio
 from pins.selection.optimality import optimality
-from pins.selection.select import Decision, decide
+from pins.selection.select import Decision, decide, tree_of
+from pins.selection.tree import Node
 from pins.utils.lazy_tensors import shapes_of
 from pins.utils.lookup import choose_one
 
@@ -239,7 +240,7 @@ def loose_decision(
     assert threshold is not None  # at least one weight is kept
     masks = {name: scores >= threshold for name, scores in importance.items()}
     proof = optimality(importance, masks, group)
-    return Decision(masks, proof, Cardinality(proof.keep))
+    return Decision(masks, proof, tree_of(Cardinality(proof.keep), importance, group))
 
 
 class AuthorsPruner(Pruner):
@@ -291,10 +292,10 @@ class AuthorsPruner(Pruner):
         )
         self.settings |= {f"quirk {name}": value for name, value in vars(self.quirks).items()}
 
-    def _solve(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
+    def _solve(self, importance: Mapping[str, Tensor], tree: Node) -> Decision:
         self._decided_at = self.steps
         if not self.quirks.loose_threshold:
-            return super()._solve(importance, constraint)
+            return super()._solve(importance, tree)
         kept_ratio = float(1 - self._sparsity(self.steps))
         scheduled = self._sparsity(self.steps) == self.schedule.sparsity(self.steps)
         if isinstance(self.schedule, AuthorsSchedule) and scheduled:
@@ -305,11 +306,6 @@ class AuthorsPruner(Pruner):
         if self.quirks.dense_between and self._decided_at != self.steps and not self.finished:
             self._active.set(self._active.ones())  # until the next decision
         super()._keep_zeros()
-
-    def _expected(self, constraint: Constraint) -> int:
-        if self.quirks.loose_threshold and self.decision is not None:
-            constraint = self.decision.constraint
-        return super()._expected(constraint)
 
 
 def _authors_schedule(schedule: Schedule) -> AuthorsSchedule:

@@ -26,7 +26,7 @@ from pins.importance.smoothing import NoSmoothing, Smoothing, require_averageabl
 from pins.importance.trust_region.criterion import TrustRegion
 from pins.importance.trust_region.program import TrustRegionDecision, TrustRegionProgram
 from pins.masks import require_same_tensors
-from pins.models.parameters import PrunableParameters, require_trained
+from pins.models.parameters import PrunableParameters, require_trained, views_of
 from pins.pruning.acceptance import Solution, accepted_solution, loss_with
 from pins.pruning.active_masks import ActiveMasks, resolve_parameters
 from pins.pruning.fingerprint import fingerprint, require_same
@@ -36,8 +36,8 @@ from pins.pruning.optimizer_hooks import OptimizerHooks, unwrapped_optimizer
 from pins.pruning.schedules import Schedule
 from pins.pruning.sharded_state import local_parts, sharded
 from pins.selection.allocation import Allocation
-from pins.selection.constraints import Constraint
 from pins.selection.select import Decision, decide
+from pins.selection.tree import Node, keep_of
 from pins.utils.lazy_tensors import Computed
 
 STATE = {"steps", "due", "finished", "sparsity", "settings", "masks", "smoothing", "radius_factor"}
@@ -137,7 +137,9 @@ class Pruner:
         self._over = False  # whether an earlier training took the last decision
         require_sources(self.criterion, optimizer, curvature, loss)
         require_averageable(self.criterion, self.smoothing)
-        self.constraint(schedule.last)  # raises now if a minimum exceeds the final kept ratio
+        self.views = views_of(model, self.parameters)
+        # raises now if no mask is allowed at the end
+        keep_of(self.tree(schedule.last), self.group)
         reads_before = Reads.BEFORE in self.criterion.reads
         wanted = (lambda: self._observes(self.steps + 1)) if reads_before else None
         self._hooks = OptimizerHooks(optimizer, self.parameters, wanted)
@@ -164,10 +166,9 @@ class Pruner:
         """Whether the last decision was taken, in this training or in one that it continues."""
         return self._over or (self.steps >= self.schedule.last and not self._due)
 
-    def constraint(self, step: int) -> Constraint:
+    def tree(self, step: int) -> Node:
         """The allowed masks after a step."""
-        sizes = {name: parameter.numel() for name, parameter in self.parameters.items()}
-        return self.allocation.constraint(self._sparsity(step), sizes)
+        return self.allocation.constraint(self._sparsity(step), self.views).tree(self.views)
 
     def _sparsity(self, step: int) -> Fraction:
         return max(self.schedule.sparsity(step), self._decided)
@@ -280,9 +281,9 @@ class Pruner:
 
     def _decide(self, observations: StepObservations) -> Decision:
         """Solve the program of this step, report the solution and apply its masks."""
-        constraint = self.constraint(self.steps)
+        tree = self.tree(self.steps)
         before = None if self._loss is None else self._loss()
-        solution = self._solution(observations, constraint, before)
+        solution = self._solution(observations, tree, before)
         decision = solution.decision
         self._due, self._decided = False, self._sparsity(self.steps)
         self.radius_factor = solution.factor
@@ -297,7 +298,7 @@ class Pruner:
         self.decision = replace(decision, masks=self._active.packed)
         self.smoothing.decided()
         self._keep_zeros()
-        self._active.require_exactly(self._expected(constraint), self.steps)
+        self._active.require_exactly(decision.proof.keep, self.steps)
         require_same_masks(self._active.packed, self.steps, self.replicas)
         require_same_weights(self._active.local_parameters(), self.steps, self.replicas)
         if self._loss is not None and before is not None:
@@ -307,9 +308,7 @@ class Pruner:
             )
         return decision
 
-    def _solution(
-        self, observations: StepObservations, constraint: Constraint, loss: float | None
-    ) -> Solution:
+    def _solution(self, observations: StepObservations, tree: Node, loss: float | None) -> Solution:
         if isinstance(self.criterion, TrustRegion):
             trial, weights = self._loss, self._active.local_parameters()
             assert trial is not None, "a trust region reads the loss"
@@ -317,7 +316,7 @@ class Pruner:
             return accepted_solution(
                 self.criterion,
                 observations,
-                constraint,
+                tree,
                 tolerance=loss / (1 + max(self.schedule.end - self.steps, 0)),
                 factor=self.radius_factor,
                 trial_loss=lambda masks: loss_with(masks, weights, trial),
@@ -331,17 +330,13 @@ class Pruner:
                 else self.criterion.importance(observations[name])
             ),
         )
-        return Solution(importance, self._solve(importance, constraint), self.radius_factor)
+        return Solution(importance, self._solve(importance, tree), self.radius_factor)
 
-    def _solve(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
-        return decide(importance, constraint, self.group)
+    def _solve(self, importance: Mapping[str, Tensor], tree: Node) -> Decision:
+        return decide(importance, tree, self.group)
 
     def _keep_zeros(self) -> None:
         self._active.apply()
-
-    def _expected(self, constraint: Constraint) -> int:
-        """The number of weights that the masks of a decision keep."""
-        return constraint.keep
 
 
 def _replicas_of(model: nn.Module) -> Group:

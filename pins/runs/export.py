@@ -32,7 +32,8 @@ from pins.runs.latency import latency
 from pins.runs.model_card import model_card
 from pins.runs.run import Run
 from pins.runs.settings import AUTHORS
-from pins.selection.constraints import Cardinality, Constraint
+from pins.selection.constraints import Cardinality
+from pins.selection.tree import Node
 from pins.utils import io
 from pins.utils.io import write_json, write_text
 from pins.utils.provenance import provenance
@@ -51,7 +52,7 @@ class FinalDecision:
         multiplier: μ > 0 if a trust region ranked by c + μs; else None.
         masks: file of the masks.
         certificate: the file to write.
-        constraint: the set of feasible masks.
+        tree: the set of feasible masks.
         criterion: name of the criterion.
     """
 
@@ -60,7 +61,7 @@ class FinalDecision:
     multiplier: float | None
     masks: Path
     certificate: Path
-    constraint: Constraint
+    tree: Node
     criterion: str
 
 
@@ -101,7 +102,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             multiplier=multiplier or None,
             masks=out / MASKS,
             certificate=out / CERTIFICATE,
-            constraint=_final_constraint(run),
+            tree=_final_tree(run),
             criterion=run.settings.criterion,
         )
         certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
@@ -184,11 +185,12 @@ def _require_finished(run: Run) -> None:
         )
 
 
-def _final_constraint(run: Run) -> Constraint:
-    """The constraint of the final decision; the released code keeps more than its schedule asks."""
+def _final_tree(run: Run) -> Node:
+    """The feasible masks of the final decision; the released code keeps more than it asks for."""
+    pruner = run.training.pruner
     if run.settings.criterion == AUTHORS:
-        return Cardinality(run.history.decisions[-1]["keep"])
-    return run.training.pruner.constraint(run.step)
+        return Cardinality(run.history.decisions[-1]["keep"]).tree(pruner.views)
+    return pruner.tree(run.step)
 
 
 def _authors_report(run: Run) -> dict[str, Any]:

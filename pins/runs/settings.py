@@ -36,7 +36,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "schedule": ("cubic", "linear", "one-shot"),
     "smoothing": ("none", "window", "average", "uncertainty"),
     "curvature": ("adam", "fisher", "hutchinson"),
-    "scope": ("global", "tensor"),
+    "scope": ("global", "tensor", "row"),
     "optimizer": ("adamw", "sgd"),
 }  # fmt: skip
 DERIVED = ("smoothing", "curvature")  # None: derived from the criterion and the optimiser
@@ -94,8 +94,10 @@ class Settings:
         warmup: steps at full density; default: 200/3120 of the run.
         cooldown: steps at the final sparsity; default: six times 200/3120 of the run.
         interval: ΔT, steps from one decision to the next.
-        scope: rank all weights together (global), or keep the same ratio of each tensor (tensor).
-        minimum_kept: smallest ratio of each tensor to keep.
+        scope: rank all weights together (global), or keep the same ratio of each tensor (tensor) or
+            of each row, the weights of one output (row).
+        layer_minimum: smallest ratio of each tensor to keep.
+        layer_maximum: largest ratio of each tensor to keep.
         include: regular expression for the names of the weights to prune; default: all linear
             layers except the head.
         self_regularization: mix the loss with the divergence from the latest best checkpoint.
@@ -140,7 +142,8 @@ class Settings:
     cooldown: int | None = None
     interval: int = 10
     scope: str = "global"
-    minimum_kept: float = 0.0
+    layer_minimum: float = 0.0
+    layer_maximum: float = 1.0
     include: str | None = None
     self_regularization: bool = True
     teacher: str | None = None
@@ -191,9 +194,10 @@ class Settings:
                 f"include is {self.include!r}, but criterion 'authors' selects weights by its own "
                 "names: leave include out, or the quirk 'biases'"
             )
-        if self.criterion == AUTHORS and (self.scope != "global" or self.minimum_kept):
+        allocation = self.pruning_allocation()
+        if self.criterion == AUTHORS and vars(allocation) != vars(type(allocation)()):
             raise SettingError(
-                "criterion 'authors' ranks all weights together: leave scope and minimum_kept out"
+                "criterion 'authors' ranks all weights together: leave scope and bounds out"
             )
         if self.radius is not None and self.criterion != TRUST_REGION:
             raise SettingError(
@@ -205,7 +209,6 @@ class Settings:
                 "window is for smoothing average and uncertainty: leave it out with others, and "
                 "with criterion 'authors', which has averages of its own"
             )
-        self.pruning_scope()
 
     def resolved(self, recipe: "Recipe", rows: int) -> "Settings":
         """Fill in what depends on the task, on its number of training rows, and on the criterion.
@@ -252,11 +255,11 @@ class Settings:
 
         return self.smoothing or default_smoothing(self.pruning_criterion())
 
-    def pruning_scope(self) -> "Allocation":
-        """The scope of each decision."""
+    def pruning_allocation(self) -> "Allocation":
+        """The allowed masks of each decision, apart from their number of ones."""
         from pins.selection.allocation import Allocation
 
-        return Allocation(by_tensor=self.scope == "tensor", minimum_kept=self.minimum_kept)
+        return Allocation(self.scope, self.layer_minimum, self.layer_maximum)
 
     def pruning_schedule(self) -> "Schedule":
         """The schedule of resolved settings.

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from pins.distributed.process_group import Group
-from pins.errors import CardinalityError, ImportanceError
+from pins.errors import ImportanceError
 from pins.selection.kth_largest import KthLargest, Ranked, kth_largest, validate_and_sample
 from pins.selection.runs import largest_of_runs
 from pins.selection.scan.dispatch import scan_of
@@ -37,6 +37,7 @@ from pins.selection.tree import (
     Reach,
     TensorNode,
     in_view,
+    keep_of,
     part_sums,
     reach,
     reaches,
@@ -91,12 +92,7 @@ class ClosedForm:
         self._inner = {name: reaches(node, group) for name, node in self._nodes.items()}
         self._masks: dict[Any, Tensor] = {}  # as the scores that they were chosen from
         self._changed: dict[Any, Tensor] = {}  # scores in the order of the view, of this rank
-        low, high = self._reach(root)
-        if low != high:
-            raise CardinalityError(
-                f"{root.name} may keep {low[0]} to {high[0]} of {root.size} weights: say how many, "
-                "as by & Cardinality(k)"
-            )
+        keep_of(root, group)
 
     def masks(self) -> dict[Any, Tensor]:
         """The optimum, by name, in the shapes of the scores.

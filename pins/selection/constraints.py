@@ -49,8 +49,11 @@ class Bounds(ABC):
 
     def tree(self, views: Mapping[str, View]) -> Node:
         """As `Constraint.tree`."""
-        return self.tighten(
-            Node("the model", tuple(TensorNode(name, view) for name, view in views.items()))
+        nodes = tuple(TensorNode(name, view) for name, view in views.items())
+        # without runs a view only takes time
+        return _each(
+            self.tighten(Node("the model", nodes)),
+            lambda node: node if node.runs else replace(node, view=node.view.stored),
         )
 
     def __and__(self, other: "Bounds") -> "Bounds":
@@ -190,8 +193,9 @@ class AtMostNofM(Bounds):
     """Each m consecutive inputs of a row keep at most n weights: `n`:`m` sparsity.
 
     Attributes:
-        n: number of *kept* weights (SparseGPT's `prunen` is the number of pruned ones).
+        n: number of *kept* weights; SparseGPT's `prunen` is the number of pruned ones.
         m: length of a group.
+        skip_indivisible: keep all weights of a tensor whose rows m does not divide.
 
     Raises:
         CardinalityError: not 0 ≤ n ≤ m, or m is 0.
@@ -199,6 +203,7 @@ class AtMostNofM(Bounds):
 
     n: int
     m: int
+    skip_indivisible: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= _count(self.n) <= _count(self.m) or not self.m:
@@ -210,10 +215,12 @@ class AtMostNofM(Bounds):
         """M divides the inputs of every tensor."""
 
         def groups(node: TensorNode) -> TensorNode:
+            if node.view.inputs % self.m and self.skip_indivisible:
+                return _within(node, node.size, node.size)
             if node.view.inputs % self.m:
                 raise CardinalityError(
                     f"{node.name!r} has rows of {node.view.inputs} weights, which {self.m} does "
-                    f"not divide: leave it out of {self.n}:{self.m}"
+                    f"not divide: leave it out of {self.n}:{self.m}, or skip what is indivisible"
                 )
             return _with(node, Runs(self.m, self._least, self.n, f"{self.n}:{self.m} group"))
 

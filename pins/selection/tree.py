@@ -51,9 +51,14 @@ class View(NamedTuple):
     def of(cls, shape: Sequence[int], *, transposed: bool = False) -> "View":
         """The view of a tensor: (…, outputs, inputs); of one dimension or none, a single row."""
         rows, columns = (1, *shape)[-2:] if shape else (1, 1)
-        if transposed:
+        if transposed := transposed and len(shape) > 1:
             rows, columns = columns, rows
         return cls(math.prod(shape[:-2]), rows, columns, transposed)
+
+    @property
+    def stored(self) -> "View":
+        """The order of the storage as a view."""
+        return View(*self.shape)
 
     @property
     def size(self) -> int:
@@ -209,6 +214,32 @@ def reach(node: Node, children: Sequence[Reach]) -> Reach:
     """
     low, high = together(children)
     return _bounded(low, high, node.minimum, node.maximum, node.name, node.size)
+
+
+def total_reach(node: Node | TensorNode, group: Group = SINGLE_PROCESS) -> Reach:
+    """The numbers that a node can keep, from all that is inside it.
+
+    Raises:
+        CardinalityError: as `reaches`.
+    """
+    if isinstance(node, TensorNode):
+        return reaches(node, group)[-1]
+    return reach(node, [total_reach(child, group) for child in node.children])
+
+
+def keep_of(tree: Node, group: Group = SINGLE_PROCESS) -> int:
+    """The number k of weights that every allowed mask keeps.
+
+    Raises:
+        CardinalityError: no mask is allowed, or the bounds leave k open.
+    """
+    low, high = total_reach(tree, group)
+    if low != high:
+        raise CardinalityError(
+            f"{tree.name} may keep {low[0]} to {high[0]} of {tree.size} weights: say how many, as "
+            "by & Cardinality(k)"
+        )
+    return int(low[0])
 
 
 def together(parts: Sequence[Reach]) -> Reach:

@@ -36,7 +36,8 @@ from pins.distributed.collectives import sum_over_ranks
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CriterionError
 from pins.selection.constraints import Constraint
-from pins.selection.select import Decision, decide
+from pins.selection.select import Decision, decide, tree_of
+from pins.selection.tree import Node
 from pins.utils.lazy_tensors import Computed, Scores
 from pins.utils.tensors import total, upcast_half
 
@@ -81,8 +82,13 @@ class TrustRegionProgram:
     """
 
     terms: Mapping[str, Terms]
-    constraint: Constraint
+    constraint: Constraint | Node
     group: Group = SINGLE_PROCESS
+
+    @property
+    def tree(self) -> Node:
+        """The allowed masks, apart from the radius."""
+        return tree_of(self.constraint, self.scores(0), self.group)
 
     @property
     def shapes(self) -> Mapping[str, torch.Size]:
@@ -108,9 +114,7 @@ class TrustRegionProgram:
         """
         solved = decide(self.scores(multiplier), self.constraint, self.group)
         drop, cost = self._sums(solved.masks)
-        return TrustRegionDecision(
-            solved.masks, solved.proof, solved.constraint, multiplier, drop, cost
-        )
+        return TrustRegionDecision(solved.masks, solved.proof, solved.tree, multiplier, drop, cost)
 
     def drop(self, masks: Mapping[str, Tensor]) -> float:
         """−s·(1−m), summed in float64."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pins.errors import ImportanceError
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
+from pins.selection.tree import keep_of
 from pins.utils.tensors import sample_indices, upcast_half
 
 SAMPLE = 1 << 17  # weights; a smaller model is its own sample, and the search is exact
@@ -82,7 +83,7 @@ def sample(program: TrustRegionProgram) -> Sample:
     parts = _parts(program)
     if not parts:
         raise ImportanceError("importance is empty: there is no weight to rank")
-    total, keep = sum(part.size for part in parts.values()), program.constraint.keep
+    total, keep = sum(part.size for part in parts.values()), keep_of(program.tree, program.group)
     if total <= SAMPLE:
         terms = _gather(program, parts, lambda part, _: torch.arange(part.own))
         return Sample(terms, torch.ones(len(terms.cost), dtype=torch.float64), keep)
