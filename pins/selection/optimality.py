@@ -38,6 +38,7 @@ from torch import Tensor
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import OptimalityError
 from pins.masks import require_same_tensors
+from pins.selection.blocks import block_masks, block_scores, elements, is_blocked
 from pins.selection.runs import extremes_of_runs
 from pins.selection.scan import float_keys
 from pins.selection.scan.float_keys import key
@@ -180,6 +181,9 @@ def optimality(
     if tree is None:
         nodes = [TensorNode(name, View.of(scores.shape)) for name, scores in importance.items()]
         tree = Node("the model", tuple(nodes))
+    if is_blocked(tree):
+        importance, masks = block_scores(importance, tree, group), block_masks(masks, tree, group)
+        tree = elements(tree)
     whole = {
         name: _of_tensor(scores.detach().reshape(-1), masks[name].reshape(-1))
         for name, scores in importance.items()

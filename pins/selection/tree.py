@@ -16,8 +16,8 @@ h = 0 freezes a zero, l = 1 freezes a weight.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -40,12 +40,14 @@ class View(NamedTuple):
         outputs: rows of each matrix.
         inputs: weights of a row.
         transposed: the matrices are stored (inputs, outputs), as GPT-2's `Conv1D` does.
+        block: outputs and inputs of an element: numbers are of such blocks, and their scores sums.
     """
 
     groups: int
     outputs: int
     inputs: int
     transposed: bool = False
+    block: tuple[int, int] = (1, 1)
 
     @classmethod
     def of(cls, shape: Sequence[int], *, transposed: bool = False) -> "View":
@@ -62,8 +64,14 @@ class View(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of weights."""
+        """Number of elements."""
         return self.groups * self.outputs * self.inputs
+
+    @property
+    def weights(self) -> "View":
+        """The view whose elements are the weights."""
+        rows, columns = self.block
+        return View(self.groups, self.outputs * rows, self.inputs * columns, self.transposed)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -157,6 +165,17 @@ class Node:
                 yield child
             else:
                 yield from child.tensors
+
+
+def change_each(tree: Node, change: Callable[[TensorNode], TensorNode]) -> Node:
+    """The tree with each tensor's node changed."""
+    return replace(
+        tree,
+        children=tuple(
+            change(child) if isinstance(child, TensorNode) else change_each(child, change)
+            for child in tree.children
+        ),
+    )
 
 
 class Reach(NamedTuple):
