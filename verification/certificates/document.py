@@ -1,10 +1,10 @@
-"""The certificate document: the parts that all versions share.
+"""The certificate document: the parts that all kinds share.
 
 `CERTIFICATE.md` specifies the format.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from pins.errors import CertificateError
 from pins.masks import count, count_each, require_same_tensors
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, PerTensor, cardinality
+from pins.selection.tree import Node, TensorNode, View
 from pins.utils.io import removed_on_failure, sha256, write_json
 
 FORMAT = "pins-certificate"
+VERSION = 4
 DTYPES = {
     torch.float16: "F16",
     torch.bfloat16: "BF16",
@@ -30,7 +32,7 @@ DTYPES = {
 
 
 def write_document(
-    version: int,
+    kind: str,
     claim: Mapping[str, Any],
     evidence: Mapping[str, Any],
     provenance: Mapping[str, Any] | None,
@@ -39,7 +41,8 @@ def write_document(
     """Write the certificate, and return it."""
     document = {
         "format": FORMAT,
-        "version": version,
+        "version": VERSION,
+        "kind": kind,
         "claim": claim,
         "evidence": evidence,
         "provenance": {"made_by": f"pins {pins.__version__}", **(provenance or {})},
@@ -61,12 +64,58 @@ def stated_counts(masks: Mapping[str, Tensor], importance: Mapping[str, Tensor])
     return [each.kept for each in count_each({name: masks[name] for name in importance}).values()]
 
 
-def stated_constraint(constraint: Constraint, importance: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The constraint in the format, with one number for each tensor in flat order."""
-    numbers = [constraint.minimums.get(name, 0) for name in importance]
-    if isinstance(constraint, PerTensor):
-        return {"kind": "per-tensor", "keep": numbers}
-    return {"kind": "minimum-per-tensor", "minimum": numbers}
+def stated_tree(tree: Node) -> list[dict[str, Any]]:
+    """The parts of the root: nodes with parts of their own, and tensors with their runs.
+
+    Raises:
+        CertificateError: the elements of the tree are blocks.
+    """
+    return [_stated_part(child) for child in tree.children]
+
+
+def _stated_part(node: Node | TensorNode) -> dict[str, Any]:
+    high = node.size if node.maximum is None else node.maximum
+    bounds = {"minimum": node.minimum, "maximum": high}
+    if isinstance(node, Node):
+        return {"name": node.name, **bounds, "parts": stated_tree(node)}
+    if node.view.block != (1, 1):
+        raise CertificateError("the format has no blocks: certify a mask of single weights")
+    runs = [
+        {
+            "length": each.length,
+            "minimum": each.minimum,
+            "maximum": each.length if each.maximum is None else each.maximum,
+        }
+        for each in node.runs
+    ]
+    return {"tensor": node.name, **bounds, "transposed": node.view.transposed, "runs": runs}
+
+
+def stated_frozen(tree: Node, certificate: Path, written: ExitStack) -> dict[str, Any]:
+    """The files of the weights that are frozen, which are written; None without any.
+
+    Args:
+        tree: of all weights.
+        certificate: beside which they are written.
+        written: removes them if it is left by an error.
+    """
+    found: dict[str, Any] = {}
+    for role in ("zeros", "fixed"):
+        which = {node.name: getattr(node, role) for node in tree.tensors}
+        found[role] = None
+        if any(each is not None for each in which.values()):
+            file = beside(certificate, role)
+            written.enter_context(removed_on_failure(file))
+            shapes = {node.name: node.view.shape for node in tree.tensors}
+            masks_module.save(
+                {
+                    name: torch.zeros(shapes[name], dtype=torch.bool) if each is None else each
+                    for name, each in which.items()
+                },
+                file,
+            )
+            found[role] = stated_file(file, certificate)
+    return found
 
 
 def stated_fraction(number: Fraction) -> dict[str, str]:
@@ -106,42 +155,28 @@ def name_beside(file: Path, certificate: Path) -> str:
     return name
 
 
-def mask_beside(certificate: Path, mask: Path | None, *files: Path) -> Path:
-    """The file of the given mask, or of the mask that will be written beside the certificate.
+def beside(certificate: Path, role: str) -> Path:
+    """The file that a certificate gets for a mask of its own."""
+    return certificate.with_name(f"{certificate.stem}.{role}.safetensors")
+
+
+def require_new(certificate: Path, *others: Path, inside: Iterable[Path]) -> None:
+    """Require that nothing would be overwritten, and that the files read lie in the folder.
 
     Raises:
-        CertificateError: a file would be overwritten, or one of `files` is elsewhere.
+        CertificateError: they do not.
     """
     if certificate.is_dir() or not certificate.name:
         raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
-    mask_file = mask or certificate.with_name(f"{certificate.stem}.mask.safetensors")
-    for file in (certificate, *([] if mask else [mask_file])):
+    for file in (certificate, *others):
         if file.exists():
             raise CertificateError(f"{file} exists: remove it, or write to another file")
-    for file in (*files, mask_file):
+    for file in inside:
         name_beside(file, certificate)
-    return mask_file
-
-
-@contextmanager
-def written_masks(masks: Mapping[str, Tensor], file: Path, given: Path | None) -> Iterator[None]:
-    """Write masks that were not given, for a certificate that the block makes; remove them if not.
-
-    Args:
-        masks: by name.
-        file: where the certificate names them.
-        given: the file that they come from; None: they were computed.
-    """
-    if given is not None:
-        yield
-        return
-    with removed_on_failure(file):
-        masks_module.save(masks, file)
-        yield
 
 
 def load_masks(
-    mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint
+    mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint | Node
 ) -> dict[str, Tensor]:
     """Read masks of these tensors with this number of ones.
 
@@ -151,49 +186,37 @@ def load_masks(
     """
     masks = masks_module.load(mask)
     require_same_tensors(importance, masks)
-    kept, said = count(masks), keep.keep if isinstance(keep, Constraint) else keep
-    if kept.kept != said:
+    kept = count(masks)
+    if isinstance(keep, int) and kept.kept != keep:
         raise CertificateError(
-            f"{mask} keeps {kept.kept} of {kept.total}, --keep says {said}: no certificate "
+            f"{mask} keeps {kept.kept} of {kept.total}, --keep says {keep}: no certificate "
             "can be made of a mask with another number of ones"
         )
     return masks
 
 
-def constraint_of(
-    keep: int | Constraint,
-    scope: Allocation | None,
-    importance: Mapping[str, Tensor],
+def allowed_masks(
+    keep: int | Constraint | Node,
+    allocation: Allocation | None,
+    views: Mapping[str, View],
     masks: Mapping[str, Tensor] | None,
-) -> Constraint:
-    """The constraint for a number of ones and a scope; a constraint is returned unchanged.
+) -> Node:
+    """The tree for a number of ones and an allocation, or of a constraint.
 
     By tensor, given masks compete with the masks that have their number of ones in each tensor.
 
     Raises:
         CardinalityError: no mask of these tensors keeps this number.
     """
-    if isinstance(keep, Constraint):
+    if isinstance(keep, Node):
         return keep
-    sizes = {name: scores.numel() for name, scores in importance.items()}
-    total = sum(sizes.values())
+    if isinstance(keep, Constraint):
+        return keep.tree(views)
+    total = sum(view.size for view in views.values())
     keep = cardinality(keep, total)
-    if scope is None or total == 0:
-        return Cardinality(keep)
-    if scope.by_tensor and masks is not None:
-        return PerTensor({name: each.kept for name, each in count_each(masks).items()})
-    return scope.constraint(1 - Fraction(keep, total), sizes)
-
-
-def require_own(constraint: Constraint, masks: Mapping[str, Tensor]) -> None:
-    """Require that the masks keep the number of ones of their constraint.
-
-    Raises:
-        CertificateError: they keep another number.
-    """
-    kept = count(masks)
-    if constraint.keep != kept.kept:
-        raise CertificateError(
-            f"the mask keeps {kept.kept} of {kept.total} weights, its constraint asks for "
-            f"{constraint.keep}: certify it under its own"
-        )
+    if allocation is None or total == 0:
+        return Cardinality(keep).tree(views)
+    if allocation.scope == "tensor" and masks is not None:
+        counts = {name: each.kept for name, each in count_each(masks).items()}
+        return PerTensor(counts).tree(views)
+    return allocation.constraint(1 - Fraction(keep, total), views).tree(views)
