@@ -38,6 +38,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from pins.errors import CardinalityError, ScheduleError
+from pins.selection.tree import Node, TensorNode, View
 
 
 @runtime_checkable
@@ -63,6 +64,13 @@ class Constraint(Protocol):
             CardinalityError: they have none; the message names the tensor and the reason.
         """
 
+    def tree(self, views: Mapping[str, View]) -> Node:
+        """The bounds of each set of weights, for tensors of these views.
+
+        Raises:
+            CardinalityError: as `validate`.
+        """
+
 
 @dataclass(frozen=True)
 class Cardinality:
@@ -83,6 +91,10 @@ class Cardinality:
     def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
         """0 ≤ keep ≤ n."""
         cardinality(self.keep, _total(shapes))
+
+    def tree(self, views: Mapping[str, View]) -> Node:
+        """The root alone."""
+        return _tree(self, views)
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,10 @@ class PerTensor:
                 )
         _require_room(self.keeps, shapes, "keeps")
 
+    def tree(self, views: Mapping[str, View]) -> Node:
+        """l = h = keeps[t] in each tensor."""
+        return _tree(self, views, exact=True)
+
 
 @dataclass(frozen=True)
 class MinimumPerTensor:
@@ -170,6 +186,10 @@ class MinimumPerTensor:
         """0 ≤ keep ≤ n, and `minimums` names only these tensors with 0 ≤ minimums[t] ≤ n_t."""
         cardinality(self.keep, _total(shapes))
         _require_room(self.minimums, shapes, "minimums")
+
+    def tree(self, views: Mapping[str, View]) -> Node:
+        """l = minimums[t] in each tensor."""
+        return _tree(self, views)
 
 
 def per_tensor(sparsity: float | Fraction, sizes: Mapping[str, int]) -> PerTensor:
@@ -222,6 +242,17 @@ def cardinality(keep: int, total: int) -> int:
             f"keep is {keep!r}: it is the number of weights to keep, an int from 0 to {total}"
         )
     return number
+
+
+def _tree(constraint: Constraint, views: Mapping[str, View], *, exact: bool = False) -> Node:
+    """k in the root and l_t in each tensor; `exact`: h_t = l_t."""
+    constraint.validate({name: (view.size,) for name, view in views.items()})
+    minimums = {name: constraint.minimums.get(name, 0) for name in views}
+    tensors = (
+        TensorNode(name, view, minimums[name], minimums[name] if exact else None)
+        for name, view in views.items()
+    )
+    return Node("the model", tuple(tensors), constraint.keep, constraint.keep)
 
 
 def _count(number: object) -> int:

@@ -67,7 +67,7 @@ class View(NamedTuple):
     def invert(self, flat: Tensor, shape: Sequence[int]) -> Tensor:
         """The tensor of this shape that `apply` makes flat."""
         if not self.transposed:
-            return flat.view(*shape)
+            return flat.view(tuple(shape))
         *groups, inputs, outputs = shape
         return flat.view(*groups, outputs, inputs).transpose(-1, -2).contiguous()
 
