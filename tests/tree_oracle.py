@@ -84,10 +84,22 @@ class Program:
             starts[name], start = start, start + len(places)
         return _set(self.root, starts, self.places)
 
+    def key(self, i: int) -> Key:
+        """(sᵢ, −i)."""
+        return self.scores[i], -i
+
+    def keeps(self, mask: int, i: int) -> bool:
+        """Whether a mask keeps index i."""
+        return bool(mask >> (len(self.scores) - 1 - i) & 1)
+
+    def count(self, mask: int, node: Set) -> int:
+        """m(A)."""
+        return (mask & self.bits(node.indices)).bit_count()
+
     def masks(self, kept: int) -> dict[str, Tensor]:
         """A mask as bool tensors by name."""
         bits = iter(f"{kept:0{len(self.scores)}b}")
-        masks = {name: torch.zeros(s.shape, dtype=torch.bool) for name, s in self.importance.items()}
+        masks = {name: torch.zeros_like(s, dtype=torch.bool) for name, s in self.importance.items()}
         for name, places in self.places.items():
             for place in places:
                 masks[name][place] = next(bits) == "1"
@@ -160,12 +172,12 @@ class Enumerated:
     program: Program
     values: Mapping[int, Fraction]
 
-    @property
+    @cached_property
     def best(self) -> Fraction:
         """The largest s·m of an allowed mask."""
         return max(self.values.values())
 
-    @property
+    @cached_property
     def optima(self) -> list[int]:
         """All optimal masks."""
         return [mask for mask, value in self.values.items() if value == self.best]
@@ -242,8 +254,7 @@ class Greedy:
 
     Attributes:
         mask: the optimum of the tie rule; None if the tree is infeasible.
-        thresholds: t_A by the number of the node in `Program.tree`.
-        gap: V of the mask.
+        thresholds: t_A in the order of `Program.tree`.
     """
 
     mask: int | None
@@ -252,51 +263,77 @@ class Greedy:
 
 def greedy(program: Program) -> Greedy:
     """Bottom-up force the best and exclude the worst; top-down t_A = clip(t_parent, θhi, θlo)."""
-    keys = [(score, -i) for i, score in enumerate(program.scores)]
-    ends: dict[int, tuple[Fraction | None, Fraction | None]] = {}
-
-    def settle(node: Set) -> tuple[set[int], set[int]] | None:
-        """The forced and the free indices of a node; None if it is infeasible."""
-        forced: set[int] = set()
-        free = {*node.own}
-        for child in node.children:
-            if (found := settle(child)) is None:
-                return None
-            forced, free = forced | found[0], free | found[1]
-        ranked = sorted(free, key=lambda i: keys[i], reverse=True)
-        need, room = max(0, node.low - len(forced)), node.high - len(forced)
+    nodes = [*_with_parents(program.tree)]
+    forced: list[set[int]] = [set() for _ in nodes]
+    free = [{*node.own} for node, _ in nodes]
+    ends: list[tuple[Fraction | None, Fraction | None]] = [(None, None)] * len(nodes)
+    for place in reversed(range(len(nodes))):  # parents come first
+        node, parent = nodes[place]
+        ranked = sorted(free[place], key=program.key, reverse=True)
+        need, room = max(0, node.low - len(forced[place])), node.high - len(forced[place])
         if need > len(ranked) or room < need:
-            return None
-        chosen, excluded = ranked[:need], ranked[room:]
-        ends[id(node)] = (
+            return Greedy(None)
+        chosen, excluded = {*ranked[:need]}, {*ranked[room:]}
+        ends[place] = (
             max((program.scores[i] for i in excluded), default=None),
             min((program.scores[i] for i in chosen), default=None),
         )
-        return forced | {*chosen}, free - {*chosen} - {*excluded}
-
-    settled = settle(program.tree)
-    if settled is None:
-        return Greedy(None)
-    assert not settled[1], "the root has l = h"
+        if place:
+            forced[parent] |= forced[place] | chosen
+            free[parent] |= free[place] - chosen - excluded
+        else:
+            kept = forced[0] | chosen  # l = h in the root, so nothing is left free
     thresholds: list[Fraction] = []
-
-    def descend(node: Set, parent: Fraction) -> None:
-        low, high = ends[id(node)]
-        own = parent if low is None else max(parent, low)
-        thresholds.append(own if high is None else min(own, high))
-        for child in node.children:
-            descend(child, thresholds[-1] if child is node.children[0] else here(node))
-
-    values: dict[int, Fraction] = {}
-
-    def here(node: Set) -> Fraction:
-        return values[id(node)]
-
-    del descend
-    for node, parent in _with_parents(program.tree):
-        low, high = ends[id(node)]
-        own = Fraction(0) if parent is None else values[id(parent)]
+    for (low, high), (_, parent) in zip(ends, nodes, strict=True):
+        own = thresholds[parent] if thresholds else Fraction(0)
         own = own if low is None else max(own, low)
-        values[id(node)] = own if high is None else min(own, high)
-        thresholds.append(values[id(node)])
-    return Greedy(program.bits(settled[0]), tuple(thresholds))
+        thresholds.append(own if high is None else min(own, high))
+    return Greedy(program.bits(kept), tuple(thresholds))
+
+
+def regret(program: Program, mask: int, thresholds: tuple[Fraction, ...]) -> Fraction:
+    """V: the optimum − s·m is at most this for any thresholds, and this for those of `greedy`."""
+    total = Fraction(0)
+    for place, (node, parent) in enumerate(_with_parents(program.tree)):
+        t = thresholds[place]
+        for i in node.own:
+            loss = t - program.scores[i] if program.keeps(mask, i) else program.scores[i] - t
+            total += max(Fraction(0), loss)
+        kept, step = program.count(mask, node), t - thresholds[parent] if place else Fraction(0)
+        total += step * (node.high - kept) if step > 0 else -step * (kept - node.low)
+    return total
+
+
+def verdict(program: Program, mask: int) -> Judgement:
+    """The check of Theorem 6, which stores no threshold: a_A and b_A in every node, bottom-up."""
+    nodes = [*_with_parents(program.tree)]
+    if not all(node.low <= program.count(mask, node) <= node.high for node, _ in nodes):
+        return Judgement(allowed=False)
+    pruned: list[list[Key]] = [[] for _ in nodes]
+    kept: list[list[Key]] = [[] for _ in nodes]
+    optimal = unique = tie_rule = True
+    for place in reversed(range(len(nodes))):
+        node, parent = nodes[place]
+        for i in node.own:
+            (kept if program.keeps(mask, i) else pruned)[place].append(program.key(i))
+        count = program.count(mask, node)
+        if place and pruned[place] and count < node.high:
+            pruned[parent].append(max(pruned[place]))
+        if place and kept[place] and count > node.low:
+            kept[parent].append(min(kept[place]))
+        if pruned[place] and kept[place]:
+            a, b = max(pruned[place]), min(kept[place])
+            optimal, unique = optimal and a[0] <= b[0], unique and a[0] < b[0]
+            tie_rule = tie_rule and a < b
+    value = regret(program, mask, greedy(program).thresholds)
+    return Judgement(True, optimal, unique, tie_rule, value)
+
+
+def _with_parents(tree: Set) -> Iterator[tuple[Set, int]]:
+    """Each node and the place of its parent, parents first; −1 of the root."""
+    waiting, place = [(tree, -1)], 0
+    while waiting:
+        node, parent = waiting.pop()
+        yield node, parent
+        waiting += [(child, place) for child in reversed(node.children)]
+        place += 1

@@ -202,7 +202,9 @@ def reach(node: Node, children: Sequence[Reach]) -> Reach:
     Raises:
         CardinalityError: as `reaches`.
     """
-    low, high = (sum(each, np.zeros(1, dtype=np.int64)) for each in zip(*children, strict=True))
+    nothing: Counts = np.zeros(1, dtype=np.int64)  # an empty node has no child
+    low = sum((each.low for each in children), nothing)
+    high = sum((each.high for each in children), nothing)
     return _bounded(low, high, node.minimum, node.maximum, node.name, node.size)
 
 
@@ -228,7 +230,7 @@ def _sums(counts: Counts, parts: int) -> Counts:
 
 def _frozen(which: Tensor | None, view: View, length: int, group: Group) -> Counts:
     """The number of frozen weights in each run of `length`; one number for all without any."""
-    if which is None or not length:
+    if which is None or not view.size:
         return np.zeros(1, dtype=np.int64)
     flat = torch.cat(group.gathered(which.reshape(-1).view(torch.uint8)))
     shape = (view.groups, view.inputs, view.outputs) if view.transposed else (-1,)

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the objects of PINS: scores, selections, trees of bounds, masks, programs.
+"""Hypothesis strategies for the objects of PINS: scores, trees of bounds, masks, programs.
 
 For the tests of this package and of packages that build on it; needs the extra 'test'. Examples
 are valid unless the docstring says otherwise: the laws must hold for all of them. `assert_law` and
@@ -22,7 +22,7 @@ from verification.strategies.tensors import (
     scores,
     shapes,
 )
-from verification.strategies.trees import Tree, trees
+from verification.strategies.trees import Tree, tree_pairs, trees
 
 __all__ = [
     "DTYPES",
@@ -37,10 +37,11 @@ __all__ = [
     "masks_for",
     "programs",
     "schedules",
+    "score_mappings",
     "scores",
     "selections",
     "shapes",
-    "score_mappings",
     "sparsities",
+    "tree_pairs",
     "trees",
 ]

@@ -14,7 +14,6 @@ from verification.laws import Law, Selector
 from verification.strategies.instances import Instance, instances, integer_selections, selections
 
 
-
 def assert_law(
     selector: Selector,
     law: Law,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from hypothesis import strategies as st
@@ -125,7 +126,7 @@ def _roots(
         children: list[Node | TensorNode] = []
         cuts = draw(st.lists(st.integers(0, len(leaves)), max_size=2)) if levels else []
         ends = [0, *sorted(cuts), len(leaves)]
-        for i, (start, end) in enumerate(zip(ends, ends[1:], strict=False)):
+        for i, (start, end) in enumerate(pairwise(ends)):
             if cuts and draw(st.booleans()):
                 children.append(node(f"{name}.{i}", leaves[start:end], levels - 1))
             else:
