@@ -58,7 +58,8 @@ def test_runs_and_frozen_weights_are_rows_in_the_order_of_the_view() -> None:
     fixed = torch.tensor([[False, False, False], [False, False, True]])
     view = View.of((2, 3), transposed=True)
     node = TensorNode("w", view, runs=(Runs(2, 1, 1),), zeros=zeros, fixed=fixed)
-    formulation = TreeFormulation(importance, Node("model", (node,), 3, 3))
+    root = Node("model", (node,), 3, 3)
+    formulation = TreeFormulation(importance, root)
     assert formulation.program.objective.tolist() == [-1, -4, -2, -5, -3, -6]
     assert rows(formulation) == [
         ([1, 1, 1, 1, 1, 1], "=", 3),
@@ -74,7 +75,7 @@ def test_runs_and_frozen_weights_are_rows_in_the_order_of_the_view() -> None:
     assert masks["w"].tolist() == [[False, False, False], [True, True, True]]
     # a second tree has the same variables, whatever its view
     rowwise = TensorNode("w", View.of((2, 3)), runs=(Runs(3, 0, 2),))
-    both = TreeFormulation(importance, [formulation.constraint, Node("model", (rowwise,))])
+    both = TreeFormulation(importance, [root, Node("model", (rowwise,))])
     assert rows(both)[6:] == [([1, 0, 1, 0, 1, 0], "<=", 2), ([0, 1, 0, 1, 0, 1], "<=", 2)]
 
 

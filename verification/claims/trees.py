@@ -1,6 +1,6 @@
 """Trees of bounds: the closed form against all masks, CBC, HiGHS, and the duals of the relaxation.
 
-Random trees, and one of each kind that people prune with: `BUILDERS`.
+Random trees, and one of each kind that people prune with.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,25 +9,19 @@ from functools import partial
 from itertools import chain, cycle, product
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pins.errors import CardinalityError
 from pins.selection.select import decide
-from pins.selection.tree import Node, Runs, TensorNode, View
+from pins.selection.tree import Node
 from solvers import BinaryProgram, Relaxation, Thresholds, TreeFormulation, optimal_set
 from solvers.exact import BoolArray
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.claims.duality import LP_TOLERANCE, fractional_entries
-from verification.claims.solver_comparison import (
-    KEPT_RATIO,
-    MINIMUM_RATIO,
-    TITLE,
-    Instance,
-    against_solver,
-)
+from verification.claims.solver_comparison import TITLE, Instance, against_solver
 from verification.testing.random_trees import random_trees
 from verification.testing.synthetic_scores import FAMILIES, ties
+from verification.testing.tree_builders import BUILDERS, square
 
 SMALL = ((2, 2), (1, 4), (3,))  # shapes of tensors whose 2¹¹ masks are tried
 TENSORS = 6  # of synthetic scores
@@ -39,108 +33,6 @@ Case = tuple[str, Tensors, Node]
 """Its name, the scores, and the tree."""
 Decider = Callable[[Tensors, Node], Tensors]
 """(scores, tree) ↦ masks."""
-Builder = Callable[[Tensors], Node]
-"""Scores ↦ a tree over their tensors, which are matrices with a multiple of 4 inputs."""
-
-
-def _model(leaves: Iterator[TensorNode], ratio: float = KEPT_RATIO) -> Node:
-    """The root above all tensors, with `ratio` of their weights kept."""
-    tensors = tuple(leaves)
-    keep = round(ratio * sum(leaf.size for leaf in tensors))
-    return Node("model", tensors, keep, keep)
-
-
-def minimums(scores: Tensors) -> Node:
-    """At least `MINIMUM_RATIO` of each tensor."""
-    leaves = _leaves(scores)
-    return _model(replace(leaf, minimum=round(MINIMUM_RATIO * leaf.size)) for leaf in leaves)
-
-
-def per_tensor(scores: Tensors) -> Node:
-    """The same ratio of each tensor."""
-    leaves = [(leaf, round(KEPT_RATIO * leaf.size)) for leaf in _leaves(scores)]
-    found = tuple(replace(leaf, minimum=keep, maximum=keep) for leaf, keep in leaves)
-    keep = sum(keep for _, keep in leaves)
-    return Node("model", found, keep, keep)
-
-
-def rows(scores: Tensors) -> Node:
-    """One number of weights in each row, as Wanda."""
-    return _exact_runs(_leaves(scores), lambda view: view.inputs, KEPT_RATIO)
-
-
-def columns(scores: Tensors) -> Node:
-    """One number of weights in each column: rows of tensors that are stored transposed."""
-    leaves = (
-        TensorNode(name, View.of(tensor.shape, transposed=True)) for name, tensor in scores.items()
-    )
-    return _exact_runs(leaves, lambda view: view.inputs, KEPT_RATIO)
-
-
-def two_of_four(scores: Tensors) -> Node:
-    """Two of each four consecutive weights."""
-    return _exact_runs(_leaves(scores), lambda _: 4, 0.5)
-
-
-def at_most_two_of_four(scores: Tensors) -> Node:
-    """Two of four at most, and one ranking."""
-    return _model((replace(leaf, runs=(Runs(4, 0, 2),)) for leaf in _leaves(scores)), 0.4)
-
-
-def heads(scores: Tensors) -> Node:
-    """Pairs of tensors, tensors, halves of a tensor and rows, each with a minimum and a maximum."""
-    leaves = []
-    for leaf in _leaves(scores):
-        half, inputs = leaf.size // 2, leaf.view.inputs
-        runs = (Runs(half, 1, half // 2, "head"), Runs(inputs, 1, inputs // 2, "row"))
-        leaves.append(replace(leaf, maximum=2 * leaf.size // 5, runs=runs))
-    pairs = [tuple(leaves[i : i + 2]) for i in range(0, len(leaves), 2)]
-    sizes = [sum(leaf.size for leaf in pair) for pair in pairs]
-    layers = tuple(
-        Node(f"layer {i}", pair, size // 8, size // 3)
-        for i, (pair, size) in enumerate(zip(pairs, sizes, strict=True))
-    )
-    keep = round(KEPT_RATIO * sum(sizes))
-    return Node("model", layers, keep, keep)
-
-
-def frozen(scores: Tensors) -> Node:
-    """Each fifth weight is a zero that stays, each fourth row keeps its first weight."""
-    leaves = []
-    for leaf in _leaves(scores):
-        places = torch.arange(leaf.size)
-        zeros, fixed = places % 5 == 4, places % (4 * leaf.view.inputs) == 0
-        shape = scores[leaf.name].shape
-        leaves.append(replace(leaf, zeros=zeros.view(shape), fixed=fixed.view(shape)))
-    return _model(iter(leaves))
-
-
-BUILDERS: tuple[Builder, ...] = (
-    minimums,
-    per_tensor,
-    rows,
-    columns,
-    two_of_four,
-    at_most_two_of_four,
-    heads,
-    frozen,
-)
-
-
-def _leaves(scores: Tensors) -> Iterator[TensorNode]:
-    """A node without bounds for each tensor."""
-    return (TensorNode(name, View.of(tensor.shape)) for name, tensor in scores.items())
-
-
-def _exact_runs(leaves: Iterator[TensorNode], length: Callable[[View], int], ratio: float) -> Node:
-    """l = h in runs of each tensor, so in all nodes."""
-    found, total = [], 0
-    for leaf in leaves:
-        run = length(leaf.view)
-        keep = round(ratio * run)
-        total += keep * leaf.size // run
-        found.append(replace(leaf, runs=(Runs(run, keep, keep),)))
-    return Node("model", tuple(found), total, total)
 
 
 def closed_form(scores: Tensors, root: Node) -> Tensors:
@@ -309,22 +201,11 @@ def three_trees(setting: Setting) -> Iterator[BinaryProgram]:
 
 def _squares(setting: Setting, number: int) -> Iterator[BinaryProgram]:
     """One of each row, of each column and, of three, of each diagonal of a square."""
-    rng, size = setting.rng(), TRANSVERSAL
-    lines = (lambda i, _: i, lambda _, j: j, lambda i, j: (i + j) % size)
+    rng = setting.rng()
     for _ in range(setting.pick(10, 100)):
-        places = list(product(range(size), range(size)))
-        scores = dict(
-            zip(map(str, places), FAMILIES["gaussian"](rng, size**2).split(1), strict=True)
-        )
-        roots = []
-        for line in lines[:number]:
-            members = [
-                tuple(TensorNode(str(p), View(1, 1, 1)) for p in places if line(*p) == each)
-                for each in range(size)
-            ]
-            nodes = tuple(Node(f"line {each}", line, 1, 1) for each, line in enumerate(members))
-            roots.append(Node("square", nodes, size, size))
-        yield TreeFormulation(scores, roots).program
+        scores = FAMILIES["gaussian"](rng, TRANSVERSAL**2)
+        named, roots = square(scores.view(TRANSVERSAL, TRANSVERSAL))
+        yield TreeFormulation(named, roots[:number]).program
 
 
 def _instances(setting: Setting, decider: Decider) -> Iterator[Instance]:

@@ -49,7 +49,8 @@ def _tree(rng: np.random.Generator, masks: Mapping[str, Tensor]) -> Node:
 
 def _leaf(rng: np.random.Generator, name: str, mask: Tensor) -> TensorNode:
     view = View.of(mask.shape, transposed=mask.dim() > 1 and rng.random() < 0.5)
-    flat, runs, frozen = view.apply(mask), [], [None, None]
+    flat, runs = view.apply(mask), []
+    frozen: list[Tensor | None] = [None, None]
     if rng.random() < 0.5:
         length = view.inputs
         runs.append(Runs(length, *_bounds(rng, *flat.view(-1, length).sum(1).tolist()), "row"))
