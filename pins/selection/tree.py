@@ -297,6 +297,6 @@ def in_view(view: View, own: Tensor, group: Group) -> Tensor:
 
 def _frozen(which: Tensor | None, view: View, length: int, group: Group) -> Counts:
     """The number of frozen weights in each run of `length`; one number for all without any."""
-    if which is None or not length:
+    if which is None or not view.size:
         return np.zeros(1, dtype=np.int64)
     return in_view(view, which, group).view(-1, length).sum(1).cpu().numpy()
