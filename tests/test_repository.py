@@ -24,7 +24,7 @@ from benchmarks.documents.code_blocks import CodeBlock, code_blocks
 from benchmarks.documents.lessons import run_blocks
 from pins import masks as masks_module
 from pins.cli import command_line
-from verification.certificates.certificate import save_scores
+from verification.certificates.selection import save_scores
 from verification.explorer.page import SCRIPTS, STYLE, TEMPLATE
 
 ROOT = Path(__file__).parents[1]
