@@ -106,7 +106,7 @@ class Formulation:
         named = dict(_named(self.importance))
         pieces = flat.split_with_sizes([scores.numel() for scores in named.values()])
         return {
-            name: self.view(name, scores).invert(piece, scores.shape)
+            name: self.view(name, scores).invert(piece).view(scores.shape)
             for (name, scores), piece in zip(named.items(), pieces, strict=True)
         }
 

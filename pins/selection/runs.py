@@ -157,7 +157,7 @@ def _each_block(runs: Tensor, work: Callable[[slice], None]) -> None:
     step = max((BLOCK if runs.is_cpu else DEVICE_BLOCK) // runs.shape[1], 1)
     blocks = [slice(start, start + step) for start in range(0, len(runs), step)]
     if runs.is_cpu:
-        in_threads(lambda some: [work(block) for block in some], blocks)
+        in_threads(lambda some: [*map(work, some)], blocks)
     else:
         for block in blocks:
             work(block)

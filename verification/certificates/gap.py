@@ -96,15 +96,16 @@ def decision_gap(
 
 def exact_scores(terms: Mapping[str, Terms], multiplier: float) -> dict[str, Tensor]:
     """The ranks of r = c + μs over all tensors: the order of r without rounding."""
-    for name, (importance, cost) in terms.items():
-        if importance.shape != cost.shape:
+    for name, both in terms.items():
+        if both.importance.shape != both.cost.shape:
             raise ImportanceError(
-                f"trust_region_gap: {name!r} has s of shape {tuple(importance.shape)} and c of "
-                f"shape {tuple(cost.shape)}: both have the shape of the tensor"
+                f"trust_region_gap: {name!r} has s of shape {tuple(both.importance.shape)} and c "
+                f"of shape {tuple(both.cost.shape)}: both have the shape of the tensor"
             )
-    parts = [[_flat(both[i]) for both in terms.values()] for i in (0, 1)]
-    importance, cost = (np.concatenate([np.zeros(0), *each]) for each in parts)
-    ranks = torch.from_numpy(exact_ranks([cost, importance], [1.0, multiplier]))
+    s, c = (
+        np.concatenate([np.zeros(0), *(_flat(both[i]) for both in terms.values())]) for i in (0, 1)
+    )
+    ranks = torch.from_numpy(exact_ranks([c, s], [1.0, multiplier]))
     split = torch.split(ranks, [both.cost.numel() for both in terms.values()])
     return {
         name: own.view(both.cost.shape)

@@ -28,7 +28,8 @@ BLOCK = 1 << 19  # scores
 _FEW = 4  # blocks, for which no thread is worth starting
 
 Bools = NDArray[np.bool_]
-Block, Found = TypeVar("Block"), TypeVar("Found")
+Block = TypeVar("Block")
+Found = TypeVar("Found")
 
 
 class _Block(NamedTuple):
