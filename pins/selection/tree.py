@@ -276,8 +276,9 @@ def _bounded(
     least, most = np.maximum(low, minimum), np.minimum(high, maximum)
     if (wrong := np.flatnonzero(least > most)).size:
         i = int(wrong[0])
+        asked = f"exactly {minimum}" if minimum == maximum else f"{minimum} to {maximum}"
         raise CardinalityError(
-            f"{name.format(i)} must keep {minimum} to {maximum} of its {size} weights, and the "
+            f"{name.format(i)} is to keep {asked} of its {size} weights, and the "
             f"bounds inside it allow {low[i]} to {high[i]}: no mask meets both"
         )
     return Reach(least, most)

@@ -91,11 +91,14 @@ def _stated_part(node: Node | TensorNode) -> dict[str, Any]:
     return {"tensor": node.name, **bounds, "transposed": node.view.transposed, "runs": runs}
 
 
-def stated_frozen(tree: Node, certificate: Path, written: ExitStack) -> dict[str, Any]:
+def stated_frozen(
+    tree: Node, like: Mapping[str, Tensor], certificate: Path, written: ExitStack
+) -> dict[str, Any]:
     """The files of the weights that are frozen, which are written; None without any.
 
     Args:
         tree: of all weights.
+        like: tensors whose names and shapes the files have.
         certificate: beside which they are written.
         written: removes them if it is left by an error.
     """
@@ -106,14 +109,8 @@ def stated_frozen(tree: Node, certificate: Path, written: ExitStack) -> dict[str
         if any(each is not None for each in which.values()):
             file = beside(certificate, role)
             written.enter_context(removed_on_failure(file))
-            shapes = {node.name: node.view.shape for node in tree.tensors}
-            masks_module.save(
-                {
-                    name: torch.zeros(shapes[name], dtype=torch.bool) if each is None else each
-                    for name, each in which.items()
-                },
-                file,
-            )
+            none = {n: torch.zeros(s.shape, dtype=torch.bool) for n, s in like.items()}
+            masks_module.save(none | {n: w for n, w in which.items() if w is not None}, file)
             found[role] = stated_file(file, certificate)
     return found
 

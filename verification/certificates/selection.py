@@ -135,7 +135,7 @@ def certify(
             written.enter_context(removed_on_failure(file))
             masks_module.save(best, file)
             evidence["best"] = stated_file(file, certificate)
-        claim["frozen"] = stated_frozen(tree, certificate, written)
+        claim["frozen"] = stated_frozen(tree, importance, certificate, written)
         return write_document(KIND, claim, evidence, provenance, certificate)
 
 
