@@ -27,9 +27,9 @@ from torch import Tensor
 from pins.distributed.process_group import Group
 from pins.errors import ImportanceError
 from pins.selection.kth_largest import KthLargest, Ranked, kth_largest, validate_and_sample
-from pins.selection.runs import largest_of_runs
+from pins.selection.runs import excluded, largest_of_runs
 from pins.selection.scan.dispatch import scan_of
-from pins.selection.scan.reference import label, require_finite, require_rankable
+from pins.selection.scan.reference import label, require_finite, require_rankable, sum_of
 from pins.selection.segments import segments_of
 from pins.selection.tree import (
     Counts,
@@ -120,7 +120,7 @@ class ClosedForm:
                 None if each is None else in_view(node.view, each, self._group)
                 for each in (node.zeros, node.fixed)
             )
-            scores = self._limited(scores, zeros, fixed)
+            scores = self._limited(scores, None if zeros is None else ~zeros, fixed)
         before, inner = self._inner[node.name][0], node.runs[-1].length if node.runs else 0
         for runs, own in zip(reversed(node.runs), self._inner[node.name][1:-1], strict=True):
             if own.settled:
@@ -128,12 +128,12 @@ class ClosedForm:
                 self._masks[node.name] = self._own(node, largest_of_runs(scores, runs.length, keep))
                 return
             low, high = (part_sums(each, runs.length // inner) for each in before)
-            forced = excluded = None
+            allowed = forced = None
             if (own.low > low).any():
                 forced = largest_of_runs(scores, runs.length, _numbers(own.low, scores.device))
             if (own.high < high).any():
-                excluded = ~largest_of_runs(scores, runs.length, _numbers(own.high, scores.device))
-            scores = self._limited(scores, excluded, forced)
+                allowed = largest_of_runs(scores, runs.length, _numbers(own.high, scores.device))
+            scores = self._limited(scores, allowed, forced)
             before, inner = own, runs.length
         self._changed[node.name] = self._own(node, scores)
 
@@ -142,20 +142,22 @@ class ClosedForm:
         scores = self._importance[node.name]
         require_rankable(label(node.name), scores)
         scores = scores.detach().resolve_neg()
-        if not scores.sum(dtype=torch.float64).isfinite():
+        # `_beyond` has looked at all scores
+        if "_beyond" not in vars(self) and not sum_of(scores.reshape(-1)).isfinite():
             require_finite(label(node.name), scores)
         return in_view(node.view, scores, self._group)
 
-    def _limited(self, scores: Tensor, excluded: Tensor | None, forced: Tensor | None) -> Tensor:
+    def _limited(self, scores: Tensor, allowed: Tensor | None, forced: Tensor | None) -> Tensor:
         """Scores of which some are below and some above all others; a copy if there are any."""
-        if excluded is None and forced is None:
+        if allowed is None and forced is None:
             return scores
         dtype, beyond = self._beyond
-        scores = scores.to(dtype, copy=True)
-        for which, value in ((excluded, -beyond), (forced, beyond)):
-            if which is not None:
-                scores.masked_fill_(which, value)
-        return scores
+        shape, scores = scores.shape, scores.to(dtype).reshape(-1)
+        if allowed is not None:
+            scores = excluded(scores, allowed.reshape(-1), -beyond)
+        if forced is not None:
+            scores = excluded(scores, ~forced.reshape(-1), beyond)
+        return scores.view(shape)
 
     @cached_property
     def _beyond(self) -> tuple[torch.dtype, float]:
@@ -252,7 +254,7 @@ class ClosedForm:
             )
             for name in forced:
                 scores = self._scores(name)
-                self._changed[name] = self._limited(scores, ~allowed[name], forced[name])
+                self._changed[name] = self._limited(scores, allowed[name], forced[name])
 
     def _largest(self, nodes: Sequence[Node | TensorNode], keeps: Counts) -> Solved:
         """The largest scores of the open tensors of some nodes."""

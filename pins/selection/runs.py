@@ -14,6 +14,7 @@ Scores are finite or ±inf: NaN is for the caller to refuse. Where a processor f
 of 16-bit floats, integer keys are compared (`float_keys`).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -111,17 +112,18 @@ def extremes_of_runs(scores: Tensor, mask: Tensor, length: int) -> Extremes:
     return Extremes(least, most, number)
 
 
-def excluded(scores: Tensor, allowed: Tensor) -> Tensor:
-    """A copy of the scores with −∞ where they are not allowed.
+def excluded(scores: Tensor, allowed: Tensor, value: float = -math.inf) -> Tensor:
+    """A copy of the scores with another value where they are not allowed.
 
     Args:
         scores: (n,), contiguous.
         allowed: bool, (n,).
+        value: the other value, one of the scores' type.
     """
     if not scores.is_cpu:
-        return scores.masked_fill(~allowed, -torch.inf)
+        return scores.masked_fill(~allowed, value)
     integer = float_keys.DTYPES[scores.dtype]
-    infinity = int(torch.tensor(-torch.inf, dtype=scores.dtype).view(integer))
+    other = int(torch.tensor(value, dtype=scores.dtype).view(integer))
     copy = torch.empty_like(scores)
     bits, source, ones = (
         each.detach().numpy() for each in (copy.view(integer), scores.view(integer), allowed)
@@ -131,8 +133,8 @@ def excluded(scores: Tensor, allowed: Tensor) -> Tensor:
         # by bits, because numpy and torch are three times as slow with a branch for each score
         chosen = ones[some].astype(bits.dtype)
         np.negative(chosen, out=chosen)
-        chosen &= source[some] ^ infinity
-        np.bitwise_xor(chosen, infinity, out=bits[some])
+        chosen &= source[some] ^ other
+        np.bitwise_xor(chosen, other, out=bits[some])
 
     _each_block(_by_run(scores, 1), write)
     return copy
