@@ -198,7 +198,7 @@ class Settings:
         own_adamw = self.criterion == AUTHORS and "adamw" not in self.without_quirks
         if own_adamw and self.optimizer != "adamw":
             raise SettingError(
-                f"optimizer is {self.optimizer!r}, but criterion 'authors' has an AdamW of its own: "
+                f"optimizer is {self.optimizer!r}, but criterion 'authors' has its own AdamW: "
                 "leave optimizer out, or the quirk 'adamw'"
             )
         if self.radius is not None and self.criterion != TRUST_REGION:
