@@ -18,7 +18,7 @@ class AuthorsAdamW(torch.optim.AdamW):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; return the loss of the closure, if there is one."""
         loss = None
         if closure is not None:
