@@ -64,6 +64,13 @@ class Quirks:
         near_final: reports the best of all checkpoints whose scheduled kept ratio is within 0.01 of
             the target. PINS reports the last step, exactly at the target; a run with this quirk
             adds the result that would have been reported (`reported_as_final`).
+        scheduler_first: moves the linear schedule of the learning rate before the optimiser's step,
+            with W = warm-up of T steps: t/W at step t ≤ W, then (T−t)/(T−W) of the highest rate,
+            which is 0 at the last step. PINS: t/(W+1), then (T−t+1)/(T−W). Read by the training.
+        adamw: the AdamW of earlier transformers: it adds ε to √v before the correction of the bias,
+            decays weights after the step, and leaves out of it what has "bias" or
+            "LayerNorm.weight" in its name. PINS: torch's AdamW, and parameters of one dimension
+            are left out. Read by the training.
     """
 
     absolute: bool = True
@@ -76,6 +83,8 @@ class Quirks:
     cross_entropy_as_kl: bool = True
     frozen_teacher: bool = True
     near_final: bool = True
+    scheduler_first: bool = True
+    adamw: bool = True
 
     @classmethod
     def without(cls, *names: str) -> "Quirks":
@@ -92,12 +101,14 @@ class Quirks:
 
     @classmethod
     def platon(cls) -> "Quirks":
-        """The released code of PLATON: |gθ| with the same averages, calendar and threshold.
+        """The released code of PLATON for SQuAD: |gθ| with the same averages and threshold.
 
         Without its first-order term in the step, ηg², the released score of PINS is that of PLATON,
-        bit for bit (Zhang et al., ICML 2022).
+        bit for bit (Zhang et al., ICML 2022); it moves its scheduler after the optimiser. Two
+        differences are left: PLATON counts steps from 1, so it decides one step earlier, and its
+        learning rate has a warm-up of its own, by default none.
         """
-        return cls.without("nominal_step")
+        return cls.without("nominal_step", "scheduler_first")
 
     @classmethod
     def none(cls) -> "Quirks":

@@ -81,7 +81,9 @@ class FineTuning:
         if settings.gradient_checkpointing:
             enable_gradient_checkpointing(self.model)
         self._forward: Any = torch.compile(model) if settings.compile else model
-        self.optimizer = make_optimizer(self.model, settings)
+        authors = settings.criterion == AUTHORS
+        self.quirks = Quirks.without(*settings.without_quirks) if authors else Quirks.none()
+        self.optimizer = make_optimizer(self.model, settings, authors=self.quirks.adamw)
         # disabled, it passes losses, gradients and steps through unchanged
         self._scaler = device.scaler() or torch.amp.GradScaler(enabled=False)
         self._curvature = (
@@ -92,8 +94,6 @@ class FineTuning:
         self._microbatches: Sequence[Batch] = ()  # of the current step, the rows of this rank
         self._count = 0  # of the predictions of all rows of the step
         self._gradients = GradientSum(self.model.parameters(), group)
-        authors = settings.criterion == AUTHORS
-        self.quirks = Quirks.without(*settings.without_quirks) if authors else Quirks.none()
         self.pruner = self._make_pruner(on_decision, on_trust_region)
         self.pruner.replicas = group
         self.regularizer: SelfRegularizer | None = None
@@ -298,4 +298,8 @@ class FineTuning:
     def _set_learning_rate(self) -> None:
         """Set the rate of the next step; needed before each, also if a step overflowed."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, self.pruner.steps + 1)
+            group["lr"] = learning_rate(
+                self.settings,
+                self.pruner.steps + 1,
+                scheduler_first=self.quirks.scheduler_first,
+            )

@@ -195,6 +195,12 @@ class Settings:
             raise SettingError(
                 "criterion 'authors' ranks all weights together: leave scope and minimum_kept out"
             )
+        own_adamw = self.criterion == AUTHORS and "adamw" not in self.without_quirks
+        if own_adamw and self.optimizer != "adamw":
+            raise SettingError(
+                f"optimizer is {self.optimizer!r}, but criterion 'authors' has its own AdamW: "
+                "leave optimizer out, or the quirk 'adamw'"
+            )
         if self.radius is not None and self.criterion != TRUST_REGION:
             raise SettingError(
                 f"radius is {self.radius}, and the criterion {self.criterion!r}: only trust-region "
