@@ -138,6 +138,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             "sample": run.test_sample,
         },
         **_authors_report(run),
+        "start": {"zeros": pruner.start.zeros, "total": pruner.total},
         "decisions": run.history.decisions,
         "evaluations": run.history.evaluations,
         "certificate": certificate,

@@ -5,6 +5,7 @@ An error names what is missing, and the command that writes it.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -135,6 +136,13 @@ class RunData:
             known = {name: value for name, value in asked.items() if name != "device"}
             known["without_quirks"] = tuple(known["without_quirks"])
             return Settings(**known).pruning_schedule()
+
+    @property
+    def start(self) -> Fraction:
+        """The ratio of zeros that the model started with and kept."""
+        with self._reading():
+            start = self.document.get("start", {"zeros": 0, "total": 1})
+            return Fraction(start["zeros"], start["total"])
 
     @property
     def steps(self) -> int:

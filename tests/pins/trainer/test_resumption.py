@@ -265,7 +265,7 @@ DAMAGES: dict[str, tuple[Callable[[Contents], object], str]] = {
     ),
     "earlier version": (
         lambda c: c[1].update(version="2"),
-        "has version 2 of the format, this PINS reads 3; resume from another",
+        "has version 2 of the format, this PINS reads 4; resume from another",
     ),
     "no radius": (
         lambda c: c[2].pop("radius_factor"),
