@@ -1,6 +1,7 @@
 """The masks that a pruning starts with; no decision leaves them."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -13,6 +14,7 @@ from pins.masks import PackedMasks, nonzero_masks, require_same_tensors
 from pins.selection.constraints import Constraint, PerTensor
 from pins.utils.bit_packing import ones
 
+FEW = 0.05  # of a dense model's weights are zero, at most
 DIGITS = 6  # of the sparsity in a message
 
 
@@ -51,13 +53,24 @@ class Start:
     def of(cls, parameters: Mapping[str, Tensor]) -> "Start":
         """aᵢ = 1 iff θᵢ ≠ 0 now; −0.0 is zero.
 
-        A tensor that is zero everywhere is not pruned but initialised so, as B of LoRA: all of it
-        may be kept.
+        Tensors that are zero everywhere were pruned so, or initialised so, as B of LoRA. If at most
+        `FEW` of all other weights are zero, the model is dense and such a tensor is an initial
+        value: all of it may be kept. Otherwise it stays zero, and a warning says so.
         """
         masks = nonzero_masks(parameters)
-        free = cls(parameters, masks).free
-        sparse = {n: mask for n, mask in masks.items() if 0 < free[n] < parameters[n].numel()}
-        return cls(parameters, sparse)
+        sizes = {name: parameter.numel() for name, parameter in parameters.items()}
+        start = cls(parameters, masks)
+        dead = [name for name, free in start.free.items() if not free]
+        other = sum(sizes.values()) - sum(sizes[name] for name in dead)
+        dense = other - sum(start.free.values()) <= FEW * other
+        if dead and not dense:  # on every rank: where warnings are errors, all of them stop
+            warnings.warn(
+                f"{len(dead)} tensors of a sparse model are zero everywhere and stay so, "
+                f"{dead[0]} first: to train them, give revive_zeros, or leave them out",
+                stacklevel=2,
+            )
+        free = {n for n in masks if start.free[n] == sizes[n] or (dense and n in dead)}
+        return cls(parameters, {name: mask for name, mask in masks.items() if name not in free})
 
     @property
     def masks(self) -> dict[str, Tensor]:

@@ -159,8 +159,8 @@ def _summary(facts: Mapping[str, Any]) -> str:
     )
     if zeros := facts.get("start", {}).get("zeros"):
         text += (
-            f" {zeros:,} prunable weights were zero at the start and stayed zero: as scores they "
-            "have the lowest finite number, and no optimum keeps them."
+            f" {zeros:,} prunable weights were zero at the start and stayed zero: each decision "
+            "was among the masks that keep none of them."
         )
     if certificate := facts["certificate"]:
         sentence = " ".join(certificate["sentence"].split()).rstrip(".")
