@@ -161,7 +161,7 @@ class GradualSchedule(ABC):
     def decides(self, step: int) -> bool:
         """Every `interval` steps after the warm-up, and at the last step before the cool-down.
 
-        Also at the first step if the initial sparsity is not 0, because models start dense.
+        Also at the first step if the initial sparsity is not 0: the model may start dense.
         """
         if step == 1 and self.initial_sparsity > 0:
             return True

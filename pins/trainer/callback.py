@@ -39,7 +39,7 @@ class PruningCallback(TrainerCallback):
     When training ends, `masks` have exactly the requested sparsity. A resumed training has the
     settings of its checkpoint, but may have another number of steps; its sparsity does not fall. A
     second training with the same callback and model keeps the zeros, and goes on if the first one
-    ended early; to prune anew, give a new callback.
+    ended early; to prune further, give a new callback, which starts with the zeros of the model.
 
     A decision changes the model, so the best checkpoint (`load_best_model_at_end`, early stopping)
     is the best since the last decision: at the end, a checkpoint with the final masks.
@@ -170,6 +170,10 @@ class PruningCallback(TrainerCallback):
         # not earlier: until now the Trainer may have moved, cast, loaded or created the model
         self.regularizer = None if self.teach is None else self.teach(model)
         earlier = None if standing is not None else self._same_training(parameters.parameters)
+        # not the zeros of the model now: what this training pruned may be kept again
+        start: Mapping[str, Tensor] | None = None if earlier is None else earlier.start.masks
+        if standing is not None:
+            start = standing.start
         self._remove_hooks()  # of a training that was stopped by an error
         if self.keep_zeros:
             masks = None if standing is None else standing.masks_on_devices(parameters.parameters)
@@ -185,8 +189,7 @@ class PruningCallback(TrainerCallback):
                 allocation=self.allocation,
                 loss=self._loss_of(model),
                 revive_zeros=self.revive_zeros,
-                # what this training pruned so far may be revived
-                start=standing.start if standing is not None else earlier and earlier.start.masks,
+                start=start,
                 on_decision=self.on_decision,
             )
             if self.pruner.group.size == 1:  # the Trainer does not show its wrapper of the model

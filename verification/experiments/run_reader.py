@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+
 from pins import masks
 from pins.errors import FileError
 from pins.importance.trust_region.program import Terms
@@ -162,7 +164,10 @@ class RunData:
                 costs, _ = load_tensors(self.folder / COSTS)
                 multiplier = self.decisions[-1]["multiplier"]
                 scores = {n: Terms(s, costs[n]).scores(multiplier) for n, s in scores.items()}
-            return score_curve(scores, optimality(scores, masks.load(self.folder / MASKS)))
+            proof = optimality(scores, masks.load(self.folder / MASKS))
+            # zeros that stayed have the lowest number there is: no point of a curve
+            ranked = {n: s[s > torch.finfo(s.dtype).min] for n, s in scores.items()}
+            return score_curve(ranked, proof)
 
     def rows(self, pattern: str, command: str) -> dict[str, Any]:
         """The first results file of a benchmark whose name matches.

@@ -24,12 +24,9 @@ def score_curve(
 
     Returns:
         `ranks` (from 0) and `scores` of the whole curve; `near`, the scores of the ranks from
-        `first` on, k among them; `tied`, how many scores equal λ; `zeros`, how many are 0. The
-        scores of weights that no mask may keep are left out.
+        `first` on, k among them; `tied`, how many scores equal λ; `zeros`, how many are 0.
     """
     together = flat({name: s.detach().cpu() for name, s in importance.items()}).double()
-    # weights that no mask keeps have the lowest number there is: no point of a curve
-    together = together[together > torch.finfo(torch.float32).min]
     scores = together.sort(descending=True).values
     total, keep = scores.numel(), proof.keep
     ranks = torch.arange(min(POINTS, total)) * (total - 1) // max(min(POINTS, total) - 1, 1)
