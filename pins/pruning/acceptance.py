@@ -11,7 +11,7 @@ A trial mask without an actual reduction is rejected.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -99,6 +99,7 @@ def accepted_solution(
     tolerance: float,
     factor: float,
     trial_loss: TrialLoss,
+    allowed: Mapping[str, Tensor] | None = None,
 ) -> Solution:
     """Solve (R), and solve it again with a smaller radius while the trial mask is rejected.
 
@@ -111,8 +112,10 @@ def accepted_solution(
         tolerance: the loss that the radius is a share of.
         factor: on the radius, from the previous decisions.
         trial_loss: the loss with masks, by name.
+        allowed: the masks that every mask lies inside, by name; the other weights are 0.
     """
     program = criterion.damped(observations).at(observations, constraint)
+    program = replace(program, allowed=allowed or {})
     sampled = sample(program)
 
     def solve(factor: float) -> TrustRegionDecision:

@@ -50,6 +50,8 @@ class Quirks:
             before the cool-down, and not in it.
         dense_between: sets pruned weights to zero once, at the decision; the optimiser changes them
             until the next decision. PINS keeps zeros.
+        dense_start: knows no zeros of the model that it starts with: the schedule begins at 0, and
+            zeros may become weights again. PINS: they stay zero, and the schedule begins at them.
         lagging_averages: averages a window when the next one begins, so a decision does not see its
             own window; averages start at zero and are biased to it. PINS averages the window that
             the decision ends, without bias.
@@ -78,6 +80,7 @@ class Quirks:
     loose_threshold: bool = True
     calendar: bool = True
     dense_between: bool = True
+    dense_start: bool = True
     lagging_averages: bool = True
     biases: bool = True
     cross_entropy_as_kl: bool = True
@@ -221,13 +224,18 @@ def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def loose_decision(
-    importance: Mapping[str, Tensor], kept_ratio: float, group: Group = SINGLE_PROCESS
+    importance: Mapping[str, Tensor],
+    kept_ratio: float,
+    group: Group = SINGLE_PROCESS,
+    *,
+    most: int | None = None,
 ) -> Decision:
     """Keep all scores s ≥ τ, the j-th smallest of n, j = ⌊n(1−r)⌋: n−j+1 scores and ties with τ.
 
     Args:
         importance: scores s by tensor name.
         kept_ratio: r.
+        most: the number of scores that τ may be one of, the largest; default: n.
         group: as `decide`.
 
     Returns:
@@ -246,7 +254,8 @@ def loose_decision(
             f"{kept_ratio}, and numbers begin with 1: begin to prune later, or leave the quirk "
             "'loose_threshold' out"
         )
-    threshold = decide(importance, total - rank + 1, group).proof.kept_min
+    keep = min(total - rank + 1, total if most is None else most)
+    threshold = decide(importance, keep, group).proof.kept_min
     assert threshold is not None  # at least one weight is kept
     masks = {name: scores >= threshold for name, scores in importance.items()}
     proof = optimality(importance, masks, group)
@@ -268,7 +277,7 @@ class AuthorsPruner(Pruner):
         parameters: Mapping[str, nn.Parameter] | PrunableParameters | None = None,
         on_decision: OnDecision | None = None,
     ) -> None:
-        """Start dense.
+        """Start as `Pruner`, with or without the quirk `dense_start`.
 
         Args:
             model: the model in training.
@@ -298,6 +307,7 @@ class AuthorsPruner(Pruner):
             if parameters is None and self.quirks.biases
             else parameters,
             smoothing=_smoothing(schedule, self.quirks, beta1, beta2),
+            revive_zeros=self.quirks.dense_start,
             on_decision=on_decision,
         )
         self.settings |= {f"quirk {name}": value for name, value in vars(self.quirks).items()}
@@ -310,11 +320,13 @@ class AuthorsPruner(Pruner):
         scheduled = self._sparsity(self.steps) == self.schedule.sparsity(self.steps)
         if isinstance(self.schedule, AuthorsSchedule) and scheduled:
             kept_ratio = self.schedule.kept_ratio(self.steps)
-        return loose_decision(importance, kept_ratio, self.group)
+        return loose_decision(
+            importance, kept_ratio, self.group, most=self.total - self.start.zeros
+        )
 
     def _keep_zeros(self) -> None:
         if self.quirks.dense_between and self._decided_at != self.steps and not self.finished:
-            self._active.set(self._active.ones())  # until the next decision
+            self._keep_free()  # until the next decision
         super()._keep_zeros()
 
     def _expected(self, constraint: Constraint) -> int:

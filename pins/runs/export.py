@@ -16,6 +16,7 @@ from pins.models.pretrained import Pretrained, weights_digest
 from pins.models.sparse_format import pack_folder
 from pins.models.weight_files import weight_files
 from pins.pruning.authors import reported_as_final
+from pins.pruning.start import FEW
 from pins.runs import checkpoints
 from pins.runs.costs import Costs, count_weights, measure_disk
 from pins.runs.folder import (
@@ -38,7 +39,6 @@ from pins.utils.io import write_json, write_text
 from pins.utils.provenance import provenance
 
 LATENCY_ROWS = 8
-FEW = 0.05  # of a dense model's weights are zero, at most
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             "sample": run.test_sample,
         },
         **_authors_report(run),
+        "start": {"zeros": pruner.start.zeros, "total": pruner.total},
         "decisions": run.history.decisions,
         "evaluations": run.history.evaluations,
         "certificate": certificate,

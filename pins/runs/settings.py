@@ -91,11 +91,13 @@ class Settings:
         measure: measure how each decision changes the loss on the rows of its step; trust-region
             always does.
         schedule: how sparsity grows.
-        warmup: steps at full density; default: 200/3120 of the run.
+        warmup: steps before the first decision; default: 200/3120 of the run.
         cooldown: steps at the final sparsity; default: six times 200/3120 of the run.
         interval: ΔT, steps from one decision to the next.
         scope: rank all weights together (global), or keep the same ratio of each tensor (tensor).
         minimum_kept: smallest ratio of each tensor to keep.
+        revive_zeros: treat the zeros that the model starts with as any other weights, so that the
+            schedule starts at 0; default: they stay zero, and the schedule starts at their ratio.
         include: regular expression for the names of the weights to prune; default: all linear
             layers except the head.
         self_regularization: mix the loss with the divergence from the latest best checkpoint.
@@ -141,6 +143,7 @@ class Settings:
     interval: int = 10
     scope: str = "global"
     minimum_kept: float = 0.0
+    revive_zeros: bool = False
     include: str | None = None
     self_regularization: bool = True
     teacher: str | None = None
@@ -200,6 +203,11 @@ class Settings:
             raise SettingError(
                 f"optimizer is {self.optimizer!r}, but criterion 'authors' has its own AdamW: "
                 "leave optimizer out, or the quirk 'adamw'"
+            )
+        if self.criterion == AUTHORS and self.revive_zeros:
+            raise SettingError(
+                "criterion 'authors' revives zeros by its quirk 'dense_start': leave revive_zeros "
+                "out"
             )
         if self.radius is not None and self.criterion != TRUST_REGION:
             raise SettingError(

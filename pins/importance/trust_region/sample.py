@@ -73,6 +73,8 @@ class Sample:
 def sample(program: TrustRegionProgram) -> Sample:
     """Evenly spread weights, and all weights of unusually large |s|; deterministic.
 
+    Weights outside the masks of the program, which it keeps at no μ, are left out.
+
     Gradients have heavy tails: few weights cause most of the drop, and an even sample misses them.
     Every number of ranks has the same sample, in the order of one device.
 
@@ -92,7 +94,9 @@ def sample(program: TrustRegionProgram) -> Sample:
     large = float(magnitude.topk(max(1, round(share * magnitude.numel()))).values[-1])
     outliers = _gather(program, parts, lambda _, s: (s.abs() > large).nonzero().view(-1))
     common = magnitude <= large
-    weight = (total - len(outliers.cost)) / max(int(common.sum()), 1)
+    outside = torch.tensor(sum(int((~mask).sum()) for mask in program.allowed.values()))
+    free = total - int(program.group.total(outside))
+    weight = (free - len(outliers.cost)) / max(int(common.sum()), 1)
     counts = torch.ones(len(outliers.cost) + int(common.sum()), dtype=torch.float64)
     counts[len(outliers.cost) :] = weight
     terms = Terms(*(torch.cat([a, b[common]]) for a, b in zip(outliers, even, strict=True)))
@@ -140,6 +144,8 @@ def _gather(
     for name, part in parts.items():
         s, c = (upcast_half(term.detach()).reshape(-1) for term in program.terms[name])
         index = indices(part, s).to(s.device)
+        if name in program.allowed:
+            index = index[program.allowed[name].reshape(-1)[index]]
         numbers.append((index + (part.start + part.offset)).cpu())
         linear.append(s[index].cpu())
         curved.append(c[index].cpu())

@@ -393,8 +393,10 @@ def train(
 
 
 def run(quirks: Quirks | None, beta2: float = 0.99) -> list[list[Tensor]]:
-    """A run of AdamW with these quirks, or with `Pruner`."""
+    """A run of AdamW with these quirks, or with `Pruner`, from a model with zeros."""
     model = Network()
+    with torch.no_grad():
+        model.get_parameter("intermediate.dense.weight")[:2] = 0.0
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
     pruner: Pruner
     if quirks is None:
