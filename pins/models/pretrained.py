@@ -5,6 +5,7 @@ asked whether it may: `from_pretrained` is called in one place, which forbids it
 """
 
 import importlib.util
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -72,6 +73,10 @@ class Pretrained:
             with _quiet(_transformers()):
                 self.model.save_pretrained(folder)  # type: ignore[operator]
                 self.tokenizer.save_pretrained(folder)
+            if not self.tokenizer.is_fast:  # BERTweet writes merges that it cannot read again
+                for name in type(self.tokenizer).vocab_files_names.values():
+                    if (self.folder / name).is_file():
+                        shutil.copyfile(self.folder / name, folder / name)
         except Exception as error:  # a tokenizer raises a bare Exception if the disk is full
             raise FileError(f"the model in {folder} cannot be written: {error}") from error
         for file in folder.rglob("*"):
@@ -152,6 +157,8 @@ def _reason(error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return "it needs code that comes with it, which PINS does not run: give another model"
     line = first_line(error)
+    if "AutoTokenizer" in line and importlib.util.find_spec("sentencepiece") is None:
+        line += " It may need sentencepiece, which is not installed: run pip install sentencepiece"
     return line if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {line}"
 
 

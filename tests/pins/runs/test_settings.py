@@ -48,6 +48,7 @@ RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
             "seed is 9223372036854775808: it is at least 0 and at most 9223372036854775807",
         ),
         ({"criterion": "authors", "include": "query"}, "leave include out, or the quirk 'biases'"),
+        ({"criterion": "authors", "optimizer": "sgd"}, "leave optimizer out, or the quirk 'adamw'"),
         ({"curvature": "exact"}, "curvature is 'exact': choose one of adam, fisher, hutchinson"),
         ({"radius": 0.5}, "radius is 0.5, and the criterion 'abs-pins': only trust-region has one"),
         (
