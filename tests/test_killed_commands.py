@@ -135,7 +135,7 @@ def test_a_command_killed_before_any_change_goes_on(
     pins: Command, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert goes_on(pins, inputs, tmp_path, command, count(1)) >= 7
+    assert goes_on(pins, inputs, tmp_path, command, count(1)) >= 6
 
 
 def test_a_file_that_is_written_in_its_place_is_found_torn(

@@ -25,15 +25,20 @@ def unfinished_folder(parent: Path) -> Iterator[Path]:
     Raises:
         OSError: it cannot be made.
     """
-    for left in parent.glob(f"{PREFIX}*"):
-        with suppress(OSError):
-            _remove_unless_held(left)
+    remove_left(parent)
     folder, handle = _held(parent)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(handle)
+
+
+def remove_left(parent: Path) -> None:
+    """Remove the folders that killed processes left in `parent`."""
+    for left in parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            _remove_unless_held(left)
 
 
 def _held(parent: Path) -> tuple[Path, int]:
