@@ -59,7 +59,7 @@ def killed(number: int, folder: Path, words: Sequence[str]) -> None:
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def audited(handle: int) -> None:
+    def audited(handle: Any) -> None:
         sys.audit("os.fsync", handle)
         flush(handle)
 
