@@ -14,7 +14,7 @@ from torch import Tensor
 
 import pins
 from pins import masks as masks_module
-from pins.errors import CertificateError
+from pins.errors import CertificateError, PinsError
 from pins.masks import count, count_each, require_same_tensors
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, PerTensor, cardinality
@@ -110,14 +110,13 @@ def mask_beside(certificate: Path, mask: Path | None, *files: Path) -> Path:
     """The file of the given mask, or of the mask that will be written beside the certificate.
 
     Raises:
-        CertificateError: a file would be overwritten, or one of `files` is elsewhere.
+        CertificateError: the certificate exists, or one of `files` is elsewhere.
     """
     if certificate.is_dir() or not certificate.name:
         raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
     mask_file = mask or certificate.with_name(f"{certificate.stem}.mask.safetensors")
-    for file in (certificate, *([] if mask else [mask_file])):
-        if file.exists():
-            raise CertificateError(f"{file} exists: remove it, or write to another file")
+    if certificate.exists():
+        raise _exists(certificate)
     for file in (*files, mask_file):
         name_beside(file, certificate)
     return mask_file
@@ -127,17 +126,39 @@ def mask_beside(certificate: Path, mask: Path | None, *files: Path) -> Path:
 def written_masks(masks: Mapping[str, Tensor], file: Path, given: Path | None) -> Iterator[None]:
     """Write masks that were not given, for a certificate that the block makes; remove them if not.
 
+    A process that was killed before its certificate leaves its masks; the same masks may stay.
+
     Args:
         masks: by name.
         file: where the certificate names them.
         given: the file that they come from; None: they were computed.
+
+    Raises:
+        CertificateError: something else is at `file`.
     """
-    if given is not None:
+    if given is not None or _holds(file, masks):
         yield
         return
+    if file.exists():
+        raise _exists(file)
     with removed_on_failure(file):
         masks_module.save(masks, file)
         yield
+
+
+def _exists(file: Path) -> CertificateError:
+    return CertificateError(f"{file} exists: remove it, or write to another file")
+
+
+def _holds(file: Path, masks: Mapping[str, Tensor]) -> bool:
+    """Whether a file holds exactly these masks, in this order."""
+    try:
+        found = masks_module.load(file)
+    except PinsError:
+        return False
+    return list(found) == list(masks) and all(
+        torch.equal(found[n], m.cpu()) for n, m in masks.items()
+    )
 
 
 def load_masks(
