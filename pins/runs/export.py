@@ -27,7 +27,6 @@ from pins.runs.folder import (
     MASKS,
     RUN,
     SCORES,
-    remove_unfinished,
 )
 from pins.runs.latency import latency
 from pins.runs.model_card import model_card
@@ -83,7 +82,6 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     """
     pruner, out, model = run.training.pruner, run.out, run.pretrained.model
     _require_finished(run)
-    remove_unfinished(out)
     scores = {"sparse": dict(run.test())}
     if (teacher := run.settings.teacher) is not None:
         # loaded again: the regulariser's own teacher was replaced by checkpoints of the run

@@ -287,7 +287,7 @@ class FineTuning:
                 seed=self.settings.seed,
                 step=self.pruner.steps,
             )
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
             # the errors of PINS are among them: each is a ValueError or a RuntimeError
             raise CheckpointError(
                 f"the checkpoint does not fit this model: {first_line(error)}"

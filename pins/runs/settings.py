@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 AUTHORS = "authors"  # not a criterion but a whole method: the behaviour of the released code
 TRUST_REGION = "trust-region"
 LARGEST = 2**63 - 1  # of a whole number in torch; as a seed also in numpy
+MOST = 1e30  # of another number: float32 holds it, and somewhat more
 EVALUATIONS = 20  # of a run, by default
 
 # the names in the tables of criteria, schedules, smoothings and curvatures, as a test asserts:
@@ -183,8 +184,10 @@ class Settings:
                 )
         for name in POSITIVE:
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise SettingError(f"{name} is {value}: it is a number greater than 0")
+            if value is not None and not 0 < value <= MOST:
+                raise SettingError(
+                    f"{name} is {value}: it is a number greater than 0 and at most {MOST:g}"
+                )
         if self.epochs is not None and self.steps is not None:
             raise SettingError(f"epochs is {self.epochs} and steps {self.steps}: give one of them")
         if self.without_quirks and self.criterion != AUTHORS:

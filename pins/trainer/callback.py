@@ -177,7 +177,9 @@ class PruningCallback(TrainerCallback):
         self._remove_hooks()  # of a training that was stopped by an error
         if self.keep_zeros:
             masks = None if standing is None else standing.masks_on_devices(parameters.parameters)
-            self._kept = keep_zeros_of(model, optimizer, parameters=parameters, masks=masks)
+            self._kept = keep_zeros_of(
+                model, given["optimizer"], parameters=parameters, masks=masks
+            )
         else:
             self.pruner = Pruner(
                 model,

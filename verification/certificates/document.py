@@ -3,7 +3,7 @@
 `CERTIFICATE.md` specifies the format.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +14,7 @@ from torch import Tensor
 
 import pins
 from pins import masks as masks_module
-from pins.errors import CertificateError
+from pins.errors import CertificateError, PinsError
 from pins.masks import count, count_each, require_same_tensors
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, PerTensor, cardinality
@@ -108,9 +108,8 @@ def stated_frozen(
         found[role] = None
         if any(each is not None for each in which.values()):
             file = beside(certificate, role)
-            written.enter_context(removed_on_failure(file))
             none = {n: torch.zeros(s.shape, dtype=torch.bool) for n, s in like.items()}
-            masks_module.save(none | {n: w for n, w in which.items() if w is not None}, file)
+            write_masks(none | {n: w for n, w in which.items() if w is not None}, file, written)
             found[role] = stated_file(file, certificate)
     return found
 
@@ -157,19 +156,49 @@ def beside(certificate: Path, role: str) -> Path:
     return certificate.with_name(f"{certificate.stem}.{role}.safetensors")
 
 
-def require_new(certificate: Path, *others: Path, inside: Iterable[Path]) -> None:
-    """Require that nothing would be overwritten, and that the files read lie in the folder.
+def require_new(certificate: Path, *files: Path) -> None:
+    """Require that the certificate is not there yet, and that its files are in its folder.
 
     Raises:
-        CertificateError: they do not.
+        CertificateError: the certificate exists, or a file is elsewhere.
     """
     if certificate.is_dir() or not certificate.name:
         raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
-    for file in (certificate, *others):
-        if file.exists():
-            raise CertificateError(f"{file} exists: remove it, or write to another file")
-    for file in inside:
+    if certificate.exists():
+        raise _exists(certificate)
+    for file in files:
         name_beside(file, certificate)
+
+
+def write_masks(masks: Mapping[str, Tensor], file: Path, written: ExitStack) -> None:
+    """Write masks of a certificate; they are removed if the stack is left by an error.
+
+    A process that was killed before its certificate leaves its masks; the same masks may stay.
+
+    Raises:
+        CertificateError: something else is at `file`.
+    """
+    if _holds(file, masks):
+        return
+    if file.exists():
+        raise _exists(file)
+    written.enter_context(removed_on_failure(file))
+    masks_module.save(masks, file)
+
+
+def _exists(file: Path) -> CertificateError:
+    return CertificateError(f"{file} exists: remove it, or write to another file")
+
+
+def _holds(file: Path, masks: Mapping[str, Tensor]) -> bool:
+    """Whether a file holds exactly these masks, in this order."""
+    try:
+        found = masks_module.load(file)
+    except PinsError:
+        return False
+    return list(found) == list(masks) and all(
+        torch.equal(found[n], m.cpu()) for n, m in masks.items()
+    )
 
 
 def load_masks(

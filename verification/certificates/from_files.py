@@ -8,15 +8,20 @@ from typing import Any
 
 from torch import Tensor
 
-from pins import masks as masks_module
 from pins.errors import CertificateError
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
 from pins.selection.select import select
 from pins.selection.tree import Node, View
-from pins.utils.io import load_tensors, removed_on_failure
+from pins.utils.io import load_tensors
 from verification.certificates.denormals import require_denormals
-from verification.certificates.document import allowed_masks, beside, load_masks, require_new
+from verification.certificates.document import (
+    allowed_masks,
+    beside,
+    load_masks,
+    require_new,
+    write_masks,
+)
 from verification.certificates.selection import certify
 from verification.certificates.trust_region import (
     TrustRegion,
@@ -69,11 +74,7 @@ def certify_files(
         raise CertificateError(f"a certificate {what} needs the multiplier: give the μ of c + μs")
     require_numbers(multiplier, radius)
     mask_file = mask or beside(certificate, "mask")
-    require_new(
-        certificate,
-        *([] if mask else [mask_file]),
-        inside=[scores, mask_file, *filter(None, [cost])],
-    )
+    require_new(certificate, scores, mask_file, *([] if cost is None else [cost]))
     importance, _ = load_tensors(scores)
     masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)
@@ -95,8 +96,7 @@ def certify_files(
         region = TrustRegion(costs, cost, multiplier, exact)
     with ExitStack() as written:
         if mask is None:
-            written.enter_context(removed_on_failure(mask_file))
-            masks_module.save(masks, mask_file)
+            write_masks(masks, mask_file, written)
         return certify(
             importance,
             masks,

@@ -16,14 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pins import masks as masks_module
 from pins.errors import CertificateError
 from pins.masks import count, require_same_tensors
 from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.optimality import optimality
 from pins.selection.select import select, tree_of
 from pins.selection.tree import Node
-from pins.utils.io import removed_on_failure, save_tensors
+from pins.utils.io import save_tensors
 from verification.certificates.denormals import require_denormals
 from verification.certificates.document import (
     beside,
@@ -34,6 +33,7 @@ from verification.certificates.document import (
     stated_scope,
     stated_tree,
     write_document,
+    write_masks,
 )
 from verification.certificates.gap import removed_cost, trust_region_gap
 from verification.certificates.regret import regret
@@ -132,8 +132,7 @@ def certify(
     with ExitStack() as written:
         if best is not masks:
             file = beside(certificate, "best")
-            written.enter_context(removed_on_failure(file))
-            masks_module.save(best, file)
+            write_masks(best, file, written)
             evidence["best"] = stated_file(file, certificate)
         claim["frozen"] = stated_frozen(tree, importance, certificate, written)
         return write_document(KIND, claim, evidence, provenance, certificate)
