@@ -37,6 +37,8 @@ from pins.pruning.schedules import Schedule, sparsity_from
 from pins.pruning.sharded_state import local_parts, sharded
 from pins.pruning.start import Start
 from pins.selection.allocation import Allocation
+from pins.selection.blocks import tree_block
+from pins.selection.pattern import Pattern
 from pins.selection.select import Decision, decide
 from pins.selection.tree import Node
 from pins.utils.lazy_tensors import Computed
@@ -123,7 +125,8 @@ class Pruner:
             SettingError: the optimiser takes no hooks.
             ObservationError: the criterion reads a curvature or the loss, and there is no source.
             CriterionError: the smoothing averages scores that cannot be averaged.
-            CardinalityError: the model starts sparser than the schedule ends.
+            CardinalityError: the model starts sparser than the schedule ends, or the schedule does
+                not end with the pattern.
         """
         optimizer = unwrapped_optimizer(optimizer, "Pruner")
         self.parameters = resolve_parameters(model, parameters)
@@ -156,6 +159,7 @@ class Pruner:
         require_sources(self.criterion, optimizer, curvature, loss)
         require_averageable(self.criterion, self.smoothing)
         self.views = views_of(model, self.parameters)
+        self.allocation.require_final(schedule.sparsity(schedule.last))
         # raises now if no mask is allowed at the end
         self.start.require_room(self._tree(schedule.sparsity(schedule.last)))
         reads_before = Reads.BEFORE in self.criterion.reads
@@ -173,6 +177,11 @@ class Pruner:
     def sparsity(self) -> float:
         """1 − kept ratio of the masks, counted."""
         return self._active.sparsity
+
+    @property
+    def pattern(self) -> Pattern | None:
+        """The N:M at the sparsity that was decided last; None without a pattern."""
+        return self.allocation.pattern_at(self._decided)
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -328,7 +337,7 @@ class Pruner:
         self.decision = replace(decision, masks=self._active.packed)
         self.smoothing.decided()
         self._keep_zeros()
-        self._active.require_exactly(decision.proof.keep, self.steps)
+        self._active.require_exactly(decision.proof.keep * tree_block(tree), self.steps)
         require_same_masks(self._active.packed, self.steps, self.replicas)
         require_same_weights(self._active.local_parameters(), self.steps, self.replicas)
         if self._loss is not None and before is not None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from pins.distributed.sharding import group_of, like_sharding, local, part
 from pins.errors import CardinalityError
 from pins.masks import PackedMasks, nonzero_masks, require_same_tensors
+from pins.selection.blocks import is_blocked
 from pins.selection.constraints import Frozen
 from pins.selection.tree import Node, change_each, keep_of, total_reach
 from pins.utils.bit_packing import ones
@@ -101,6 +102,11 @@ class Start:
         """
         if not self.zeros:
             return tree
+        if is_blocked(tree):
+            raise CardinalityError(
+                f"{self.zeros:,} weights are zero at the start, and blocks are kept or pruned "
+                "whole: leave the blocks out, or give revive_zeros"
+            )
         frozen = Frozen({name: ~mask for name, mask in self.allowed.items()}, {}).tighten(tree)
         if tree.minimum == tree.maximum:
             return frozen

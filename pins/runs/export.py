@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pins import __version__, masks
-from pins.errors import OptimalityError
+from pins.errors import NoFormatError, OptimalityError
 from pins.models.inference import to_device
 from pins.models.pretrained import Pretrained, weights_digest
 from pins.models.sparse_format import pack_folder
@@ -18,6 +18,7 @@ from pins.models.weight_files import weight_files
 from pins.pruning.authors import reported_as_final
 from pins.pruning.start import FEW
 from pins.runs import checkpoints
+from pins.runs.allocation_report import allocation_report
 from pins.runs.costs import Costs, count_weights, measure_disk
 from pins.runs.folder import (
     CARD,
@@ -91,7 +92,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     _save_model(run.pretrained, out)
     masks.save(pruner.masks, out / MASKS)
     packed = pack_folder(out, pruner.masks)
-    certificate = None
+    certificate, no_certificate = None, None
     if certify is not None:
         multiplier = run.history.decisions[-1].get("multiplier")
         decision = FinalDecision(
@@ -103,7 +104,10 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             tree=_final_tree(run),
             criterion=run.settings.criterion,
         )
-        certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
+        try:
+            certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
+        except NoFormatError as error:
+            no_certificate = str(error)
     rows = range(min(LATENCY_ROWS, len(run.train)))
     batch = to_device(run.train.batch(rows), run.device.device)
     costs = Costs(
@@ -140,7 +144,11 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
         "start": {"zeros": pruner.start.zeros, "total": pruner.total},
         "decisions": run.history.decisions,
         "evaluations": run.history.evaluations,
+        "allocation": allocation_report(
+            pruner.allocation, run.settings.final_sparsity(), pruner.views, pruner.masks
+        ),
         "certificate": certificate,
+        "no_certificate": no_certificate,
         "prompt": run.task.prompt(run.pretrained.tokenizer, run.pretrained.head),
         "mask": MASKS,
         "packed": packed.name,
@@ -224,6 +232,7 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("kept", f"{weights['kept']:,} of {weights['prunable']:,} prunable weights, exactly"),
         ("sparsity", f"{1 - weights['kept'] / weights['prunable']:.4%}"),
     ]
+    lines += [("counted", each) for each in facts.get("allocation", {}).get("sentences", ())]
     lines += [
         (f"{metric}, {other}", _number(scores[other][metric]))
         for other in ("dense", "teacher")
@@ -238,7 +247,7 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts["certificate"]:
         lines.append(("certificate", f"the final mask {facts['certificate']['sentence']}"))
     if facts["decisions"] and (binding := facts["decisions"][-1]["binding"]):
-        lines.append(("minimum binds", f"in {len(binding)} tensors: {', '.join(binding[:3])}"))
+        lines.append(("bounds bind", f"in {len(binding)} tensors: {', '.join(binding[:3])}"))
     return lines
 
 

@@ -189,6 +189,30 @@ class Rows(Bounds):
 
 
 @dataclass(frozen=True)
+class PerRow(Bounds):
+    """Each row of tensor t keeps keeps[t] weights, for every tensor.
+
+    Raises:
+        CardinalityError: a number is not an int ≥ 0.
+    """
+
+    keeps: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keeps", _counts(self.keeps, "keeps"))
+
+    def tighten(self, tree: Node) -> Node:
+        """As above."""
+        return change_each(
+            tree,
+            lambda node: _with(
+                node,
+                Runs(node.view.inputs, self.keeps[node.name], self.keeps[node.name], "row"),
+            ),
+        )
+
+
+@dataclass(frozen=True)
 class AtMostNofM(Bounds):
     """Each m consecutive inputs of a row keep at most n weights: `n`:`m` sparsity.
 
