@@ -82,7 +82,7 @@ def _sentences(
         rows, columns = parse_block(allocation.block)
         blocks = sum(view.size for view in views.values()) // (rows * columns)
         said.append(
-            f"Blocks of {rows} outputs × {columns} inputs are kept or pruned whole: "
+            f"Blocks of {rows} × {columns} (outputs × inputs) are kept or pruned whole: "
             f"{found['kept'] // (rows * columns):,} of {blocks:,} are kept."
         )
     elif allocation.scope in SHARES:
