@@ -67,7 +67,7 @@ def _reduced(scores: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def _filled(mask: Tensor, ties: Tensor, n: int) -> Tensor:
-    """Add ties to rows and columns that lack ones, diagonal by diagonal: a mask of equals is whole."""
+    """Add ties where row and column lack ones, by diagonals: equal scores get a whole mask."""
     m = mask.shape[1]
     rows = torch.arange(m, device=mask.device)
     lacking, room = n - mask.sum(2), n - mask.sum(1)

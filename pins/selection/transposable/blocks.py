@@ -1,10 +1,10 @@
 """The M × M blocks of a matrix, and their scores as integers times a power of two.
 
-A block's scores are s = r·2^e, with |r| ≤ 2^L, e from its largest |s|, and L bits of room
-(`precision`). So every sum of the solver is a sum of integers below 2^53, which float64 adds without
-rounding in any order: masks and potentials have the same bits for any chunking, on any number of
-threads and on any device. A score that is no multiple of 2^e is rounded to the nearest one, and
-counted: each such score adds at most 2^e to a regret.
+A block's scores are s = r·2^e, with |r| ≤ 2^L (`precision`) and e from its largest |s|. So all
+that a solver adds up are integers below 2^53, which float64 adds without rounding, in any order:
+masks and potentials have the same bits for any chunking, on any number of threads and on any
+device. A score that is no multiple of 2^e is rounded to the nearest one and counted: each adds at
+most 2^e to a regret.
 
 The bits are read as integers, so nothing depends on how a processor treats denormals.
 """

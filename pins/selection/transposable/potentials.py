@@ -2,7 +2,7 @@
 
 For any potentials a, b every mask with N ones in each row and each column has
 
-    s·m  ≤  N(Σ a_i + Σ b_j) + Σ_ij max(0, s_ij − a_i − b_j)                                      (D)
+    s·m  ≤  N(Σ a_i + Σ b_j) + Σ_ij max(0, s_ij − a_i − b_j)                                     (D)
 
 The least bound over the a_i alone is reached between the N-th and the N+1-th largest s_ij − b_j of
 each row: an exact *sweep* takes their midpoint, then does the same for the columns. Sweeps alone
@@ -36,7 +36,7 @@ def potentials(scores: Tensor, n: int, sweeps: int = SWEEPS) -> tuple[Tensor, Te
     """
     rows, columns = sweep(scores, torch.zeros_like(scores[0]), n)
     reduced = scores - rows[:, None] - columns
-    spread = (reduced.abs().sum((0, 1)) / reduced[..., 0].numel()).floor().clamp(min=1)
+    spread = (reduced.abs().sum((0, 1)).long() // reduced[..., 0].numel()).clamp(min=1).double()
     more_rows, more_columns = _scaled((reduced / spread).float(), n)
     rows = rows + (more_rows * spread).round()
     columns = columns + (more_columns * spread).round()
@@ -77,7 +77,7 @@ def _comparators(size: int) -> list[tuple[int, int]]:
 
 
 def _scaled(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """Minimise the smoothed (D) from a = b = 0, float32: one Newton step for each potential in turn."""
+    """Minimise the smoothed (D) from a = b = 0, in float32, by a Newton step of each in turn."""
     rows = columns = torch.zeros_like(scores[0])
     for k in range(TEMPERATURES):
         cold = round(WARMEST * COOLING**k)  # 1/τ, an integer
@@ -87,7 +87,7 @@ def _scaled(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def _step(reduced: Tensor, n: int, cold: int, dim: int) -> Tensor:
-    """The change of the potentials for which Σ p over `dim` comes near n, p = ½(1 + x/√(x² + τ²))."""
+    """Change the potentials so that Σ p over `dim` comes near n, with p = ½(1 + x/√(x² + τ²))."""
     x = reduced * cold
     root = (x * x + 1).sqrt()
     # rounded to whole numbers, whose sums are the same in any order

@@ -22,9 +22,10 @@ class Proof:
         rows: a, int64 of shape (…, outputs/M, inputs/M, M): the potential of a row is a·2^e.
         columns: b, likewise.
         exponents: e, int64 of shape (…, outputs/M, inputs/M).
-        bound: no allowed mask has a larger s·m. Exact, rounded up only by scores that are no
-            multiple of the 2^e of their block: by 2^e each, some 1e-12 of its largest score.
-        regret: optimum − s·m is no larger; exact, rounded up in the same way.
+        bound: no allowed mask has a larger s·m.
+        regret: V ≥ optimum − s·m.
+        rounding: Σ 2^e over the scores that are no multiple of the 2^e of their block, about 1e-12
+            of its largest score each. Bound and regret are exact, rounded up by this much.
     """
 
     rows: Tensor
@@ -32,10 +33,11 @@ class Proof:
     exponents: Tensor
     bound: Fraction
     regret: Fraction
+    rounding: Fraction
 
     @property
     def gap(self) -> float:
-        """Regret as a share of the bound, rounded up; ∞ for a regret whose bound is not positive."""
+        """Regret as a share of the bound, rounded up; ∞ for a regret with a bound ≤ 0."""
         if not self.regret:
             return 0.0
         if self.bound <= 0:
@@ -63,7 +65,7 @@ def prove(
     limit = 1 << (precision(m) + (m - 1).bit_length() + 2)  # any potentials prove something
     rows, columns = rows.clamp(-limit, limit), columns.clamp(-limit, limit)
     a, b = rows.reshape(-1, m).T, columns.reshape(-1, m).T
-    exponents, bound, regret, start = [], Fraction(0), Fraction(0), 0
+    exponents, bound, regret, rounding, start = [], Fraction(0), Fraction(0), Fraction(0), 0
     strips = zip(cut(scores, m, room), cut(mask, m, room), strict=True)
     for blocks, kept in ((Blocks.of(given), kept) for given, kept in strips):
         stop = start + kept.shape[2]
@@ -77,13 +79,14 @@ def prove(
         integers, i, j = blocks.scores.long(), a[:, start:stop], b[:, start:stop]
         above = (integers - i[:, None] - j).clamp(min=0).sum((0, 1))
         dual = n * (i.sum(0) + j.sum(0)) + above
-        bound += _total(dual + blocks.rounded, blocks.exponents)
-        short = dual - integers.where(kept, 0).sum((0, 1))
-        regret += _total(short + blocks.rounded, blocks.exponents)
+        bound += _total(dual, blocks.exponents)
+        regret += _total(dual - integers.where(kept, 0).sum((0, 1)), blocks.exponents)
+        rounding += _total(blocks.rounded, blocks.exponents)
         exponents.append(blocks.exponents)
         start = stop
     shape = rows.shape[:-1]
-    return Proof(rows, columns, torch.cat(exponents).view(shape), bound, regret)
+    found = torch.cat(exponents).view(shape)
+    return Proof(rows, columns, found, bound + rounding, regret + rounding, rounding)
 
 
 def cut(matrix: Tensor, m: int, room: int) -> Iterator[Tensor]:

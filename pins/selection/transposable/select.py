@@ -80,7 +80,13 @@ def transposable(
     shape = (*scores.shape[:-2], scores.shape[-2] // m, inputs // m, m)
     mask = torch.cat(masks).view(scores.shape)
     a, b = (torch.cat(each).view(shape) for each in (rows, columns))
-    return Transposable(mask, prove(scores, mask, a, b, n, room=room))
+    proof = prove(scores, mask, a, b, n, room=room)
+    if proof.regret > 2 * proof.rounding:  # also where the optimum of rounded scores is another
+        raise OptimalityError(
+            f"the transposable {n}:{m} mask of {name} has a gap of {proof.gap:.3g}, of which "
+            f"{float(proof.rounding / proof.regret):.0%} is due to rounding"
+        )
+    return Transposable(mask, proof)
 
 
 def _require_pattern(scores: Tensor, n: int, m: int, name: str) -> None:
