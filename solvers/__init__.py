@@ -13,6 +13,7 @@ from solvers.relaxation import Relaxation, RelaxedResult, dual_interval, dual_va
 from solvers.result import Report, Result, Solution, Status
 from solvers.scaling import Scaled
 from solvers.solver import Solver
+from solvers.transposable import TransposableFormulation
 from solvers.trust_region import TrustRegionFormulation
 from solvers.writers import write
 
@@ -35,6 +36,7 @@ __all__ = [
     "Solution",
     "Solver",
     "Status",
+    "TransposableFormulation",
     "TrustRegionFormulation",
     "Verdict",
     "compare",

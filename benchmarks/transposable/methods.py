@@ -1,11 +1,7 @@
-"""Rivals of the exact transposable mask: a greedy, the potentials alone, and a solver's LP."""
+"""Rivals of the exact transposable mask: a greedy, and the potentials without the paths."""
 
 from collections.abc import Callable
-from fractions import Fraction
 
-import numpy as np
-import scipy.optimize
-import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -49,16 +45,3 @@ def _greedy(scores: Tensor, n: int) -> Tensor:
         columns.scatter_add_(0, j, -free.long())
         mask.scatter_(0, entry, free)
     return mask.view(m, m, blocks)
-
-
-def highs(block: Tensor, n: int) -> Fraction:
-    """The optimum of one block by HiGHS' LP, its mask summed exactly."""
-    m = len(block)
-    scale = 2.0 ** -np.frexp(float(block.abs().max()))[1]  # its tolerances are absolute
-    ones, same = np.ones((1, m)), scipy.sparse.eye_array(m)
-    lines = scipy.sparse.vstack([scipy.sparse.kron(same, ones), scipy.sparse.kron(ones, same)])
-    values = block.double().flatten().numpy()
-    found = scipy.optimize.linprog(
-        -scale * values, A_eq=lines.tocsr(), b_eq=np.full(2 * m, n), bounds=(0, 1), method="highs"
-    )
-    return sum(map(Fraction, values[found.x > 0.5].tolist()), Fraction(0))

@@ -60,7 +60,7 @@ class Blocks(NamedTuple):
         right = (-shift).clamp(0, 62)
         nearest = (shifted + ((1 << right) >> 1)) >> right
         rounded = (nearest << right != shifted).sum((0, 1))
-        units = round(math.log2(info.tiny * info.eps))  # exponent of the least positive score
+        units = round(math.log2(info.tiny)) - digits  # exponent of the least positive score
         return cls(torch.where(bits < 0, -nearest, nearest).double(), lowest + units, rounded)
 
 

@@ -14,7 +14,7 @@ from pins.selection.transposable.blocks import Blocks, precision, split
 ROOM = 1 << 18  # weights at a time: 2 MB for each float64 of theirs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Proof:
     """Potentials of all blocks of a matrix, and what they prove of a mask.
 

@@ -26,7 +26,7 @@ from pins.selection.transposable.potentials import potentials
 from pins.selection.transposable.proof import ROOM, Proof, cut, prove
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transposable:
     """A transposable N:M mask and its proof.
 
