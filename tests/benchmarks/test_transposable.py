@@ -25,9 +25,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_optimum_has_no_gap_the_greedy_has_one_and_highs_agrees(results: Path) -> None:
     rows = read(results / driver.FILE)["rows"]
-    assert [(row["n"], row["m"], row["method"]) for row in rows] == [
-        (n, m, method) for n, m in ((2, 4), (4, 8)) for method in (EXACT, ROUNDED, GREEDY, HIGHS)
-    ]
+    assert [row["method"] for row in rows] == [EXACT, ROUNDED, GREEDY, HIGHS]
     for row in rows:
         assert row["error"] is None
         assert row["seconds"] > 0
@@ -42,7 +40,7 @@ def test_the_optimum_has_no_gap_the_greedy_has_one_and_highs_agrees(results: Pat
 
 def test_the_table_is_made_from_the_results_file_alone(results: Path) -> None:
     text = rendered_again(driver, results / driver.FILE, "md")["md"]
-    assert "| smoke | 8,192 | 2:4 | HiGHS |" in text
+    assert "| smoke | 8,192 | 4:8 | HiGHS |" in text
     assert "| 3 as good |" in text
     assert str(results) not in text
 

@@ -60,6 +60,12 @@ def transposable(
         CardinalityError: n and m are no such numbers, or m does not divide the shape.
         ImportanceError: as `pins.selection.select.select`.
         OptimalityError: a mask is not the optimum, which would be a defect of PINS.
+
+    >>> found = transposable(torch.tensor([[3.0, 2.0], [2.0, 0.0]]), 1, 2)
+    >>> found.mask.tolist()  # the largest score first would keep 3 + 0
+    [[False, True], [True, False]]
+    >>> found.proof.bound, found.proof.gap
+    (Fraction(4, 1), 0.0)
     """
     require_rankable(name, scores)
     _require_pattern(scores, n, m, name)
