@@ -12,6 +12,8 @@ Sinkhorn's transport would be max(0, x) smoothed to τ log(1 + e^{x/τ}). Roots 
 rounded in one way only by IEEE 754, exponentials are not; and this one's bounds are tighter.)
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -61,6 +63,7 @@ def _midpoints(values: tuple[Tensor, ...], n: int) -> Tensor:
     return ((ascending[size - n] + ascending[size - n - 1]) / 2).floor()
 
 
+@functools.cache
 def _comparators(size: int) -> list[tuple[int, int]]:
     """Batcher's merge exchange sort (Knuth, 5.2.2M): pairs to put in order, one after another."""
     pairs = []

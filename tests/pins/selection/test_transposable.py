@@ -219,11 +219,11 @@ def same(one: Transposable, other: Transposable) -> bool:
 def test_bits_do_not_depend_on_chunks_threads_or_flushed_denormals(
     n: int, m: int, family: str
 ) -> None:
-    scores = hostile((6 * m, 8 * m))[family]
+    scores = hostile((3 * m, 4 * m))[family]
     found = transposable(scores, n, m)
     threads = torch.get_num_threads()
     try:
-        for room, number in ((1, 1), (20 * m * m, 2)):
+        for room, number in ((1, 1), (8 * m * m, 2)):
             torch.set_num_threads(number)
             assert same(transposable(scores, n, m, room=room), found)
     finally:
