@@ -124,7 +124,8 @@ def measure(run: Run, blocks: int) -> dict[str, Any]:
 
 def _masked(run: Run, instance: Instance, _blocks: int) -> dict[str, Any]:
     """Seconds for all masks, their certified gap, and the share of ones that they lack."""
-    scores, masks = instance.scores(), []
+    scores = instance.scores()
+    masks: list[Tensor] = []
     method = METHODS[run.method]
 
     def work() -> None:

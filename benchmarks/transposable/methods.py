@@ -38,7 +38,7 @@ def _greedy(scores: Tensor, n: int) -> Tensor:
     order = scores.flatten(0, 1).argsort(dim=0, descending=True, stable=True)
     rows, columns = torch.full((2, m, blocks), n)
     mask = torch.zeros_like(order, dtype=torch.bool)
-    for entry in order.split(1):
+    for entry in order[:, None].unbind(0):
         i, j = entry // m, entry % m
         free = (rows.gather(0, i) > 0) & (columns.gather(0, j) > 0)
         rows.scatter_add_(0, i, -free.long())

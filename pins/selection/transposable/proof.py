@@ -92,19 +92,15 @@ def prove(
 def cut(matrix: Tensor, m: int, room: int) -> Iterator[Tensor]:
     """The blocks of a matrix of shape (…, outputs, inputs), about `room` weights at a time."""
     flat = matrix.detach().resolve_neg().reshape(-1, matrix.shape[-1])
-    for strip in flat.split(max(room // (m * flat.shape[1]), 1) * m):
-        yield split(strip, m)
+    height = max(room // (m * flat.shape[1]), 1) * m
+    for start in range(0, len(flat), height):
+        yield split(flat[start : start + height], m)
 
 
 def _total(integers: Tensor, exponents: Tensor) -> Fraction:
     """Σ x·2^e, exactly."""
-    values, index = exponents.unique(return_inverse=True)
+    least, most = (int(each) for each in exponents.aminmax())
     halves = torch.stack([integers >> 32, integers & 0xFFFF_FFFF])  # sums of whole ones overflow
-    sums = halves.new_zeros(2, len(values)).index_add(1, index, halves).tolist()
-    return sum(
-        (
-            Fraction((high << 32) + low) * Fraction(2) ** exponent
-            for high, low, exponent in zip(*sums, values.tolist(), strict=True)
-        ),
-        Fraction(0),
-    )
+    sums = halves.new_zeros(2, most - least + 1).index_add(1, exponents - least, halves)
+    units = Fraction(2) ** least
+    return units * sum(((high << 32) + low) << i for i, (high, low) in enumerate(sums.T.tolist()))
