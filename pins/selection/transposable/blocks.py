@@ -21,14 +21,15 @@ WIDEST = 64  # M for which sums over a block of potentials fit 63 bits
 
 
 def precision(m: int) -> int:
-    """L = min(47 − ℓ, 58 − 3ℓ) bits for the scores of a block, ℓ = ⌈log₂ M⌉.
+    """L = min(47 − ℓ, 57 − 3ℓ) bits for the scores of a block, ℓ = ⌈log₂ M⌉.
 
     A path through the 2M rows and columns has a length of at most 2^(L+ℓ+2), which also bounds
-    what `pins.selection.transposable.augmentation` adds to a potential; so |s − a − b| ≤ 2^(L+ℓ+4),
-    exact in float64, and its sum over M² entries is less than 2^63.
+    what `pins.selection.transposable.augmentation` adds to a potential. So potentials are at most
+    2^(L+ℓ+3) and |s − a − b| ≤ 2^(L+ℓ+5), exact in float64; its sum over M² entries is at most
+    2^62.
     """
     width = (m - 1).bit_length()
-    return min(47 - width, 58 - 3 * width)
+    return min(47 - width, 57 - 3 * width)
 
 
 class Blocks(NamedTuple):

@@ -19,8 +19,8 @@ class Proof:
     """Potentials of all blocks of a matrix, and what they prove of a mask.
 
     Attributes:
-        rows: a, int64 of shape (…, outputs/M, inputs/M, M): the potential of a row is a·2^e.
-        columns: b, likewise.
+        row_potentials: a, int64 of shape (…, outputs/M, inputs/M, M), in units of 2^e.
+        column_potentials: b, likewise.
         exponents: e, int64 of shape (…, outputs/M, inputs/M).
         bound: no allowed mask has a larger s·m.
         regret: V ≥ optimum − s·m.
@@ -28,8 +28,8 @@ class Proof:
             of its largest score each. Bound and regret are exact, rounded up by this much.
     """
 
-    rows: Tensor
-    columns: Tensor
+    row_potentials: Tensor
+    column_potentials: Tensor
     exponents: Tensor
     bound: Fraction
     regret: Fraction
@@ -59,10 +59,16 @@ def prove(
         room: number of weights that are read at once; no influence on the result.
 
     Raises:
-        MaskError: a row or a column of a block has not n ones; names the block.
+        MaskError: the mask has another shape or type, or a row or a column of a block has not n
+            ones; names the block.
     """
+    if mask.shape != scores.shape or mask.dtype != torch.bool:
+        raise MaskError(
+            f"the mask is {mask.dtype} of shape {tuple(mask.shape)}: the mask of these scores is "
+            f"bool of shape {tuple(scores.shape)}"
+        )
     m, inputs = rows.shape[-1], scores.shape[-1]
-    limit = 1 << (precision(m) + (m - 1).bit_length() + 2)  # any potentials prove something
+    limit = 1 << (precision(m) + (m - 1).bit_length() + 3)  # any potentials prove something
     rows, columns = rows.clamp(-limit, limit), columns.clamp(-limit, limit)
     a, b = rows.reshape(-1, m).T, columns.reshape(-1, m).T
     exponents, bound, regret, rounding, start = [], Fraction(0), Fraction(0), Fraction(0), 0

@@ -4,12 +4,14 @@ import itertools
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from pins.errors import CardinalityError, ImportanceError, MaskError
+from pins.errors import CardinalityError, ImportanceError, MaskError, OptimalityError
+from pins.selection.transposable import select
 from pins.selection.transposable.augmentation import augment
 from pins.selection.transposable.blocks import Blocks, join, precision, split
 from pins.selection.transposable.potentials import _comparators, potentials
@@ -68,12 +70,12 @@ def total(scores: Tensor, mask: Tensor) -> Fraction:
 
 def dual_value(scores: Tensor, proof: Proof, n: int) -> Fraction:
     """N(Σa + Σb) + Σ max(0, s − a − b) of all blocks, in rational arithmetic."""
-    m = proof.rows.shape[-1]
+    m = proof.row_potentials.shape[-1]
     bound = Fraction(0)
     for block, rows, columns, exponent in zip(
         blocks_of(scores, m),
-        proof.rows.reshape(-1, m).tolist(),
-        proof.columns.reshape(-1, m).tolist(),
+        proof.row_potentials.reshape(-1, m).tolist(),
+        proof.column_potentials.reshape(-1, m).tolist(),
         proof.exponents.flatten().tolist(),
         strict=True,
     ):
@@ -173,7 +175,7 @@ def test_a_wrong_mask_has_its_own_regret(n: int, m: int) -> None:
     assert right.proof.gap == 0
     wrong = exchanged(right.mask, m)
     require_allowed(wrong, n, m)
-    proof = prove(scores, wrong, right.proof.rows, right.proof.columns, n)
+    proof = prove(scores, wrong, right.proof.row_potentials, right.proof.column_potentials, n)
     assert proof.regret == total(scores, right.mask) - total(scores, wrong) > 0
     assert 0 < proof.regret / proof.bound < Fraction(proof.gap)
 
@@ -182,7 +184,7 @@ def test_a_wrong_mask_has_its_own_regret(n: int, m: int) -> None:
 def test_swapped_potentials_prove_nothing_false_and_no_optimum(n: int, m: int) -> None:
     scores = drawn((2 * m, m))
     right = transposable(scores, n, m)
-    rows, columns = right.proof.rows.flip(0), right.proof.columns
+    rows, columns = right.proof.row_potentials.flip(0), right.proof.column_potentials
     proof = prove(scores, right.mask, rows, columns, n)
     assert proof.regret > 0
     assert proof.bound == dual_value(scores, proof, n) > right.proof.bound
@@ -194,7 +196,7 @@ def test_a_gap_is_infinite_where_the_bound_is_not_positive() -> None:
     scores = -drawn((4, 4)).abs()
     right = transposable(scores, 2, 4)
     wrong = exchanged(right.mask, 4)
-    proof = prove(scores, wrong, right.proof.rows, right.proof.columns, 2)
+    proof = prove(scores, wrong, right.proof.row_potentials, right.proof.column_potentials, 2)
     assert right.proof.gap == 0
     assert proof.gap == float("inf")
 
@@ -205,7 +207,21 @@ def test_a_mask_that_is_not_allowed_is_refused() -> None:
     found.mask[4, 8] ^= True
     message = "does not keep 2 weights in each row and each column of the 4 × 4 block (1, 2)"
     with pytest.raises(MaskError, match=re.escape(message)):
-        prove(scores, found.mask, found.proof.rows, found.proof.columns, 2)
+        prove(scores, found.mask, found.proof.row_potentials, found.proof.column_potentials, 2)
+    message = "the mask is torch.float32 of shape (8, 12): the mask of these scores is bool"
+    with pytest.raises(MaskError, match=re.escape(message)):
+        prove(scores, scores, found.proof.row_potentials, found.proof.column_potentials, 2)
+
+
+def test_a_mask_without_proof_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def swapped(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+        mask, rows, columns = augment(*given)
+        return mask, rows.flip(1), columns
+
+    monkeypatch.setattr(select, "augment", swapped)
+    message = r"transposable 4:8 mask of w has a gap of 0\.\d+, of which 0% is due to rounding"
+    with pytest.raises(OptimalityError, match=message):
+        transposable(drawn((8, 8)), 4, 8, name="w")
 
 
 def same(one: Transposable, other: Transposable) -> bool:
@@ -236,7 +252,7 @@ def test_bits_do_not_depend_on_chunks_threads_or_flushed_denormals(
         assert same(transposable(scores, n, m), found)
     alone = transposable(scores[m : 2 * m, 3 * m : 4 * m], n, m)
     assert torch.equal(alone.mask, found.mask[m : 2 * m, 3 * m : 4 * m])
-    assert torch.equal(alone.proof.rows[0, 0], found.proof.rows[1, 3])
+    assert torch.equal(alone.proof.row_potentials[0, 0], found.proof.row_potentials[1, 3])
 
 
 @pytest.mark.gpu
@@ -247,7 +263,7 @@ def test_bits_do_not_depend_on_the_device(n: int, m: int, family: str) -> None:
     scores = hostile((16 * m, 16 * m))[family]
     found, there = transposable(scores, n, m), transposable(scores.cuda(), n, m)
     assert torch.equal(there.mask.cpu(), found.mask)
-    assert torch.equal(there.proof.rows.cpu(), found.proof.rows)
+    assert torch.equal(there.proof.row_potentials.cpu(), found.proof.row_potentials)
     assert (there.proof.bound, there.proof.regret) == (found.proof.bound, found.proof.regret)
 
 
@@ -255,7 +271,7 @@ def test_experts_and_views_are_solved_matrix_by_matrix() -> None:
     scores = drawn((2, 3, 8, 16))
     found = transposable(scores, 4, 8)
     assert found.mask.shape == scores.shape
-    assert found.proof.rows.shape == (2, 3, 1, 2, 8)
+    assert found.proof.row_potentials.shape == (2, 3, 1, 2, 8)
     assert torch.equal(found.mask[1, 2], transposable(scores[1, 2], 4, 8).mask)
     turned = transposable(scores[0, 0].T, 4, 8)
     assert turned.proof.bound == transposable(scores[0, 0], 4, 8).proof.bound
