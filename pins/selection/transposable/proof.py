@@ -108,5 +108,5 @@ def _total(integers: Tensor, exponents: Tensor) -> Fraction:
     least, most = (int(each) for each in exponents.aminmax())
     halves = torch.stack([integers >> 32, integers & 0xFFFF_FFFF])  # sums of whole ones overflow
     sums = halves.new_zeros(2, most - least + 1).index_add(1, exponents - least, halves)
-    units = Fraction(2) ** least
-    return units * sum(((high << 32) + low) << i for i, (high, low) in enumerate(sums.T.tolist()))
+    units: int = sum(((high << 32) + low) << i for i, (high, low) in enumerate(sums.T.tolist()))
+    return units * Fraction(2) ** least
