@@ -49,8 +49,9 @@ def transposable(
     mask is always exact.
 
     Args:
-        scores: s, larger = keep, of shape (…, outputs, inputs): float16, bfloat16, float32, float64,
-            on any device that has float64. A matrix that is stored transposed has the same blocks, transposed.
+        scores: s, larger = keep, of shape (…, outputs, inputs): float16, bfloat16, float32 or
+            float64, on any device that has float64. A matrix that is stored transposed has the same
+            blocks, transposed.
         n: ones of each row and column of a block, 0 < n < m.
         m: a divisor of outputs and inputs, at most 64.
         name: what messages call the tensor.
