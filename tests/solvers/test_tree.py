@@ -104,6 +104,14 @@ def test_the_points_of_two_trees_are_the_masks_that_both_allow(pair: Pair) -> No
     require_the_points_of(TreeFormulation(importance, roots), enumerate_tree(importance, *roots))
 
 
+def test_two_trees_are_transposable_two_of_four() -> None:
+    views = (View.of((4, 4), transposed=by_columns) for by_columns in (False, True))
+    leaves = (TensorNode("w", view, runs=(Runs(4, 2, 2),)) for view in views)
+    roots = [Node("model", (leaf,), 8, 8) for leaf in leaves]
+    # OEIS A001499: 90 binary matrices of size 4 have two ones in each row and column
+    assert len(optimal_set(TreeFormulation({"w": torch.zeros(4, 4)}, roots).program)) == 90
+
+
 @settings(max_examples=15)
 @pytest.mark.parametrize("solver", BACKENDS, ids=lambda solver: solver.name)
 @given(trees(integers=True))
