@@ -41,6 +41,7 @@ from pins.selection.tree import (
     part_sums,
     reach,
     reaches,
+    require_over,
     together,
 )
 from pins.utils import bit_packing
@@ -89,6 +90,10 @@ class ClosedForm:
         self._importance, self._root, self._group = importance, root, group
         self._shapes = shapes_of(importance)
         self._nodes = {node.name: node for node in root.tensors}
+        sizes = {name: shape.numel() for name, shape in self._shapes.items()}
+        if group.size > 1:  # of parts only the names are known
+            sizes = {name: n.size if (n := self._nodes.get(name)) else 0 for name in sizes}
+        require_over(root, sizes)
         self._inner = {name: reaches(node, group) for name, node in self._nodes.items()}
         self._masks: dict[Any, Tensor] = {}  # as the scores that they were chosen from
         self._changed: dict[Any, Tensor] = {}  # scores in the order of the view, of this rank

@@ -16,9 +16,10 @@ h = 0 freezes a zero, l = 1 freezes a weight.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -145,12 +146,29 @@ class Node:
         children: disjoint parts, which hold all weights of the node.
         minimum: l.
         maximum: h; None: its size.
+
+    Raises:
+        CardinalityError: two nodes in it have one name.
     """
 
     name: str
     children: tuple["Node | TensorNode", ...]
     minimum: int = 0
     maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        names = Counter(self.names)
+        if twice := [name for name, number in names.items() if number > 1]:
+            raise CardinalityError(
+                f"{names[twice[0]]} nodes of a tree are called {twice[0]!r}: give each its own name"
+            )
+
+    @property
+    def names(self) -> Iterator[Any]:
+        """Its own name and those of all nodes below it."""
+        yield self.name
+        for child in self.children:
+            yield from child.names if isinstance(child, Node) else [child.name]
 
     @property
     def size(self) -> int:
@@ -233,6 +251,20 @@ def reach(node: Node, children: Sequence[Reach]) -> Reach:
     """
     low, high = together(children)
     return _bounded(low, high, node.minimum, node.maximum, node.name, node.size)
+
+
+def require_over(root: Node, sizes: Mapping[Any, int]) -> None:
+    """Require a node of the right size for each tensor, and no other.
+
+    Raises:
+        CardinalityError: there is none, or another.
+    """
+    known = {node.name: node.size for node in root.tensors}
+    if odd := [name for name in {**known, **sizes} if known.get(name) != sizes.get(name)]:
+        raise CardinalityError(
+            f"{root.name} and the scores differ in the tensors {odd[:3]} or their sizes: give a "
+            "tree that has each tensor once"
+        )
 
 
 def total_reach(node: Node | TensorNode, group: Group = SINGLE_PROCESS) -> Reach:
