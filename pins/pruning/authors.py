@@ -26,6 +26,7 @@ from pins.pruning.schedules import CubicSchedule, GradualSchedule, Schedule
 from pins.selection.constraints import Cardinality, exact_ratio
 from pins.selection.optimality import optimality
 from pins.selection.select import Decision, decide, tree_of
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node, total_reach
 from pins.utils.lazy_tensors import shapes_of
 from pins.utils.lookup import choose_one
@@ -321,7 +322,7 @@ class AuthorsPruner(Pruner):
         )
         self.settings |= {f"quirk {name}": value for name, value in vars(self.quirks).items()}
 
-    def _solve(self, importance: Mapping[str, Tensor], tree: Node) -> Decision:
+    def _solve(self, importance: Mapping[str, Tensor], tree: Node | TransposableNofM) -> Decision:
         self._decided_at = self.steps
         if not self.quirks.loose_threshold:
             return super()._solve(importance, tree)

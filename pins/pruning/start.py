@@ -103,10 +103,7 @@ class Start:
         if not self.zeros:
             return tree
         if is_blocked(tree):
-            raise CardinalityError(
-                f"{self.zeros:,} weights are zero at the start, and blocks are kept or pruned "
-                "whole: leave the blocks out, or give revive_zeros"
-            )
+            raise self.not_left_out("blocks")
         frozen = Frozen({name: ~mask for name, mask in self.allowed.items()}, {}).tighten(tree)
         if tree.minimum == tree.maximum:
             return frozen
@@ -118,6 +115,13 @@ class Start:
         )
         keep = int(total_reach(upto, self.group).high[0])
         return replace(upto, minimum=keep, maximum=keep)
+
+    def not_left_out(self, what: str) -> CardinalityError:
+        """The error for a constraint under which no zeros can be frozen."""
+        return CardinalityError(
+            f"{self.zeros:,} weights are zero at the start, which {what} cannot leave out: give "
+            "revive_zeros, or a pattern along the inputs"
+        )
 
     def require_room(self, tree: Node) -> None:
         """Check that some mask inside a meets the final bounds.

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pins.masks import count
@@ -45,9 +46,9 @@ def allocation_report(
         "dense": {},
     }
     if allocation.pattern is not None:
-        m = Pattern.parse(allocation.pattern).m
-        divided = {name: view for name, view in views.items() if not view.inputs % m}
-        kept = [view.apply(masks[n]).view(-1, m).sum(1) for n, view in divided.items()]
+        pattern = Pattern.parse(allocation.pattern)
+        divided = {name: view for name, view in views.items() if _divides(pattern, view)}
+        kept = [_kept_by_group(pattern, view, masks[name]) for name, view in divided.items()]
         numbers = [each for each in kept if each.numel()]
         found["groups"] = {
             "number": sum(each.numel() for each in numbers),
@@ -58,6 +59,19 @@ def allocation_report(
     return {**found, "sentences": _sentences(allocation, found, views)}
 
 
+def _divides(pattern: Pattern, view: View) -> bool:
+    sides = [view.inputs, view.outputs] if pattern.transposable else [view.inputs]
+    return not any(side % pattern.m for side in sides)
+
+
+def _kept_by_group(pattern: Pattern, view: View, mask: Tensor) -> Tensor:
+    """How many weights each group keeps, those along the outputs too if it is transposable."""
+    rows = view.apply(mask)
+    matrices = rows.view(view.groups, view.outputs, view.inputs)
+    ways = [rows, matrices.mT.reshape(-1)] if pattern.transposable else [rows]
+    return torch.cat([way.view(-1, pattern.m).sum(1) for way in ways])
+
+
 def _sentences(
     allocation: Allocation, found: Mapping[str, Any], views: Mapping[str, View]
 ) -> list[str]:
@@ -66,11 +80,12 @@ def _sentences(
     if allocation.pattern is not None:
         pattern, groups = Pattern.parse(allocation.pattern), found["groups"]
         how = "exactly" if allocation.exactly else "at most"
+        also = f", and of each {pattern.m} outputs of an input," if pattern.transposable else ""
         least, most = groups["least"], groups["most"]
         said.append(
             f"The pattern is {pattern}: {how} {pattern.n} of each {pattern.m} consecutive inputs "
-            f"of an output are kept. Counted in the final mask: {groups['number']:,} groups, each "
-            f"keeps {least if least == most else f'{least} to {most}'}."
+            f"of an output{also} are kept. Counted in the final mask: {groups['number']:,} groups, "
+            f"each keeps {least if least == most else f'{least} to {most}'}."
         )
     if dense := found["dense"]:
         more = f" and {len(dense) - NAMES} others" if len(dense) > NAMES else ""

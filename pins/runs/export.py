@@ -34,6 +34,7 @@ from pins.runs.model_card import model_card
 from pins.runs.run import Run
 from pins.runs.settings import AUTHORS
 from pins.selection.constraints import Cardinality
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node
 from pins.utils import io
 from pins.utils.io import write_json, write_text
@@ -61,7 +62,7 @@ class FinalDecision:
     multiplier: float | None
     masks: Path
     certificate: Path
-    tree: Node
+    tree: Node | TransposableNofM
     criterion: str
 
 
@@ -192,7 +193,7 @@ def _require_finished(run: Run) -> None:
         )
 
 
-def _final_tree(run: Run) -> Node:
+def _final_tree(run: Run) -> Node | TransposableNofM:
     """The feasible masks of the final decision; the released code keeps more than it asks for."""
     pruner = run.training.pruner
     if run.settings.criterion == AUTHORS:

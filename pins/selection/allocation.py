@@ -24,6 +24,7 @@ from pins.selection.constraints import (
     per_tensor,
 )
 from pins.selection.pattern import Pattern
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import View
 
 SCOPES = ("global", "tensor", "row")
@@ -40,7 +41,8 @@ class Allocation:
         layer_minimum: the smallest kept ratio of each tensor, against the collapse of layers; if it
             binds, the decision is the optimum of another program.
         layer_maximum: the largest kept ratio of each tensor.
-        pattern: N:M along the inputs, such as "2:4"; None: any mask.
+        pattern: N:M along the inputs, such as "2:4", or "transposable-4:8", along inputs and
+            outputs; None: any mask.
         exactly: each M weights keep exactly N, so that the pattern gives the sparsity; else at most
             N. At a lower sparsity N is ⌈(1 − sparsity)·M⌉: it falls from M as the sparsity grows.
         skip_indivisible: keep all weights of a tensor whose rows M does not divide; else that is an
@@ -89,7 +91,10 @@ class Allocation:
         if self.pattern is None and (self.exactly or self.skip_indivisible):
             raise CardinalityError("exactly and skip_indivisible belong to a pattern: give one")
         if self.pattern is not None:
-            Pattern.parse(self.pattern)
+            if Pattern.parse(self.pattern).transposable and not self.exactly:
+                raise CardinalityError(
+                    f"{self.pattern} keeps exactly so many: leave the sparsity out"
+                )
             if self.exactly and (self.scope != "global" or bounds != LayerBounds()):
                 raise CardinalityError(
                     f"each {self.pattern} group has its number of weights: leave scope and bounds "
@@ -146,7 +151,7 @@ class Allocation:
         sparsity: float | Fraction,
         views: Mapping[str, View],
         share: Bounds | None = None,
-    ) -> Constraint:
+    ) -> Constraint | TransposableNofM:
         """The constraint of the program at this sparsity.
 
         Args:
@@ -154,6 +159,9 @@ class Allocation:
             views: of the tensors, by name.
             share: the numbers to keep, in the place of those that scope and sparsity give.
         """
+        pattern = self.pattern_at(sparsity)
+        if pattern is not None and pattern.transposable:
+            return TransposableNofM(pattern.n, pattern.m, self.skip_indivisible)
         sizes = {name: view.size for name, view in views.items()}
         if self.block is None:
             return self._bounds(sparsity, sizes, share)

@@ -260,7 +260,10 @@ def allowed_masks(
         )
     sparsity = sparsity or Fraction(0)  # a share replaces it
     allocation.require_final(sparsity)
-    return allocation.constraint(sparsity, views, share).tree(views)
+    constraint = allocation.constraint(sparsity, views, share)
+    if not isinstance(constraint, Constraint):
+        raise NoFormatError("the format of certificates has no transposable patterns")
+    return constraint.tree(views)
 
 
 def _shares(
