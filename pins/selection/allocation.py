@@ -176,14 +176,17 @@ class Allocation:
         if groups is not None and self.exactly:
             return groups
         if share is None:
-            share = {
-                "global": lambda: Cardinality(keep_count(sparsity, sum(sizes.values()))),
-                "tensor": lambda: per_tensor(sparsity, sizes),
-                "row": lambda: Rows(sparsity),
-            }[self.scope]()
+            share = self._share(sparsity, sizes)
         bounds = LayerBounds(self.layer_minimum, self.layer_maximum)
         share = share if bounds == LayerBounds() else share & bounds
         return share if groups is None else share & groups
+
+    def _share(self, sparsity: float | Fraction, sizes: Mapping[str, int]) -> Bounds:
+        if self.scope == "tensor":
+            return per_tensor(sparsity, sizes)
+        if self.scope == "row":
+            return Rows(sparsity)
+        return Cardinality(keep_count(sparsity, sum(sizes.values())))
 
     def _groups(self, sparsity: float | Fraction) -> Bounds | None:
         if (pattern := self.pattern_at(sparsity)) is None:
