@@ -104,9 +104,8 @@ class Settings:
             of each row, the weights of one output (row).
         layer_minimum: smallest ratio of each tensor to keep.
         layer_maximum: largest ratio of each tensor to keep.
-        pattern: N:M, such as 2:4: each M consecutive inputs of an output keep exactly N weights, or
-            with a sparsity at most N; transposable-N:M: also each M outputs of an input; default:
-            none.
+        pattern: exactly N of each M consecutive inputs of an output are kept, as in 2:4, or at most
+            N with a sparsity; transposable-N:M: also of each M outputs of an input; default: none.
         skip_indivisible: keep all weights of a tensor that M does not divide, which is an error
             otherwise.
         block: outputs and inputs of blocks that are kept or pruned whole, such as 1x4; default:
