@@ -38,7 +38,14 @@ EXAMPLES = [(name, block) for name, block in BLOCKS if block.language == "python
 LIBRARIES = {
     "pulp": {"solvers/cbc.py"},
     "scipy.optimize": {"solvers/highs_call.py", "solvers/relaxation.py"},
-    "hypothesis": {"verification/strategies.py"},
+    "hypothesis": {
+        "verification/strategies/instances.py",
+        "verification/strategies/programs.py",
+        "verification/strategies/schedules.py",
+        "verification/strategies/search.py",
+        "verification/strategies/tensors.py",
+        "verification/strategies/trees.py",
+    },
     "matplotlib": {
         "benchmarks/distributed/driver.py",
         "benchmarks/harness/benchmark.py",
