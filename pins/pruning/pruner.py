@@ -36,8 +36,9 @@ from pins.pruning.optimizer_hooks import OptimizerHooks, unwrapped_optimizer
 from pins.pruning.schedules import Schedule
 from pins.pruning.sharded_state import local_parts, sharded
 from pins.selection.allocation import Allocation
+from pins.selection.reach import keep_of
 from pins.selection.select import Decision, decide
-from pins.selection.tree import Node, keep_of
+from pins.selection.tree import Node
 from pins.utils.lazy_tensors import Computed
 
 STATE = {"steps", "due", "finished", "sparsity", "settings", "masks", "smoothing", "radius_factor"}

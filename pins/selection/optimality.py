@@ -42,7 +42,7 @@ from pins.selection.runs import extremes_of_runs
 from pins.selection.scan import float_keys
 from pins.selection.scan.float_keys import key
 from pins.selection.scan.reference import BLOCK, GPU_BLOCK
-from pins.selection.tree import Node, TensorNode, View, in_view
+from pins.selection.tree import Node, TensorNode, View, in_view, require_fit
 
 FARTHEST = torch.iinfo(torch.int64).max  # the gap where nothing can be exchanged
 
@@ -83,7 +83,8 @@ class Optimality:
         nodes: the exchange of each node by name, the root first; default: the root alone.
         parents: the name of each node's parent.
         fixed: the nodes with l = h.
-        runs: the exchange with the least gap of the runs of one kind, by what messages call it.
+        runs: of each tensor and each kind of its runs the exchange with the least gap, and what
+            messages call that run.
         broken: the first bound that the mask breaks; None if it is allowed.
     """
 
@@ -94,7 +95,7 @@ class Optimality:
     nodes: Mapping[Any, Exchange] = field(default_factory=dict)
     parents: Mapping[Any, Any] = field(default_factory=dict)
     fixed: frozenset[Any] = frozenset()
-    runs: Mapping[str, Exchange] = field(default_factory=dict)
+    runs: tuple[tuple[str, Exchange], ...] = ()
     broken: str | None = None
 
     @property
@@ -155,7 +156,7 @@ class Optimality:
         if not self.nodes:
             yield "the mask", Exchange(self.kept_min, self.pruned_max)
         yield from self.nodes.items()
-        yield from self.runs.items()
+        yield from self.runs
 
 
 def optimality(
@@ -181,18 +182,18 @@ def optimality(
         nodes = [TensorNode(name, View.of(scores.shape)) for name, scores in importance.items()]
         tree = Node("the model", tuple(nodes))
     whole = {
-        name: _of_tensor(scores.detach().reshape(-1), masks[name].reshape(-1))
+        name: _of_tensor(_plain(scores).reshape(-1), masks[name].reshape(-1))
         for name, scores in importance.items()
     }
+    require_fit(tree, {name: part.total for name, part in whole.items()}, group)
     if group.size > 1:
         whole = _over_ranks(whole, group)
     found = {}
     for node in tree.tensors:
         found[node.name] = whole[node.name]
-        if node.runs or node.zeros is not None or node.fixed is not None:
-            scores, mask = (
-                in_view(node.view, of[node.name].detach(), group) for of in (importance, masks)
-            )
+        if node.inside:
+            scores = in_view(node.view, _plain(importance[node.name]), group)
+            mask = in_view(node.view, masks[node.name], group)
             found[node.name] = _inside(node, whole[node.name], scores, mask, group)
     return of_nodes(tree, found)
 
@@ -205,7 +206,7 @@ class Part(NamedTuple):
     kept_min: float | None
     pruned_max: float | None
     exchange: Exchange
-    runs: Mapping[str, Exchange] = {}
+    runs: tuple[tuple[str, Exchange], ...] = ()
     broken: str | None = None
 
     @classmethod
@@ -234,7 +235,7 @@ def of_nodes(root: Node, found: Mapping[Any, Part]) -> Optimality:
                 sum(each.total for _, each in children),
                 *_ends(Exchange(each.kept_min, each.pruned_max) for _, each in children),
                 _ends(_exchangeable(child, each) for child, each in children),
-                {name: run for _, each in children for name, run in each.runs.items()},
+                tuple(run for _, each in children for run in each.runs),
                 next((each.broken for _, each in children if each.broken), None),
             )
         nodes[node.name] = own.exchange
@@ -296,7 +297,7 @@ def _inside(node: TensorNode, whole: Part, scores: Tensor, mask: Tensor, group: 
         ).tolist()
         return Exchange(low if least[i] <= top else None, high if most[i] >= bottom else None)
 
-    runs: dict[str, Exchange] = {}
+    runs: list[tuple[str, Exchange]] = []
     kinds = [*reversed(node.runs)]
     lengths = [*(kind.length for kind in kinds), node.size]
     for each, longer in zip(kinds, lengths[1:], strict=True):
@@ -308,14 +309,26 @@ def _inside(node: TensorNode, whole: Part, scores: Tensor, mask: Tensor, group: 
                 f"{each.name} {i} of {node.name!r} keeps {int(kept[i])} weights, its bounds are "
                 f"{low} and {high}"
             )
-        gaps = (least.long() - most.long()).masked_fill((least > top) | (most < bottom), FARTHEST)
-        i = int(gaps.argmin())
-        runs[f"{each.name} {i} of {node.name!r}"] = exchange(i)
+        nothing = (least > top) | (most < bottom)
+        i = int(_gaps(least.long(), most.long()).masked_fill(nothing, FARTHEST).argmin())
+        runs.append((f"{each.name} {i} of {node.name!r}", exchange(i)))
         parts = longer // each.length
         least = least.masked_fill(kept <= low, top + 1).view(-1, parts).amin(1)
         most = most.masked_fill(kept >= high, bottom - 1).view(-1, parts).amax(1)
         kept = kept.view(-1, parts).sum(1)
-    return whole._replace(exchange=exchange(0), runs=runs, broken=broken)
+    return whole._replace(exchange=exchange(0), runs=tuple(runs), broken=broken)
+
+
+def _gaps(least: Tensor, most: Tensor) -> Tensor:
+    """Least − most; where int64 has no such number, the one of its sign that is farthest from 0."""
+    gaps = least - most  # an overflow changes its sign
+    gaps.masked_fill_((least > most) & (gaps < 0), FARTHEST)
+    return gaps.masked_fill_((least < most) & (gaps > 0), -FARTHEST)
+
+
+def _plain(scores: Tensor) -> Tensor:
+    """Scores whose bits are those of their numbers; a view may negate them when it is read."""
+    return scores.detach().resolve_neg()
 
 
 def _of_tensor(scores: Tensor, mask: Tensor) -> Part:
