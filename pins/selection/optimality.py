@@ -122,14 +122,14 @@ class Optimality:
     def dual_multiplier(self) -> float:
         """λ, the threshold of the root; with the root alone, of the dual interval (Theorem 2).
 
-        Where the root may exchange nothing every number is one; then it is the least kept score.
+        Of several numbers it is the one nearest to the least kept score, so that no node binds
+        needlessly; without a kept one, to the largest pruned one.
         """
-        root = next(iter(self.nodes.values()), Exchange(self.kept_min, self.pruned_max))
-        ends = (root.kept_min, root.pruned_max, self.kept_min, self.pruned_max)
-        multiplier = next((score for score in ends if score is not None), None)
-        if multiplier is None or not self.holds:
+        near = self.pruned_max if self.kept_min is None else self.kept_min
+        if near is None or not self.holds:
             raise OptimalityError(f"no dual multiplier: {self.fault or 'there is no weight'}")
-        return multiplier
+        root = next(iter(self.nodes.values()), Exchange(self.kept_min, self.pruned_max))
+        return root.threshold(near)
 
     @property
     def thresholds(self) -> dict[Any, float]:
@@ -141,9 +141,10 @@ class Optimality:
 
     @property
     def binding(self) -> tuple[Any, ...]:
-        """The nodes with l < h whose threshold must differ from that of their parent.
+        """The nodes with l < h whose threshold is not that of their parent.
 
-        Without runs and without nodes of l = h: empty iff the mask is also an optimum of Σm = k.
+        Without runs and without nodes of l = h: empty iff the mask is also an optimum of Σm = k. Of
+        tensors with minimums alone, or maximums alone, those without whose bound it would be worse.
         """
         found = self.thresholds
         return tuple(
