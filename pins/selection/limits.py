@@ -6,7 +6,6 @@ A selection of finite scores then decides like one with −∞ and +∞, and the
 import functools
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,6 +22,8 @@ class Limits:
 
     def __init__(self, importance: Mapping[Any, Tensor], group: Group) -> None:
         self._importance, self._group = importance, group
+        # no cached_property, whose lock would let ranks that are threads wait for each other
+        self._found: tuple[torch.dtype, float] | None = None
 
     def applied(self, scores: Tensor, excluded: Tensor | None, forced: Tensor | None) -> Tensor:
         """Scores of which some are below and some above all others; a copy if there are any.
@@ -37,14 +38,13 @@ class Limits:
         """
         if excluded is None and forced is None:
             return scores
-        dtype, beyond = self._beyond
+        dtype, beyond = self._found = self._found or self._beyond()
         scores = scores.to(dtype, copy=True)
         for which, value in ((excluded, -beyond), (forced, beyond)):
             if which is not None:
                 scores.masked_fill_(which, value)
         return scores
 
-    @cached_property
     def _beyond(self) -> tuple[torch.dtype, float]:
         """The least dtype that has every score and the number, and the number."""
         own, dtypes = on_all_ranks(self._group, self._read)

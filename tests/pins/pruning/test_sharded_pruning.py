@@ -162,12 +162,11 @@ def every_criterion_decides_alike(_rank: int, size: int, _folder: Path) -> None:
 
 
 def every_scope_decides_alike(_rank: int, size: int, _folder: Path) -> None:
-    """Tensor by tensor, row by row, in groups, and with bounds that bind."""
+    """Tensor by tensor, row by row, and with bounds that bind."""
     for scope in (
         Allocation("tensor"),
         Allocation("row"),
         Allocation(layer_minimum=0.25, layer_maximum=0.75),
-        Allocation("row", pattern="3:5", skip_indivisible=True),
     ):
         for criterion in ("pins", "obd"):
             steps = run(sharded_layers(mesh_of(size)), layers(), criterion, WindowMean, scope)
