@@ -217,7 +217,10 @@ class Part(NamedTuple):
 
 
 def of_nodes(root: Node, found: Mapping[Any, Part]) -> Optimality:
-    """The optimality of a tree from what its tensors keep."""
+    """The optimality of a tree from what its tensors keep, or nodes inside which nothing is bounded.
+
+    A bound inside such a node counts as broken: nothing says that it is not.
+    """
     nodes: dict[Any, Exchange] = {}
     parents: dict[Any, Any] = {}
     fixed: set[Any] = set()
@@ -227,6 +230,8 @@ def of_nodes(root: Node, found: Mapping[Any, Part]) -> Optimality:
         if node.maximum is not None and node.minimum >= min(node.maximum, node.size):
             fixed.add(node.name)
         own = found.get(node.name)
+        if own is not None and isinstance(node, Node):
+            own = own._replace(broken=_bounded_inside(node))
         if own is None:
             assert isinstance(node, Node), "every tensor was looked at"
             children = [(child, visit(child)) for child in node.children]
@@ -244,6 +249,17 @@ def of_nodes(root: Node, found: Mapping[Any, Part]) -> Optimality:
 
     whole = visit(root)
     return Optimality(*whole[:4], nodes, parents, frozenset(fixed), whole.runs, whole.broken)
+
+
+def _bounded_inside(node: Node) -> str | None:
+    """Which node inside another one has a bound, if one has."""
+    for child in node.children:
+        bounded = child.minimum > 0 or (child.maximum is not None and child.maximum < child.size)
+        if bounded or (isinstance(child, TensorNode) and child.inside):
+            return f"{child.name} has bounds, and what it keeps was not read"
+        if isinstance(child, Node) and (found := _bounded_inside(child)):
+            return found
+    return None
 
 
 def _exchangeable(node: Node | TensorNode, own: Part) -> Exchange:

@@ -369,5 +369,11 @@ def test_a_selection_in_runs_that_is_wrong_is_not_passed_on(
 def test_bounds_that_are_left_out_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     importance = {"a": torch.tensor([4.0, 3.0]), "b": torch.tensor([2.0, 1.0])}
     monkeypatch.setattr(closed_form.ClosedForm, "_binds", lambda *_: False)
-    with pytest.raises(OptimalityError, match="b keeps 0 weights, its bounds are 1 and 2"):
+    message = "b has bounds, and what it keeps was not read"
+    with pytest.raises(OptimalityError, match=message):
         pins.decide(importance, Cardinality(2) & LayerBounds({"b": 1}))
+    inner = Node(
+        "block", (TensorNode("a", View(1, 1, 2), maximum=1), TensorNode("b", View(1, 1, 2)))
+    )
+    with pytest.raises(OptimalityError, match=message.replace("b", "a", 1)):
+        pins.decide(importance, Node("model", (inner,), 2, 2))
