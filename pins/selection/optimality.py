@@ -217,7 +217,7 @@ class Part(NamedTuple):
 
 
 def of_nodes(root: Node, found: Mapping[Any, Part]) -> Optimality:
-    """The optimality of a tree from what its tensors keep, or nodes inside which nothing is bounded.
+    """The optimality of a tree from what its tensors keep, or nodes without bounds inside.
 
     A bound inside such a node counts as broken: nothing says that it is not.
     """

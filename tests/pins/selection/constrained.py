@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from fractions import Fraction
 
+import torch
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -18,12 +20,19 @@ Program = tuple[dict[str, Tensor], Bounds]
 def constrained(draw: st.DrawFn, *, max_tensors: int = 3, max_size: int = 3) -> Program:
     """Scores with ties, and a constraint that some masks meet; shrinks to nothing kept."""
     importance = draw(score_mappings(max_tensors=max_tensors, max_size=max_size, zero_size=True))
+    assume(solvable(importance))
     numbers = {name: draw(st.integers(0, s.numel())) for name, s in importance.items()}
     if draw(st.booleans()):
         return importance, PerTensor(numbers)
     total = sum(scores.numel() for scores in importance.values())
     keep = draw(st.integers(sum(numbers.values()), total))
     return importance, Cardinality(keep) & LayerBounds(minimum=numbers)
+
+
+def solvable(importance: dict[str, Tensor]) -> bool:
+    """Whether no score is the largest float64, which nothing finite is above."""
+    most = torch.finfo(torch.float64).max
+    return all(bool((scores.double().abs() < most).all()) for scores in importance.values())
 
 
 def least(importance: dict[str, Tensor], constraint: Constraint) -> dict[str, int]:

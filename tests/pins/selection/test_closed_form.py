@@ -21,17 +21,12 @@ from pins.selection.optimality import Optimality, optimality
 from pins.selection.select import Decision, tree_of
 from pins.selection.tree import Node, Runs, TensorNode, View
 from pins.utils.lazy_tensors import Computed
+from tests.pins.selection.constrained import solvable
 from tests.tree_oracle import Program, enumerate_tree, judge, regret
 from verification.strategies import DTYPES, Tree, trees
 from verification.testing.threaded_group import shards, together
 
 FACTS = ("keep", "total", "kept_min", "pruned_max", "unique", "dual_multiplier", "binding")
-
-
-def solvable(importance: dict[str, Tensor]) -> bool:
-    """Whether no score is the largest float64, which nothing finite is above."""
-    most = torch.finfo(torch.float64).max
-    return all(bool((s.double().abs() < most).all()) for s in importance.values())
 
 
 @given(trees())
