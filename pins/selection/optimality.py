@@ -179,16 +179,17 @@ def optimality(
         MaskError: names or shapes differ.
     """
     require_same_tensors(importance, masks)
-    if tree is None:
-        nodes = [TensorNode(name, View.of(scores.shape)) for name, scores in importance.items()]
-        tree = Node("the model", tuple(nodes))
     whole = {
         name: _of_tensor(_plain(scores).reshape(-1), masks[name].reshape(-1))
         for name, scores in importance.items()
     }
-    require_fit(tree, {name: part.total for name, part in whole.items()}, group)
+    if tree is not None:
+        require_fit(tree, {name: part.total for name, part in whole.items()}, group)
     if group.size > 1:
         whole = _over_ranks(whole, group)
+    if tree is None:
+        nodes = [TensorNode(name, View(1, 1, part.total)) for name, part in whole.items()]
+        tree = Node("the model", tuple(nodes))
     found = {}
     for node in tree.tensors:
         found[node.name] = whole[node.name]

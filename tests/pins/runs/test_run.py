@@ -62,6 +62,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "sparsity": 0.84,
     },
     "by tensor": {"scope": "tensor"},
+    "by row": {"scope": "row"},
     "minimum": {"criterion": "magnitude", "layer_minimum": 0.15, "sparsity": 0.84},
     "plain loss": {"self_regularization": False},
     "bfloat16": {"precision": "bfloat16"},
@@ -114,8 +115,14 @@ def test_a_run_is_exactly_as_sparse_as_asked_for(
     wanted, run = whole(name)
     pruner = run.training.pruner
     kept = masks.count(pruner.masks)
-    share = [keep_count(wanted.sparsity, p.numel()) for p in pruner.parameters.values()]
-    keep = sum(share) if wanted.scope == "tensor" else keep_count(wanted.sparsity, pruner.total)
+    share = {
+        "global": [keep_count(wanted.sparsity, pruner.total)],
+        "tensor": [keep_count(wanted.sparsity, p.numel()) for p in pruner.parameters.values()],
+        "row": [
+            len(p) * keep_count(wanted.sparsity, p[0].numel()) for p in pruner.parameters.values()
+        ],
+    }
+    keep = sum(share[wanted.scope])
     assert kept.kept == keep
     for tensor, mask in pruner.masks.items():
         assert not (pruner.parameters[tensor].detach()[~mask] != 0).any()

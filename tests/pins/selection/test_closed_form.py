@@ -140,6 +140,11 @@ def test_a_rank_that_asks_nobody_keeps_others() -> None:
     scores = {"w": torch.tensor([[4.0, 3.0, 1.0, 2.0]])}
     tree = NofM(2, 4).tree({"w": View(1, 1, 4)})
     halves = shards(scores, [0.5])
+    masks = {"w": torch.tensor([[False, True, True, False]])}
+    read = together(
+        2, lambda rank: optimality(halves[rank.rank], shards(masks, [0.5])[rank.rank], rank)
+    )
+    assert read == [optimality(scores, masks)] * 2  # without a tree too
     whole = pins.decide(scores, tree).masks["w"].reshape(-1)
     asking = together(2, lambda rank: pins.decide(halves[rank.rank], tree, rank).masks["w"])
     assert torch.equal(torch.cat(asking), whole)
