@@ -1,6 +1,6 @@
 """The optimum of a tree of bounds in closed form, from the inside to the outside.
 
-Let low ≤ m(A) ≤ high be the numbers that node A can keep (`pins.selection.tree`). Of its scores
+Let low ≤ m(A) ≤ high be the numbers that node A can keep (`pins.selection.reach`). Of its scores
 
     the `low` largest are forced (as if +∞),   all but the `high` largest are excluded (as if −∞)
 
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pins.distributed.process_group import Group
+from pins.errors import ImportanceError
 from pins.selection.kth_largest import (
     KthLargest,
     Ranked,
@@ -97,7 +98,11 @@ class ClosedForm:
         only_number(root, self._reach[root.name])
 
     def _visit(self, node: Node | TensorNode) -> int:
-        """Note what a node and all inside it can keep, and their tiers; the number of its own."""
+        """Note what a node and all inside it can keep, and their tiers.
+
+        Returns:
+            The number of the node's own tier.
+        """
         height = 0
         if isinstance(node, Node):
             height = 1 + max(map(self._visit, node.children), default=0)
@@ -113,7 +118,7 @@ class ClosedForm:
         """The optimum, by name, in the shapes of the scores.
 
         Raises:
-            ImportanceError: a score cannot be ranked.
+            ImportanceError: a score cannot be ranked, or there is none.
         """
         for node in self._nodes.values():
             if node.inside:
@@ -123,6 +128,8 @@ class ClosedForm:
         if not self._decided_by_the_root():
             for tier in self._tiers:
                 self._decide(tier)
+        if not self._root.size:  # what is no tensor of scores was refused before
+            raise ImportanceError("importance is empty: there is no weight to rank")
         return {name: self._restored(name) for name in self._importance}
 
     # ---- nodes inside a tensor -------------------------------------------------------------------
@@ -186,7 +193,10 @@ class ClosedForm:
     # ---- tensors and the nodes above them --------------------------------------------------------
 
     def _decided_by_the_root(self) -> bool:
-        """Take the selection of the root alone if all other bounds hold for it."""
+        """Take the selection of the root alone if all other bounds hold for it.
+
+        It is then the first optimum of fewer bounds. A settled node is decided first anyway.
+        """
         inner = [node for tier in self._tiers for node in tier if node is not self._root]
         binding = [node for node in inner if self._binds(node)]
         open_ = self._open(self._root)

@@ -205,6 +205,21 @@ def test_a_score_that_cannot_be_ranked_is_named(constraint: Any, bad: float) -> 
         pins.decide({**importance, "b": torch.zeros(1, 2, dtype=torch.int64)}, constraint)
 
 
+@pytest.mark.parametrize(
+    "constraint", [Cardinality(0), NofM(2, 4), LayerBounds(0.5), PerTensor({})]
+)
+def test_where_nothing_can_be_ranked_it_is_said(constraint: Any) -> None:
+    call: Callable[..., object]
+    for call in (pins.decide, pins.select):
+        with pytest.raises(ImportanceError, match=r"^importance is empty: there is no weight to r"):
+            call({}, constraint)
+    if not isinstance(constraint, PerTensor):
+        with pytest.raises(ImportanceError, match=r"^importance is empty"):
+            pins.decide({"w": torch.zeros(2, 0)}, constraint)
+        with pytest.raises(ImportanceError, match=r"^importance\['w'\] is list"):
+            pins.decide({"w": [1.0]}, constraint)  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_largest_floats_are_decided_like_others(dtype: torch.dtype) -> None:
     """Forced weights lie above them, in a wider type; above the largest of float64 lies none."""
