@@ -104,9 +104,9 @@ class Formulation:
     def _unflat(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
         """Entries in flat order as tensors of the shapes of `importance`, by name."""
         named = dict(_named(self.importance))
-        pieces = flat.split([scores.numel() for scores in named.values()])
+        pieces = flat.split_with_sizes([scores.numel() for scores in named.values()])
         return {
-            name: self.view(name, scores).invert(piece, scores.shape)
+            name: self.view(name, scores).invert(piece).view(scores.shape)
             for (name, scores), piece in zip(named.items(), pieces, strict=True)
         }
 

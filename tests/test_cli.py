@@ -10,7 +10,7 @@ from pins import masks as masks_module
 from pins.selection.select import select
 from pins.utils.io import sha256
 from tests.commands import Command
-from verification.certificates.certificate import save_scores
+from verification.certificates.selection import save_scores
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from benchmarks.documents.code_blocks import CodeBlock, code_blocks
 from benchmarks.documents.lessons import run_blocks
 from pins import masks as masks_module
 from pins.cli import command_line
-from verification.certificates.certificate import save_scores
+from verification.certificates.selection import save_scores
 from verification.explorer.page import SCRIPTS, STYLE, TEMPLATE
 
 ROOT = Path(__file__).parents[1]
@@ -238,7 +238,11 @@ def test_type_checkers_see_the_names_that_are_imported_when_first_used() -> None
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument:UserWarning")  # without a GPU
-@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=["theorem", "trainer", "loop", "proof", "constraints", "tree"])
+@pytest.mark.parametrize(
+    ("name", "example"),
+    EXAMPLES,
+    ids=["theorem", "trainer", "loop", "proof", "constraints", "tree"],
+)
 def test_the_examples_print_what_their_page_says(
     name: str, example: CodeBlock, tmp_path: Path
 ) -> None:

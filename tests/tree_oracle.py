@@ -135,7 +135,7 @@ def _set(
         indices = tuple(i for child in children for i in child.indices)
         return _bounded(node.name, indices, node.minimum, node.maximum, children)
     indices = tuple(starts[node.name] + j for j in range(len(places[node.name])))
-    nodes = []
+    nodes: list[Set] = []
     for which, bound in ((node.zeros, 0), (node.fixed, 1)):
         for i, place in zip(indices, places[node.name], strict=True):
             if which is not None and which[place]:

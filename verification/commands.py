@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pins.errors import CertificateError, SettingError
+from pins.errors import SettingError
 from pins.runs.settings import LARGEST
 from pins.utils.output import JSON_HELP, make_console, print_json, progress_console
 
@@ -28,12 +28,15 @@ def certify(
         str | None, typer.Option(help="How the scores were made; stated in the claim, not checked.")
     ] = None,
     scope: Annotated[
-        Literal["global", "tensor"],
+        Literal["global", "tensor", "row"],
         typer.Option(help="Masks to compare with: all, or those with as many in each tensor."),
     ] = "global",
-    minimum_kept: Annotated[
+    layer_minimum: Annotated[
         float, typer.Option(help="Only masks that keep this ratio of each tensor at least.")
     ] = 0.0,
+    layer_maximum: Annotated[
+        float, typer.Option(help="Only masks that keep this ratio of each tensor at most.")
+    ] = 1.0,
     cost: Annotated[
         Path | None, typer.Option(help="Costs of pruning each weight, to certify a trust region.")
     ] = None,
@@ -53,18 +56,20 @@ def certify(
 
     require_open()
     from pins.selection.allocation import Allocation
-    from verification.certificates.certificate import certify_files, summary
-    from verification.certificates.trust_region import certify_region_files
+    from verification.certificates.from_files import certify_files
+    from verification.certificates.selection import summary
 
-    allowed = Allocation(by_tensor=scope == "tensor", minimum_kept=minimum_kept)
-    asked: Any = {"keep": keep, "scope": allowed, "mask": mask, "criterion": criterion}
-    region: Any = {"radius": radius, "multiplier": multiplier}
-    if cost is not None:
-        document = certify_region_files(scores, cost, out, **region, **asked)
-    elif radius is None and multiplier is None:
-        document = certify_files(scores, out, **asked)
-    else:
-        raise CertificateError("--radius and --multiplier are of a trust region: give its --cost")
+    document = certify_files(
+        scores,
+        out,
+        keep=keep,
+        allocation=Allocation(scope, layer_minimum, layer_maximum),
+        mask=mask,
+        criterion=criterion,
+        cost=cost,
+        multiplier=multiplier,
+        radius=radius,
+    )
     if json:
         claim = document["claim"]
         print_json({"certificate": str(out), "sentence": summary(document), "claim": claim})

@@ -28,7 +28,8 @@ from pins.utils.io import write_json
 from pins.utils.lookup import find
 from verification import checker
 from verification.certificates import fast_checker
-from verification.certificates.certificate import certify_files, save_scores
+from verification.certificates.from_files import certify_files
+from verification.certificates.selection import save_scores
 from verification.checker import Outcome, Verdict
 
 FILE = "checker.json"

@@ -21,6 +21,7 @@ class Method:
 
     criterion: str
     smoothing: str = "none"
+    window: bool = False
 
 
 DENSE = "dense"
@@ -28,7 +29,8 @@ METHODS: Mapping[str, Method] = {
     DENSE: Method("magnitude"),
     "magnitude": Method("magnitude"),
     "sensitivity": Method("sensitivity"),
-    "platon": Method("sensitivity", "uncertainty"),
+    # its ΔT = 10, β₁ = 0.85, β₂ = 0.95 are the defaults here; each window ends at a decision
+    "platon": Method("sensitivity", "uncertainty", window=True),
     "abs-pins": Method("abs-pins", "uncertainty"),
     "pins": Method("pins", "uncertainty"),
     "obd": Method("obd"),
@@ -110,6 +112,7 @@ def measure(cell: Cell, budget: Budget, model: str, data: Path | None) -> dict[s
             pass
         scores = run.test()
         return {
+            "window": settings.window,
             "metric": run.task.metric,
             "score": scores[run.task.metric],
             "scores": dict(scores),

@@ -183,8 +183,8 @@ def _reasons(error: Any) -> str:
 def owner(name: str, weights: Mapping[str, Tensor]) -> Tensor | None:
     """The weights that a tensor of a checkpoint belongs to; None for a number.
 
-    W is the name of the weights in `model/W`, `masks/W`, `teacher/W`, `smoothing/KIND/W` and
-    `optimizer/W/QUANTITY`. `smoothing/KIND.count/W` and `optimizer/W/step` are numbers.
+    W is the name of the weights in `model/W`, `masks/W`, `start/W`, `teacher/W`, `smoothing/KIND/W`
+    and `optimizer/W/QUANTITY`. `smoothing/KIND.count/W` and `optimizer/W/step` are numbers.
     """
     kind, _, rest = name.partition("/")
     if kind == "optimizer":

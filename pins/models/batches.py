@@ -97,7 +97,7 @@ class Encoded:
             order = torch.randperm(len(self), generator=generator)
         order = order[: self.steps_per_epoch(size) * size]
         batches = []
-        for pool in torch.split(order, POOL * size):
+        for pool in torch.split(order, min(POOL * size, max(len(order), 1))):
             rows = sorted(pool.tolist(), key=self.length)
             starts = torch.randperm(-(-len(rows) // size), generator=generator) * size
             batches += [rows[at : at + size] for at in starts.tolist()]

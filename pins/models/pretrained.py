@@ -5,6 +5,7 @@ asked whether it may: `from_pretrained` is called in one place, which forbids it
 """
 
 import importlib.util
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +33,13 @@ from pins.utils.repository import install_command
 ADAPTER = "adapter_config.json"  # of PEFT
 # names in transformers of modules with a vector for each position
 POSITIONS = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
+# attentions cannot be saved with the usual kernel; chunks fit few lengths of a batch
+PLAIN_OUTPUTS = {
+    "return_dict": True,
+    "output_attentions": False,
+    "output_hidden_states": False,
+    "chunk_size_feed_forward": 0,
+}
 # the files behind a model id may change; results were measured with this one
 WEIGHTS_SHA256 = {DEMO_MODEL: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
@@ -72,6 +80,10 @@ class Pretrained:
             with _quiet(_transformers()):
                 self.model.save_pretrained(folder)  # type: ignore[operator]
                 self.tokenizer.save_pretrained(folder)
+            if not self.tokenizer.is_fast:  # BERTweet writes merges that it cannot read again
+                for name in type(self.tokenizer).vocab_files_names.values():
+                    if (self.folder / name).is_file():
+                        shutil.copyfile(self.folder / name, folder / name)
         except Exception as error:  # a tokenizer raises a bare Exception if the disk is full
             raise FileError(f"the model in {folder} cannot be written: {error}") from error
         for file in folder.rglob("*"):
@@ -117,6 +129,7 @@ def load_model(
                 config.problem_type = "single_label_classification" if single else None
             elif head is REGRESSION:
                 config.num_labels, config.problem_type = 1, "regression"
+            _set_outputs(config)
             _set_padding(tokenizer, config)
             torch.manual_seed(seed)
             network, found = _load(
@@ -152,7 +165,17 @@ def _reason(error: Exception) -> str:
     if "trust_remote_code" in str(error):
         return "it needs code that comes with it, which PINS does not run: give another model"
     line = first_line(error)
+    if "AutoTokenizer" in line and importlib.util.find_spec("sentencepiece") is None:
+        line += " It may need sentencepiece, which is not installed: run pip install sentencepiece"
     return line if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {line}"
+
+
+def _set_outputs(config: Any) -> None:
+    """Let a model return what heads read, whatever its configuration was saved for."""
+    for each in (config, *(getattr(config, name, None) for name in config.sub_configs)):
+        for name, value in PLAIN_OUTPUTS.items():
+            if getattr(each, name, value) != value:
+                setattr(each, name, value)
 
 
 def _set_padding(tokenizer: Any, config: Any) -> None:

@@ -6,7 +6,7 @@ is a CardinalityError here, and scores that are not finite are an ImportanceErro
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -25,6 +25,7 @@ from pins.pruning.pruner import OnDecision, Pruner
 from pins.pruning.schedules import CubicSchedule, GradualSchedule, Schedule
 from pins.selection.constraints import Cardinality, exact_ratio
 from pins.selection.optimality import optimality
+from pins.selection.reach import total_reach
 from pins.selection.select import Decision, decide, tree_of
 from pins.selection.tree import Node
 from pins.utils.lazy_tensors import shapes_of
@@ -51,6 +52,8 @@ class Quirks:
             before the cool-down, and not in it.
         dense_between: sets pruned weights to zero once, at the decision; the optimiser changes them
             until the next decision. PINS keeps zeros.
+        dense_start: knows no zeros of the model that it starts with: the schedule begins at 0, and
+            zeros may become weights again. PINS: they stay zero, and the schedule begins at them.
         lagging_averages: averages a window when the next one begins, so a decision does not see its
             own window; averages start at zero and are biased to it. PINS averages the window that
             the decision ends, without bias.
@@ -65,6 +68,13 @@ class Quirks:
         near_final: reports the best of all checkpoints whose scheduled kept ratio is within 0.01 of
             the target. PINS reports the last step, exactly at the target; a run with this quirk
             adds the result that would have been reported (`reported_as_final`).
+        scheduler_first: moves the linear schedule of the learning rate before the optimiser's step,
+            with W = warm-up of T steps: t/W at step t ≤ W, then (T−t)/(T−W) of the highest rate,
+            which is 0 at the last step. PINS: t/(W+1), then (T−t+1)/(T−W). Read by the training.
+        adamw: the AdamW of earlier transformers: it adds ε to √v before the correction of the bias,
+            decays weights after the step, and leaves out of it what has "bias" or
+            "LayerNorm.weight" in its name. PINS: torch's AdamW, and parameters of one dimension
+            are left out. Read by the training.
     """
 
     absolute: bool = True
@@ -72,11 +82,14 @@ class Quirks:
     loose_threshold: bool = True
     calendar: bool = True
     dense_between: bool = True
+    dense_start: bool = True
     lagging_averages: bool = True
     biases: bool = True
     cross_entropy_as_kl: bool = True
     frozen_teacher: bool = True
     near_final: bool = True
+    scheduler_first: bool = True
+    adamw: bool = True
 
     @classmethod
     def without(cls, *names: str) -> "Quirks":
@@ -93,12 +106,14 @@ class Quirks:
 
     @classmethod
     def platon(cls) -> "Quirks":
-        """The released code of PLATON: |gθ| with the same averages, calendar and threshold.
+        """The released code of PLATON for SQuAD: |gθ| with the same averages and threshold.
 
         Without its first-order term in the step, ηg², the released score of PINS is that of PLATON,
-        bit for bit (Zhang et al., ICML 2022).
+        bit for bit (Zhang et al., ICML 2022); it moves its scheduler after the optimiser. Two
+        differences are left: PLATON counts steps from 1, so it decides one step earlier, and its
+        learning rate has a warm-up of its own, by default none.
         """
-        return cls.without("nominal_step")
+        return cls.without("nominal_step", "scheduler_first")
 
     @classmethod
     def none(cls) -> "Quirks":
@@ -211,7 +226,10 @@ def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def loose_decision(
-    importance: Mapping[str, Tensor], kept_ratio: float, group: Group = SINGLE_PROCESS
+    importance: Mapping[str, Tensor],
+    kept_ratio: float,
+    group: Group = SINGLE_PROCESS,
+    tree: Node | None = None,
 ) -> Decision:
     """Keep all scores s ≥ τ, the j-th smallest of n, j = ⌊n(1−r)⌋: n−j+1 scores and ties with τ.
 
@@ -219,6 +237,7 @@ def loose_decision(
         importance: scores s by tensor name.
         kept_ratio: r.
         group: as `decide`.
+        tree: whose frozen zeros are not kept; default: there are none.
 
     Returns:
         The decision: an optimum, but not for the requested number of kept weights.
@@ -236,11 +255,21 @@ def loose_decision(
             f"{kept_ratio}, and numbers begin with 1: begin to prune later, or leave the quirk "
             "'loose_threshold' out"
         )
-    threshold = decide(importance, total - rank + 1, group).proof.kept_min
+    tree = tree or tree_of(Cardinality(0), importance, group)
+    loose = replace(tree, minimum=0, maximum=None)
+    keep = min(total - rank + 1, int(total_reach(loose, group).high[0]))
+    threshold = decide(importance, _with_keep(loose, keep), group).proof.kept_min
     assert threshold is not None  # at least one weight is kept
+    zeros = {node.name: node.zeros for node in tree.tensors if node.zeros is not None}
     masks = {name: scores >= threshold for name, scores in importance.items()}
-    proof = optimality(importance, masks, group)
-    return Decision(masks, proof, tree_of(Cardinality(proof.keep), importance, group))
+    masks |= {name: masks[name] & ~frozen for name, frozen in zeros.items()}
+    kept = int(group.total(torch.tensor(sum(int(mask.sum()) for mask in masks.values()))))
+    tree = _with_keep(loose, kept)
+    return Decision(masks, optimality(importance, masks, group, tree=tree), tree)
+
+
+def _with_keep(tree: Node, keep: int) -> Node:
+    return replace(tree, minimum=keep, maximum=keep)
 
 
 class AuthorsPruner(Pruner):
@@ -258,7 +287,7 @@ class AuthorsPruner(Pruner):
         parameters: Mapping[str, nn.Parameter] | PrunableParameters | None = None,
         on_decision: OnDecision | None = None,
     ) -> None:
-        """Start dense.
+        """Start as `Pruner`, with or without the quirk `dense_start`.
 
         Args:
             model: the model in training.
@@ -288,6 +317,7 @@ class AuthorsPruner(Pruner):
             if parameters is None and self.quirks.biases
             else parameters,
             smoothing=_smoothing(schedule, self.quirks, beta1, beta2),
+            revive_zeros=self.quirks.dense_start,
             on_decision=on_decision,
         )
         self.settings |= {f"quirk {name}": value for name, value in vars(self.quirks).items()}
@@ -300,11 +330,11 @@ class AuthorsPruner(Pruner):
         scheduled = self._sparsity(self.steps) == self.schedule.sparsity(self.steps)
         if isinstance(self.schedule, AuthorsSchedule) and scheduled:
             kept_ratio = self.schedule.kept_ratio(self.steps)
-        return loose_decision(importance, kept_ratio, self.group)
+        return loose_decision(importance, kept_ratio, self.group, tree)
 
     def _keep_zeros(self) -> None:
         if self.quirks.dense_between and self._decided_at != self.steps and not self.finished:
-            self._active.set(self._active.ones())  # until the next decision
+            self._keep_free()  # until the next decision
         super()._keep_zeros()
 
 

@@ -25,7 +25,7 @@ from pins.models.state_dicts import (
     optimizer_tensors,
 )
 from pins.pruning.fingerprint import require_same
-from pins.pruning.pruner import Pruner
+from pins.pruning.pruner import TENSORS, Pruner
 from pins.utils.io import flatten, unflatten
 
 
@@ -58,8 +58,7 @@ def save_training(
     groups = {
         "model": model_tensors(model),
         "optimizer": optimizer_tensors(optimizer, names),
-        "masks": state.pop("masks"),
-        "smoothing": state.pop("smoothing"),
+        **{name: state.pop(name) for name in TENSORS},
     }
     scalars: dict[str, Any] = {
         "pruner": state,
@@ -119,8 +118,7 @@ def load_training(
         for group, options in zip(optimizer.param_groups, groups, strict=True):
             _set_options(group, options)
             _place_steps(optimizer, group)
-        masks, averages = (unflatten(tensors, group) for group in ("masks", "smoothing"))
-        pruner.load_state_dict({**state, "masks": masks, "smoothing": averages})
+        pruner.load_state_dict({**state, **{n: unflatten(tensors, n) for n in TENSORS}})
         if regularizer is not None:
             regularizer.load_state_dict(unflatten(tensors, "teacher"), scalars["teacher"])
         return dict(scalars["extra"])

@@ -1,10 +1,11 @@
 """Keep zeros: fine-tune a sparse model without losing its sparsity."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from pins.distributed.sharding import like_sharding
 from pins.errors import ParameterError
@@ -21,13 +22,14 @@ class KeptZeros(Mapping[str, Tensor]):
         sparsity: 1 − kept ratio.
     """
 
-    def __init__(self, active: ActiveMasks, handle: RemovableHandle) -> None:
+    def __init__(self, active: ActiveMasks, removes: Sequence[Callable[[], None]]) -> None:
         self.sparsity = active.sparsity
-        self._active, self._handle = active, handle
+        self._active, self._removes = active, removes
 
     def remove(self) -> None:
         """Let the next steps of the optimiser change all weights."""
-        self._handle.remove()
+        for remove in self._removes:
+            remove()
 
     def __getitem__(self, name: str) -> Tensor:
         return like_sharding(self._active.packed[name], self._active.parameters[name])
@@ -62,7 +64,7 @@ def keep_zeros(
         SettingError: the optimiser takes no hooks.
         MaskError: the masks belong to other parameters.
     """
-    optimizer = unwrapped_optimizer(optimizer, "keep_zeros")
+    inner = unwrapped_optimizer(optimizer, "keep_zeros")
     weights = resolve_parameters(model, parameters)
     active = ActiveMasks(weights, nonzero_masks(weights) if masks is None else masks)
     active.apply()
@@ -72,4 +74,22 @@ def keep_zeros(
             f"keep_zeros() found no zero among {total:,} weights: the model is dense; load a "
             "pruned one, or name the weights that were pruned"
         )
-    return KeptZeros(active, optimizer.register_step_post_hook(lambda *_: active.apply()))
+    removes = [inner.register_step_post_hook(lambda *_: active.apply()).remove]
+    if optimizer is not inner:  # Lookahead moves weights after the step of what it wraps
+        removes.append(_after_steps(optimizer, active.apply))
+    return KeptZeros(active, removes)
+
+
+def _after_steps(optimizer: Optimizer, action: Callable[[], None]) -> Callable[[], None]:
+    """Call `action` after each step of an optimiser without hooks; returns what ends it."""
+    step, on = optimizer.step, [True]
+
+    @wraps(step)
+    def step_and_action(*given: Any, **named: Any) -> Any:
+        result = step(*given, **named)
+        if on:
+            action()
+        return result
+
+    optimizer.step = step_and_action  # type: ignore[method-assign] # as schedulers do
+    return on.clear

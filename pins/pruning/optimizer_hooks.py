@@ -10,9 +10,12 @@ from torch.optim import Optimizer
 from pins.distributed.sharding import group_of, local
 from pins.errors import ObservationError, SettingError
 
+INNER = ("optimizer", "base_optimizer", "_base_optimizer")  # as wrappers keep what they wrap
+DEPTH = 9  # of wrappers in wrappers
+
 
 def unwrapped_optimizer(optimizer: Any, caller: str) -> Optimizer:
-    """The optimiser that takes the steps, inside the wrappers that keep it as `optimizer`.
+    """The optimiser that takes the steps, inside the wrappers that keep it under one of `INNER`.
 
     Accelerate, Lookahead and SWA wrap so. An optimiser that takes hooks itself is not opened.
 
@@ -20,10 +23,12 @@ def unwrapped_optimizer(optimizer: Any, caller: str) -> Optimizer:
         SettingError: it is no torch optimiser that takes hooks, or DeepSpeed's.
     """
     inner = optimizer
-    while isinstance(inner, Optimizer) and not hasattr(inner, "_optimizer_step_post_hooks"):
-        inner = getattr(inner, "optimizer", None)
-    if isinstance(inner, Optimizer):
-        return inner
+    for _ in range(DEPTH):
+        if not isinstance(inner, Optimizer):
+            break
+        if _takes_hooks(inner):
+            return inner
+        inner = next((getattr(inner, name) for name in INNER if hasattr(inner, name)), None)
     advice = "give the torch optimiser that it wraps"
     if isinstance(optimizer, list | tuple | dict):
         advice = "give one, whose groups hold every weight to prune"
@@ -33,6 +38,12 @@ def unwrapped_optimizer(optimizer: Any, caller: str) -> Optimizer:
         f"{caller}() was given a {type(optimizer).__name__} as its optimiser, which takes no "
         f"hooks: {advice}"
     )
+
+
+def _takes_hooks(optimizer: Optimizer) -> bool:
+    """Whether hooks on it are called: some wrappers have the tables, but a step without hooks."""
+    has_table = hasattr(optimizer, "_optimizer_step_post_hooks")
+    return has_table and getattr(type(optimizer).step, "hooked", False)
 
 
 class OptimizerHooks:

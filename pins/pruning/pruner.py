@@ -33,15 +33,16 @@ from pins.pruning.fingerprint import fingerprint, require_same
 from pins.pruning.loss_change import LossChange, first_order_change
 from pins.pruning.observations import CurvatureSource, Loss, StepObservations, require_sources
 from pins.pruning.optimizer_hooks import OptimizerHooks, unwrapped_optimizer
-from pins.pruning.schedules import Schedule
+from pins.pruning.schedules import Schedule, sparsity_from
 from pins.pruning.sharded_state import local_parts, sharded
+from pins.pruning.start import Start
 from pins.selection.allocation import Allocation
-from pins.selection.reach import keep_of
 from pins.selection.select import Decision, decide
 from pins.selection.tree import Node
 from pins.utils.lazy_tensors import Computed
 
-STATE = {"steps", "due", "finished", "sparsity", "settings", "masks", "smoothing", "radius_factor"}
+TENSORS = ("masks", "start", "smoothing")  # the values of a state that are tensors by name
+STATE = {"steps", "due", "finished", "sparsity", "settings", "radius_factor", *TENSORS}
 
 OnDecision = Callable[[int, Mapping[str, Tensor], Decision], None]
 OnTrustRegion = Callable[[Mapping[str, Tensor], TrustRegionProgram, TrustRegionDecision], None]
@@ -55,6 +56,9 @@ class Pruner:
     weights are set to zero after each step; a weight that a decision keeps again has its value
     after that step. The sparsity never falls: a decision takes the largest one scheduled so far.
 
+    The zeros that the model starts with stay zero, unless `revive_zeros`, and the schedule starts
+    at their sparsity (`pins.pruning.start`).
+
     A weight without a gradient in a step (a layer that LayerDrop leaves out, an expert without
     tokens, a layer that was frozen) has g = 0 there; an average skips that step of its tensor.
 
@@ -66,6 +70,7 @@ class Pruner:
     same decision as one device. Each rank sees its part of a decision; `masks` are sharded.
 
     Attributes:
+        start: the zeros that stay zero.
         replicas: ranks that train copies of the model, as DistributedDataParallel has them; at each
             decision they compare masks and weights, bit for bit.
     """
@@ -82,10 +87,12 @@ class Pruner:
         allocation: Allocation | None = None,
         curvature: CurvatureSource | None = None,
         loss: Loss | None = None,
+        revive_zeros: bool = False,
+        start: Mapping[str, Tensor] | None = None,
         on_decision: OnDecision | None = None,
         on_trust_region: OnTrustRegion | None = None,
     ) -> None:
-        """Start dense.
+        """Start with the zeros of the model.
 
         Args:
             model: the model in training.
@@ -101,6 +108,10 @@ class Pruner:
             loss: called at decisions for the mean loss of the step's rows with the current weights,
                 without dropout. With it the loss change of each decision is measured, by two
                 evaluations; a trust region needs it, for two more and one per rejected trial step.
+            revive_zeros: treat the zeros that the model starts with as any other weights: the
+                schedule starts at 0, and a decision may keep them.
+            start: masks by name that no decision leaves, as `start.masks` of an earlier pruner;
+                default: where the weights are not zero now.
             on_decision: called with (step, importance, decision) at each decision, before the mask
                 is applied, so `masks` are still the masks of the previous decision. The importance
                 is computed from the weights at each access; `dict(importance)` keeps it.
@@ -112,6 +123,7 @@ class Pruner:
             SettingError: the optimiser takes no hooks.
             ObservationError: the criterion reads a curvature or the loss, and there is no source.
             CriterionError: the smoothing averages scores that cannot be averaged.
+            CardinalityError: the model starts sparser than the schedule ends.
         """
         optimizer = unwrapped_optimizer(optimizer, "Pruner")
         self.parameters = resolve_parameters(model, parameters)
@@ -125,7 +137,12 @@ class Pruner:
         self.decision: Decision | None = None
         self.loss_change: LossChange | None = None  # of the latest decision
         self.radius_factor = 1.0  # factor on the radius of a trust region
+        self.settings["revive_zeros"] = revive_zeros
+        if revive_zeros:
+            start = {}
+        self.start = Start.of(self.parameters) if start is None else Start(self.parameters, start)
         self._active = ActiveMasks(self.parameters)
+        self._keep_free()
         self.group = self._active.group
         self.replicas = _replicas_of(model)
         self._optimizer = optimizer
@@ -134,13 +151,13 @@ class Pruner:
         self._on_decision = on_decision
         self._on_trust_region = on_trust_region
         self._due = False  # whether a decision waits for a step that the optimiser takes
-        self._decided = Fraction(0)  # the scheduled sparsity of the latest decision
+        self._decided = self.start.sparsity  # the scheduled sparsity of the latest decision
         self._over = False  # whether an earlier training took the last decision
         require_sources(self.criterion, optimizer, curvature, loss)
         require_averageable(self.criterion, self.smoothing)
         self.views = views_of(model, self.parameters)
         # raises now if no mask is allowed at the end
-        keep_of(self.tree(schedule.last), self.group)
+        self.start.require_room(self._tree(schedule.sparsity(schedule.last)))
         reads_before = Reads.BEFORE in self.criterion.reads
         wanted = (lambda: self._observes(self.steps + 1)) if reads_before else None
         self._hooks = OptimizerHooks(optimizer, self.parameters, wanted)
@@ -169,10 +186,17 @@ class Pruner:
 
     def tree(self, step: int) -> Node:
         """The allowed masks after a step."""
-        return self.allocation.constraint(self._sparsity(step), self.views).tree(self.views)
+        return self.start.inside(self._tree(self._sparsity(step)))
+
+    def _tree(self, sparsity: Fraction) -> Node:
+        return self.allocation.constraint(sparsity, self.views).tree(self.views)
 
     def _sparsity(self, step: int) -> Fraction:
-        return max(self.schedule.sparsity(step), self._decided)
+        return max(sparsity_from(self.schedule, self.start.sparsity, step), self._decided)
+
+    def _keep_free(self) -> None:
+        """Make the masks those of the start."""
+        self._active.set({**self._active.ones(), **self.start.masks})
 
     def _decides(self, step: int) -> bool:
         return not self._over and self.schedule.decides(step)
@@ -196,6 +220,7 @@ class Pruner:
         self._due |= self._decides(self.steps)
         decision = None
         if taken and self._observes(self.steps):
+            self.start.apply()  # scores and losses are of a model that has these zeros
             observations = self._observations()
             if self.smoothing.every_step:
                 for name in observations.observed:
@@ -208,7 +233,7 @@ class Pruner:
         return decision
 
     def state_dict(self) -> dict[str, Any]:
-        """What a training needs to resume: tensors by name in two of its values, else JSON."""
+        """What a training needs to resume: tensors by name in `TENSORS`, else JSON."""
         return {
             "steps": self.steps,
             "due": self._due,
@@ -216,6 +241,7 @@ class Pruner:
             "sparsity": str(self._decided),
             "settings": dict(self.settings),
             "masks": self.masks,
+            "start": self.start.masks,
             "smoothing": sharded(self.smoothing.state_dict(), self.parameters),
             "radius_factor": self.radius_factor,
         }
@@ -239,7 +265,9 @@ class Pruner:
         require_same_tensors(self.parameters, state["masks"])
         require_same(state["settings"], self.settings)
         decided = Fraction(state["sparsity"])
+        start = Start(self.parameters, state["start"])
         self.smoothing.load_state_dict(local_parts(state["smoothing"], self.parameters))
+        self.start = start
         self._active.set(state["masks"])
         self._active.apply()
         self.steps, self._over = int(state["steps"]), bool(state["finished"])
@@ -256,6 +284,7 @@ class Pruner:
         Raises:
             MaskError: the masks belong to other parameters.
         """
+        self.start = Start(self.parameters, earlier.start.masks)
         self._active.set(earlier.masks)
         self._active.apply()
         self._decided, self._over = earlier._decided, earlier.finished

@@ -34,7 +34,25 @@ class Schedule(Protocol):
         """Whether a pruning decision is taken after this step."""
 
     def sparsity(self, step: int) -> Fraction:
-        """1 − kept ratio after this step, in [0, 1]; a `Pruner` never lets it fall."""
+        """1 − kept ratio after this step, in [0, 1]; a `Pruner` never lets it fall.
+
+        Step 0 is the time before the first step.
+        """
+
+
+def sparsity_from(schedule: Schedule, start: Fraction, step: int) -> Fraction:
+    """The sparsity after a step of a training that starts at the sparsity `start`.
+
+    Each step goes the same share of the way to the final sparsity as in the schedule itself, which
+    is unchanged if it starts as sparse.
+    """
+    scheduled = schedule.sparsity(step)
+    if not start or start <= (first := schedule.sparsity(0)):
+        return scheduled
+    final = schedule.sparsity(schedule.last)
+    return (
+        start + (scheduled - first) * (final - start) / (final - first) if final > first else start
+    )
 
 
 def paper_phases(steps: int) -> tuple[int, int]:
@@ -143,7 +161,7 @@ class GradualSchedule(ABC):
     def decides(self, step: int) -> bool:
         """Every `interval` steps after the warm-up, and at the last step before the cool-down.
 
-        Also at the first step if the initial sparsity is not 0, because models start dense.
+        Also at the first step if the initial sparsity is not 0: the model may start dense.
         """
         if step == 1 and self.initial_sparsity > 0:
             return True

@@ -32,7 +32,7 @@ from pins.utils.io import (
 from pins.utils.text_files import shown
 
 FORMAT = "pins-checkpoint"
-VERSION = 2  # 1 had no digest of the state, and fewer in the fingerprint
+VERSION = 3  # 1 had no digest of the state, 2 no masks of the start
 TENSORS, STATE = "tensors.safetensors", "state.json"
 NAME = re.compile(r"step-(\d{6,})")
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from pins.utils.folder_lock import locked
 from pins.utils.output import make_console, print_json
 from pins.utils.progress import Progress
 from pins.utils.text_files import read_object, reading
+from pins.utils.unfinished import remove_left
 
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 SAME_THING = (("steps", "epochs"), ("epochs", "steps"))  # how long a run is
@@ -74,7 +75,9 @@ def run_prune(
             return 0
         facts = _facts(out / RUN)
         _require_same(out, facts, settings)
-        checkpoints.remove(out / CHECKPOINTS)  # of a run that was stopped at its very end
+        with suppress(FileError), locked(out):  # what a run left that was stopped at its very end
+            checkpoints.remove(out / CHECKPOINTS)
+            remove_left(out)
         console.print(f"{out} holds a run that is done{_by_another(facts)}.", soft_wrap=True)
     else:
         try:

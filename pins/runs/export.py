@@ -16,6 +16,7 @@ from pins.models.pretrained import Pretrained, weights_digest
 from pins.models.sparse_format import pack_folder
 from pins.models.weight_files import weight_files
 from pins.pruning.authors import reported_as_final
+from pins.pruning.start import FEW
 from pins.runs import checkpoints
 from pins.runs.costs import Costs, count_weights, measure_disk
 from pins.runs.folder import (
@@ -26,7 +27,6 @@ from pins.runs.folder import (
     MASKS,
     RUN,
     SCORES,
-    remove_unfinished,
 )
 from pins.runs.latency import latency
 from pins.runs.model_card import model_card
@@ -39,7 +39,6 @@ from pins.utils.io import write_json, write_text
 from pins.utils.provenance import provenance
 
 LATENCY_ROWS = 8
-FEW = 0.05  # of a dense model's weights are zero, at most
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,6 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     """
     pruner, out, model = run.training.pruner, run.out, run.pretrained.model
     _require_finished(run)
-    remove_unfinished(out)
     scores = {"sparse": dict(run.test())}
     if (teacher := run.settings.teacher) is not None:
         # loaded again: the regulariser's own teacher was replaced by checkpoints of the run
@@ -139,6 +137,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             "sample": run.test_sample,
         },
         **_authors_report(run),
+        "start": {"zeros": pruner.start.zeros, "total": pruner.total},
         "decisions": run.history.decisions,
         "evaluations": run.history.evaluations,
         "certificate": certificate,
@@ -189,7 +188,8 @@ def _final_tree(run: Run) -> Node:
     """The feasible masks of the final decision; the released code keeps more than it asks for."""
     pruner = run.training.pruner
     if run.settings.criterion == AUTHORS:
-        return Cardinality(run.history.decisions[-1]["keep"]).tree(pruner.views)
+        tree = Cardinality(run.history.decisions[-1]["keep"]).tree(pruner.views)
+        return pruner.start.inside(tree)
     return pruner.tree(run.step)
 
 

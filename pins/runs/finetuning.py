@@ -33,7 +33,7 @@ from pins.models.parameters import prunable_parameters
 from pins.models.self_distillation import SelfRegularizer
 from pins.models.task_loss import auxiliary_loss, step_loss
 from pins.pruning.authors import AuthorsPruner, Quirks
-from pins.pruning.pruner import OnDecision, OnTrustRegion, Pruner
+from pins.pruning.pruner import TENSORS, OnDecision, OnTrustRegion, Pruner
 from pins.runs.microbatches import microbatches_of_rank
 from pins.runs.optimizer import enable_gradient_checkpointing, learning_rate, make_optimizer
 from pins.runs.settings import AUTHORS, Settings
@@ -81,7 +81,9 @@ class FineTuning:
         if settings.gradient_checkpointing:
             enable_gradient_checkpointing(self.model)
         self._forward: Any = torch.compile(model) if settings.compile else model
-        self.optimizer = make_optimizer(self.model, settings)
+        authors = settings.criterion == AUTHORS
+        self.quirks = Quirks.without(*settings.without_quirks) if authors else Quirks.none()
+        self.optimizer = make_optimizer(self.model, settings, authors=self.quirks.adamw)
         # disabled, it passes losses, gradients and steps through unchanged
         self._scaler = device.scaler() or torch.amp.GradScaler(enabled=False)
         self._curvature = (
@@ -92,8 +94,6 @@ class FineTuning:
         self._microbatches: Sequence[Batch] = ()  # of the current step, the rows of this rank
         self._count = 0  # of the predictions of all rows of the step
         self._gradients = GradientSum(self.model.parameters(), group)
-        authors = settings.criterion == AUTHORS
-        self.quirks = Quirks.without(*settings.without_quirks) if authors else Quirks.none()
         self.pruner = self._make_pruner(on_decision, on_trust_region)
         self.pruner.replicas = group
         self.regularizer: SelfRegularizer | None = None
@@ -235,6 +235,7 @@ class FineTuning:
             allocation=settings.pruning_allocation(),
             curvature=None if kept_by_adam else self._diagonal,
             loss=self._measured if measured else None,
+            revive_zeros=settings.revive_zeros,
             on_decision=on_decision,
             on_trust_region=on_trust_region,
         )
@@ -247,13 +248,10 @@ class FineTuning:
             "optimizer": state_dicts.optimizer_tensors(
                 self.optimizer, {id(p): name for name, p in self.model.named_parameters()}
             ),
-            "masks": pruner["masks"],
-            "smoothing": pruner["smoothing"],
+            **{name: pruner.pop(name) for name in TENSORS},
             "random": rng.random_states(self.device.device, self.group),
         }
-        scalars: dict[str, Any] = {
-            "pruner": {k: v for k, v in pruner.items() if k not in ("masks", "smoothing")},
-        }
+        scalars: dict[str, Any] = {"pruner": pruner}
         if self._scaler.is_enabled():
             scalars["scaler"] = self._scaler.state_dict()
         if self.regularizer is not None:
@@ -272,11 +270,11 @@ class FineTuning:
             state_dicts.load_optimizer(
                 self.optimizer, unflatten(tensors, "optimizer"), dict(self.model.named_parameters())
             )
-            masks = {k: v.to(device) for k, v in unflatten(tensors, "masks").items()}
-            averages = {k: v.to(device) for k, v in unflatten(tensors, "smoothing").items()}
-            self.pruner.load_state_dict(
-                {**scalars["pruner"], "masks": masks, "smoothing": averages}
-            )
+            state = {
+                name: {k: v.to(device) for k, v in unflatten(tensors, name).items()}
+                for name in TENSORS
+            }
+            self.pruner.load_state_dict({**scalars["pruner"], **state})
             self._set_learning_rate()
             if self._scaler.is_enabled():
                 self._scaler.load_state_dict(scalars["scaler"])
@@ -289,7 +287,7 @@ class FineTuning:
                 seed=self.settings.seed,
                 step=self.pruner.steps,
             )
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
             # the errors of PINS are among them: each is a ValueError or a RuntimeError
             raise CheckpointError(
                 f"the checkpoint does not fit this model: {first_line(error)}"
@@ -298,4 +296,8 @@ class FineTuning:
     def _set_learning_rate(self) -> None:
         """Set the rate of the next step; needed before each, also if a step overflowed."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings, self.pruner.steps + 1)
+            group["lr"] = learning_rate(
+                self.settings,
+                self.pruner.steps + 1,
+                scheduler_first=self.quirks.scheduler_first,
+            )

@@ -17,7 +17,6 @@ import tempfile
 from pathlib import Path
 
 from pins.errors import FileError
-from pins.models.sparse_format import PACKED
 from pins.runs import checkpoints
 from pins.utils.folder_lock import LOCK
 from pins.utils.io import require_utf8
@@ -26,7 +25,6 @@ RUN, CARD, CERTIFICATE = "run.json", "README.md", "certificate.json"
 SCORES, COSTS, MASKS = "scores.safetensors", "costs.safetensors", "masks.safetensors"
 SAMPLE = "sample.safetensors"
 CHECKPOINTS = "checkpoints"
-WRITTEN = (RUN, CARD, CERTIFICATE, SCORES, COSTS, MASKS, SAMPLE, PACKED)
 
 
 def require_free(out: Path, resume: bool) -> None:
@@ -74,10 +72,3 @@ def require_writable(out: Path) -> None:
             pass
     except OSError as error:
         raise FileError(f"{out} cannot be written: {error.strerror or error}") from error
-
-
-def remove_unfinished(out: Path) -> None:
-    """Remove the temporary files that a killed process left."""
-    for name in WRITTEN:
-        for file in out.glob(f".{name}.*"):
-            file.unlink()

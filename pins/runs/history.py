@@ -48,6 +48,11 @@ class History:
     decisions: list[dict[str, Any]]
     software: list[dict[str, Any]]
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():  # they come from a file
+            if not isinstance(value, list):
+                raise TypeError(f"{name} is no list")
+
     def take_over(self, step: int) -> str | None:
         """Record that this software takes the next steps; in words, how it differs from before."""
         now = {"pins": __version__, **{name: versions()[name] for name in DECIDES[1:]}}

@@ -13,11 +13,9 @@ EVALUATION_ROWS, EVALUATION_TOKENS = 64, 64 * 128
 
 def microbatches(batch: Batch, number: int) -> list[Batch]:
     """A batch cut into `number` microbatches of about equal size; fewer if it has fewer rows."""
+    number = min(number, len(batch["input_ids"]))
     cut = {name: tensor.tensor_split(number) for name, tensor in batch.items()}
-    return [
-        {name: tensors[at] for name, tensors in cut.items()}
-        for at in range(min(number, len(batch["input_ids"])))
-    ]
+    return [{name: tensors[at] for name, tensors in cut.items()} for at in range(number)]
 
 
 def microbatches_of_rank(whole: Sequence[Batch], group: Group) -> Sequence[Batch]:

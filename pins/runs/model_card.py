@@ -36,7 +36,7 @@ SETTINGS = {
     "radius": "radius, as a share of the loss",
     "schedule": "schedule",
     "steps": "steps",
-    "warmup": "of these at full density",
+    "warmup": "of these before the first decision",
     "cooldown": "of these at the final sparsity",
     "interval": "steps from one decision to the next",
     "scope": "scope of a decision",
@@ -157,6 +157,11 @@ def _summary(facts: Mapping[str, Any]) -> str:
         f"({percent(pruned, weights['parameters'])} of all {weights['parameters']:,} parameters). "
         f"{100 * settings['sparsity']:.10g} % was asked for."
     )
+    if zeros := facts.get("start", {}).get("zeros"):
+        text += (
+            f" {zeros:,} prunable weights were zero at the start and stayed zero: each decision "
+            "was among the masks that keep none of them."
+        )
     if certificate := facts["certificate"]:
         sentence = " ".join(certificate["sentence"].split()).rstrip(".")
         sentence = f"{sentence[:1].upper()}{sentence[1:]}."

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 AUTHORS = "authors"  # not a criterion but a whole method: the behaviour of the released code
 TRUST_REGION = "trust-region"
 LARGEST = 2**63 - 1  # of a whole number in torch; as a seed also in numpy
+MOST = 1e30  # of another number: float32 holds it, and somewhat more
 EVALUATIONS = 20  # of a run, by default
 
 # the names in the tables of criteria, schedules, smoothings and curvatures, as a test asserts:
@@ -91,13 +92,15 @@ class Settings:
         measure: measure how each decision changes the loss on the rows of its step; trust-region
             always does.
         schedule: how sparsity grows.
-        warmup: steps at full density; default: 200/3120 of the run.
+        warmup: steps before the first decision; default: 200/3120 of the run.
         cooldown: steps at the final sparsity; default: six times 200/3120 of the run.
         interval: ΔT, steps from one decision to the next.
         scope: rank all weights together (global), or keep the same ratio of each tensor (tensor) or
             of each row, the weights of one output (row).
         layer_minimum: smallest ratio of each tensor to keep.
         layer_maximum: largest ratio of each tensor to keep.
+        revive_zeros: treat the zeros that the model starts with as any other weights, so that the
+            schedule starts at 0; default: they stay zero, and the schedule starts at their ratio.
         include: regular expression for the names of the weights to prune; default: all linear
             layers except the head.
         self_regularization: mix the loss with the divergence from the latest best checkpoint.
@@ -144,6 +147,7 @@ class Settings:
     scope: str = "global"
     layer_minimum: float = 0.0
     layer_maximum: float = 1.0
+    revive_zeros: bool = False
     include: str | None = None
     self_regularization: bool = True
     teacher: str | None = None
@@ -180,8 +184,10 @@ class Settings:
                 )
         for name in POSITIVE:
             value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise SettingError(f"{name} is {value}: it is a number greater than 0")
+            if value is not None and not 0 < value <= MOST:
+                raise SettingError(
+                    f"{name} is {value}: it is a number greater than 0 and at most {MOST:g}"
+                )
         if self.epochs is not None and self.steps is not None:
             raise SettingError(f"epochs is {self.epochs} and steps {self.steps}: give one of them")
         if self.without_quirks and self.criterion != AUTHORS:
@@ -198,6 +204,17 @@ class Settings:
         if self.criterion == AUTHORS and vars(allocation) != vars(type(allocation)()):
             raise SettingError(
                 "criterion 'authors' ranks all weights together: leave scope and bounds out"
+            )
+        own_adamw = self.criterion == AUTHORS and "adamw" not in self.without_quirks
+        if own_adamw and self.optimizer != "adamw":
+            raise SettingError(
+                f"optimizer is {self.optimizer!r}, but criterion 'authors' has its own AdamW: "
+                "leave optimizer out, or the quirk 'adamw'"
+            )
+        if self.criterion == AUTHORS and self.revive_zeros:
+            raise SettingError(
+                "criterion 'authors' revives zeros by its quirk 'dense_start': leave revive_zeros "
+                "out"
             )
         if self.radius is not None and self.criterion != TRUST_REGION:
             raise SettingError(

@@ -42,9 +42,9 @@ from pins.selection.reach import (
 )
 from pins.selection.runs import largest_of_runs
 from pins.selection.scan.dispatch import scan_of
-from pins.selection.scan.reference import label, require_finite, require_rankable
+from pins.selection.scan.reference import label, require_finite, require_rankable, sum_of
 from pins.selection.segments import segments_of
-from pins.selection.tree import Node, TensorNode, in_view, require_fit
+from pins.selection.tree import Node, TensorNode, in_view, require_over
 from pins.utils import bit_packing
 from pins.utils.lazy_tensors import Computed, shapes_of
 
@@ -87,7 +87,7 @@ class ClosedForm:
         self._importance, self._root, self._group = importance, root, group
         self._limits = Limits(importance, group)
         self._shapes = shapes_of(importance)
-        require_fit(root, {name: shape.numel() for name, shape in self._shapes.items()}, group)
+        require_over(root, {name: shape.numel() for name, shape in self._shapes.items()}, group)
         self._nodes = {node.name: node for node in root.tensors}
         self._inner = {name: reaches(node, group) for name, node in self._nodes.items()}
         self._reach: dict[Any, Reach] = {}
@@ -136,24 +136,25 @@ class ClosedForm:
 
     def _decide_inside(self, node: TensorNode) -> None:
         """Decide what the runs of a tensor and its frozen weights decide."""
+        (before, *reaches_of_runs, _), inner = self._inner[node.name], None
         zeros, fixed = (
             None if each is None else in_view(node.view, each, self._group)
             for each in (node.zeros, node.fixed)
         )
-        scores = self._limits.applied(self._ordered(node), zeros, fixed)
-        (before, *reaches_of_runs, _), inner = self._inner[node.name], None
+        free = None if zeros is None else ~zeros
+        scores = self._limits.applied(self._ordered(node), free, fixed)
         for runs, own in zip(reversed(node.runs), reaches_of_runs, strict=True):
-            forced, allowed = (_numbers(each, scores.device) for each in own)
+            least, most = (_numbers(each, scores.device) for each in own)
             if own.settled:
-                mask = largest_of_runs(scores, runs.length, forced)
+                mask = largest_of_runs(scores, runs.length, least)
                 self._masks[node.name] = self._own(node, mask)
                 return
             parts = runs.length // (inner or runs.length)
             low, high = (part_sums(each, parts) for each in before)
             scores = self._limits.applied(
                 scores,
-                ~largest_of_runs(scores, runs.length, allowed) if (own.high < high).any() else None,
-                largest_of_runs(scores, runs.length, forced) if (own.low > low).any() else None,
+                largest_of_runs(scores, runs.length, most) if (own.high < high).any() else None,
+                largest_of_runs(scores, runs.length, least) if (own.low > low).any() else None,
             )
             before, inner = own, runs.length
         self._changed[node.name] = self._own(node, scores)
@@ -167,7 +168,8 @@ class ClosedForm:
             scores = self._importance[node.name]
             require_rankable(label(node.name), scores)
             scores = scores.detach().resolve_neg()
-            if not scores.sum(dtype=torch.float64).isfinite():  # which finite ones may have, too
+            # a sum of finite scores may be none, and the limits are of finite ones
+            if not self._limits.known and not sum_of(scores.reshape(-1)).isfinite():
                 require_finite(label(node.name), scores)
             return scores
 
@@ -242,7 +244,7 @@ class ClosedForm:
             )
             for name in forced:
                 scores = self._scores(name)
-                self._changed[name] = self._limits.applied(scores, ~allowed[name], forced[name])
+                self._changed[name] = self._limits.applied(scores, allowed[name], forced[name])
 
     def _largest(self, nodes: Sequence[Node | TensorNode], keeps: Counts) -> Solved:
         """The largest scores of the open tensors of some nodes."""

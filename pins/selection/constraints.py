@@ -12,7 +12,7 @@ them together; `Rows`, `NofM` and `PerTensor` say it alone.
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pins.errors import CardinalityError, ScheduleError
-from pins.selection.tree import Node, Runs, TensorNode, View
+from pins.selection.tree import Node, Runs, TensorNode, View, change_each
 
 
 @runtime_checkable
@@ -51,7 +51,7 @@ class Bounds(ABC):
         """As `Constraint.tree`."""
         nodes = tuple(TensorNode(name, view) for name, view in views.items())
         # without runs a view only takes time
-        return _each(
+        return change_each(
             self.tighten(Node("the model", nodes)),
             lambda node: node if node.runs else replace(node, view=node.view.stored),
         )
@@ -113,7 +113,7 @@ class PerTensor(Bounds):
                 )
             return _within(node, keep := self.keeps[node.name], keep)
 
-        return _each(tree, exactly)
+        return change_each(tree, exactly)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class LayerBounds(Bounds):
                 else math.floor(most * node.size),
             )
 
-        return _each(tree, bounded)
+        return change_each(tree, bounded)
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class Rows(Bounds):
             keep = keep_count(self.sparsity, node.view.inputs)
             return _with(node, Runs(node.view.inputs, keep, keep, "row"))
 
-        return _each(tree, rows)
+        return change_each(tree, rows)
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ class AtMostNofM(Bounds):
                 )
             return _with(node, Runs(self.m, self._least, self.n, f"{self.n}:{self.m} group"))
 
-        return _each(tree, groups)
+        return change_each(tree, groups)
 
     @property
     def _least(self) -> int:
@@ -257,7 +257,7 @@ class Frozen(Bounds):
         """Every name is a tensor of the tree."""
         for name in {*self.zeros, *self.weights} - {node.name for node in tree.tensors}:
             raise CardinalityError(f"weights of {name!r} are frozen, and there is no such tensor")
-        return _each(
+        return change_each(
             tree,
             lambda node: replace(
                 node,
@@ -287,17 +287,6 @@ def per_tensor(sparsity: float | Fraction, sizes: Mapping[str, int]) -> PerTenso
         ScheduleError: `sparsity` is not in [0, 1].
     """
     return PerTensor({name: keep_count(sparsity, size) for name, size in sizes.items()})
-
-
-def _each(tree: Node, change: Callable[[TensorNode], TensorNode]) -> Node:
-    """The tree with every tensor changed."""
-    return replace(
-        tree,
-        children=tuple(
-            change(child) if isinstance(child, TensorNode) else _each(child, change)
-            for child in tree.children
-        ),
-    )
 
 
 def _within(node: TensorNode, minimum: int, maximum: int) -> TensorNode:

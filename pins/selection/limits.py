@@ -14,6 +14,7 @@ from torch import Tensor
 from pins.distributed.process_group import Group
 from pins.errors import ImportanceError
 from pins.selection.kth_largest import on_all_ranks
+from pins.selection.runs import excluded
 from pins.selection.scan.reference import label, require_finite, require_rankable
 
 
@@ -25,25 +26,31 @@ class Limits:
         # no cached_property, whose lock would let ranks that are threads wait for each other
         self._found: tuple[torch.dtype, float] | None = None
 
-    def applied(self, scores: Tensor, excluded: Tensor | None, forced: Tensor | None) -> Tensor:
+    @property
+    def known(self) -> bool:
+        """Whether all scores were read, and are finite."""
+        return self._found is not None
+
+    def applied(self, scores: Tensor, allowed: Tensor | None, forced: Tensor | None) -> Tensor:
         """Scores of which some are below and some above all others; a copy if there are any.
 
         Args:
             scores: some of the model's, or what this made of them.
-            excluded: bool in their shape, or None for none.
-            forced: likewise.
+            allowed: bool in their shape, False = below all others; None: all are allowed.
+            forced: bool in their shape, True = above all others; None: none is forced.
 
         Raises:
             ImportanceError: a score of the model cannot be ranked, or is the largest of float64.
         """
-        if excluded is None and forced is None:
+        if allowed is None and forced is None:
             return scores
         dtype, beyond = self._found = self._found or self._beyond()
-        scores = scores.to(dtype, copy=True)
-        for which, value in ((excluded, -beyond), (forced, beyond)):
-            if which is not None:
-                scores.masked_fill_(which, value)
-        return scores
+        shape, scores = scores.shape, scores.to(dtype).reshape(-1)
+        if allowed is not None:
+            scores = excluded(scores, allowed.reshape(-1), -beyond)
+        if forced is not None:
+            scores = excluded(scores, ~forced.reshape(-1), beyond)
+        return scores.view(shape)
 
     def _beyond(self) -> tuple[torch.dtype, float]:
         """The least dtype that has every score and the number, and the number."""

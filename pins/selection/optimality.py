@@ -38,11 +38,12 @@ from torch import Tensor
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import OptimalityError
 from pins.masks import require_same_tensors
+from pins.selection.blocks import block_masks, block_scores, elements, is_blocked
 from pins.selection.runs import extremes_of_runs
 from pins.selection.scan import float_keys
 from pins.selection.scan.float_keys import key
 from pins.selection.scan.reference import BLOCK, GPU_BLOCK
-from pins.selection.tree import Node, TensorNode, View, in_view, require_fit
+from pins.selection.tree import Node, TensorNode, View, in_view, require_over
 
 FARTHEST = torch.iinfo(torch.int64).max  # the gap where nothing can be exchanged
 
@@ -179,12 +180,15 @@ def optimality(
         MaskError: names or shapes differ.
     """
     require_same_tensors(importance, masks)
+    if tree is not None and is_blocked(tree):
+        importance, masks = block_scores(importance, tree, group), block_masks(masks, tree, group)
+        tree = elements(tree)
     whole = {
         name: _of_tensor(_plain(scores).reshape(-1), masks[name].reshape(-1))
         for name, scores in importance.items()
     }
     if tree is not None:
-        require_fit(tree, {name: part.total for name, part in whole.items()}, group)
+        require_over(tree, {name: part.total for name, part in whole.items()}, group)
     if group.size > 1:
         whole = _over_ranks(whole, group)
     if tree is None:

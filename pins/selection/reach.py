@@ -144,8 +144,9 @@ def _bounded(
     if (wrong := np.flatnonzero(least > most)).size:
         i = int(wrong[0])
         which = f"{kind} {i} of {name}" if kind else name
+        asked = f"exactly {minimum}" if minimum == maximum else f"{minimum} to {maximum}"
         raise CardinalityError(
-            f"{which} must keep {minimum} to {maximum} of its {size} weights, and the "
+            f"{which} is to keep {asked} of its {size} weights, and the "
             f"bounds inside it allow {low[i]} to {high[i]}: no mask meets both"
         )
     return Reach(least, most)

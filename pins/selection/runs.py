@@ -1,32 +1,228 @@
-"""The largest scores of each run of a tensor, and the two scores that prove them largest."""
+"""The largest scores of each run: every `length` consecutive scores of a tensor in one dimension.
 
+Rows of a matrix are runs as long as its inputs, groups of N:M sparsity runs of M. On the CPU numpy
+does the work, block by block, in as many threads as PyTorch has:
+
+* Short runs are *ranked*. The rank of a score is the number of scores of its run that are larger,
+  or equal and before it. The block is transposed, which puts all scores of one place in their runs
+  side by side, and each place is compared with each later one.
+* Long runs are *partitioned*. Scores that are at least s₍ₖ₎ are kept, but of equal ones the first.
+
+On other devices PyTorch sorts, and nothing waits for the device.
+
+Scores are finite or ±inf: NaN is for the caller to refuse. Where a processor flushes denormals, and
+of 16-bit floats, integer keys are compared (`float_keys`).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pins.selection.scan import float_keys
+from pins.selection.scan.numpy_backend import FLOATS, in_threads
+
+RANKED = 16  # longest run that is ranked: the work for a score grows with the length
+TRANSPOSED = 128  # longest run over which numpy is slow to find a minimum
+# Scores looked at together: with what is made of them they fit a processor's own cache; a sort on
+# another device takes some thirty bytes for each
+BLOCK, DEVICE_BLOCK = 1 << 17, 1 << 24
+
+Array = NDArray[Any]
+Bools = NDArray[np.bool_]
+
+
+class Extremes(NamedTuple):
+    """The scores beside the cut of each run, as keys: integers of their scores' size.
+
+    Attributes:
+        kept_min: the least key kept; the largest integer of its type where nothing is kept.
+        pruned_max: the largest key pruned; the least integer where nothing is pruned.
+        kept: number of scores kept, int32.
+    """
+
+    kept_min: Tensor
+    pruned_max: Tensor
+    kept: Tensor
 
 
 def largest_of_runs(scores: Tensor, length: int, keep: int | Tensor) -> Tensor:
-    """The mask of the `keep` largest scores of every `length` consecutive ones; ties by index.
+    """The k largest scores of each run, ties to the lower index; exact.
 
     Args:
-        scores: (n,), a multiple of the length; no NaN.
-        length: of a run.
-        keep: of each run, or int64 numbers, one for each.
+        scores: (n,), contiguous; float16, bfloat16, float32 or float64.
+        length: of a run, a divisor of n. Of runs that are longer than a block each thread makes a
+            copy of one.
+        keep: k in [0, length] for all runs, or int64 of shape (n / length,).
+
+    Returns:
+        Bool mask of shape (n,), True = keep.
     """
-    keys = float_keys.keys(scores).view(-1, length)
-    order = torch.sort(keys, dim=1, descending=True, stable=True).indices
-    ranks = torch.empty_like(order).scatter_(
-        1, order, torch.arange(length, device=keys.device).expand_as(order)
+    mask = torch.empty_like(scores, dtype=torch.bool)
+    runs, kept, array_of = _by_run(scores, length), _by_run(mask, length), _comparison(scores)
+
+    def select(some: slice) -> None:
+        number = keep if isinstance(keep, int) else keep[some, None].to(scores.device)
+        if array_of is None:
+            kept[some] = _sorted(float_keys.keys(runs[some]), number)
+        else:
+            way = _ranked if length <= RANKED else _partitioned
+            way(array_of(runs[some]), np.asarray(number), kept[some].numpy())
+
+    _each_block(runs, select)
+    return mask
+
+
+def extremes_of_runs(scores: Tensor, mask: Tensor, length: int) -> Extremes:
+    """The least key that each run keeps, the largest that it prunes, and how many it keeps.
+
+    Args:
+        scores: as for `largest_of_runs`.
+        mask: any bool mask of shape (n,), True = keep.
+        length: of a run.
+    """
+    runs, kept, array_of = _by_run(scores, length), _by_run(mask, length), _comparison(scores)
+    integer = float_keys.DTYPES[scores.dtype]
+    least, most, number = (
+        runs.new_empty(len(runs), dtype=dtype) for dtype in (integer, integer, torch.int32)
     )
-    limit = keep.view(-1, 1) if isinstance(keep, Tensor) else keep
-    return (ranks < limit).view(-1)
+    none_kept, none_pruned = torch.iinfo(integer).max, torch.iinfo(integer).min
+
+    def look(some: slice) -> None:
+        if array_of is None:
+            keys = float_keys.keys(runs[some])
+            least[some] = keys.masked_fill(~kept[some], none_kept).amin(1)
+            most[some] = keys.masked_fill(kept[some], none_pruned).amax(1)
+            number[some] = kept[some].sum(1)
+        else:
+            ends, counts = _ends(array_of(runs[some]), kept[some].numpy())
+            of_type = (torch.from_numpy(each) for each in ends)
+            least[some], most[some] = (
+                float_keys.keys(end) if end.is_floating_point() else end for end in of_type
+            )
+            number[some] = torch.from_numpy(counts)
+        least[some].masked_fill_(number[some] == 0, none_kept)
+        most[some].masked_fill_(number[some] == length, none_pruned)
+
+    _each_block(runs, look)
+    return Extremes(least, most, number)
 
 
-def extremes_of_runs(scores: Tensor, mask: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The least kept and the greatest pruned key of each run, and the number of kept scores."""
-    keys = float_keys.keys(scores).view(-1, length)
-    kept, limits = mask.view(-1, length), torch.iinfo(keys.dtype)
-    least = keys.masked_fill(~kept, limits.max).amin(1)
-    most = keys.masked_fill(kept, limits.min).amax(1)
-    return least, most, kept.sum(1)
+def excluded(scores: Tensor, allowed: Tensor, value: float = -math.inf) -> Tensor:
+    """A copy of the scores with another value where they are not allowed.
+
+    Args:
+        scores: (n,), contiguous.
+        allowed: bool, (n,).
+        value: the other value, one of the scores' type.
+    """
+    if not scores.is_cpu:
+        return scores.masked_fill(~allowed, value)
+    integer = float_keys.DTYPES[scores.dtype]
+    other = int(torch.tensor(value, dtype=scores.dtype).view(integer))
+    copy = torch.empty_like(scores)
+    bits, source, ones = (
+        each.detach().numpy() for each in (copy.view(integer), scores.view(integer), allowed)
+    )
+
+    def write(some: slice) -> None:
+        # by bits, because numpy and torch are three times as slow with a branch for each score
+        chosen = ones[some].astype(bits.dtype)
+        np.negative(chosen, out=chosen)
+        chosen &= source[some] ^ other
+        np.bitwise_xor(chosen, other, out=bits[some])
+
+    _each_block(_by_run(scores, 1), write)
+    return copy
+
+
+def _by_run(flat: Tensor, length: int) -> Tensor:
+    """(runs, length)."""
+    return flat.detach().view(-1, max(length, 1))
+
+
+def _comparison(scores: Tensor) -> Callable[[Tensor], Array] | None:
+    """Scores as numpy compares them: floats, or their keys; None where it cannot read them."""
+    if not scores.is_cpu:
+        return None
+    if scores.dtype in FLOATS and float_keys.denormals_compare():
+        return Tensor.numpy
+    return lambda block: float_keys.keys(block).numpy()
+
+
+def _each_block(runs: Tensor, work: Callable[[slice], None]) -> None:
+    """Do the work for some runs at a time; on the CPU in as many threads as PyTorch has."""
+    step = max((BLOCK if runs.is_cpu else DEVICE_BLOCK) // runs.shape[1], 1)
+    blocks = [slice(start, start + step) for start in range(0, len(runs), step)]
+    if runs.is_cpu:
+        in_threads(lambda some: [*map(work, some)], blocks)
+    else:
+        for block in blocks:
+            work(block)
+
+
+def _ranked(scores: Array, keep: Array, out: Bools) -> None:
+    """Keep the scores of which the rank in their run is below k."""
+    places = np.ascontiguousarray(scores.T)
+    length = len(places)
+    rank, first = np.empty(places.shape, dtype=np.uint8), np.empty(places.shape, dtype=np.bool_)
+    rank[:] = np.arange(length)[::-1, None]  # as if all later scores were larger
+    for distance in range(1, length):
+        wins = first[distance:]
+        np.greater_equal(places[:-distance], places[distance:], out=wins)
+        rank[:-distance] -= wins.view(np.uint8)
+        rank[distance:] += wins.view(np.uint8)
+    out[:] = np.less(rank, keep.T.astype(np.uint8), out=first).T
+
+
+def _partitioned(scores: Array, keep: Array, out: Bools) -> None:
+    """Keep the scores that are at least s₍ₖ₎; of those equal to it only as many as there is room.
+
+    Where k = 0 it is s₍₁₎, and there is no room.
+    """
+    place = scores.shape[1] - np.maximum(keep, 1)
+    if keep.ndim:
+        cut = np.take_along_axis(np.sort(scores, axis=1), place, 1)
+    else:
+        cut = np.partition(scores, place, axis=1)[:, place, None]
+    np.greater_equal(scores, cut, out=out)
+    if np.count_nonzero(out) == np.broadcast_to(keep, cut.shape).sum():
+        return
+    surplus = out.sum(1, keepdims=True) - keep
+    tied = np.flatnonzero(surplus)
+    equal = scores[tied] == cut[tied]
+    room = equal.sum(1, keepdims=True) - surplus[tied]
+    out[tied] &= ~equal | (equal.cumsum(1) <= room)
+
+
+def _ends(scores: Array, kept: Bools) -> tuple[tuple[Array, Array], Array]:
+    """(Least kept, largest pruned) of each run, without meaning where there is none; numbers kept.
+
+    A pruned score is no minimum as max(s, ∞), and no maximum as min(s, ∞) = s; a kept one the same
+    with −∞. So a bound of either sign, made of the mask's bits, does without branches.
+    """
+    if scores.shape[1] <= TRANSPOSED:
+        places, ones = np.ascontiguousarray(scores.T), np.ascontiguousarray(kept.T)
+    else:
+        places, ones = scores.T, kept.T
+    bound = ones.astype(f"i{scores.itemsize}")
+    if scores.dtype.kind == "f":
+        bound <<= 8 * scores.itemsize - 1  # the sign of −∞
+        bound |= np.array(np.inf, dtype=scores.dtype).view(bound.dtype)
+        bound = bound.view(scores.dtype)
+    else:
+        bound += np.iinfo(bound.dtype).max  # from the largest integer on to the least
+    least = np.maximum(places, bound).min(0)
+    most = np.minimum(places, bound, out=bound).max(0)
+    return (least, most), np.add.reduce(ones, 0, dtype=np.int32)
+
+
+def _sorted(keys: Tensor, keep: int | Tensor) -> Tensor:
+    """The mask of the first k in the order of a stable sort."""
+    order = keys.sort(dim=1, descending=True, stable=True).indices
+    first = torch.arange(keys.shape[1], device=keys.device) < keep
+    return torch.zeros_like(keys, dtype=torch.bool).scatter_(1, order, first.expand_as(keys))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CardinalityError, ImportanceError, OptimalityError
+from pins.selection.blocks import block_scores, elements, is_blocked, of_weights
 from pins.selection.closed_form import ClosedForm
 from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.kth_largest import KthLargest, Ranked, count, kth_largest, validate_and_sample
@@ -110,8 +111,7 @@ def select(
     else:
         named = dict(enumerate(importance))
     if isinstance(keep, Constraint | Node):
-        tree = tree_of(keep, named, group, views)
-        masks: Mapping[Any, Tensor] = ClosedForm(named, tree, group).masks()
+        masks: Mapping[Any, Tensor] = _optimum(named, tree_of(keep, named, group, views), group)
     else:
         masks = largest(named, [keep], whole_model, group)
     if isinstance(importance, Tensor):
@@ -171,6 +171,9 @@ def decide(
         )
     constraint = keep if isinstance(keep, Constraint | Node) else Cardinality(keep)
     tree = tree_of(constraint, importance, group, views)
+    if is_blocked(tree):
+        masks = _optimum(importance, tree, group)
+        return Decision(masks, _proved(optimality(importance, masks, group, tree=tree)), tree)
     closed_form = ClosedForm(importance, tree, group)
     masks = closed_form.masks()
     if (solved := closed_form.alone) is not None:
@@ -178,9 +181,27 @@ def decide(
         proof = of_nodes(tree, {node.name: part for node, part in parts})
     else:
         proof = optimality(importance, masks, group, tree=tree)
+    return Decision(masks, _proved(proof), tree)
+
+
+def _optimum(importance: Mapping[Any, Tensor], tree: Node, group: Group) -> dict[Any, Tensor]:
+    """The first optimum of a tree in lexicographic order."""
+    if not is_blocked(tree):
+        return ClosedForm(importance, tree, group).masks()
+    scores = block_scores(importance, tree, group)
+    masks = ClosedForm(scores, elements(tree), group).masks()
+    return of_weights(masks, tree, importance, group)
+
+
+def _proved(proof: Optimality) -> Optimality:
+    """The proof.
+
+    Raises:
+        OptimalityError: it is none.
+    """
     if proof.fault is not None:
         raise OptimalityError(f"the selection is not the optimum: {proof.fault}")
-    return Decision(masks, proof, tree)
+    return proof
 
 
 def tree_of(

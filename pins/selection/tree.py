@@ -17,8 +17,8 @@ h = 0 freezes a zero, l = 1 freezes a weight.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -36,12 +36,14 @@ class View(NamedTuple):
         outputs: rows of each matrix.
         inputs: weights of a row.
         transposed: the matrices are stored (inputs, outputs), as GPT-2's `Conv1D` does.
+        block: outputs and inputs of an element: numbers are of such blocks, and their scores sums.
     """
 
     groups: int
     outputs: int
     inputs: int
     transposed: bool = False
+    block: tuple[int, int] = (1, 1)
 
     @classmethod
     def of(cls, shape: Sequence[int], *, transposed: bool = False) -> "View":
@@ -58,8 +60,14 @@ class View(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of weights."""
+        """Number of elements."""
         return self.groups * self.outputs * self.inputs
+
+    @property
+    def weights(self) -> "View":
+        """The view whose elements are the weights."""
+        rows, columns = self.block
+        return View(self.groups, self.outputs * rows, self.inputs * columns, self.transposed)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -138,12 +146,29 @@ class Node:
         children: disjoint parts, which hold all weights of the node.
         minimum: l.
         maximum: h; None: its size.
+
+    Raises:
+        CardinalityError: two nodes in it have one name.
     """
 
     name: str
     children: tuple["Node | TensorNode", ...]
     minimum: int = 0
     maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        names = Counter(self.names)
+        if twice := [name for name, number in names.items() if number > 1]:
+            raise CardinalityError(
+                f"{names[twice[0]]} nodes of a tree are called {twice[0]!r}: give each its own name"
+            )
+
+    @property
+    def names(self) -> Iterator[Any]:
+        """Its own name and those of all nodes below it."""
+        yield self.name
+        for child in self.children:
+            yield from child.names if isinstance(child, Node) else [child.name]
 
     @property
     def size(self) -> int:
@@ -160,6 +185,17 @@ class Node:
                 yield from child.tensors
 
 
+def change_each(tree: Node, change: Callable[[TensorNode], TensorNode]) -> Node:
+    """The tree with each tensor's node changed."""
+    return replace(
+        tree,
+        children=tuple(
+            change(child) if isinstance(child, TensorNode) else change_each(child, change)
+            for child in tree.children
+        ),
+    )
+
+
 def in_view(view: View, own: Tensor, group: Group) -> Tensor:
     """A tensor in the order of its view, flat, from this rank's part of it."""
     if group.size > 1:
@@ -167,53 +203,33 @@ def in_view(view: View, own: Tensor, group: Group) -> Tensor:
     return view.apply(own.reshape(view.shape))
 
 
-def require_fit(tree: Node, sizes: Mapping[Any, int], group: Group = SINGLE_PROCESS) -> None:
-    """Check that a tree is over these tensors, and that each of its nodes has its own name.
+def require_over(root: Node, sizes: Mapping[Any, int], group: Group = SINGLE_PROCESS) -> None:
+    """Require a node of the right size for each tensor, and no other.
 
     Args:
-        tree: the tree.
+        root: the tree.
         sizes: the number of weights of each tensor on this rank.
         group: the ranks.
 
     Raises:
-        CardinalityError: it is not so; names the node.
+        CardinalityError: there is none, or another; or what is frozen has another size.
     """
-    own = {node.name: node for node in tree.tensors}
-    for name, number in Counter(_names(tree)).items():
-        if number == 1:
-            continue
-        raise CardinalityError(f"the tree of bounds has two nodes {name!r}: give each its own name")
-    for name in {*sizes} ^ {*own}:
-        raise CardinalityError(
-            f"{name!r} is in the tree of bounds, and there is no such tensor"
-            if name in own
-            else f"the tree of bounds says nothing of {name!r}: give each tensor a node"
-        )
-    parts = [
-        [
-            size,
-            *(
-                size if each is None else each.numel()
-                for each in (own[name].zeros, own[name].fixed)
-            ),
-        ]
-        for name, size in sizes.items()
+    known = {node.name: node for node in root.tensors}
+    numbers = [[size, *_frozen_sizes(known.get(name), size)] for name, size in sizes.items()]
+    totals = group.total(torch.tensor(numbers, dtype=torch.int64).view(-1, 3)).tolist()
+    found = dict(zip(sizes, totals, strict=True))
+    odd = [
+        name
+        for name in {**known, **sizes}
+        if name not in known or found.get(name) != [known[name].size] * 3
     ]
-    totals = group.total(torch.tensor(parts).view(-1, 3)).tolist()
-    for name, (size, *frozen) in zip(sizes, totals, strict=True):
-        if (expected := own[name].size) != size:
-            raise CardinalityError(
-                f"{name!r} has {size} weights, and {expected} in the tree of bounds"
-            )
-        for number in frozen:
-            if number != size:
-                raise CardinalityError(
-                    f"{name!r} has {size} weights, and what is frozen is a mask of {number}"
-                )
+    if odd:
+        raise CardinalityError(
+            f"{root.name} and the scores differ in the tensors {odd[:3]} or their sizes: give a "
+            "tree that has each tensor once, and masks of frozen weights in their shapes"
+        )
 
 
-def _names(node: Node | TensorNode) -> Iterator[Any]:
-    yield node.name
-    if isinstance(node, Node):
-        for child in node.children:
-            yield from _names(child)
+def _frozen_sizes(node: TensorNode | None, size: int) -> list[int]:
+    frozen = (None, None) if node is None else (node.zeros, node.fixed)
+    return [size if each is None else each.numel() for each in frozen]

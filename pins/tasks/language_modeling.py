@@ -29,6 +29,7 @@ WIKITEXT_FILES = (
     ("wiki.train.raw", "wiki.test.raw"),
 )
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=5e-5, max_length=512)  # ours
+HELD_OUT = ("valid", "validation", "val", "dev", "eval")
 TEST_PERCENT = 10
 HELD_OUT_PERCENT, MOST_HELD_OUT = 5, 100_000  # characters
 
@@ -144,16 +145,16 @@ def load_wikitext(data: Path | None = None) -> LanguageModeling:
 def load_text(data: Path | None = None) -> LanguageModeling:
     """Any text: a file, or a folder of .txt files.
 
-    A folder with train.txt and test.txt (or else valid.txt, validation.txt or dev.txt) is split by
-    these. Otherwise the test rows are the last
-    tenth of the lines of the file, or of all files in the order of their names.
+    A folder with train.txt and test.txt (or else valid.txt, validation.txt, val.txt, dev.txt or
+    eval.txt) is split by these. Otherwise the test rows are the last tenth of the lines of the
+    file, or of all files in the order of their names.
 
     Raises:
         TaskError: no data is given, or it is missing, too short, or not UTF-8.
     """
     if data is None:
         raise TaskError(f"{TEXT} has no data of its own: give --data with a text file or a folder")
-    tested = [data / f"{name}.txt" for name in ("test", "valid", "validation", "dev")]
+    tested = [data / f"{name}.txt" for name in ("test", *HELD_OUT)]
     tested = [file for file in tested if file.is_file()][:1]
     if tested and (data / "train.txt").is_file():
         files = [data / "train.txt", *tested]

@@ -39,7 +39,7 @@ class PruningCallback(TrainerCallback):
     When training ends, `masks` have exactly the requested sparsity. A resumed training has the
     settings of its checkpoint, but may have another number of steps; its sparsity does not fall. A
     second training with the same callback and model keeps the zeros, and goes on if the first one
-    ended early; to prune anew, give a new callback.
+    ended early; to prune further, give a new callback, which starts with the zeros of the model.
 
     A decision changes the model, so the best checkpoint (`load_best_model_at_end`, early stopping)
     is the best since the last decision: at the end, a checkpoint with the final masks.
@@ -66,6 +66,7 @@ class PruningCallback(TrainerCallback):
         allocation: Allocation | None = None,
         include: str | None = None,
         keep_zeros: bool = False,
+        revive_zeros: bool = False,
         on_decision: OnDecision | None = None,
     ) -> None:
         """Configure the pruning; the Trainer gives model, optimiser and number of steps.
@@ -83,10 +84,12 @@ class PruningCallback(TrainerCallback):
             allocation: the allowed masks apart from the number of ones.
             include: a pattern for the names of the weights to prune.
             keep_zeros: take no decisions; keep the zeros of the prunable weights.
+            revive_zeros: as in `Pruner`; by default the zeros that the model starts with stay zero.
             on_decision: as in `Pruner`.
 
         Raises:
-            SettingError: not exactly one of sparsity, schedule object and keep_zeros.
+            SettingError: not exactly one of sparsity, schedule object and keep_zeros; or both
+                keep_zeros and revive_zeros.
             ScheduleError: the sparsity is not in [0, 1], or no schedule has this name.
             CriterionError: no criterion or smoothing has this name.
         """
@@ -95,6 +98,10 @@ class PruningCallback(TrainerCallback):
             raise SettingError(
                 "PruningCallback() takes a sparsity, a schedule object or keep_zeros=True, one of "
                 f"them: it was given {sum(given)}"
+            )
+        if keep_zeros and revive_zeros:
+            raise SettingError(
+                "PruningCallback() was given keep_zeros and revive_zeros: leave one of them out"
             )
         if isinstance(schedule, str):
             find_schedule(schedule)
@@ -111,7 +118,8 @@ class PruningCallback(TrainerCallback):
         self.warmup, self.cooldown, self.interval = warmup, cooldown, interval
         self.smoothing = find_smoothing(smoothing or default_smoothing(criterion))
         self.allocation, self.include = allocation, include
-        self.keep_zeros, self.on_decision = keep_zeros, on_decision
+        self.keep_zeros, self.revive_zeros = keep_zeros, revive_zeros
+        self.on_decision = on_decision
         self.pruner: Pruner | None = None
         self.regularizer: SelfRegularizer | None = None
         # set by a PruningTrainer
@@ -161,11 +169,17 @@ class PruningCallback(TrainerCallback):
             standing.require_weights(parameters.parameters, state.global_step)
         # not earlier: until now the Trainer may have moved, cast, loaded or created the model
         self.regularizer = None if self.teach is None else self.teach(model)
-        earlier = self.pruner
+        earlier = None if standing is not None else self._same_training(parameters.parameters)
+        # not the zeros of the model now: what this training pruned may be kept again
+        start: Mapping[str, Tensor] | None = None if earlier is None else earlier.start.masks
+        if standing is not None:
+            start = standing.start
         self._remove_hooks()  # of a training that was stopped by an error
         if self.keep_zeros:
             masks = None if standing is None else standing.masks_on_devices(parameters.parameters)
-            self._kept = keep_zeros_of(model, optimizer, parameters=parameters, masks=masks)
+            self._kept = keep_zeros_of(
+                model, given["optimizer"], parameters=parameters, masks=masks
+            )
         else:
             self.pruner = Pruner(
                 model,
@@ -176,6 +190,8 @@ class PruningCallback(TrainerCallback):
                 smoothing=self.smoothing(),
                 allocation=self.allocation,
                 loss=self._loss_of(model),
+                revive_zeros=self.revive_zeros,
+                start=start,
                 on_decision=self.on_decision,
             )
             if self.pruner.group.size == 1:  # the Trainer does not show its wrapper of the model
@@ -183,7 +199,7 @@ class PruningCallback(TrainerCallback):
         if standing is not None:
             self._go_on(standing)
         elif earlier is not None and self.pruner is not None:
-            self._continue_from(earlier, self.pruner)
+            self.pruner.continue_from(earlier)
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -258,11 +274,15 @@ class PruningCallback(TrainerCallback):
             elif each is not None:
                 each.remove()
 
-    def _continue_from(self, earlier: Pruner, pruner: Pruner) -> None:
-        """Keep the zeros of an earlier training; a model that does not have them is a new one."""
-        shapes = [{n: p.shape for n, p in each.parameters.items()} for each in (earlier, pruner)]
-        if shapes[0] == shapes[1] and not count_broken(earlier.masks, pruner.parameters):
-            pruner.continue_from(earlier)
+    def _same_training(self, parameters: Mapping[str, Tensor]) -> Pruner | None:
+        """The pruner of an earlier training; a model that lacks the zeros of its masks is new."""
+        if (earlier := self.pruner) is None:
+            return None
+        shapes = [
+            {n: p.shape for n, p in each.items()} for each in (earlier.parameters, parameters)
+        ]
+        same = shapes[0] == shapes[1] and not count_broken(earlier.masks, parameters)
+        return earlier if same else None
 
     def _loss_of(self, model: nn.Module) -> Callable[[], float] | None:
         """The loss of a step's rows; None if the criterion does not read it."""

@@ -17,12 +17,13 @@ from pins.distributed.sharding import is_sharded, reshard
 from pins.errors import CheckpointError, PinsError
 from pins.masks import count_broken, require_same_tensors
 from pins.models.state_dicts import model_tensors
+from pins.pruning.pruner import TENSORS
 from pins.utils.io import flatten, load_tensors, save_tensors, unflatten
 
 FILE = "pins.safetensors"
 FOLDER = "pins"  # of a sharded checkpoint
 FORMAT = "pins-trainer-state"
-VERSION = "3"
+VERSION = "4"
 
 SCALARS = ("steps", "due", "finished", "sparsity", "settings", "radius_factor")
 
@@ -40,6 +41,7 @@ class PruningCheckpoint:
         sparsity: the scheduled sparsity of the latest decision, as a fraction in text.
         finished: whether the last decision was taken.
         due: whether a decision waits for a step that the optimiser does not skip.
+        start: masks that no decision leaves, of the tensors that start with zeros.
         smoothing: the averages, from `Smoothing.state_dict`.
         radius_factor: factor of the radius of a trust region.
         teacher: tensors and JSON values of the self-regularisation; None without one.
@@ -52,6 +54,7 @@ class PruningCheckpoint:
     sparsity: str = "0"
     finished: bool = True
     due: bool = False
+    start: Mapping[str, Tensor] = field(default_factory=dict)
     smoothing: Mapping[str, Tensor] = field(default_factory=dict)
     radius_factor: float = 1.0
     teacher: Teacher | None = None
@@ -75,7 +78,8 @@ class PruningCheckpoint:
 
     def _tensors(self) -> dict[str, Tensor]:
         teacher = {} if self.teacher is None else self.teacher[0]
-        return flatten({"masks": self.masks, "smoothing": self.smoothing, "teacher": teacher})
+        own = {name: getattr(self, name) for name in TENSORS}
+        return flatten({**own, "teacher": teacher})
 
     def masks_on_devices(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
         """The masks, each on the device of its weights."""
@@ -83,7 +87,7 @@ class PruningCheckpoint:
 
     def pruner_state(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
         """The argument of `Pruner.load_state_dict`."""
-        state = {name: getattr(self, name) for name in (*SCALARS, "smoothing")}
+        state = {name: getattr(self, name) for name in (*SCALARS, *TENSORS)}
         return {**state, "masks": self.masks_on_devices(parameters)}
 
     def require_model(self, parameters: Mapping[str, nn.Parameter]) -> None:
@@ -193,6 +197,7 @@ def _from_tensors(
         sparsity=str(scalars["sparsity"]),
         finished=bool(scalars["finished"]),
         due=bool(scalars["due"]),
+        start=unflatten(tensors, "start"),
         smoothing=unflatten(tensors, "smoothing"),
         radius_factor=float(scalars["radius_factor"]),
         teacher=None if teacher is None else (unflatten(tensors, "teacher"), dict(teacher)),

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 from pins.errors import CheckpointError, FileError, first_line
 from pins.utils.regular_files import require_regular
 from pins.utils.text_files import fault, read_object
+from pins.utils.unfinished import unfinished_folder
 
 ORDER = "order"  # metadata key: names in flat order; the file itself sorts its tensors
 DIGEST = "sha256"  # key in the state of a checkpoint: the digest of the rest of it
@@ -40,7 +40,8 @@ def writing(path: Path) -> Iterator[None]:
 def atomic(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` if the block ends without an error.
 
-    After a killed process or on a full disk the earlier file is still at `path`, whole.
+    After a killed process or on a full disk the earlier file is still at `path`, whole; what the
+    process left beside it, the next call for a file in the same folder removes.
 
     Raises:
         FileError: the folder cannot be written, or a pipe, a socket or a device is at `path`.
@@ -49,15 +50,12 @@ def atomic(path: Path) -> Iterator[Path]:
         if path.exists():
             require_regular(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        # a folder, since libraries write to temporary files of their own beside the one given
+        with unfinished_folder(path.parent) as folder:
+            temporary = folder / path.name
             yield temporary
             permit(temporary)
             temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def permit(path: Path) -> None:

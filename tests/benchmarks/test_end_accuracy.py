@@ -195,6 +195,15 @@ def test_bold_is_what_chance_may_have_put_first(place: SmallBenchmark) -> None:
     assert "| pins | – | 0.810 (1) |" in text
 
 
+def test_runs_of_platon_without_its_window_are_told_of(place: SmallBenchmark) -> None:
+    document = place.run(methods="platon", plain=True)
+    assert [row["window"] for row in document["rows"]] == [True]
+    assert "without its window" not in table(document)
+    old = result(0.81, 0, method="platon")
+    document["rows"] += [old, {**old, "seed": 1}, result(0.85, 0)]
+    assert "\n2 runs of platon were measured without its window: " in table(document)
+
+
 def test_what_makes_no_sense_is_refused_before_anything_is_run(
     place: SmallBenchmark, measured: list[Cell]
 ) -> None:

@@ -1,10 +1,10 @@
-"""The certificate document: the parts that all versions share.
+"""The certificate document: the parts that all kinds share.
 
 `CERTIFICATE.md` specifies the format.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from torch import Tensor
 
 import pins
 from pins import masks as masks_module
-from pins.errors import CertificateError
+from pins.errors import CertificateError, PinsError
 from pins.masks import count, count_each, require_same_tensors
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, PerTensor, cardinality
+from pins.selection.tree import Node, TensorNode, View
 from pins.utils.io import removed_on_failure, sha256, write_json
 
 FORMAT = "pins-certificate"
+VERSION = 4
 DTYPES = {
     torch.float16: "F16",
     torch.bfloat16: "BF16",
@@ -30,7 +32,7 @@ DTYPES = {
 
 
 def write_document(
-    version: int,
+    kind: str,
     claim: Mapping[str, Any],
     evidence: Mapping[str, Any],
     provenance: Mapping[str, Any] | None,
@@ -39,7 +41,8 @@ def write_document(
     """Write the certificate, and return it."""
     document = {
         "format": FORMAT,
-        "version": version,
+        "version": VERSION,
+        "kind": kind,
         "claim": claim,
         "evidence": evidence,
         "provenance": {"made_by": f"pins {pins.__version__}", **(provenance or {})},
@@ -61,12 +64,54 @@ def stated_counts(masks: Mapping[str, Tensor], importance: Mapping[str, Tensor])
     return [each.kept for each in count_each({name: masks[name] for name in importance}).values()]
 
 
-def stated_constraint(constraint: Constraint, importance: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The constraint in the format, with one number for each tensor in flat order."""
-    numbers = [constraint.minimums.get(name, 0) for name in importance]
-    if isinstance(constraint, PerTensor):
-        return {"kind": "per-tensor", "keep": numbers}
-    return {"kind": "minimum-per-tensor", "minimum": numbers}
+def stated_tree(tree: Node) -> list[dict[str, Any]]:
+    """The parts of the root: nodes with parts of their own, and tensors with their runs.
+
+    Raises:
+        CertificateError: the elements of the tree are blocks.
+    """
+    return [_stated_part(child) for child in tree.children]
+
+
+def _stated_part(node: Node | TensorNode) -> dict[str, Any]:
+    high = node.size if node.maximum is None else node.maximum
+    bounds = {"minimum": node.minimum, "maximum": high}
+    if isinstance(node, Node):
+        return {"name": node.name, **bounds, "parts": stated_tree(node)}
+    if node.view.block != (1, 1):
+        raise CertificateError("the format has no blocks: certify a mask of single weights")
+    runs = [
+        {
+            "length": each.length,
+            "minimum": each.minimum,
+            "maximum": each.length if each.maximum is None else each.maximum,
+        }
+        for each in node.runs
+    ]
+    return {"tensor": node.name, **bounds, "transposed": node.view.transposed, "runs": runs}
+
+
+def stated_frozen(
+    tree: Node, like: Mapping[str, Tensor], certificate: Path, written: ExitStack
+) -> dict[str, Any]:
+    """The files of the weights that are frozen, which are written; None without any.
+
+    Args:
+        tree: of all weights.
+        like: tensors whose names and shapes the files have.
+        certificate: beside which they are written.
+        written: removes them if it is left by an error.
+    """
+    found: dict[str, Any] = {}
+    for role in ("zeros", "fixed"):
+        which = {node.name: getattr(node, role) for node in tree.tensors}
+        found[role] = None
+        if any(each is not None for each in which.values()):
+            file = beside(certificate, role)
+            none = {n: torch.zeros(s.shape, dtype=torch.bool) for n, s in like.items()}
+            write_masks(none | {n: w for n, w in which.items() if w is not None}, file, written)
+            found[role] = stated_file(file, certificate)
+    return found
 
 
 def stated_fraction(number: Fraction) -> dict[str, str]:
@@ -106,42 +151,58 @@ def name_beside(file: Path, certificate: Path) -> str:
     return name
 
 
-def mask_beside(certificate: Path, mask: Path | None, *files: Path) -> Path:
-    """The file of the given mask, or of the mask that will be written beside the certificate.
+def beside(certificate: Path, role: str) -> Path:
+    """The file that a certificate gets for a mask of its own."""
+    return certificate.with_name(f"{certificate.stem}.{role}.safetensors")
+
+
+def require_new(certificate: Path, *files: Path) -> None:
+    """Require that the certificate is not there yet, and that its files are in its folder.
 
     Raises:
-        CertificateError: a file would be overwritten, or one of `files` is elsewhere.
+        CertificateError: the certificate exists, or a file is elsewhere.
     """
     if certificate.is_dir() or not certificate.name:
         raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
-    mask_file = mask or certificate.with_name(f"{certificate.stem}.mask.safetensors")
-    for file in (certificate, *([] if mask else [mask_file])):
-        if file.exists():
-            raise CertificateError(f"{file} exists: remove it, or write to another file")
-    for file in (*files, mask_file):
+    if certificate.exists():
+        raise _exists(certificate)
+    for file in files:
         name_beside(file, certificate)
-    return mask_file
 
 
-@contextmanager
-def written_masks(masks: Mapping[str, Tensor], file: Path, given: Path | None) -> Iterator[None]:
-    """Write masks that were not given, for a certificate that the block makes; remove them if not.
+def write_masks(masks: Mapping[str, Tensor], file: Path, written: ExitStack) -> None:
+    """Write masks of a certificate; they are removed if the stack is left by an error.
 
-    Args:
-        masks: by name.
-        file: where the certificate names them.
-        given: the file that they come from; None: they were computed.
+    A process that was killed before its certificate leaves its masks; the same masks may stay.
+
+    Raises:
+        CertificateError: something else is at `file`.
     """
-    if given is not None:
-        yield
+    if _holds(file, masks):
         return
-    with removed_on_failure(file):
-        masks_module.save(masks, file)
-        yield
+    if file.exists():
+        raise _exists(file)
+    written.enter_context(removed_on_failure(file))
+    masks_module.save(masks, file)
+
+
+def _exists(file: Path) -> CertificateError:
+    return CertificateError(f"{file} exists: remove it, or write to another file")
+
+
+def _holds(file: Path, masks: Mapping[str, Tensor]) -> bool:
+    """Whether a file holds exactly these masks, in this order."""
+    try:
+        found = masks_module.load(file)
+    except PinsError:
+        return False
+    return list(found) == list(masks) and all(
+        torch.equal(found[n], m.cpu()) for n, m in masks.items()
+    )
 
 
 def load_masks(
-    mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint
+    mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint | Node
 ) -> dict[str, Tensor]:
     """Read masks of these tensors with this number of ones.
 
@@ -151,49 +212,37 @@ def load_masks(
     """
     masks = masks_module.load(mask)
     require_same_tensors(importance, masks)
-    kept, said = count(masks), keep.keep if isinstance(keep, Constraint) else keep
-    if kept.kept != said:
+    kept = count(masks)
+    if isinstance(keep, int) and kept.kept != keep:
         raise CertificateError(
-            f"{mask} keeps {kept.kept} of {kept.total}, --keep says {said}: no certificate "
+            f"{mask} keeps {kept.kept} of {kept.total}, --keep says {keep}: no certificate "
             "can be made of a mask with another number of ones"
         )
     return masks
 
 
-def constraint_of(
-    keep: int | Constraint,
-    scope: Allocation | None,
-    importance: Mapping[str, Tensor],
+def allowed_masks(
+    keep: int | Constraint | Node,
+    allocation: Allocation | None,
+    views: Mapping[str, View],
     masks: Mapping[str, Tensor] | None,
-) -> Constraint:
-    """The constraint for a number of ones and a scope; a constraint is returned unchanged.
+) -> Node:
+    """The tree for a number of ones and an allocation, or of a constraint.
 
     By tensor, given masks compete with the masks that have their number of ones in each tensor.
 
     Raises:
         CardinalityError: no mask of these tensors keeps this number.
     """
-    if isinstance(keep, Constraint):
+    if isinstance(keep, Node):
         return keep
-    sizes = {name: scores.numel() for name, scores in importance.items()}
-    total = sum(sizes.values())
+    if isinstance(keep, Constraint):
+        return keep.tree(views)
+    total = sum(view.size for view in views.values())
     keep = cardinality(keep, total)
-    if scope is None or total == 0:
-        return Cardinality(keep)
-    if scope.by_tensor and masks is not None:
-        return PerTensor({name: each.kept for name, each in count_each(masks).items()})
-    return scope.constraint(1 - Fraction(keep, total), sizes)
-
-
-def require_own(constraint: Constraint, masks: Mapping[str, Tensor]) -> None:
-    """Require that the masks keep the number of ones of their constraint.
-
-    Raises:
-        CertificateError: they keep another number.
-    """
-    kept = count(masks)
-    if constraint.keep != kept.kept:
-        raise CertificateError(
-            f"the mask keeps {kept.kept} of {kept.total} weights, its constraint asks for "
-            f"{constraint.keep}: certify it under its own"
-        )
+    if allocation is None or total == 0:
+        return Cardinality(keep).tree(views)
+    if allocation.scope == "tensor" and masks is not None:
+        counts = {name: each.kept for name, each in count_each(masks).items()}
+        return PerTensor(counts).tree(views)
+    return allocation.constraint(1 - Fraction(keep, total), views).tree(views)

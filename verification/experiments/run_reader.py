@@ -5,9 +5,12 @@ An error names what is missing, and the command that writes it.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
+
+import torch
 
 from pins import masks
 from pins.errors import FileError
@@ -137,6 +140,13 @@ class RunData:
             return Settings(**known).pruning_schedule()
 
     @property
+    def start(self) -> Fraction:
+        """The ratio of zeros that the model started with and kept."""
+        with self._reading():
+            start = self.document.get("start", {"zeros": 0, "total": 1})
+            return Fraction(start["zeros"], start["total"])
+
+    @property
     def steps(self) -> int:
         """The number of steps with a pruner."""
         with self._reading():
@@ -154,7 +164,10 @@ class RunData:
                 costs, _ = load_tensors(self.folder / COSTS)
                 multiplier = self.decisions[-1]["multiplier"]
                 scores = {n: Terms(s, costs[n]).scores(multiplier) for n, s in scores.items()}
-            return score_curve(scores, optimality(scores, masks.load(self.folder / MASKS)))
+            proof = optimality(scores, masks.load(self.folder / MASKS))
+            # zeros that stayed have the lowest number there is: no point of a curve
+            ranked = {n: s[s > torch.finfo(s.dtype).min] for n, s in scores.items()}
+            return score_curve(ranked, proof)
 
     def rows(self, pattern: str, command: str) -> dict[str, Any]:
         """The first results file of a benchmark whose name matches.

@@ -7,7 +7,7 @@ from verification.plots.losses import loss_change, predicted_against_measured
 from verification.plots.ranks import rank_decisions
 from verification.plots.runs import layer_sparsity, measured_decisions, sorted_scores, training
 from verification.plots.scope_map import scope_map
-from verification.plots.style import require_figure, save, svg
+from verification.plots.style import rendered, require_figure, save, svg, write
 from verification.plots.times import selection, solver_times
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "predicted_against_measured",
     "rank_decisions",
     "regret_and_overlap",
+    "rendered",
     "require_figure",
     "save",
     "scope_map",
@@ -26,4 +27,5 @@ __all__ = [
     "sorted_scores",
     "svg",
     "training",
+    "write",
 ]

@@ -39,8 +39,8 @@ def run_plot(console: Console, name: str, folder: Path, out: Path | None) -> int
     plots.require_figure(out)
     run = RunData(folder)
     with _drawing(run):
-        figure = entry.draw(run)
-    plots.save(figure, out, name)
+        content = plots.rendered(entry.draw(run), out.suffix, name)
+    plots.write(content, out)
     console.print(f"{out}: {entry.title}\n\n{entry.caption}", highlight=False, markup=False)
     return 0
 
@@ -59,11 +59,11 @@ def _draw_all(console: Console, run: RunData, out: Path) -> int:
         try:
             plots.require_figure(file)
             with _drawing(run):
-                figure = entry.draw(run)
+                content = plots.rendered(entry.draw(run), file.suffix, name)
         except PinsError as error:
             console.print(f"left out: {name}: {error}", highlight=False, markup=False)
             continue
-        plots.save(figure, file, name)
+        plots.write(content, file)
         console.print(f"{file}: {entry.title}", highlight=False, markup=False)
         drawn += 1
     return 0 if drawn else 2

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from pins.errors import FileError, OptimalityError, SettingError
 from pins.importance.criterion import Criterion
+from pins.pruning.schedules import sparsity_from
 from pins.selection.constraints import keep_count
 from pins.utils.lookup import find
 from verification.experiments.criterion_overlap import (
@@ -114,7 +115,8 @@ def _taylor(run: RunData) -> Figure:
 
 
 def _schedule(run: RunData) -> Figure:
-    planned = [float(run.schedule.sparsity(step)) for step in range(run.steps + 1)]
+    steps = range(run.steps + 1)
+    planned = [float(sparsity_from(run.schedule, run.start, step)) for step in steps]
     return runs.schedule(planned, run.decisions, TRUSTED)
 
 

@@ -106,14 +106,26 @@ def save(figure: Figure, file: Path, name: str) -> None:
         FileError: the path has another ending, or a file that is no figure of PINS exists there.
     """
     require_figure(file)
+    write(rendered(figure, file.suffix, name), file)
+
+
+def rendered(figure: Figure, suffix: str, name: str) -> bytes:
+    """The content of a file with the figure, of the kind that ends in .svg, .png or .pdf."""
     title = f"{MARK} {name}"
     metadata: dict[str, Any] = {"Title": title}
-    if file.suffix != ".png":  # a date would make other bytes each time
-        metadata["Date" if file.suffix == ".svg" else "CreationDate"] = None
-    look = {**STYLE, "svg.hashsalt": name, "pdf.fonttype": 42}
-    with atomic(file) as temporary, mpl.rc_context(look):
-        dpi = DOTS_PER_INCH if file.suffix == ".png" else DOTS_IN_DRAWINGS
-        figure.savefig(temporary, format=file.suffix[1:], metadata=metadata, dpi=dpi)
+    if suffix != ".png":  # a date would make other bytes each time
+        metadata["Date" if suffix == ".svg" else "CreationDate"] = None
+    buffer = io.BytesIO()
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name, "pdf.fonttype": 42}):
+        dpi = DOTS_PER_INCH if suffix == ".png" else DOTS_IN_DRAWINGS
+        figure.savefig(buffer, format=suffix[1:], metadata=metadata, dpi=dpi)
+    return buffer.getvalue()
+
+
+def write(content: bytes, file: Path) -> None:
+    """Write what was rendered to a file, atomically."""
+    with atomic(file) as temporary:
+        temporary.write_bytes(content)
 
 
 def require_figure(file: Path) -> None:

@@ -127,7 +127,7 @@ def _roots(
         cuts = draw(st.lists(st.integers(0, len(leaves)), max_size=2)) if levels else []
         ends = [0, *sorted(cuts), len(leaves)]
         for i, (start, end) in enumerate(pairwise(ends)):
-            if cuts and draw(st.booleans()):
+            if bool(cuts) and draw(st.booleans()):
                 children.append(node(f"{name}.{i}", leaves[start:end], levels - 1))
             else:
                 children += leaves[start:end]

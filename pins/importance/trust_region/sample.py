@@ -74,6 +74,8 @@ class Sample:
 def sample(program: TrustRegionProgram) -> Sample:
     """Evenly spread weights, and all weights of unusually large |s|; deterministic.
 
+    Zeros that are frozen, which the program keeps at no μ, are left out.
+
     Gradients have heavy tails: few weights cause most of the drop, and an even sample misses them.
     Every number of ranks has the same sample, in the order of one device.
 
@@ -93,7 +95,9 @@ def sample(program: TrustRegionProgram) -> Sample:
     large = float(magnitude.topk(max(1, round(share * magnitude.numel()))).values[-1])
     outliers = _gather(program, parts, lambda _, s: (s.abs() > large).nonzero().view(-1))
     common = magnitude <= large
-    weight = (total - len(outliers.cost)) / max(int(common.sum()), 1)
+    frozen = torch.tensor(sum(int(zeros.sum()) for zeros in _frozen(program).values()))
+    free = total - int(program.group.total(frozen))
+    weight = (free - len(outliers.cost)) / max(int(common.sum()), 1)
     counts = torch.ones(len(outliers.cost) + int(common.sum()), dtype=torch.float64)
     counts[len(outliers.cost) :] = weight
     terms = Terms(*(torch.cat([a, b[common]]) for a, b in zip(outliers, even, strict=True)))
@@ -133,14 +137,22 @@ def _parts(program: TrustRegionProgram) -> dict[str, _Part]:
     return {name: _Part(*row) for name, row in zip(program.shapes, rows, strict=True)}
 
 
+def _frozen(program: TrustRegionProgram) -> dict[str, Tensor]:
+    """The zeros of this rank that stay zero, by tensor name."""
+    return {node.name: node.zeros for node in program.tree.tensors if node.zeros is not None}
+
+
 def _gather(
     program: TrustRegionProgram, parts: dict[str, _Part], indices: Callable[[_Part, Tensor], Tensor]
 ) -> Terms:
     """s and c of the weights `indices(part, s)` of each tensor, over all ranks, in model order."""
     numbers, linear, curved = [], [], []
+    frozen = _frozen(program)
     for name, part in parts.items():
         s, c = (upcast_half(term.detach()).reshape(-1) for term in program.terms[name])
         index = indices(part, s).to(s.device)
+        if name in frozen:
+            index = index[~frozen[name].reshape(-1)[index]]
         numbers.append((index + (part.start + part.offset)).cpu())
         linear.append(s[index].cpu())
         curved.append(c[index].cpu())

@@ -37,7 +37,8 @@ def file_names(templates: Sequence[str], *splits: str) -> list[str]:
 
 def split_of(name: str) -> str:
     """The split that a file, a folder or a split of the hub is named after: test or validation."""
-    held_out = re.search(r"(?i)(^|[\W_])(dev|devel|devset|valid|validation|testa)($|[\W_])", name)
+    names = "dev|devel|devset|val|valid|validation|eval|testa"
+    held_out = re.search(rf"(?i)(^|[\W_])({names})($|[\W_])", name)
     return "validation" if held_out else "test"
 
 

@@ -80,6 +80,22 @@ def test_a_classifier_is_configured_for_its_task_not_for_an_earlier_one(
     torch.testing.assert_close(model(**batch).loss, own)
 
 
+def test_a_model_returns_what_heads_read_whatever_it_was_saved_for(
+    folder: Path, tmp_path: Path
+) -> None:
+    other = {
+        "return_dict": False, "output_attentions": True, "output_hidden_states": True,
+        "chunk_size_feed_forward": 3,
+    }  # fmt: skip
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **other}))
+    found = load_model(str(folder), (CLASSIFICATION,), LABELS, seed=0)
+    assert found.model(**tiny_batch()).keys() == {"loss", "logits"}
+    found.save(tmp_path / "saved")
+    again: Any = load_model(str(tmp_path / "saved"), (CLASSIFICATION,), LABELS, seed=0).model
+    assert torch.equal(again(**tiny_batch()).logits, found.model(**tiny_batch()).logits)
+
+
 def save_with_words(model: Any, folder: Path) -> Path:
     """A tiny model of another family, with the tokenizer of the tiny BERT."""
     save_tiny_bert(folder)

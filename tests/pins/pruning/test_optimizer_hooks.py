@@ -1,5 +1,6 @@
 """The hooks on an optimiser record its steps."""
 
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from pins.errors import ObservationError, SettingError
+from pins.pruning.keep_zeros import keep_zeros
 from pins.pruning.optimizer_hooks import OptimizerHooks, unwrapped_optimizer
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import OneShotSchedule
@@ -85,6 +87,32 @@ class Wrapper(torch.optim.Optimizer):
         return self.optimizer.step(closure)  # type: ignore[attr-defined]
 
 
+class Lookahead(torch.optim.Optimizer):
+    """As timm has it: with tables of hooks, which nothing calls; weights move after the step."""
+
+    def __init__(self, inner: torch.optim.Optimizer) -> None:
+        self._base_optimizer, self.param_groups, self.state = inner, inner.param_groups, inner.state
+        self._optimizer_step_post_hooks = OrderedDict()
+        self._optimizer_step_pre_hooks = OrderedDict()
+        self.slow = [p.detach() + 1 for group in inner.param_groups for p in group["params"]]
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        self._base_optimizer.step(closure)
+        for parameter, slow in zip(self.param_groups[0]["params"], self.slow, strict=True):
+            parameter.lerp_(slow, 0.5)
+
+
+class Endless(Wrapper):
+    @property
+    def optimizer(self) -> Any:
+        return self
+
+    @optimizer.setter
+    def optimizer(self, _: object) -> None:
+        pass
+
+
 class DeepSpeedOptimizer:
     __module__ = "deepspeed.runtime"
 
@@ -100,6 +128,20 @@ def test_the_optimiser_inside_its_wrappers_is_hooked() -> None:
         wrapped.step()
         assert pruner.step() is not None
         assert sum(int((p == 0).sum()) for p in pruner.parameters.values()) == 40
+
+
+def test_weights_that_a_wrapper_moves_after_the_step_stay_zero() -> None:
+    model, optimizer = stepping()
+    with torch.no_grad():
+        model.get_parameter("0.weight")[0] = 0
+    outer = Lookahead(optimizer)
+    assert unwrapped_optimizer(outer, "Pruner") is optimizer
+    kept = keep_zeros(model, outer)
+    for expected in (True, False):
+        torch.autograd.backward(next(losses(model, 1)))
+        outer.step()
+        assert bool((model.get_parameter("0.weight")[0] == 0).all()) is expected
+        kept.remove()
 
 
 def test_an_optimiser_that_takes_hooks_is_not_opened() -> None:
@@ -120,6 +162,7 @@ def test_an_optimiser_that_takes_hooks_is_not_opened() -> None:
         (lambda inner: [inner, inner], "given a list .*: give one, whose groups hold every weight"),
         (lambda _: DeepSpeedOptimizer(), "DeepSpeed keeps weights and gradients to itself; use FS"),
         (lambda _: None, "given a NoneType"),
+        (lambda inner: Endless(inner), "given a Endless as its optimiser, which takes no hooks"),
     ],
 )
 def test_what_cannot_be_hooked_is_one_clear_error(made: Any, message: str) -> None:

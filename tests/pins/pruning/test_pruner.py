@@ -610,7 +610,7 @@ def test_what_is_no_state_is_not_loaded() -> None:
     with pytest.raises(
         MaskError,
         match="was given no due and no finished and no masks and no radius_factor and no settings "
-        "and no smoothing and no sparsity and no steps: give the result of state_dict",
+        "and no smoothing and no sparsity and no start and no steps: give the result of state_dict",
     ):
         pruner.load_state_dict({})
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pins.errors import MaskError, ObservationError
+from pins.errors import CardinalityError, MaskError, ObservationError
 from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule, OneShotSchedule, Schedule
@@ -152,11 +152,35 @@ def test_a_second_training_keeps_the_masks_of_the_first() -> None:
         assert second.finished
 
 
-def test_without_it_a_second_pruner_starts_dense() -> None:
+def test_without_it_a_second_pruner_starts_with_the_zeros_and_revives_them_if_asked() -> None:
+    for revive in (False, True):
+        training = Training(cubic(12))
+        list(training.run(12))
+        training.pruner = Pruner(
+            training.model, training.optimizer, "abs-pins", cubic(12), revive_zeros=revive
+        )
+        zeros = list(training.run(12))
+        assert zeros[-1] == 64
+        assert (zeros[0] < 64) == revive
+
+
+def test_a_weight_that_is_zero_by_chance_may_be_kept_again_in_the_same_training() -> None:
     training = Training(cubic(12))
     list(training.run(12))
-    training.pruner = Pruner(training.model, training.optimizer, "abs-pins", cubic(12))
-    assert next(training.run(1)) < 64
+    with torch.no_grad():
+        mask = training.pruner.masks["0.weight"]
+        training.model.get_parameter("0.weight")[tuple(mask.nonzero()[0])] = 0.0
+    with pytest.raises(CardinalityError, match="starts with 15 weights that are not zero, and"):
+        Pruner(training.model, training.optimizer, "abs-pins", cubic(12))
+    second = Pruner(
+        training.model,
+        training.optimizer,
+        "abs-pins",
+        cubic(12),
+        start=training.pruner.start.masks,
+    )
+    second.continue_from(training.pruner)
+    assert second.start.zeros == 0
 
 
 def test_masks_of_other_weights_are_not_gone_on_with() -> None:

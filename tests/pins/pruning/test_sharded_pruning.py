@@ -107,6 +107,7 @@ def run(
         )
         for each, optimizer in ((alone, taking), (model, other))
     )
+    assert many.start.zeros == one.start.zeros > 0
     for step in range(1, STEPS + 1):
         for each in (alone, model):
             give_gradients(each, step)

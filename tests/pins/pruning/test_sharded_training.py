@@ -244,7 +244,7 @@ def gradients_of_some_ranks_are_enough(rank: int, size: int, _folder: Path) -> N
         optimizer.zero_grad()
     assert pruner.finished
     model(**batches(1)[0]).loss.backward()
-    _, other = optimizer, Pruner(model, optimizer, "abs-pins", OneShotSchedule(0.5))
+    other = Pruner(model, optimizer, "abs-pins", OneShotSchedule(0.5), revive_zeros=True)
     optimizer.step()
     optimizer.zero_grad()
     raises(ObservationError, "found no gradient of any weight", other.step)
@@ -283,6 +283,7 @@ def standing(model: nn.Module, pruner: Pruner, regularizer: SelfRegularizer) -> 
     state, (teacher, _) = pruner.state_dict(), regularizer.state_dict()
     groups = {
         "masks": state["masks"],
+        "start": state["start"],
         "smoothing": state["smoothing"],
         "teacher": teacher,
         "weights": whole_weights(model),
@@ -292,9 +293,13 @@ def standing(model: nn.Module, pruner: Pruner, regularizer: SelfRegularizer) -> 
 
 def saves_half_way(rank: int, size: int, folder: Path) -> None:
     model = sharded_classifier(size)
+    with torch.no_grad():  # it starts sparse, and the model that resumes does not
+        for weight in prunable_parameters(model).parameters.values():
+            local(weight)[:, 0] = 0.0
     regularizer = SelfRegularizer(model, dtype=torch.float32)
     optimizer, pruner = started(model)
     train(model, optimizer, pruner, range(SAVED), regularizer)
+    assert pruner.start.zeros
     place = folder.parent.parent / "checkpoint"
     save_training(place, model, optimizer, pruner, regularizer, extra={"rows": SAVED})
     found = standing(model, pruner, regularizer)

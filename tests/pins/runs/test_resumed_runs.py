@@ -1,6 +1,8 @@
 """A run resumes from its own checkpoint, and says what makes another one of it."""
 
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +62,25 @@ def changed_checkpoint(out: Path, change: Callable[[dict[str, Any]], object]) ->
     write_state(state, file)
 
 
-def test_the_steps_of_the_pruner_are_those_of_the_checkpoint(
+def update_pruner(change: dict[str, Any], scalars: dict[str, Any]) -> None:
+    scalars["training"]["pruner"].update(change)
+
+
+def test_a_state_that_was_written_by_others_is_refused(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
     take(Run(settings(model, data), tmp_path / "out"), 4)
-    changed_checkpoint(
-        tmp_path / "out", lambda scalars: scalars["training"]["pruner"].update(steps=6)
+    changes: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"steps": 6}, "is torn: its pruner has taken 6 steps, not 4"),
+        ({"settings": []}, "does not fit this model: 'list' object has no attribute 'get'"),
     )
-    with pytest.raises(CheckpointError, match="is torn: its pruner has taken 6 steps, not 4"):
+    for change, message in changes:
+        out = shutil.copytree(tmp_path / "out", tmp_path / next(iter(change)))
+        changed_checkpoint(out, partial(update_pruner, change))
+        with pytest.raises(CheckpointError, match=message):
+            Run(settings(model, data), out, resume=True)
+    changed_checkpoint(tmp_path / "out", lambda scalars: scalars["record"].update(losses="x"))
+    with pytest.raises(CheckpointError, match="is torn: losses is no list"):
         Run(settings(model, data), tmp_path / "out", resume=True)
 
 

@@ -36,6 +36,11 @@ RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
         ({"warmup": -1}, "warmup is -1: it is at least 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0: it is a number greater than 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
+        ({"learning_rate": 1e38}, "learning_rate is 1e.38: it is a .* greater than 0 and at most"),
+        (
+            {"temperature": 1e308},
+            "temperature is 1e.308: it is a number greater than 0 and at most",
+        ),
         ({"epochs": 2, "steps": 9}, "epochs is 2 and steps 9: give one of them"),
         ({"window": True, "smoothing": "none"}, "window is for smoothing average and uncertainty"),
         ({"window": True, "criterion": "trust-region"}, "leave it out with others"),
@@ -48,6 +53,7 @@ RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
             "seed is 9223372036854775808: it is at least 0 and at most 9223372036854775807",
         ),
         ({"criterion": "authors", "include": "query"}, "leave include out, or the quirk 'biases'"),
+        ({"criterion": "authors", "optimizer": "sgd"}, "leave optimizer out, or the quirk 'adamw'"),
         ({"curvature": "exact"}, "curvature is 'exact': choose one of adam, fisher, hutchinson"),
         ({"radius": 0.5}, "radius is 0.5, and the criterion 'abs-pins': only trust-region has one"),
         (

@@ -111,22 +111,22 @@ def test_what_does_not_fit_the_tensors_is_refused_by_tensor(
     [
         (
             Cardinality(3) & LayerBounds({"a": 2, "b": 2}),
-            "^the model must keep 3 to 3 of its 11 weights, and the bounds inside it allow 4 to 11",
+            "^the model is to keep exactly 3 of its 11 weights, and the bounds inside it allow 4 ",
         ),
         (Cardinality(10) & LayerBounds(maximum=0.5), "the bounds inside it allow 0 to 5: no mask"),
         (
             LayerBounds({"a": 5}, {"a": 4}),
-            "^'a' must keep 5 to 4 of its 6 weights, and the bounds inside it allow 0 to 6: ",
+            "^'a' is to keep 5 to 4 of its 6 weights, and the bounds inside it allow 0 to 6: ",
         ),
         (
             AtMostNofM(1, 3, skip_indivisible=True) & LayerBounds({"a": 3}),
-            "^'a' must keep 3 to 6 of its 6 weights, and the bounds inside it allow 0 to 2: ",
+            "^'a' is to keep 3 to 6 of its 6 weights, and the bounds inside it allow 0 to 2: ",
         ),
         (
             Rows(0.5) & AtMostNofM(0, 1),
-            "^row 0 of 'a' must keep 2 to 2 of its 3 weights, .* inside it allow 0 to 0: no mask",
+            "^row 0 of 'a' is to keep exactly 2 of its 3 weights, .* allow 0 to 0: no mask",
         ),
-        (Cardinality(3) & Cardinality(4), "^the model must keep 4 to 3 of its 11 weights"),
+        (Cardinality(3) & Cardinality(4), "^the model is to keep 4 to 3 of its 11 weights"),
         (LayerBounds({"a": 5}), "^the model may keep 5 to 11 of 11 weights: say how many, as by &"),
         (
             Frozen({"a": MASK}, {"a": MASK}) & Cardinality(1),
@@ -134,7 +134,7 @@ def test_what_does_not_fit_the_tensors_is_refused_by_tensor(
         ),
         (
             Frozen(weights={"a": MASK}) & Cardinality(1),
-            "^the model must keep 1 to 1 of its 11 weights, and the bounds inside it allow 2 to 11",
+            "^the model is to keep exactly 1 of its 11 weights, and the bounds inside it allow 2 ",
         ),
     ],
 )

@@ -57,7 +57,7 @@ def test_what_a_node_can_keep_is_what_its_parts_and_its_bounds_allow(
 def test_frozen_weights_are_counted_run_by_run() -> None:
     zeros = torch.tensor([True, True, False, False, False, False])
     node = TensorNode("w", View(1, 1, 6), runs=(Runs(3, 0, 2),), zeros=zeros, fixed=~zeros)
-    with pytest.raises(CardinalityError, match=r"^run 1 of 'w' must keep 0 to 2 of its 3 weights"):
+    with pytest.raises(CardinalityError, match=r"^run 1 of 'w' is to keep 0 to 2 of its 3 weights"):
         reaches(node)
     (low, high) = reaches(replace(node, fixed=None))[1]
     assert (low.tolist(), high.tolist()) == ([0, 0], [1, 2])
@@ -73,11 +73,11 @@ def test_frozen_weights_are_counted_run_by_run() -> None:
         (tree(Runs(4), Runs(6)), "'w' has 4 weights in a run, which is no multiple of 6"),
         (tree(Runs(0)), "'w' has 12 weights in a tensor, which is no multiple of 0"),
         (tree(Runs(24)), "'w' has 12 weights in a tensor, which is no multiple of 24"),
-        (tree(Runs(4, 3, 2)), "run 0 of 'w' must keep 3 to 2 of its 4 weights, and the bounds"),
-        (tree(minimum=13), "'w' must keep 13 to 12 of its 12 weights, and the bounds inside it"),
+        (tree(Runs(4, 3, 2)), "run 0 of 'w' is to keep 3 to 2 of its 4 weights, and the bounds"),
+        (tree(minimum=13), "'w' is to keep 13 to 12 of its 12 weights, and the bounds inside it"),
         (
             Node("block", (tree(Runs(4, 0, 1)),), 4),
-            "block must keep 4 to 12 of its 12 weights, and the bounds inside it allow 0 to 3: no",
+            "block is to keep 4 to 12 of its 12 weights, and the bounds inside it allow 0 to 3: no",
         ),
     ],
 )

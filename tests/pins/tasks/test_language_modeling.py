@@ -253,7 +253,7 @@ def test_wikitext_is_read_under_each_of_its_names(tmp_path: Path, suffix: str) -
     assert found.labels == ()
 
 
-@pytest.mark.parametrize("name", ["valid", "validation", "dev"])
+@pytest.mark.parametrize("name", ["valid", "validation", "val", "dev", "eval"])
 def test_a_text_without_test_rows_is_tested_on_its_validation_rows(
     tmp_path: Path, name: str
 ) -> None:

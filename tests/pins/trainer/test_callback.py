@@ -1,5 +1,7 @@
 """PruningCallback in a Trainer: exact masks, kept zeros, reports, and clear errors."""
 
+import copy
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from transformers import (
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from pins.errors import (
+    CardinalityError,
     CriterionError,
     ParameterError,
     ScheduleError,
@@ -44,6 +47,7 @@ from tests.pins.trainer.trainers import (
     assert_same,
     classifier,
     default_pruner,
+    half_sparse,
     plain_loop,
     pruner_of,
     pruning,
@@ -198,25 +202,38 @@ def test_training_once_more_keeps_the_zeros(optimizer_of: str, tmp_path: Path) -
         assert bool((model.get_parameter(name) != before[name])[mask].all())
 
 
-def test_a_new_callback_or_a_new_model_is_pruned_anew(tmp_path: Path) -> None:
+def test_a_new_model_is_pruned_anew_and_a_new_callback_starts_with_the_zeros(
+    tmp_path: Path,
+) -> None:
     model, pruned = classifier(), pruning()
     trainer_of("callback", model, pruned, args=arguments(tmp_path)).train()
     final = TOTAL - keep_count(0.8, TOTAL)
-    for again, given in ((classifier(), pruned), (model, pruning())):
+    revived = copy.deepcopy(model)
+    for again, given, stay in (
+        (classifier(), pruned, False),
+        (model, pruning(), True),
+        (revived, pruning(revive_zeros=True), False),
+    ):
         zeros: list[int] = []
         trainer = trainer_of("callback", again, given, args=arguments(tmp_path))
         trainer.add_callback(AfterSteps(lambda _, model: zeros.append(zeros_of(model))))  # noqa: B023
-        trainer.train()
-        assert zeros[0] < final
+        # pruning has left whole tensors of zeros
+        with pytest.warns(UserWarning, match="stay so") if stay else nullcontext():
+            trainer.train()
         assert zeros[-1] == final
+        assert (zeros[0] == final) == stay
+
+
+def test_a_target_below_the_zeros_of_the_model_is_refused(tmp_path: Path) -> None:
+    trainer = trainer_of("callback", half_sparse(), pruning(0.4), args=arguments(tmp_path))
+    with pytest.raises(CardinalityError, match=r"give a sparsity of at least 0\.5, or revive"):
+        trainer.train()
+    with pytest.raises(SettingError, match="keep_zeros and revive_zeros: leave one of them out"):
+        PruningCallback(keep_zeros=True, revive_zeros=True)
 
 
 def test_hooks_end_with_the_training(tmp_path: Path) -> None:
-    model = classifier()
-    weights = prunable_parameters(model).parameters
-    with torch.no_grad():
-        for weight in weights.values():
-            weight[:, ::2] = 0
+    model = half_sparse()
     for pruned in (pruning(), PruningCallback(keep_zeros=True)):
         trainer = trainer_of("callback", model, pruned, args=arguments(tmp_path, weight_decay=0.1))
         trainer.train()

@@ -35,6 +35,7 @@ from tests.pins.trainer.trainers import (
     assert_pruned,
     assert_same,
     classifier,
+    half_sparse,
     kill_after,
     pruner_of,
     pruning,
@@ -122,6 +123,23 @@ def _stopped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def stopped(_stopped: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
     """A copy of that folder."""
     return lambda kind: Path(shutil.copytree(_stopped[kind], tmp_path / "stopped"))
+
+
+def test_a_resumed_training_keeps_the_zeros_that_the_first_one_started_with(
+    tmp_path: Path,
+) -> None:
+    kind = KINDS[0]
+    model = half_sparse(hidden_dropout_prob=0.1)
+    started = Training.of(kind, tmp_path / "whole", model).run()
+    Training.of(kind, tmp_path / "cut", half_sparse(hidden_dropout_prob=0.1)).kill()
+    resumed = Training.of(kind, tmp_path / "cut", other_model()).run(True)
+    assert pruner_of(resumed.pruned).start.zeros == pruner_of(started.pruned).start.zeros > 0
+    started.assert_same(resumed)
+    for weight in prunable_parameters(resumed.model).parameters.values():
+        assert not weight[:, ::2].any()
+    other = Training.of(kind, tmp_path / "cut", other_model(), pruning(revive_zeros=True))
+    with pytest.raises(CheckpointError, match="revive_zeros was False and is True now: give the"):
+        other.run(str(tmp_path / "cut" / "checkpoint-4"))
 
 
 @pytest.mark.parametrize(
@@ -265,7 +283,7 @@ DAMAGES: dict[str, tuple[Callable[[Contents], object], str]] = {
     ),
     "earlier version": (
         lambda c: c[1].update(version="2"),
-        "has version 2 of the format, this PINS reads 3; resume from another",
+        "has version 2 of the format, this PINS reads 4; resume from another",
     ),
     "no radius": (
         lambda c: c[2].pop("radius_factor"),

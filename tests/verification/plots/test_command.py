@@ -12,7 +12,7 @@ import pytest
 
 from pins import masks
 from pins.runs import weight_sample
-from pins.runs.folder import MASKS
+from pins.runs.folder import MASKS, RUN
 from pins.utils.io import load_tensors, write_json
 from tests.commands import Command
 
@@ -96,9 +96,21 @@ def with_minimums(run: Path) -> None:
     masks.save({n: s == s.min() for n, s in scores.items()}, run / MASKS)
 
 
+def with_a_step_beyond_any_axis(run: Path) -> None:
+    """Its ticks are computed when the figure is rendered, not when it is made."""
+    document = json.loads((run / RUN).read_text())
+    for row in document["decisions"]:
+        row["step"] = 1e308
+    write_json(document, run / RUN)
+
+
 @pytest.mark.parametrize(
     ("folder", "change", "left_out"),
     [
+        pytest.param(
+            *("prune_folder", with_a_step_beyond_any_axis, {"survival": "values that cannot be"}),
+            marks=pytest.mark.filterwarnings("ignore::RuntimeWarning"),  # of the ticks
+        ),
         ("prune_folder", unmeasured, {"predicted-measured": "decisions whose change of the loss"}),
         (
             "demo_folder",
