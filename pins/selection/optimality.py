@@ -93,11 +93,11 @@ class Optimality:
     total: int
     kept_min: float | None
     pruned_max: float | None
-    nodes: Mapping[Any, Exchange] = field(default_factory=dict)
-    parents: Mapping[Any, Any] = field(default_factory=dict)
-    fixed: frozenset[Any] = frozenset()
-    runs: tuple[tuple[str, Exchange], ...] = ()
-    broken: str | None = None
+    nodes: Mapping[Any, Exchange] = field(default_factory=dict, repr=False)
+    parents: Mapping[Any, Any] = field(default_factory=dict, repr=False)
+    fixed: frozenset[Any] = field(default=frozenset(), repr=False)
+    runs: tuple[tuple[str, Exchange], ...] = field(default=(), repr=False)
+    broken: str | None = field(default=None, repr=False)
 
     @property
     def fault(self) -> str | None:

@@ -18,6 +18,7 @@ from pins.errors import CardinalityError, ImportanceError, OptimalityError
 from pins.selection import closed_form
 from pins.selection.constraints import Cardinality, Frozen, LayerBounds, NofM, PerTensor, Rows
 from pins.selection.optimality import Optimality, optimality
+from pins.selection.runs import largest_of_runs
 from pins.selection.select import Decision, tree_of
 from pins.selection.tree import Node, Runs, TensorNode, View
 from pins.utils.lazy_tensors import Computed
@@ -364,7 +365,7 @@ def test_ties_to_the_higher_index_would_be_another_optimum(
 ) -> None:
     importance = {"w": torch.zeros(1, 4)}
     tree = tree_of(NofM(1, 2), importance)
-    monkeypatch.setattr(closed_form, "largest_of_runs", reversed_runs(closed_form.largest_of_runs))
+    monkeypatch.setattr(closed_form, "largest_of_runs", reversed_runs(largest_of_runs))
     other = pins.decide(importance, tree).masks
     found = enumerate_tree(importance, tree)
     assert judge(found, found.program.number(other)).optimal
@@ -375,8 +376,9 @@ def test_a_selection_in_runs_that_is_wrong_is_not_passed_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     importance = {"w": torch.tensor([[4.0, 3.0, 2.0, 1.0]])}
-    largest = closed_form.largest_of_runs
-    monkeypatch.setattr(closed_form, "largest_of_runs", lambda scores, *_: largest(-scores, *_))
+    monkeypatch.setattr(
+        closed_form, "largest_of_runs", lambda scores, *_: largest_of_runs(-scores, *_)
+    )
     with pytest.raises(OptimalityError, match=r"2:4 group 0 of 'w' keeps 1\.0 and prunes 4\.0"):
         pins.decide(importance, NofM(2, 4))
 

@@ -46,7 +46,7 @@ def bounds(constraint: Constraint) -> dict[str, tuple[int, int | None]]:
 
 
 def test_each_kind_is_a_tree_of_bounds() -> None:
-    free = {"a": (0, None), "b": (0, None), "c": (0, None)}
+    free: dict[str, tuple[int, int | None]] = {"a": (0, None), "b": (0, None), "c": (0, None)}
     kinds: dict[Constraint, tuple[int, dict[str, tuple[int, int | None]]]] = {
         Cardinality(5): (5, free),
         NofM(1, 1): (11, free),
