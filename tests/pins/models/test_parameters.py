@@ -295,7 +295,7 @@ def test_a_row_holds_the_weights_of_one_output_however_it_is_stored(family: str)
     }
     assert all(view.shape[-2:] == parameters[name].shape[-2:] for name, view in found.items())
     for end, view in expected.items():
-        assert {tuple(found[name]) for name in found if name.endswith(end)} == {view}
+        assert {found[name][:4] for name in found if name.endswith(end)} == {view}
 
 
 def test_what_llama_4_does_not_say_of_its_experts_is_known() -> None:
@@ -310,7 +310,7 @@ def test_what_llama_4_does_not_say_of_its_experts_is_known() -> None:
         gate = torch.bmm(inputs.view(2, 3, 8), experts.gate_up_proj)
     assert not gate[..., 5].any()
     view = views_of(experts, dict(experts.named_parameters()))["gate_up_proj"]
-    assert tuple(view) == (2, 24, 8, True)
+    assert view[:4] == (2, 24, 8, True)
     rows = view.apply(experts.gate_up_proj).view(2, 24, 8)
     assert not rows[:, 5].any()
 
