@@ -5,7 +5,8 @@ does the work, block by block, in as many threads as PyTorch has:
 
 * Short runs are *ranked*. The rank of a score is the number of scores of its run that are larger,
   or equal and before it. The block is transposed, which puts all scores of one place in their runs
-  side by side, and each place is compared with each later one.
+  side by side, and each place is compared with each later one. Runs of two and four are compared
+  where they stand.
 * Long runs are *partitioned*. Scores that are at least s₍ₖ₎ are kept, but of equal ones the first.
 
 On other devices PyTorch sorts, and nothing waits for the device.
@@ -25,6 +26,7 @@ from torch import Tensor
 from pins.selection.scan import float_keys
 from pins.selection.scan.numpy_backend import FLOATS, in_threads
 
+PACKED = (2, 4)  # lengths for which that is faster than transposing
 RANKED = 16  # longest run that is ranked: the work for a score grows with the length
 TRANSPOSED = 128  # longest run over which numpy is slow to find a minimum
 # Scores looked at together: with what is made of them they fit a processor's own cache; a sort on
@@ -69,7 +71,7 @@ def largest_of_runs(scores: Tensor, length: int, keep: int | Tensor) -> Tensor:
         if array_of is None:
             kept[some] = _sorted(float_keys.keys(runs[some]), number)
         else:
-            way = _ranked if length <= RANKED else _partitioned
+            way = _packed if length in PACKED else _ranked if length <= RANKED else _partitioned
             way(array_of(runs[some]), np.asarray(number), kept[some].numpy())
 
     _each_block(runs, select)
@@ -86,29 +88,23 @@ def extremes_of_runs(scores: Tensor, mask: Tensor, length: int) -> Extremes:
     """
     runs, kept, array_of = _by_run(scores, length), _by_run(mask, length), _comparison(scores)
     integer = float_keys.DTYPES[scores.dtype]
-    least, most, number = (
-        runs.new_empty(len(runs), dtype=dtype) for dtype in (integer, integer, torch.int32)
+    found = Extremes(
+        *(runs.new_empty(len(runs), dtype=dtype) for dtype in (integer, integer, torch.int32))
     )
-    none_kept, none_pruned = torch.iinfo(integer).max, torch.iinfo(integer).min
 
     def look(some: slice) -> None:
         if array_of is None:
-            keys = float_keys.keys(runs[some])
-            least[some] = keys.masked_fill(~kept[some], none_kept).amin(1)
-            most[some] = keys.masked_fill(kept[some], none_pruned).amax(1)
-            number[some] = kept[some].sum(1)
+            keys, ends = float_keys.keys(runs[some]), torch.iinfo(integer)
+            found.kept_min[some] = keys.masked_fill(~kept[some], ends.max).amin(1)
+            found.pruned_max[some] = keys.masked_fill(kept[some], ends.min).amax(1)
+            found.kept[some] = kept[some].sum(1)
         else:
-            ends, counts = _ends(array_of(runs[some]), kept[some].numpy())
-            of_type = (torch.from_numpy(each) for each in ends)
-            least[some], most[some] = (
-                float_keys.keys(end) if end.is_floating_point() else end for end in of_type
-            )
-            number[some] = torch.from_numpy(counts)
-        least[some].masked_fill_(number[some] == 0, none_kept)
-        most[some].masked_fill_(number[some] == length, none_pruned)
+            of_block = _extremes(array_of(runs[some]), kept[some].numpy())
+            for whole, part in zip(found, of_block, strict=True):
+                whole[some] = torch.from_numpy(part)
 
     _each_block(runs, look)
-    return Extremes(least, most, number)
+    return found
 
 
 def excluded(scores: Tensor, allowed: Tensor) -> Tensor:
@@ -163,6 +159,23 @@ def _each_block(runs: Tensor, work: Callable[[slice], None]) -> None:
             work(block)
 
 
+def _packed(scores: Array, keep: Array, out: Bools) -> None:
+    """As `_ranked`, with the ranks of a run in the bytes of an integer: nothing is transposed."""
+    flat, length = scores.reshape(-1), scores.shape[1]
+    wins, rank = np.zeros(flat.size, dtype=np.bool_), np.empty(flat.size, dtype=np.uint8)
+    won, ranks = (each.view(f"<u{length}") for each in (wins, rank))
+    ranks[:] = int.from_bytes(range(length), "big")
+    for distance in range(1, length):
+        np.greater_equal(flat[:-distance], flat[distance:], out=wins[:-distance])
+        won &= int.from_bytes(b"\1" * (length - distance), "little")  # within a run
+        ranks -= won
+        won <<= 8 * distance
+        ranks += won
+    if keep.ndim:
+        keep = np.repeat(keep.astype(np.uint8), length)
+    np.less(rank, keep, out=out.reshape(-1))
+
+
 def _ranked(scores: Array, keep: Array, out: Bools) -> None:
     """Keep the scores of which the rank in their run is below k."""
     places = np.ascontiguousarray(scores.T)
@@ -197,26 +210,33 @@ def _partitioned(scores: Array, keep: Array, out: Bools) -> None:
     out[tied] &= ~equal | (equal.cumsum(1) <= room)
 
 
-def _ends(scores: Array, kept: Bools) -> tuple[tuple[Array, Array], Array]:
-    """(Least kept, largest pruned) of each run, without meaning where there is none; numbers kept.
+def _extremes(scores: Array, kept: Bools) -> tuple[Array, Array, Array]:
+    """The fields of `Extremes`.
 
-    A pruned score is no minimum as max(s, ∞), and no maximum as min(s, ∞) = s; a kept one the same
-    with −∞. So a bound of either sign, made of the mask's bits, does without branches.
+    A pruned score is no minimum as max(s, ∞), and stays itself as min(s, ∞); a kept one likewise
+    with −∞. So a bound whose sign is made of the mask's bits does without branches.
     """
     if scores.shape[1] <= TRANSPOSED:
         places, ones = np.ascontiguousarray(scores.T), np.ascontiguousarray(kept.T)
     else:
         places, ones = scores.T, kept.T
     bound = ones.astype(f"i{scores.itemsize}")
-    if scores.dtype.kind == "f":
-        bound <<= 8 * scores.itemsize - 1  # the sign of −∞
+    ends, sign = np.iinfo(bound.dtype), 8 * scores.itemsize - 1
+    floats = scores.dtype.kind == "f"
+    if floats:
+        bound <<= sign
         bound |= np.array(np.inf, dtype=scores.dtype).view(bound.dtype)
         bound = bound.view(scores.dtype)
     else:
-        bound += np.iinfo(bound.dtype).max  # from the largest integer on to the least
-    least = np.maximum(places, bound).min(0)
-    most = np.minimum(places, bound, out=bound).max(0)
-    return (least, most), np.add.reduce(ones, 0, dtype=np.int32)
+        bound += ends.max  # from the largest integer on to the least
+    least, most = np.maximum(places, bound).min(0), np.minimum(places, bound, out=bound).max(0)
+    counts = ones.view(np.uint8).sum(0, dtype=np.uint8 if len(places) <= TRANSPOSED else np.int32)
+    if floats:  # as in `float_keys`, but that no denormal is flushed here
+        least, most = ((each + 0.0).view(f"i{scores.itemsize}") for each in (least, most))
+        least, most = (bits ^ ((bits >> sign) & ends.max) for bits in (least, most))
+    least[counts == 0] = ends.max
+    most[counts == len(places)] = ends.min
+    return least, most, counts
 
 
 def _sorted(keys: Tensor, keep: int | Tensor) -> Tensor:
