@@ -164,16 +164,15 @@ def _packed(scores: Array, keep: Array, out: Bools) -> None:
     flat, length = scores.reshape(-1), scores.shape[1]
     wins, rank = np.zeros(flat.size, dtype=np.bool_), np.empty(flat.size, dtype=np.uint8)
     won, ranks = (each.view(f"<u{length}") for each in (wins, rank))
-    ranks[:] = int.from_bytes(range(length), "big")
+    ranks[:] = int.from_bytes(range(length), "big")  # as in `_ranked`
     for distance in range(1, length):
         np.greater_equal(flat[:-distance], flat[distance:], out=wins[:-distance])
         won &= int.from_bytes(b"\1" * (length - distance), "little")  # within a run
         ranks -= won
         won <<= 8 * distance
         ranks += won
-    if keep.ndim:
-        keep = np.repeat(keep.astype(np.uint8), length)
-    np.less(rank, keep, out=out.reshape(-1))
+    number = keep.astype(np.uint8)
+    np.less(rank, np.repeat(number, length) if number.ndim else number, out=out.reshape(-1))
 
 
 def _ranked(scores: Array, keep: Array, out: Bools) -> None:
