@@ -1,6 +1,6 @@
 """Masks that keep a number of each run: half of a row, N of M; PINS and common alternatives."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,7 +96,7 @@ def _scattered(pattern: Pattern, indices: Callable[[Tensor, int], Tensor]) -> Se
     return masks
 
 
-def is_optimum(pattern: Pattern, scores: Scores, masks: list[Tensor], keep: int) -> bool:
+def is_optimum(pattern: Pattern, scores: Scores, masks: Sequence[Tensor], keep: int) -> bool:
     """No run can exchange a score for a better one; nor can two runs with room (Theorem 6)."""
     total, least_kept, most_pruned = 0, torch.inf, -torch.inf
     for each, mask in zip(scores.values(), masks, strict=True):

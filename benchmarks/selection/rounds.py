@@ -12,7 +12,8 @@ from benchmarks.harness.results import outcome
 from benchmarks.harness.score_sets import BLOCK, SCORE_SETS, SMOKE, ScoreSet
 from benchmarks.harness.timing import in_turns, seconds_of
 from benchmarks.selection import patterns
-from benchmarks.selection.methods import METHODS, READ, Scores, kth_largest
+from benchmarks.selection.methods import METHODS, READ, kth_largest
+from benchmarks.selection.patterns import Scores
 
 SMALLEST_FOR_MEMORY = 10**7  # scores; the memory for fewer is already in use by the process
 CALLED_UP_TO = 10**6  # scores in a turn: for small sets a turn holds several calls
@@ -129,10 +130,9 @@ def _first_turn(
     if not masks:
         return row
     weights, least = kept(scores, masks)
+    known = None if threshold is None else is_optimum(weights, least, keep, threshold)
     if pattern:
         known = patterns.is_optimum(pattern, scores, masks, keep)
-    else:
-        known = None if threshold is None else is_optimum(weights, least, keep, threshold)
     return {**row, "kept": weights, "least": least, "optimum": known}
 
 

@@ -15,7 +15,7 @@ Scores are finite or ±inf: NaN is for the caller to refuse. Where a processor f
 of 16-bit floats, integer keys are compared (`float_keys`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,11 +152,16 @@ def _each_block(runs: Tensor, work: Callable[[slice], None]) -> None:
     """Do the work for some runs at a time; on the CPU in as many threads as PyTorch has."""
     step = max((BLOCK if runs.is_cpu else DEVICE_BLOCK) // runs.shape[1], 1)
     blocks = [slice(start, start + step) for start in range(0, len(runs), step)]
-    if runs.is_cpu:
-        in_threads(lambda some: [work(block) for block in some], blocks)
-    else:
-        for block in blocks:
+
+    def run(some: Sequence[slice]) -> list[None]:
+        for block in some:
             work(block)
+        return []
+
+    if runs.is_cpu:
+        in_threads(run, blocks)
+    else:
+        run(blocks)
 
 
 def _packed(scores: Array, keep: Array, out: Bools) -> None:
