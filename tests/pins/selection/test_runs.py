@@ -186,7 +186,7 @@ def last_of_equals(first: Callable[..., Any]) -> Callable[..., Any]:
     [
         ("_packed", "floats", 4),
         ("_ranked", "floats", 8),
-        ("_partitioned", "keys", 40),
+        ("_cut", "keys", 40),
         ("_sorted", "torch", 4),
     ],
 )
