@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pins.selection.runs import excluded, largest_of_runs
+from pins.selection.runs import filled, largest_of_runs
 from pins.selection.scan.dispatch import scan_of
 from pins.selection.select import select
 
@@ -57,7 +57,7 @@ def selected_by_pins(scores: Scores, pattern: Pattern, keep: int) -> list[Tensor
     }
     if pattern.kept_one_in:
         allowed = {
-            name: excluded(each.reshape(-1), masks[name]).clamp_(min=each.min())
+            name: filled(each.reshape(-1), masks[name], -torch.inf).clamp_(min=each.min())
             for name, each in scores.items()
         }
         masks = select(allowed, keep)

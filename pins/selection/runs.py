@@ -108,28 +108,28 @@ def extremes_of_runs(scores: Tensor, mask: Tensor, length: int) -> Extremes:
     return found
 
 
-def excluded(scores: Tensor, allowed: Tensor) -> Tensor:
-    """A copy of the scores with −∞ where they are not allowed.
+def filled(scores: Tensor, chosen: Tensor, value: float) -> Tensor:
+    """A copy of the scores where they are chosen, and else the value: −∞ excludes, ∞ forces.
 
     Args:
         scores: (n,), contiguous.
-        allowed: bool, (n,).
+        chosen: bool, (n,).
+        value: instead of all others.
     """
     if not scores.is_cpu:
-        return scores.masked_fill(~allowed, -torch.inf)
+        return scores.masked_fill(~chosen, value)
     integer = float_keys.DTYPES[scores.dtype]
-    infinity = int(torch.tensor(-torch.inf, dtype=scores.dtype).view(integer))
+    other = int(torch.tensor(value, dtype=scores.dtype).view(integer))
     copy = torch.empty_like(scores)
     bits, source, ones = (
-        each.detach().numpy() for each in (copy.view(integer), scores.view(integer), allowed)
+        each.detach().numpy() for each in (copy.view(integer), scores.view(integer), chosen)
     )
 
     def write(some: slice) -> None:
         # by bits, because numpy and torch are three times as slow with a branch for each score
-        chosen = ones[some].astype(bits.dtype)
-        np.negative(chosen, out=chosen)
-        chosen &= source[some] ^ infinity
-        np.bitwise_xor(chosen, infinity, out=bits[some])
+        bits_of_ones = -ones[some].astype(bits.dtype)
+        bits_of_ones &= source[some] ^ other
+        np.bitwise_xor(bits_of_ones, other, out=bits[some])
 
     _each_block(_by_run(scores, 1), write)
     return copy
