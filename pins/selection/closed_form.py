@@ -27,7 +27,7 @@ from torch import Tensor
 from pins.distributed.process_group import Group
 from pins.errors import ImportanceError
 from pins.selection.kth_largest import KthLargest, Ranked, kth_largest, validate_and_sample
-from pins.selection.runs import excluded, largest_of_runs
+from pins.selection.runs import filled, largest_of_runs
 from pins.selection.scan.dispatch import scan_of
 from pins.selection.scan.reference import label, require_finite, require_rankable, sum_of
 from pins.selection.segments import segments_of
@@ -159,9 +159,9 @@ class ClosedForm:
         dtype, beyond = self._beyond
         shape, scores = scores.shape, scores.to(dtype).reshape(-1)
         if allowed is not None:
-            scores = excluded(scores, allowed.reshape(-1), -beyond)
+            scores = filled(scores, allowed.reshape(-1), -beyond)
         if forced is not None:
-            scores = excluded(scores, ~forced.reshape(-1), beyond)
+            scores = filled(scores, ~forced.reshape(-1), beyond)
         return scores.view(shape)
 
     @cached_property
