@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pins.selection.runs import filled, largest_of_runs
-from pins.selection.scan.dispatch import scan_of
+from pins.selection.constraints import AtMostNofM, Cardinality, Constraint, NofM, Rows, keep_count
 from pins.selection.select import select
 
 Scores = Mapping[str, Tensor]
@@ -32,7 +31,15 @@ class Pattern:
     def run(self, scores: Tensor) -> tuple[int, int]:
         """Length and number of a tensor's runs."""
         length = self.length or scores.shape[-1]
-        return length, self.number or length // 2
+        return length, self.number or keep_count(0.5, length)
+
+    def constraint(self, keep: int) -> int | Constraint:
+        """What PINS is asked for, to keep this number in all."""
+        if self.kept_one_in and self.length > 1:
+            return Cardinality(keep) & AtMostNofM(self.number, self.length)
+        if self.kept_one_in:
+            return keep
+        return NofM(self.number, self.length) if self.length else Rows(0.5)
 
     def keep(self, size: int) -> int:
         """The number of ones of n scores."""
@@ -47,26 +54,9 @@ AT_MOST_TWO_OF_FOUR = Pattern(4, 2, 5)
 LONGEST = 16  # of the runs that are parts of a row
 
 
-def selected_by_pins(scores: Scores, pattern: Pattern, keep: int) -> list[Tensor]:
-    """The optimum of a pattern, ties by index."""
-    if pattern == HALF:
-        return [*select(scores, keep).values()]
-    scan_of(scores).validate_and_sample([], [])
-    masks = {
-        name: largest_of_runs(each.reshape(-1), *pattern.run(each)) for name, each in scores.items()
-    }
-    if pattern.kept_one_in:
-        allowed = {
-            name: filled(each.reshape(-1), masks[name], -torch.inf).clamp_(min=each.min())
-            for name, each in scores.items()
-        }
-        masks = select(allowed, keep)
-    return [masks[name].view(each.shape) for name, each in scores.items()]
-
-
 def by_pins(pattern: Pattern) -> Select:
-    """The optimum, by PINS."""
-    return lambda scores, keep: selected_by_pins(scores, pattern, keep)
+    """The optimum, by PINS: ties by index."""
+    return lambda scores, keep: [*select(scores, pattern.constraint(keep)).values()]
 
 
 def by_topk(pattern: Pattern) -> Select:
