@@ -14,7 +14,7 @@ from torch import Tensor
 from pins.distributed.process_group import Group
 from pins.errors import ImportanceError
 from pins.selection.kth_largest import on_all_ranks
-from pins.selection.runs import excluded
+from pins.selection.runs import filled
 from pins.selection.scan.reference import label, require_finite, require_rankable
 
 
@@ -47,9 +47,9 @@ class Limits:
         dtype, beyond = self._found = self._found or self._beyond()
         shape, scores = scores.shape, scores.to(dtype).reshape(-1)
         if allowed is not None:
-            scores = excluded(scores, allowed.reshape(-1), -beyond)
+            scores = filled(scores, allowed.reshape(-1), -beyond)
         if forced is not None:
-            scores = excluded(scores, ~forced.reshape(-1), beyond)
+            scores = filled(scores, ~forced.reshape(-1), beyond)
         return scores.view(shape)
 
     def _beyond(self) -> tuple[torch.dtype, float]:
