@@ -14,7 +14,8 @@ from pins.errors import CardinalityError
 from pins.masks import PackedMasks, nonzero_masks, require_same_tensors
 from pins.selection.blocks import is_blocked
 from pins.selection.constraints import Frozen
-from pins.selection.tree import Node, change_each, keep_of, total_reach
+from pins.selection.reach import keep_of, total_reach
+from pins.selection.tree import Node, change_each
 from pins.utils.bit_packing import ones
 
 FEW = 0.05  # of a dense model's weights are zero, at most
@@ -102,9 +103,7 @@ class Start:
         """
         if not self.zeros:
             return tree
-        if is_blocked(tree):
-            raise self.not_left_out("blocks")
-        frozen = Frozen({name: ~mask for name, mask in self.allowed.items()}, {}).tighten(tree)
+        frozen = self._frozen(tree)
         if tree.minimum == tree.maximum:
             return frozen
         upto = change_each(
@@ -127,7 +126,7 @@ class Start:
         """Check that some mask inside a meets the final bounds.
 
         Raises:
-            CardinalityError: they keep more weights than are free, in all or in a node.
+            CardinalityError: they keep more weights than are free, in all or in a tensor.
         """
         total = sum(self.free.values())
         if tree.minimum > total:
@@ -136,4 +135,11 @@ class Start:
                 f"the model starts with {total:,} weights that are not zero, and the schedule ends "
                 f"with {tree.minimum:,}: give a sparsity of at least {least}, or revive_zeros"
             )
+        tensors = change_each(self._frozen(tree), lambda node: replace(node, runs=()))
+        total_reach(tensors, self.group)  # of runs with fewer free weights all are kept
         keep_of(self.inside(tree), self.group)
+
+    def _frozen(self, tree: Node) -> Node:
+        if self.zeros and is_blocked(tree):
+            raise self.not_left_out("blocks")
+        return Frozen({name: ~mask for name, mask in self.allowed.items()}).tighten(tree)

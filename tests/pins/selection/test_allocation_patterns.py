@@ -9,9 +9,10 @@ import torch
 from pins.errors import CardinalityError
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, PerRow, keep_count
+from pins.selection.reach import keep_of
 from pins.selection.select import decide, select
 from pins.selection.transposable.constraint import TransposableNofM
-from pins.selection.tree import Node, View, keep_of
+from pins.selection.tree import Node, View
 
 VIEWS = {"a": View.of((6, 8)), "b": View.of((2, 16))}
 
