@@ -47,9 +47,9 @@ from enum import Enum
 from fractions import Fraction
 from functools import partial
 from io import FileIO
-from itertools import compress, count
-from math import fsum, gcd, inf, isfinite, prod
-from operator import eq, ge, gt
+from itertools import compress, count, repeat
+from math import fsum, gcd, hypot, inf, isfinite, prod
+from operator import add, eq, ge, gt, le
 from os import fstat
 from pathlib import Path
 from struct import unpack
@@ -471,8 +471,10 @@ def _claimed(value: Fraction) -> str:
 
 _BLOCK = 2**16  # weights held at a time
 _SHORT = 16  # shorter runs are compared all at once, by columns
+_UNIT, _LEAST = 2.0**-50, 2.0**-1072  # of `_rounding`
 _BITS = [bytes(byte >> i & 1 for i in range(8)) for byte in range(256)]  # least significant first
-_NEGATE = bytes([1, 0]) + bytes(254)  # a table for bytes.translate: 0 to 1, 1 to 0
+_EQUAL = [bytes(i == j for j in range(256)) for i in range(256)]  # tables for bytes.translate:
+_NEGATE = bytes([1, 0]) + bytes(254)  # 0 to 1, 1 to 0
 
 
 class Runs(NamedTuple):
@@ -531,25 +533,28 @@ class Stored:
 class Block:
     """Weights of `Stored`, sᵢ and cᵢ finite, cᵢ ≥ 0, in Python's floats: exact, as is every result.
 
-    Scores to rank by are sᵢ; with costs they are rᵢ = cᵢ + μsᵢ, first in float64 and within
-    `error`, then, where that cannot decide, as integers times `unit`. A weight is a candidate to
-    gain (pruned) or to lose (kept) as long as each node around it, up to now, can do so as well.
+    The scores to rank by lie between `lower` and `upper`, give or take `slack`. They are sᵢ, and
+    `exact`; with costs rᵢ = cᵢ + μsᵢ, in float64 with one bound for the error of all; where that
+    cannot decide, with a bound for each; then as integers in units of 1 / `unit`. A weight is a
+    candidate to gain (pruned) or to lose (kept) as long as each node around it may do so too.
     """
 
     def __init__(self, stored: Stored, mu: float | None) -> None:
-        self.stored, self.mu = stored, mu
+        self.stored, self.mu, width = stored, mu or 0.0, _DTYPE_BYTES[stored.dtype]
         self.scores, self.costs = (
             _decode(raw, stored.dtype) for raw in (stored.scores, stored.costs)
         )
         for what, numbers in (("score", self.scores), ("cost", self.costs)):
             _check_finite(numbers, stored, what)
-        if min(self.costs, default=0.0) < 0.0:
+        signs = stored.costs[width - 1 :: width]  # the last byte begins with the sign
+        if signs.translate(None, bytes(range(128))) and min(self.costs) < 0.0:
             index = next(i for i, value in enumerate(self.costs) if value < 0.0)
             raise _RefutedError(f"{stored.name(index)} has the cost {self.costs[index]}, below 0")
         self.masks = {role: _flags(stored, role) for role in stored.flags}
-        self.keys: tuple[Any, ...] = self.scores
-        self.error: float = 0
-        self.unit = 1
+        self.upper: Sequence[Any] = self.scores
+        self.lower: Sequence[Any] = self.scores
+        self.exact, self.unit = True, 1
+        self.slack: float = 0
 
     # -- Sums
 
@@ -610,19 +615,30 @@ class Block:
                     yield wrong.index(1), bit
         if not ranked:
             self.gain = self.lose = bytes(len(kept))
-        elif self.costs and self.keys is self.scores:
-            mu = self.mu or 0.0
-            self.keys = tuple([c + mu * s for c, s in zip(self.costs, self.scores, strict=True)])
-            self.error = _rounding(max(self.costs), mu * max(max(self.scores), -min(self.scores)))
-            if not self.error < inf:
+        elif self.costs:
+            pairs, mu = zip(self.costs, self.scores, strict=True), self.mu
+            self.upper = self.lower = [c + mu * s for c, s in pairs]
+            # sums, because they take less time than the largest terms
+            self.slack = 2 * _rounding(sum(self.costs), mu * hypot(*self.scores))
+            self.exact = False
+            if not self.slack < inf:
                 self.refine()
 
     def refine(self) -> None:
-        """Rank by exact integers from now on."""
-        (top, bottom), wide = (self.mu or 0.0).as_integer_ratio(), self.stored.dtype == "F64"
-        costs, scores = (_integers(each, wide) for each in (self.costs, self.scores))
-        self.keys = tuple([c * bottom + top * s for c, s in zip(costs, scores, strict=True)])
-        self.error, self.unit = 0, bottom << (1074 if wide else 149)
+        """Rank with a bound for each weight, or if that is so already, by exact integers."""
+        pairs, mu = zip(self.costs, self.scores, strict=True), self.mu
+        if self.slack and self.slack < inf:
+            errors = [_UNIT * (c + abs(mu * s)) + _LEAST for c, s in pairs]
+            near = self.upper
+            self.upper = [n + e for n, e in zip(near, errors, strict=True)]
+            self.lower = [n - e for n, e in zip(near, errors, strict=True)]
+        else:
+            (top, bottom), wide = mu.as_integer_ratio(), self.stored.dtype == "F64"
+            costs, scores = (_integers(each, wide) for each in (self.costs, self.scores))
+            exact = zip(costs, scores, strict=True)
+            self.upper = self.lower = [c * bottom + top * s for c, s in exact]
+            self.exact, self.unit = True, bottom << (1074 if wide else 149)
+        self.slack = 0
 
     def ones(self, start: int, stop: int) -> int:
         """Σ mᵢ of weights start … stop − 1."""
@@ -638,40 +654,59 @@ class Block:
         if not (1 in self.gain and 1 in self.lose):
             return found
         numbers, highs, lows = self._extremes(length)
-        if self.error and any(map(ge, highs, [low - 2 * self.error for low in lows])):
+        while close := any(map(ge, map(add, highs, repeat(self.slack)), lows)):
+            if self.exact:
+                break
             self.refine()
             numbers, highs, lows = self._extremes(length)
-        found += sorted(compress(numbers, map(gt, highs, lows)))[:1]
-        tied = sorted(compress(zip(numbers, highs, strict=True), map(eq, highs, lows)))
-        found += [run for run, _ in tied[:1]]
-        if tied and by_index:
-            marks = _sum((self.gain, self.lose, self.lose))
-            for run, score in tied:
+        if not close:
+            return found
+        better, tied = (
+            dict(compress(zip(numbers, highs, strict=True), map(how, highs, lows)))
+            for how in (gt, eq)
+        )
+        found += [min(those) for those in (better, tied) if those]
+        return found + (self._disordered(length, tied)[:1] if by_index and tied else [])
+
+    def _disordered(self, length: int, tied: Mapping[int, Any]) -> list[int]:
+        """The runs, of those with a tie at this score, where it is pruned before it is kept."""
+        keys, gain, lose = self.upper, self.gain, self.lose
+        if length >= _SHORT:
+            for run in sorted(tied):
                 here = slice(run * length, (run + 1) * length)
-                equal = bytes(compress(marks[here], map(score.__eq__, self.keys[here])))
-                if 0 <= equal.find(1) < equal.rfind(2):
-                    return [*found, run]
-        return found
+                equal = bytes(map(eq, keys[here], repeat(tied[run])))
+                if 0 <= _both(gain[here], equal).find(1) < _both(lose[here], equal).rfind(1):
+                    return [run]
+            return []
+        scores = list(map(tied.get, range(len(keys) // length)))
+        before = wrong = bytes(len(scores))
+        for j in range(length):
+            equal = bytes(map(eq, keys[j::length], scores))
+            wrong = _either(wrong, _both(_both(lose[j::length], equal), before))
+            before = _either(before, _both(gain[j::length], equal))
+        return list(compress(range(len(scores)), wrong))
 
     def _extremes(self, length: int) -> tuple[Sequence[int], list[Any], list[Any]]:
         """Runs with both kinds of candidates: the greatest score to gain, the least to lose."""
-        keys, gain, lose = self.keys, self.gain, self.lose
-        if length >= _SHORT:
-            parts = [slice(i, i + length) for i in range(0, len(keys), length)]
-            highs = [max(compress(keys[i], gain[i]), default=-inf) for i in parts]
-            lows = [min(compress(keys[i], lose[i]), default=inf) for i in parts]
-            return range(len(parts)), highs, lows
-        numbers, highs, lows = [], [], []
-        codes = _sum((_counts(gain, length), *16 * [_counts(lose, length)]))
-        for code in set(codes):  # runs with as many candidates of each kind, which form columns
-            if code >= 16 and code % 16:
-                chosen = codes.translate(bytes(each == code for each in range(256)))
+        upper, lower, gain, lose = self.upper, self.lower, self.gain, self.lose
+        numbers: Sequence[int] = range(len(gain) // length)
+        if length < 4 * _SHORT:
+            gains, losses = _counts(gain, length), _counts(lose, length)
+            pairs = set(zip(gains, losses, strict=True))
+        if length >= 4 * _SHORT or length * len(pairs) > 4 * _SHORT:
+            parts = [slice(i, i + length) for i in range(0, len(gain), length)]
+            highs = [max(compress(upper[i], gain[i]), default=-inf) for i in parts]
+            lows = [min(compress(lower[i], lose[i]), default=inf) for i in parts]
+            return numbers, highs, lows
+        found: tuple[list[int], list[Any], list[Any]] = [], [], []
+        for more, less in pairs:  # runs with as many candidates of each kind, which form columns
+            if more and less:
+                chosen = _both(gains.translate(_EQUAL[more]), losses.translate(_EQUAL[less]))
                 here = _spread(chosen, length)
-                best, worst = (list(compress(keys, _both(each, here))) for each in (gain, lose))
-                numbers += compress(range(len(codes)), chosen)
-                highs += _greatest(best, code % 16)
-                lows += _least(worst, code // 16)
-        return numbers, highs, lows
+                found[0].extend(compress(numbers, chosen))
+                found[1].extend(_greatest(list(compress(upper, _both(gain, here))), more))
+                found[2].extend(_least(list(compress(lower, _both(lose, here))), less))
+        return found
 
     def settle(self, runs: Runs) -> None:
         """Full runs cannot gain, runs at their minimum cannot lose."""
@@ -684,34 +719,44 @@ class Block:
 
         None without a candidate, and if `rival`, which comes before them, stays the one.
         """
-        keys, flags = self.keys[start:stop], (self.lose if kept else self.gain)[start:stop]
+        flags, pick = (self.lose if kept else self.gain)[start:stop], min if kept else max
         if 1 not in flags:
             return None
-        best, slack = (min if kept else max)(compress(keys, flags)), 2 * self.error
+        near, far = (self.lower, self.upper) if kept else (self.upper, self.lower)
+        near, slack = near[start:stop], -self.slack if kept else self.slack
+        best = pick(compress(near, flags))
         if rival:
-            bound = best - slack if kept else best + slack
-            bound = Fraction(bound, self.unit) if self.unit > 1 else bound
+            bound = Fraction(best, self.unit) if self.unit > 1 else best + slack
             if bound > rival.score if kept else bound <= rival.score:
                 return None
-        if slack:
-            near = map((best + slack).__ge__ if kept else (best - slack).__le__, keys)
-            hits = [*compress(range(len(keys)), _both(bytes(near), flags))]
-            if len({(self.costs[start + i], self.scores[start + i]) for i in hits}) > 1:
-                self.refine()
-                return self.end(start, stop, kept, rival)
-            i = hits[-1 if kept else 0]
-        else:
-            equal = bytes(map(best.__eq__, keys))
-            i = _both(equal, flags).rfind(1) if kept else _both(equal, flags).find(1)
-        return self.weight(start + i)
+        if self.exact:
+            return self.weight(start + _find(near, flags, best, last=kept))
+        sure = best - slack if slack else pick(compress(far[start:stop], flags))
+        hit = _both(flags, bytes(map(le if kept else ge, near, repeat(sure))))
+        hits = list(compress(range(start, stop), hit))
+        cost, score = ((each[hits[0]] if hits else None) for each in (self.costs, self.scores))
+        if hits and all(self.costs[i] == cost and self.scores[i] == score for i in hits):
+            return self.weight(hits[-1 if kept else 0])
+        self.refine()
+        return self.end(start, stop, kept, rival)
 
     def weight(self, i: int) -> Weight:
         """Weight i with its exact score to rank by."""
         score: float | Fraction = float(self.scores[i])
         if len(self.costs):
-            score = Fraction(float(self.costs[i])) + Fraction(self.mu or 0.0) * Fraction(score)
+            score = Fraction(float(self.costs[i])) + Fraction(self.mu) * Fraction(score)
         stored = self.stored
         return Weight(stored.tensor, stored.index(i), score, (stored.position, stored.start + i))
+
+
+def _find(keys: Sequence[Any], flags: bytes, key: Any, *, last: bool) -> int:
+    """The index of the first flagged key equal to this one, or of the last."""
+    if last:
+        return len(keys) - 1 - _find(keys[::-1], flags[::-1], key, last=False)
+    i = keys.index(key)
+    while not flags[i]:
+        i = keys.index(key, i + 1)
+    return i
 
 
 def _counts(flags: bytes, length: int) -> Sequence[int]:
@@ -732,14 +777,21 @@ def _both(one: bytes, other: bytes) -> bytes:
     return both.to_bytes(len(one), "little")
 
 
+def _either(one: bytes, other: bytes) -> bytes:
+    """The flags that are 1 in one of them."""
+    either = int.from_bytes(one, "little") | int.from_bytes(other, "little")
+    return either.to_bytes(len(one), "little")
+
+
 def _those(flags: bytes, counts: Sequence[int], length: int, free: Callable[[int], bool]) -> bytes:
     """The flags in runs whose count is free."""
-    if 1 not in flags:
+    if isinstance(counts, bytes):
+        chosen = counts.translate(bytes(map(free, range(256))))
+    else:
+        chosen = bytes(map(free, counts))
+    if 0 not in chosen:
         return flags
-    chosen = set(filter(free, set(counts)))
-    if len(chosen) == len(set(counts)):
-        return flags
-    return _both(flags, _spread(bytes([m in chosen for m in counts]), length))
+    return _both(flags, _spread(chosen, length)) if 1 in chosen else bytes(len(flags))
 
 
 def _spread(flags: bytes, length: int) -> bytes:
@@ -780,7 +832,7 @@ def _rounding(cost: float, product: float) -> float:
     times as large, which covers its own rounding and that of a comparison with it. If a product or
     a sum overflows, the bound is infinite, and float64 decides nothing.
     """
-    return 2.0**-50 * (cost + product) + 2.0**-1072
+    return _UNIT * (cost + product) + _LEAST
 
 
 def _integers(values: Sequence[float], wide: bool) -> list[int]:

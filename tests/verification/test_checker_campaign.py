@@ -106,17 +106,13 @@ def random_case(draw: random.Random) -> Case:
     if draw.random() < 0.4:
         case.costs = {n: list(map(abs, values)) for n, values in numbers().items()}
         case.mu = draw.choice([1.0, 0.5, 3.0, 0.1, 1e-300, 1e300])
-        more = draw.choice([0, Fraction(draw.randint(0, 9), draw.randint(1, 9))])
-        case.radius = case.removed(case.mask) + more
-    improve(draw, case)
-    return case.certify()
-
-
-def improve(draw: random.Random, case: Case) -> None:
-    """Mostly take an optimum for the mask: a random one seldom is."""
-    if draw.random() < 0.7:
+    if draw.random() < 0.7:  # an optimum, which a random mask seldom is
         case.certify()
         case.mask, case.best = case.best or case.mask, None
+    if case.costs:
+        more = draw.choice([0, Fraction(draw.randint(0, 9), draw.randint(1, 9))])
+        case.radius = case.removed(case.mask) + more
+    return case.certify()
 
 
 # ---- Random changes ------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ then the limit.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from functools import cached_property
@@ -27,6 +27,11 @@ from verification.checker import Block, Node, Runs, Scan, Stored, Verdict, Weigh
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
 
+_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+_LIMITS: Mapping[Any, Floats] = {
+    np.dtype(kind): np.where(_BITS == 1, -np.inf, np.inf).astype(kind)
+    for kind in (np.float32, np.float64)
+}
 _STORED = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
@@ -111,28 +116,32 @@ class _ArrayBlock(Block):
         return Block(self.stored, self.mu)
 
     def mark(self, role: str, ranked: bool) -> Iterator[tuple[int, int]]:
-        keys: Floats = self.scores
-        kept, self.error = self.masks[role], 0.0
+        self.kept = kept = self.masks[role]
+        gain, lose = None, kept  # None: all that are pruned
+        if not ranked:
+            gain = lose = np.zeros_like(kept)
+        for frozen, bit in (("zeros", 0), ("fixed", 1)):
+            if frozen in self.masks:
+                wrong, free = self.masks[frozen] & (kept != bool(bit)), ~self.masks[frozen]
+                gain, lose = (~kept if gain is None else gain) & free, lose & free
+                if wrong.any():
+                    yield int(wrong.argmax()), bit
+        upper = lower = self.scores
         if ranked and len(self.costs):
             with np.errstate(all="ignore"):
                 products = self.mu * np.float64(self.scores)
-                keys = self.costs + products
-                most = max(float(products.max()), -float(products.min()))
-            self.error = checker._rounding(float(self.costs.max()), most)
-            if not self.error < inf:
+                near = self.costs + products
+                errors = checker._rounding(self.costs, np.abs(products))
+                upper, lower = near + errors, near - errors
+            if not (_finite(upper) and _finite(lower)):
                 raise _UndecidedError
-        least = keys.dtype.type(-inf)
-        gain, lose = (~kept, kept) if ranked else (np.zeros_like(kept),) * 2
-        for frozen, bit in (("zeros", 0), ("fixed", 1)):
-            if frozen in self.masks:
-                wrong = self.masks[frozen] & (kept != bool(bit))
-                gain, lose = gain & ~self.masks[frozen], lose & ~self.masks[frozen]
-                if wrong.any():
-                    yield int(wrong.argmax()), bit
-        self.kept, self.width = kept, 1
-        self.counts = kept.view(np.uint8)
-        self.high = self.highs = np.where(gain, keys, least)
-        self.low = self.lows = np.where(lose, keys, -least)
+        self.upper, self.lower, self.exact = upper, lower, upper is lower
+        self.width, self.counts = 1, kept.view(np.uint8)
+        within = _limits(lose, upper.dtype)
+        self.low = self.lows = np.maximum(lower, within)
+        if gain is not None:
+            within = _limits(~gain, upper.dtype)
+        self.high = self.highs = np.minimum(upper, within)
         self.pending: list[tuple[int, Bools, Bools]] = []
 
     def ones(self, start: int, stop: int) -> int:
@@ -140,10 +149,10 @@ class _ArrayBlock(Block):
 
     def judge(self, runs: Runs, by_index: bool) -> list[int]:
         parts, self.width = runs.length // self.width, runs.length
-        self.counts = _fold(np.add, self.counts, parts).astype(np.int64)
+        self.counts = _fold(np.add, self.counts.astype(np.uint32, copy=False), parts)
         self.highs = highs = _fold(np.maximum, self.highs, parts)
         self.lows = lows = _fold(np.minimum, self.lows, parts)
-        if self.error and bool((highs >= lows - 2 * self.error).any()):
+        if not self.exact and bool((highs >= lows).any()):
             raise _UndecidedError
         ties = highs == lows
         found = [
@@ -166,44 +175,66 @@ class _ArrayBlock(Block):
 
     def settle(self, runs: Runs) -> None:
         full, least = self.counts >= runs.maximum, self.counts <= runs.minimum
-        self.highs[full], self.lows[least] = -inf, inf
+        self.highs, self.lows = _without(self.highs, full, -1), _without(self.lows, least, 1)
         self.pending.append((runs.length, full, least))
 
     def _settle(self) -> None:
         """Take full runs from the candidates to gain, runs at their minimum from those to lose."""
         for length, full, least in self.pending:
-            self.high.reshape(-1, length)[full] = -inf
-            self.low.reshape(-1, length)[least] = inf
+            self.high = _without(self.high, full.repeat(length), -1)
+            self.low = _without(self.low, least.repeat(length), 1)
         self.pending.clear()
 
     def end(self, start: int, stop: int, kept: bool, rival: Weight | None = None) -> Weight | None:
+        values = self.lows if kept else self.highs
         if stop - start < self.stored.size:
             self._settle()
             values = (self.low if kept else self.high)[start:stop]
-        else:
-            values = self.lows if kept else self.highs
         best = float(values.min() if kept else values.max())
-        slack = 2 * self.error
         if abs(best) == inf:
             return None
-        if rival and (best - slack > rival.score if kept else best + slack <= rival.score):
+        if rival and (best > rival.score if kept else best <= rival.score):
             return None
         self._settle()
         values = (self.low if kept else self.high)[start:stop]
-        hits = np.flatnonzero(values <= best + slack if kept else values >= best - slack) + start
-        if slack and any((each[hits] != each[hits[0]]).any() for each in (self.costs, self.scores)):
+        if self.exact:
+            equal = values == best
+            i = len(equal) - 1 - equal[::-1].argmax() if kept else equal.argmax()
+            return self.weight(start + int(i))
+        if kept:
+            hits = np.flatnonzero(values <= self.upper[start:stop][values < inf].min())
+        else:
+            hits = np.flatnonzero(values >= self.lower[start:stop][values > -inf].max())
+        hits += start
+        if any((each[hits] != each[hits[0]]).any() for each in (self.costs, self.scores)):
             raise _UndecidedError
         return self.weight(int(hits[-1 if kept else 0]))
 
 
+def _without(values: Floats, flags: Bools, sign: int) -> Floats:
+    """±∞ where flagged."""
+    if not flags.any():
+        return values
+    if sign > 0:
+        return np.maximum(values, -_limits(flags, values.dtype))
+    return np.minimum(values, _limits(flags, values.dtype))
+
+
+def _limits(flags: Bools, dtype: Any) -> Floats:
+    """−∞ where flagged, else ∞: the minimum or maximum with values leaves some of them unchanged.
+
+    By a table for each byte of flags, which takes a tenth of the time of `np.where`.
+    """
+    packed = np.packbits(flags, bitorder="little")
+    found: Floats = _LIMITS[dtype].take(packed, axis=0).reshape(-1)[: flags.size]
+    return found
+
+
 def _fold(ufunc: np.ufunc, values: Any, parts: int) -> Any:
     """`ufunc` over each `parts` consecutive values."""
-    while parts % 2 == 0 and parts < 64:  # numpy is slow along a short axis
+    while parts % 2 == 0:  # numpy is slow along a short axis
         values, parts = ufunc(values[::2], values[1::2]), parts // 2
-    if parts == 1:
-        return values
-    dtype = np.int64 if ufunc is np.add else None
-    return ufunc.reduce(values.reshape(-1, parts), axis=1, dtype=dtype)
+    return values if parts == 1 else ufunc.reduce(values.reshape(-1, parts), axis=1)
 
 
 def exact_sum(terms: npt.NDArray[np.float64]) -> Fraction:
