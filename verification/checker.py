@@ -281,51 +281,51 @@ def _wrong(text: str) -> None:
 
 def _conclusion(claim: dict[str, Any], mu: float, removed: Fraction, tied: bool) -> str:
     """The theorem that was proved, in words."""
-    gap, radius = claim["gap"], claim["radius"]
-    rivals = f"no mask with as many{_within(claim)}"
+    gap, radius, rivals = claim["gap"], claim["radius"], _rivals(claim)
     larger = f"score sum larger by more than {_claimed(gap)}" if gap else "larger score sum"
     if radius is not None:
         cost, most = _show(removed), f"at most {_claimed(radius)}"
         if radius == removed:
             cost, most = _claimed(removed), "no more"
-        rivals += f" {'and' if 'that' in rivals else 'that'} removes {most}"
-        return f"removes a cost of {cost}, and {rivals} has a {larger} (μ = {mu})"
+        within = f"removes {most} has a {larger} (μ = {mu})"
+        joint = "and" if "that" in rivals else "that"
+        return f"removes a cost of {cost}, and no mask {rivals} {joint} {within}"
     if gap:
-        return f"falls short of the optimum by exactly {_claimed(gap)}; {rivals} has a {larger}"
-    said = []
-    if claim["unique"] is not None:
-        said.append("not unique" if tied else "unique")
-    if claim["tie_rule"] == "lower-index" and tied:
-        said = ["ties by lower index"]
-    return f"{rivals} has a {larger}" + (f" ({said[0]})" if said else "")
+        return f"falls short of the optimum by exactly {_claimed(gap)}, among masks {rivals}"
+    ties = "not unique" if tied else "unique"
+    if tied and claim["tie_rule"] == "lower-index":
+        ties = "ties by lower index"
+    return f"no mask {rivals} has a larger score sum ({ties})"
 
 
-def _within(claim: dict[str, Any]) -> str:
-    """A phrase for the bounds that can bind; nothing for a tree that only counts all weights."""
-    found: dict[str, int] = {}
-    sizes = iter([prod(tensor["shape"]) for tensor in claim["scope"]])
+def _rivals(claim: dict[str, Any]) -> str:
+    """A phrase for the competing masks: with as many ones, and within the bounds that can bind."""
+    sizes, said = iter([prod(tensor["shape"]) for tensor in claim["scope"]]), []
 
     def visit(part: dict[str, Any]) -> int:
         size = next(sizes) if "tensor" in part else sum(map(visit, part["parts"]))
-        bounds = [("tensor" if "tensor" in part else "node", size, 1, part)]
+        say(_title(part), size, part)
         for runs in part.get("runs", ()):
-            length = runs["length"]
-            bounds.append((f"run of {length}", length, size // length, runs))
-        for what, most, number, node in bounds:
-            if number and (node["minimum"] > 0 or node["maximum"] < most):
-                found[what] = found.get(what, 0) + number
+            say(f"each run of {runs['length']}", runs["length"], runs)
         return size
+
+    def say(what: str, size: int, node: dict[str, Any]) -> None:
+        least, most = node["minimum"], node["maximum"]
+        if least == most and size:
+            said.append(f"exactly {least} of {what}")
+        elif least or most < size:
+            upper = f"at most {most}" if most < size else ""
+            lower = f"at least {least}" if least else ""
+            said.append(f"{' and '.join(filter(None, (lower, upper)))} of {what}")
 
     for part in claim["tree"]:
         visit(part)
-    listed = [
-        f"{n} {what.replace(' ', 's ', 1) if ' ' in what else what + 's'}" if n > 1 else f"1 {what}"
-        for what, n in found.items()
-    ]
-    listed += [
-        f"the weights frozen in {_name(said['file'])}" for said in claim["frozen"].values() if said
-    ]
-    return f" that keeps to the bounds of {', '.join(listed)}" if listed else ""
+    said = list(dict.fromkeys(said))
+    if len(said) > 3:
+        said = [f"to {len(said)} different bounds"]
+    for file in filter(None, claim["frozen"].values()):
+        said.append(f"what {_name(file['file'])} says")
+    return "with as many" + (f" that keeps {', '.join(said)}" if said else "")
 
 
 def _title(part: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -246,3 +247,69 @@ class Case:
 
     def verdict(self) -> Verdict:
         return check(self.write(scratch_folder()))
+
+    def verdict_of_files(self) -> Verdict:
+        """The verdict on the certificate as it is, whatever it is."""
+        path = Case.write(Case(self.scores, self.mask).certify(), scratch_folder())
+        path.write_text(json.dumps(self.certificate), encoding="utf-8")
+        return check(path)
+
+
+Edit = Callable[[Any], object]
+"""A change of a case in place."""
+
+
+def claims(**changes: Any) -> Edit:
+    """State other values in the claim."""
+    return lambda case: case.certificate["claim"].update(changes)
+
+
+def evidence(**changes: Any) -> Edit:
+    """State other values in the evidence."""
+    return lambda case: case.certificate["evidence"].update(changes)
+
+
+def drops(part: str, key: str) -> Edit:
+    """Leave out a key."""
+    return lambda case: case.certificate[part].pop(key)
+
+
+def member(*keys: Any) -> Callable[[Any], Edit]:
+    """Set the member of the certificate at this path."""
+
+    def set_to(value: Any) -> Edit:
+        def edit(case: Case) -> None:
+            holder = case.certificate
+            for key in keys[:-1]:
+                holder = holder[key]
+            holder[keys[-1]] = value
+
+        return edit
+
+    return set_to
+
+
+def redigested(change: Edit) -> Edit:
+    """Change the files, and state their new digests."""
+
+    def edit(case: Case) -> None:
+        change(case)
+        case.redigest()
+
+    return edit
+
+
+def score(name: str, index: int, value: float) -> Edit:
+    """Another score."""
+    return redigested(lambda case: case.scores[name].__setitem__(index, value))
+
+
+def masks(**masks: list[int]) -> Edit:
+    """Another mask with its counts."""
+
+    def edit(case: Case) -> None:
+        case.mask.update(masks)
+        case.certificate["evidence"]["counts"] = [sum(bits) for bits in case.mask.values()]
+        case.redigest()
+
+    return edit

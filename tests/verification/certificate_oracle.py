@@ -113,7 +113,8 @@ def total(values: Sequence[Fraction], mask: Mask) -> Fraction:
 def optima(values: Sequence[Fraction], masks: Sequence[Mask]) -> list[Mask]:
     """The masks of the largest sum, in their order."""
     sums = [total(values, mask) for mask in masks]
-    return [mask for mask, each in zip(masks, sums, strict=True) if each == max(sums)]
+    best = max(sums, default=None)
+    return [mask for mask, each in zip(masks, sums, strict=True) if each == best]
 
 
 def is_true(document: Any, files: dict[str, bytes]) -> bool:
