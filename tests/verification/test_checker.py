@@ -714,8 +714,8 @@ def test_the_checker_is_one_file_of_the_standard_library() -> None:
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
-        ("", ('"maximum": 1', '"maximum": 2')),
-        ("regret ", ('"numerator": "5"', '"numerator": "3"')),
+        ("", ('"minimum": 0, "maximum": 1', '"minimum": 0, "maximum": 2')),
+        ("regret ", ('"numerator": "3"', '"numerator": "5"')),
         ("region ", ('"radius": {"numerator": "1"', '"radius": {"numerator": "2"')),
     ],
 )
