@@ -28,7 +28,7 @@ from tests.verification.certificate_cases import (
 from tests.verification.certificate_oracle import is_true
 from verification import checker
 from verification.certificates.fast_checker import Arrays
-from verification.checker import Outcome, Scan
+from verification.checker import Node, Outcome, Scan
 
 NAMES = ("a", "b", "c")
 ROLES = ("scores", "cost", "mask", "best", "zeros", "fixed")
@@ -236,6 +236,30 @@ def test_both_checkers_prove_the_truth_and_nothing_else() -> None:
     assert found[True, Outcome.PROVED] > 100
     assert found[False, Outcome.REFUTED] > 100
     assert found[False, Outcome.UNREADABLE] > 50
+
+
+def full_nodes_gain(walk: checker._Walk) -> Node:
+    """No node is full, and none at its minimum."""
+    node = walk.stack.pop()
+    walk.judge(node)
+    if walk.stack:
+        walk.stack[-1].add(node.ones, node.gain, node.lose)
+    return node
+
+
+FAULTS = {
+    "transposed": mock.patch.object(checker, "_transposed", lambda raw, *_: raw),
+    "runs": mock.patch.object(checker.Block, "settle"),
+    "nodes": mock.patch.object(checker._Walk, "close", full_nodes_gain),
+    "costs": mock.patch.object(checker.Block, "removed", return_value=Fraction(0)),
+    "depth": mock.patch.object(checker, "_DEPTH", 0),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_campaign_finds_a_fault(fault: str) -> None:
+    with FAULTS[fault], pytest.raises(AssertionError):
+        campaign(cases=300, changes=3, seed=2)
 
 
 @pytest.mark.slow
