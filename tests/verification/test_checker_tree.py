@@ -209,8 +209,8 @@ def test_the_program_that_was_proved_is_named(case: Case, message: str) -> None:
         (
             region(),
             masks(a=[0, 0, 0, 1], b=[0, 0, 1, 1]),
-            "a[2] is pruned and a[3] kept, with 2 (≈ 2.000e+0) and 5/4 (≈ 1.250e+0): exchanged, they "
-            "gain within a",
+            "a[2] is pruned and a[3] kept, with 2 (≈ 2.000e+0) and 5/4 (≈ 1.250e+0): exchanged, "
+            "they gain within a",
         ),
         (
             region(),
