@@ -536,6 +536,13 @@ class Block:
     candidate to gain (pruned) or to lose (kept) as long as each node around it may do so too.
     """
 
+    scores: Any  # sequences of numbers, or of 0 and 1; arrays in another kind of block
+    costs: Any
+    masks: Any
+    kept: Any
+    upper: Any
+    lower: Any
+
     def __init__(self, stored: Stored, mu: float | None) -> None:
         self.stored, self.mu, width = stored, mu or 0.0, _DTYPE_BYTES[stored.dtype]
         self.scores, self.costs = (
@@ -548,8 +555,7 @@ class Block:
             index = next(i for i, value in enumerate(self.costs) if value < 0.0)
             raise _RefutedError(f"{stored.name(index)} has the cost {self.costs[index]}, below 0")
         self.masks = {role: _flags(stored, role) for role in stored.flags}
-        self.upper: Sequence[Any] = self.scores
-        self.lower: Sequence[Any] = self.scores
+        self.upper = self.lower = self.scores
         self.exact, self.unit = True, 1
         self.slack: float = 0
 
@@ -639,7 +645,8 @@ class Block:
 
     def ones(self, start: int, stop: int) -> int:
         """Σ mᵢ of weights start … stop − 1."""
-        return self.kept.count(1, start, stop)
+        found: int = self.kept.count(1, start, stop)
+        return found
 
     def judge(self, runs: Runs, by_index: bool) -> list[int]:
         """The first run out of bounds, with a gain, with a tie, against the tie rule."""

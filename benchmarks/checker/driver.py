@@ -54,9 +54,9 @@ Made = Mapping[str, tuple[Path, list[Path]]]
 def make(chosen: ScoreSet, folder: Path) -> Made:
     """Write a certificate for each claim about these scores, each to its own folder."""
     scores, made = chosen.make(), {}
-    for number, (name, claim) in enumerate(CLAIMS.items()):
-        (folder / str(number)).mkdir()
-        made[name] = write(scores, claim, folder / str(number))
+    for i, (name, claim) in enumerate(CLAIMS.items()):
+        (folder / str(i)).mkdir()
+        made[name] = write(scores, claim, folder / str(i))
     return made
 
 

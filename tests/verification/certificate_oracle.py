@@ -141,8 +141,10 @@ def is_true(document: Any, files: dict[str, bytes]) -> bool:
                 return False
             if role == "cost" and min(values, default=0) < 0:
                 return False
-    values = {role: {name: each[2] for name, each in found.items()} for role, found in held.items()}
-    return _holds(claim, evidence, values, {name: each[1] for name, each in held["mask"].items()})
+    contents = {
+        role: {name: each[2] for name, each in found.items()} for role, found in held.items()
+    }
+    return _holds(claim, evidence, contents, {name: each[1] for name, each in held["mask"].items()})
 
 
 def _holds(claim: Any, evidence: Any, values: Any, shapes: dict[str, tuple[int, ...]]) -> bool:

@@ -110,8 +110,8 @@ def random_case(draw: random.Random) -> Case:
         case.certify()
         case.mask, case.best = case.best or case.mask, None
     if case.costs:
-        more = draw.choice([0, Fraction(draw.randint(0, 9), draw.randint(1, 9))])
-        case.radius = case.removed(case.mask) + more
+        more = Fraction(draw.randint(0, 9), draw.randint(1, 9))
+        case.radius = case.removed(case.mask) + draw.choice([0, 1]) * more
     return case.certify()
 
 
@@ -247,7 +247,7 @@ def full_nodes_gain(walk: checker._Walk) -> Node:
     return node
 
 
-FAULTS = {
+FAULTS: dict[str, Any] = {
     "transposed": mock.patch.object(checker, "_transposed", lambda raw, *_: raw),
     "runs": mock.patch.object(checker.Block, "settle"),
     "nodes": mock.patch.object(checker._Walk, "close", full_nodes_gain),

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -86,8 +87,8 @@ def short() -> Case:
     return Case({"w": [1.0, 2.0, 4.0, 3.0]}, {"w": [1, 0, 1, 0]}, tree=tree).certify()
 
 
-def bound(*path: object) -> Callable[[int], Edit]:
-    return lambda value: member("claim", "tree", *path)(value)
+def bound(*path: object) -> Callable[[Any], Edit]:
+    return member("claim", "tree", *path)
 
 
 END = "; not checked: that the scores are 'made up'"
