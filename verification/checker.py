@@ -886,27 +886,16 @@ def _stream(
     stride = outer[-1].length if outer else total
     step = _BLOCK - _BLOCK % inner[0].length if inner else _BLOCK
     masks = {role: file.name for role, file in files.items() if role not in _FLOATS}
+    make = partial(
+        Stored, position, name, shape, turned, dtype=dtype, masks=masks, outer=outer, inner=inner
+    )
     for base in range(0, total, stride):
         for start in range(base, base + stride, step):
             stop = min(start + step, base + stride)
             scores = read("scores", start, stop)
             costs = read("cost", start, stop) if "cost" in files else b""
             flags = {role: (read(role, start, stop), packed[role]) for role in masks}
-            yield Stored(
-                position,
-                name,
-                shape,
-                turned,
-                start,
-                stop - start,
-                dtype,
-                scores,
-                costs,
-                flags,
-                masks,
-                outer,
-                inner,
-            )
+            yield make(start=start, size=stop - start, scores=scores, costs=costs, flags=flags)
 
 
 def _transposed(raw: bytes, width: int, shape: tuple[int, ...]) -> bytes:
