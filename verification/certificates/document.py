@@ -156,18 +156,16 @@ def beside(certificate: Path, role: str) -> Path:
     return certificate.with_name(f"{certificate.stem}.{role}.safetensors")
 
 
-def require_new(certificate: Path, *files: Path) -> None:
-    """Require that the certificate is not there yet, and that its files are in its folder.
+def require_new(certificate: Path) -> None:
+    """Require that the certificate can be written.
 
     Raises:
-        CertificateError: the certificate exists, or a file is elsewhere.
+        CertificateError: it exists, or is a folder.
     """
     if certificate.is_dir() or not certificate.name:
         raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
     if certificate.exists():
         raise _exists(certificate)
-    for file in files:
-        name_beside(file, certificate)
 
 
 def write_masks(masks: Mapping[str, Tensor], file: Path, written: ExitStack) -> None:
