@@ -33,11 +33,12 @@ from pins.selection.constraints import (
 )
 from pins.selection.tree import Node, Runs, TensorNode, View
 from tests.commands import Command
-from tests.tree_oracle import enumerate_tree
+from tests.tree_oracle import Program, enumerate_tree
 from tests.vipr_reader import RefusedError, Verified, verify
 from verification.certificates import vipr
 from verification.certificates.from_files import certify_files
 from verification.certificates.selection import certify, save_scores
+from verification.certificates.trust_region import TrustRegion
 from verification.certificates.vipr import Export, export
 from verification.strategies.trees import Tree, trees
 
@@ -141,39 +142,57 @@ def test_the_claim_of_each_kind_is_proved(kind: str, tmp_path: Path) -> None:
 
 
 @settings(max_examples=15)
-@given(trees(allowed=True, max_total=7), st.data())
-def test_the_program_allows_the_masks_of_the_tree_and_its_value_is_their_best(
-    tree: Tree, data: st.DataObject
+@given(trees(allowed=True, max_total=7), st.sampled_from((None, 0.75, 2.0**-30, 1e9)), st.data())
+def test_the_program_allows_the_masks_of_the_tree_and_the_bound_holds(
+    tree: Tree, multiplier: float | None, data: st.DataObject
 ) -> None:
     scores = {node.name: tree[0][node.name] for node in tree[1].tensors}
     assume(all((each.double().abs() < 2.0**1000).all() for each in scores.values()))
     found = enumerate_tree(scores, tree[1])
+    program, size = found.program, len(found.program.scores)
     mask = data.draw(st.sampled_from(sorted(found.values)))
+    costs = {
+        name: data.draw(st.permutations(each.abs().view(-1).tolist()))
+        for name, each in scores.items()
+    }
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        certificate = folder / "certificate.json"
-        files = {"scores_file": folder / "scores", "mask_file": folder / "mask"}
-        save_scores(scores, files["scores_file"])
-        masks_module.save(found.program.masks(mask), files["mask_file"])
+        folder, region = Path(scratch), None
+        certificate, file = folder / "certificate.json", folder / "program.vipr"
+        save_scores(scores, folder / "scores")
+        masks_module.save(program.masks(mask), folder / "mask")
+        if multiplier is not None:
+            cost = {n: torch.tensor(c).to(scores[n]).view_as(scores[n]) for n, c in costs.items()}
+            save_scores(cost, folder / "cost")
+            region = TrustRegion(cost, folder / "cost", multiplier)
         certify(
             scores,
-            found.program.masks(mask),
+            program.masks(mask),
             certificate=certificate,
+            scores_file=folder / "scores",
+            mask_file=folder / "mask",
             constraint=tree[1],
-            **files,
+            region=region,
         )
-        said = export(certificate, folder / "program.vipr")
-        proved = verify(folder / "program.vipr")
+        said = export(certificate, file)
+        proved = verify(file)
         require_the_claim(proved, said, certificate)
-    size, scale = proved.size, 2**said.exponent
-    for point in range(2**size):
-        kept = {i: Fraction(1) for i in range(size) if point >> (size - 1 - i) & 1}
-        assert proved.allows(kept) == (point in found.values)
-        if point in found.values:
+        assert VIPRCHK is None or viprchk(file)
+    price = [Fraction(0)] * size
+    if region is not None:
+        price = Program(region.cost, tree[1]).scores
+    pruned = {
+        point: sum(price[i] for i in range(size) if not program.keeps(point, i))
+        for point in range(2**size)
+    }
+    for point, its in pruned.items():
+        kept = {i: Fraction(1) for i in range(size) if program.keeps(point, i)}
+        allowed = point in found.values and its <= pruned[mask]
+        assert proved.allows(kept) == allowed
+        if allowed:
             total = sum((proved.objective.get(i, Fraction(0)) for i in kept), Fraction(0))
-            assert total == scale * found.values[point]
-    assert said.upper == said.lower == scale * found.best
-    assert proved.solutions["mask"].keys() == {i for i in range(size) if mask >> (size - 1 - i) & 1}
+            assert total == 2**said.exponent * found.values[point] <= said.upper
+    assert region is not None or said.upper == 2**said.exponent * found.best
+    assert [*proved.solutions["mask"]] == [i for i in range(size) if program.keeps(mask, i)]
 
 
 # ---- Forgeries -----------------------------------------------------------------------------------
