@@ -158,14 +158,14 @@ def test_the_program_allows_the_masks_of_the_tree_and_the_bound_holds(
     with tempfile.TemporaryDirectory() as scratch:
         folder, region = Path(scratch), None
         certificate, file = folder / "certificate.json", folder / "program.vipr"
-        save_scores(scores, folder / "scores")
+        save_scores(tree[0], folder / "scores")
         masks_module.save(program.masks(mask), folder / "mask")
         if multiplier is not None:
             cost = {n: torch.tensor(c).to(scores[n]).view_as(scores[n]) for n, c in costs.items()}
             save_scores(cost, folder / "cost")
             region = TrustRegion(cost, folder / "cost", multiplier)
         certify(
-            scores,
+            tree[0],  # its order is not the one of the tree
             program.masks(mask),
             certificate=certificate,
             scores_file=folder / "scores",
