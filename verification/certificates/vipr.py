@@ -29,6 +29,9 @@ from verification.certificates.program import Program
 from verification.checker import Block, Outcome, Scan, Stored
 
 LARGEST = 10**6  # weights
+# what `Program` states of a claim; one with more would become a program that is not its own
+CLAIM = {"total", "keep", "scope", "tree", "frozen", "radius", "gap"}
+CLAIM |= {"criterion", "tie_rule", "unique"}  # not stated
 UNSAID = "how the scores were made, whether the optimum is unique, and the tie rule"
 
 
@@ -77,8 +80,10 @@ def export(certificate: Path, out: Path, *, force: bool = False) -> Export:
     except (checker._UnreadableError, OSError):
         verdict = checker.check(certificate)
         raise CertificateError(f"{certificate} is not exported: {verdict.message}") from None
-    if kind is not checker._KINDS["selection"]:
-        raise CertificateError(f"{certificate} is not exported: only the kind 'selection' can be")
+    if claim.keys() != CLAIM:
+        raise CertificateError(
+            f"{certificate} is not exported: its claim is not about one tree of bounds"
+        )
     if claim["total"] > LARGEST and not force:
         raise CertificateError(
             f"{certificate} decides {claim['total']:,} weights, and a VIPR file takes over 100 "

@@ -35,6 +35,7 @@ from pins.selection.tree import Node, Runs, TensorNode, View
 from tests.commands import Command
 from tests.tree_oracle import Program, enumerate_tree
 from tests.vipr_reader import RefusedError, Verified, verify
+from verification import checker
 from verification.certificates import vipr
 from verification.certificates.from_files import certify_files
 from verification.certificates.selection import certify, save_scores
@@ -106,7 +107,8 @@ def require_the_claim(proved: Verified, said: Export, certificate: Path) -> None
     gap = 2**said.exponent * gap_of(certificate)
     assert proved.upper is not None
     assert proved.upper - value(proved, "mask") == gap
-    assert (proved.lower, proved.upper) == (said.lower, said.upper)
+    assert proved.lower == said.lower
+    assert proved.upper == said.upper
     assert (proved.size, len(proved.constraints)) == (said.variables, said.constraints)
     if "best" in proved.solutions:
         assert value(proved, "best") == proved.upper
@@ -331,15 +333,17 @@ def another_mask(folder: Path) -> None:
     masks_module.save(FREE, folder / "own.safetensors")
 
 
+def half_a_certificate(folder: Path) -> None:
+    (folder / "certificate.json").write_text("{")
+
+
 FAULTS: dict[str, Callable[[Path], None]] = {
     "refuted: the gap is": a_larger_gap,
     "refuted: own.safetensors: sha256 is": another_mask,
     "unreadable: scores.safetensors: no such file": lambda folder: (
         folder / "scores.safetensors"
     ).unlink(),
-    "unreadable: certificate.json: not JSON": lambda folder: (
-        (folder / "certificate.json").write_text("{") and None
-    ),
+    "unreadable: certificate.json: not JSON": half_a_certificate,
     "unreadable: certificate.json: no such file": lambda folder: (
         folder / "certificate.json"
     ).unlink(),
@@ -351,6 +355,37 @@ def test_nothing_is_exported_that_is_not_proved(message: str, tmp_path: Path) ->
     certificate, file = made("regret", tmp_path), tmp_path / "program.vipr"
     FAULTS[message](tmp_path)
     with pytest.raises(CertificateError, match=f"certificate.json is not exported: {message}"):
+        export(certificate, file)
+    assert not file.exists()
+
+
+def test_a_claim_with_more_than_a_tree_is_not_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, file = made("cardinality", tmp_path), tmp_path / "program.vipr"
+    kind = checker._KINDS["selection"]
+    budget = kind._replace(claim={**kind.claim, "bytes": checker._natural})
+    monkeypatch.setitem(checker._KINDS, "budget", budget)
+    document = json.loads(certificate.read_text()) | {"kind": "budget"}
+    document["claim"]["bytes"] = 9
+    certificate.write_text(json.dumps(document))
+    with pytest.raises(CertificateError, match="is not about one tree of bounds"):
+        export(certificate, file)
+    assert not file.exists()
+
+
+def test_a_certificate_that_changes_meanwhile_is_not_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, file = made("cardinality", tmp_path), tmp_path / "program.vipr"
+    block = vipr._Weights.block
+
+    def change(self: Any, stored: Any, mu: Any) -> Any:
+        certificate.write_text(certificate.read_text() + "\n")
+        return block(self, stored, mu)
+
+    monkeypatch.setattr(vipr._Weights, "block", change)
+    with pytest.raises(CertificateError, match="changed while it was read: export it again"):
         export(certificate, file)
     assert not file.exists()
 
