@@ -11,9 +11,8 @@ import numpy.typing as npt
 import torch
 from scipy import sparse
 
-from pins.errors import CardinalityError
 from pins.selection.constraints import Constraint
-from pins.selection.tree import Node, TensorNode, View
+from pins.selection.tree import Node, TensorNode, View, require_over
 from solvers.formulation import Formulation
 from solvers.program import BinaryProgram, Sense
 
@@ -89,7 +88,7 @@ class TreeFormulation(Formulation):
         views = {name: View.of(scores.shape) for name, scores in self.importance.items()}
         roots = [each if isinstance(each, Node) else each.tree(views) for each in given]
         for root in roots:
-            _require_same_tensors(root, self.importance)
+            require_over(root, {name: s.numel() for name, s in self.importance.items()})
         object.__setattr__(self, "_views", {each.name: each.view for each in roots[0].tensors})
         scores = self.flat(self.importance)
         numbers = self._unflat(torch.arange(scores.size))
@@ -117,22 +116,6 @@ class TreeFormulation(Formulation):
     def view(self, name: str, scores: torch.Tensor) -> View:  # noqa: ARG002 (of the first tree)
         """The tensor's view in the first tree."""
         return self._views[name]
-
-
-def _require_same_tensors(root: Node, importance: Mapping[str, torch.Tensor]) -> None:
-    """Require a node of the right size for each tensor, and no other.
-
-    Raises:
-        CardinalityError: there is none, or another.
-    """
-    sizes = sorted((each.name, each.size) for each in root.tensors)
-    wanted = sorted((name, scores.numel()) for name, scores in importance.items())
-    if sizes != wanted:
-        odd = sorted({name for name, _ in set(sizes) ^ set(wanted)} or {name for name, _ in sizes})
-        raise CardinalityError(
-            f"TreeFormulation: {root.name} and the importance differ in the tensors {odd} or their "
-            "sizes; pass a tree that has each tensor once"
-        )
 
 
 def _parts(root: Node, numbers: Mapping[str, torch.Tensor]) -> list[Part]:

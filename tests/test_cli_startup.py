@@ -166,7 +166,7 @@ def test_a_shell_completes_commands_and_names(
     for words, completed in (
         ("pins ver", "verify"),
         ("pins prune --criterion ma", "magnitude"),
-        ("pins prune --minimum", "--minimum-kept"),
+        ("pins prune --layer-min", "--layer-minimum"),
         ("pins nothing --x", ""),
     ):
         monkeypatch.setenv("COMP_WORDS", words)

@@ -17,7 +17,7 @@ from pins.pruning.schedules import CubicSchedule
 from pins.runs.export import finish
 from pins.runs.run import Run
 from pins.selection.constraints import keep_count
-from pins.selection.runs import excluded, extremes_of_runs, largest_of_runs
+from pins.selection.runs import extremes_of_runs, filled, largest_of_runs
 from pins.selection.scan import float_keys
 from pins.selection.scan.dispatch import scan_of
 from pins.selection.scan.numpy_backend import ArrayScan
@@ -145,7 +145,8 @@ def test_runs_are_those_of_the_cpu_and_nothing_waits(dtype: torch.dtype, length:
         ends = extremes_of_runs(there, found, length)
         for one, other in zip(ends, extremes_of_runs(here, mask, length), strict=True):
             assert torch.equal(one.cpu(), other)
-        assert torch.equal(excluded(there, found).cpu(), excluded(here, mask))
+        copy = filled(there, found, torch.inf)
+        assert torch.equal(copy.cpu(), filled(here, mask, torch.inf))
     assert waits(lambda: extremes_of_runs(there, largest_of_runs(there, length, 1), length)) == 0
 
 

@@ -32,7 +32,12 @@ PACKAGES = ("pins", "solvers", "verification", "benchmarks")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))  # the course has its own tests
 BLOCKS = [(page.name, block) for page in PAGES for block in code_blocks(page.read_text("utf-8"))]
-EXAMPLES = [(name, block) for name, block in BLOCKS if block.language == "python"]
+REFERENCE = [
+    (name, block)
+    for name in ("selection", "constraints")
+    for block in code_blocks((ROOT / f"docs/reference/{name}.md").read_text("utf-8"))
+]
+EXAMPLES = [(name, block) for name, block in BLOCKS + REFERENCE if block.language == "python"]
 
 # where a library may be imported
 LIBRARIES = {
@@ -233,7 +238,11 @@ def test_type_checkers_see_the_names_that_are_imported_when_first_used() -> None
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument:UserWarning")  # without a GPU
-@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=["theorem", "trainer", "loop"])
+@pytest.mark.parametrize(
+    ("name", "example"),
+    EXAMPLES,
+    ids=["theorem", "trainer", "loop", "proof", "constraints", "tree"],
+)
 def test_the_examples_print_what_their_page_says(
     name: str, example: CodeBlock, tmp_path: Path
 ) -> None:

@@ -211,14 +211,11 @@ def _prove_selection(
     claim: dict[str, Any], evidence: dict[str, Any], files: _Files, scan: Scan
 ) -> str:
     """Theorem 6 of the optimal mask, the bounds of the mask, and what lies between the two."""
-    best, radius, mu = (
-        "best" if "best" in files else "mask",
-        claim["radius"],
-        evidence["multiplier"],
-    )
-    by_index = claim["tie_rule"] == "lower-index"
+    best, by_index = "best" if "best" in files else "mask", claim["tie_rule"] == "lower-index"
+    radius, mu = claim["radius"], evidence["multiplier"]
     walks = {role: _Walk(role, role == best, by_index) for role in dict.fromkeys(("mask", best))}
-    counts, removed, short = [], dict.fromkeys(walks, Fraction(0)), Fraction(0)
+    counts: list[int] = []
+    removed, short = dict.fromkeys(walks, Fraction(0)), Fraction(0)
 
     def visit(part: dict[str, Any]) -> None:
         nonlocal short
@@ -420,10 +417,10 @@ class _Walk:
             if stored.start % runs.length == 0:
                 self.open(stored.title(runs, stored.start), runs.minimum, runs.maximum)
         node = self.stack[-1]
-        found, *part = block.part(self.role, self.ranked, self.by_index, node)
+        found, ones, gain, lose = block.part(self.role, self.ranked, self.by_index, node)
         for each in found:
             self.judge(each)
-        node.add(*part)
+        node.add(ones, gain, lose)
         for runs in reversed(stored.outer):
             if (stored.start + stored.size) % runs.length == 0:
                 self.close()
@@ -539,6 +536,13 @@ class Block:
     candidate to gain (pruned) or to lose (kept) as long as each node around it may do so too.
     """
 
+    scores: Any  # sequences of numbers, or of 0 and 1; arrays in another kind of block
+    costs: Any
+    masks: Any
+    kept: Any
+    upper: Any
+    lower: Any
+
     def __init__(self, stored: Stored, mu: float | None) -> None:
         self.stored, self.mu, width = stored, mu or 0.0, _DTYPE_BYTES[stored.dtype]
         self.scores, self.costs = (
@@ -551,8 +555,7 @@ class Block:
             index = next(i for i, value in enumerate(self.costs) if value < 0.0)
             raise _RefutedError(f"{stored.name(index)} has the cost {self.costs[index]}, below 0")
         self.masks = {role: _flags(stored, role) for role in stored.flags}
-        self.upper: Sequence[Any] = self.scores
-        self.lower: Sequence[Any] = self.scores
+        self.upper = self.lower = self.scores
         self.exact, self.unit = True, 1
         self.slack: float = 0
 
@@ -642,7 +645,8 @@ class Block:
 
     def ones(self, start: int, stop: int) -> int:
         """Σ mᵢ of weights start … stop − 1."""
-        return self.kept.count(1, start, stop)
+        found: int = self.kept.count(1, start, stop)
+        return found
 
     def judge(self, runs: Runs, by_index: bool) -> list[int]:
         """The first run out of bounds, with a gain, with a tie, against the tie rule."""
@@ -679,19 +683,19 @@ class Block:
                     return [run]
             return []
         scores = list(map(tied.get, range(len(keys) // length)))
-        before = wrong = bytes(len(scores))
+        before = wrong = 0
         for j in range(length):
-            equal = bytes(map(eq, keys[j::length], scores))
-            wrong = _either(wrong, _both(_both(lose[j::length], equal), before))
-            before = _either(before, _both(gain[j::length], equal))
-        return list(compress(range(len(scores)), wrong))
+            same = _large(bytes(map(eq, keys[j::length], scores)))
+            wrong |= same & _large(lose[j::length]) & before
+            before |= same & _large(gain[j::length])
+        return list(compress(range(len(scores)), wrong.to_bytes(len(scores), "little")))
 
     def _extremes(self, length: int) -> tuple[Sequence[int], list[Any], list[Any]]:
         """Runs with both kinds of candidates: the greatest score to gain, the least to lose."""
         upper, lower, gain, lose = self.upper, self.lower, self.gain, self.lose
         numbers: Sequence[int] = range(len(gain) // length)
         if length < 4 * _SHORT:
-            gains, losses = _counts(gain, length), _counts(lose, length)
+            gains, losses = (bytes(_counts(flags, length)) for flags in (gain, lose))
             pairs = set(zip(gains, losses, strict=True))
         if length >= 4 * _SHORT or length * len(pairs) > 4 * _SHORT:
             parts = [slice(i, i + length) for i in range(0, len(gain), length)]
@@ -761,26 +765,20 @@ def _find(keys: Sequence[Any], flags: bytes, key: Any, *, last: bool) -> int:
 
 def _counts(flags: bytes, length: int) -> Sequence[int]:
     """The number of ones in each `length` consecutive flags."""
-    if length < 256:  # as bytes of one large integer, which do not carry
-        return _sum([flags[j::length] for j in range(length)])
+    if length < 256:  # no byte carries
+        parts = [flags[j::length] for j in range(length)]
+        return sum(map(_large, parts)).to_bytes(len(parts[0]), "little")
     return [flags.count(1, i, i + length) for i in range(0, len(flags), length)]
 
 
-def _sum(parts: Sequence[bytes]) -> bytes:
-    """Byte by byte, where no sum exceeds 255."""
-    return sum(int.from_bytes(each, "little") for each in parts).to_bytes(len(parts[0]), "little")
+def _large(flags: bytes) -> int:
+    """The bytes as one integer, of which sums and bits are taken all at once."""
+    return int.from_bytes(flags, "little")
 
 
 def _both(one: bytes, other: bytes) -> bytes:
     """The flags that are 1 in both."""
-    both = int.from_bytes(one, "little") & int.from_bytes(other, "little")
-    return both.to_bytes(len(one), "little")
-
-
-def _either(one: bytes, other: bytes) -> bytes:
-    """The flags that are 1 in one of them."""
-    either = int.from_bytes(one, "little") | int.from_bytes(other, "little")
-    return either.to_bytes(len(one), "little")
+    return (_large(one) & _large(other)).to_bytes(len(one), "little")
 
 
 def _those(flags: bytes, counts: Sequence[int], length: int, free: Callable[[int], bool]) -> bytes:
@@ -888,33 +886,22 @@ def _stream(
     stride = outer[-1].length if outer else total
     step = _BLOCK - _BLOCK % inner[0].length if inner else _BLOCK
     masks = {role: file.name for role, file in files.items() if role not in _FLOATS}
+    make = partial(
+        Stored, position, name, shape, turned, dtype=dtype, masks=masks, outer=outer, inner=inner
+    )
     for base in range(0, total, stride):
         for start in range(base, base + stride, step):
             stop = min(start + step, base + stride)
             scores = read("scores", start, stop)
             costs = read("cost", start, stop) if "cost" in files else b""
             flags = {role: (read(role, start, stop), packed[role]) for role in masks}
-            yield Stored(
-                position,
-                name,
-                shape,
-                turned,
-                start,
-                stop - start,
-                dtype,
-                scores,
-                costs,
-                flags,
-                masks,
-                outer,
-                inner,
-            )
+            yield make(start=start, size=stop - start, scores=scores, costs=costs, flags=flags)
 
 
 def _transposed(raw: bytes, width: int, shape: tuple[int, ...]) -> bytes:
     """The elements of `width` bytes with the last two dimensions of `shape` swapped."""
     rows, columns = shape[-2:]
-    kind = {1: "B", 2: "H", 4: "I", 8: "Q"}[width]
+    kind: Any = {1: "B", 2: "H", 4: "I", 8: "Q"}[width]
     stored, view = memoryview(raw).cast(kind), memoryview(bytearray(len(raw))).cast(kind)
     for base in range(0, len(stored), rows * columns):
         for j in range(columns):
@@ -1233,7 +1220,7 @@ _LEAF = {"tensor": _text, **_BOUNDS, "transposed": _typed(bool, "true or false")
 def _tree(depth: int) -> _Reader:
     """The parts of a node at this depth: leaves, or nodes with parts of their own."""
 
-    def read(value: Any, where: str) -> dict[str, Any]:
+    def read(value: Any, where: str) -> Any:
         if "parts" not in _object(value, where):
             return _record(_LEAF)(value, where)
         if depth == _DEPTH:
@@ -1257,7 +1244,8 @@ class _Kind(NamedTuple):
 
 def _selection_files(claim: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
     """The files by role, null for none."""
-    return {role: evidence[role] for role in ("scores", "cost", "mask", "best")} | claim["frozen"]
+    named = {role: evidence[role] for role in ("scores", "cost", "mask", "best")}
+    return {**named, **claim["frozen"]}
 
 
 def _check_selection(claim: dict[str, Any], evidence: dict[str, Any], where: str) -> None:

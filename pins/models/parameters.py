@@ -16,6 +16,8 @@ from pins.utils.text_files import shown
 PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
 # GPT-2's linear layer, weight (in, out); by name, so that transformers need not be loaded
 PRUNABLE_TYPE_NAMES = frozenset({"transformers.pytorch_utils.Conv1D"})
+# (experts, inputs, outputs), which these do not say of themselves
+TRANSPOSED_TYPE_NAMES = frozenset({"transformers.models.llama4.modeling_llama4.Llama4TextExperts"})
 # The pooler feeds only the task head and counts as a part of it
 LEFT_OUT_NAMES = r"(^|\.)(pooler|embeddings?(?:_project)?)(\.|$)"
 
@@ -144,7 +146,9 @@ def views_of(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, Vi
         for own in module.parameters(recurse=False)
         if not isinstance(module, nn.Linear)
         and (
-            _is_prunable(module, PRUNABLE_TYPES) or getattr(module, "is_transposed", False) is True
+            _is_prunable(module, PRUNABLE_TYPES)
+            or getattr(module, "is_transposed", False) is True
+            or not _type_names(module).isdisjoint(TRANSPOSED_TYPE_NAMES)
         )
     }
     return {
@@ -186,8 +190,11 @@ def is_linear(module: nn.Module) -> bool:
 def _is_prunable(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
     if isinstance(module, types):
         return True
-    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
-    return types == PRUNABLE_TYPES and not names.isdisjoint(PRUNABLE_TYPE_NAMES)
+    return types == PRUNABLE_TYPES and not _type_names(module).isdisjoint(PRUNABLE_TYPE_NAMES)
+
+
+def _type_names(module: nn.Module) -> set[str]:
+    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
 
 
 def _is_matrix(

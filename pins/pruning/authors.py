@@ -25,8 +25,9 @@ from pins.pruning.pruner import OnDecision, Pruner
 from pins.pruning.schedules import CubicSchedule, GradualSchedule, Schedule
 from pins.selection.constraints import Cardinality, exact_ratio
 from pins.selection.optimality import optimality
+from pins.selection.reach import total_reach
 from pins.selection.select import Decision, decide, tree_of
-from pins.selection.tree import Node, total_reach
+from pins.selection.tree import Node
 from pins.utils.lazy_tensors import shapes_of
 from pins.utils.lookup import choose_one
 

@@ -13,7 +13,8 @@ from pins.distributed.sharding import group_of, like_sharding, local, part
 from pins.errors import CardinalityError
 from pins.masks import PackedMasks, nonzero_masks, require_same_tensors
 from pins.selection.constraints import Frozen
-from pins.selection.tree import Node, change_each, keep_of, total_reach
+from pins.selection.reach import keep_of, total_reach
+from pins.selection.tree import Node, change_each
 from pins.utils.bit_packing import ones
 
 FEW = 0.05  # of a dense model's weights are zero, at most
@@ -101,7 +102,7 @@ class Start:
         """
         if not self.zeros:
             return tree
-        frozen = Frozen({name: ~mask for name, mask in self.allowed.items()}, {}).tighten(tree)
+        frozen = self._frozen(tree)
         if tree.minimum == tree.maximum:
             return frozen
         upto = change_each(
@@ -117,7 +118,7 @@ class Start:
         """Check that some mask inside a meets the final bounds.
 
         Raises:
-            CardinalityError: they keep more weights than are free, in all or in a node.
+            CardinalityError: they keep more weights than are free, in all or in a tensor.
         """
         total = sum(self.free.values())
         if tree.minimum > total:
@@ -126,4 +127,9 @@ class Start:
                 f"the model starts with {total:,} weights that are not zero, and the schedule ends "
                 f"with {tree.minimum:,}: give a sparsity of at least {least}, or revive_zeros"
             )
+        tensors = change_each(self._frozen(tree), lambda node: replace(node, runs=()))
+        total_reach(tensors, self.group)  # of runs with fewer free weights all are kept
         keep_of(self.inside(tree), self.group)
+
+    def _frozen(self, tree: Node) -> Node:
+        return Frozen({name: ~mask for name, mask in self.allowed.items()}).tighten(tree)

@@ -238,7 +238,7 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts["certificate"]:
         lines.append(("certificate", f"the final mask {facts['certificate']['sentence']}"))
     if facts["decisions"] and (binding := facts["decisions"][-1]["binding"]):
-        lines.append(("minimum binds", f"in {len(binding)} tensors: {', '.join(binding[:3])}"))
+        lines.append(("bounds bind", f"in {len(binding)} nodes: {', '.join(binding[:3])}"))
     return lines
 
 

@@ -1,6 +1,6 @@
 """The optimum of a tree of bounds in closed form, from the inside to the outside.
 
-Let low ≤ m(A) ≤ high be the numbers that node A can keep (`pins.selection.tree`). Of its scores
+Let low ≤ m(A) ≤ high be the numbers that node A can keep (`pins.selection.reach`). Of its scores
 
     the `low` largest are forced (as if +∞),   all but the `high` largest are excluded (as if −∞)
 
@@ -14,10 +14,7 @@ A node with low = high is a problem of its own: its mask is found there, and its
 it. Where no bound of tensors or of nodes above them binds, one selection in the root is enough.
 """
 
-import functools
-import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,30 +23,30 @@ from torch import Tensor
 
 from pins.distributed.process_group import Group
 from pins.errors import ImportanceError
-from pins.selection.kth_largest import KthLargest, Ranked, kth_largest, validate_and_sample
-from pins.selection.runs import excluded, largest_of_runs
-from pins.selection.scan.dispatch import scan_of
-from pins.selection.scan.reference import label, require_finite, require_rankable, sum_of
-from pins.selection.segments import segments_of
-from pins.selection.tree import (
+from pins.selection.kth_largest import (
+    KthLargest,
+    Ranked,
+    kth_largest,
+    on_all_ranks,
+    validate_and_sample,
+)
+from pins.selection.limits import Limits
+from pins.selection.reach import (
     Counts,
-    Node,
     Reach,
-    TensorNode,
-    in_view,
-    keep_of,
+    only_number,
     part_sums,
     reach,
     reaches,
     together,
 )
+from pins.selection.runs import largest_of_runs
+from pins.selection.scan.dispatch import scan_of
+from pins.selection.scan.reference import label, require_finite, require_rankable, sum_of
+from pins.selection.segments import segments_of
+from pins.selection.tree import Node, TensorNode, in_view, require_over
 from pins.utils import bit_packing
 from pins.utils.lazy_tensors import Computed, shapes_of
-
-
-def _numbers(counts: Counts, device: torch.device) -> int | Tensor:
-    """One number for all runs, or one for each of them."""
-    return int(counts[0]) if len(counts) == 1 else torch.from_numpy(counts).to(device)
 
 
 class Solved(NamedTuple):
@@ -83,110 +80,100 @@ class ClosedForm:
             group: the ranks, each with a part of every tensor, contiguous and in their order.
 
         Raises:
-            CardinalityError: no mask is allowed, or the number of kept weights is left open.
+            CardinalityError: the tree is over other tensors, no mask is allowed, or the number of
+                kept weights is left open.
         """
         self.alone: Solved | None = None
         self._importance, self._root, self._group = importance, root, group
+        self._limits = Limits(importance, group)
         self._shapes = shapes_of(importance)
+        require_over(root, {name: shape.numel() for name, shape in self._shapes.items()}, group)
         self._nodes = {node.name: node for node in root.tensors}
         self._inner = {name: reaches(node, group) for name, node in self._nodes.items()}
+        self._reach: dict[Any, Reach] = {}
+        self._tiers: list[list[Node | TensorNode]] = []  # by height: tensors first, the root last
+        self._visit(root)
         self._masks: dict[Any, Tensor] = {}  # as the scores that they were chosen from
         self._changed: dict[Any, Tensor] = {}  # scores in the order of the view, of this rank
-        keep_of(root, group)
+        only_number(root, self._reach[root.name])
+
+    def _visit(self, node: Node | TensorNode) -> int:
+        """Note what a node and all inside it can keep, and their tiers.
+
+        Returns:
+            The number of the node's own tier.
+        """
+        height = 0
+        if isinstance(node, Node):
+            height = 1 + max(map(self._visit, node.children), default=0)
+            inner = [self._reach[child.name] for child in node.children]
+            self._reach[node.name] = reach(node, inner)
+        else:
+            self._reach[node.name] = self._inner[node.name][-1]
+        self._tiers.extend([] for _ in range(height + 1 - len(self._tiers)))
+        self._tiers[height].append(node)
+        return height
 
     def masks(self) -> dict[Any, Tensor]:
         """The optimum, by name, in the shapes of the scores.
 
         Raises:
-            ImportanceError: a score cannot be ranked.
+            ImportanceError: a score cannot be ranked, or there is none.
         """
         for node in self._nodes.values():
-            if node.runs or node.zeros is not None or node.fixed is not None:
-                self._decide_runs(node)
+            if node.inside:
+                self._decide_inside(node)
             elif node.view.transposed:
-                self._changed[node.name] = self._own(node, self._whole(node))
-        if not self._bounds_are_loose():
-            for tier in self._tiers():
+                self._changed[node.name] = self._own(node, self._ordered(node))
+        if not self._decided_by_the_root():
+            for tier in self._tiers:
                 self._decide(tier)
+        if not self._root.size:  # what is no tensor of scores was refused before
+            raise ImportanceError("importance is empty: there is no weight to rank")
         return {name: self._restored(name) for name in self._importance}
 
     # ---- nodes inside a tensor -------------------------------------------------------------------
 
-    def _decide_runs(self, node: TensorNode) -> None:
+    def _decide_inside(self, node: TensorNode) -> None:
         """Decide what the runs of a tensor and its frozen weights decide."""
-        scores = self._whole(node)
-        if node.zeros is not None or node.fixed is not None:
-            zeros, fixed = (
-                None if each is None else in_view(node.view, each, self._group)
-                for each in (node.zeros, node.fixed)
-            )
-            scores = self._limited(scores, None if zeros is None else ~zeros, fixed)
-        before, inner = self._inner[node.name][0], node.runs[-1].length if node.runs else 0
-        for runs, own in zip(reversed(node.runs), self._inner[node.name][1:-1], strict=True):
+        (before, *reaches_of_runs, _), inner = self._inner[node.name], None
+        zeros, fixed = (
+            None if each is None else in_view(node.view, each, self._group)
+            for each in (node.zeros, node.fixed)
+        )
+        free = None if zeros is None else ~zeros
+        scores = self._limits.applied(self._ordered(node), free, fixed)
+        for runs, own in zip(reversed(node.runs), reaches_of_runs, strict=True):
+            least, most = (_numbers(each, scores.device) for each in own)
             if own.settled:
-                keep = _numbers(own.low, scores.device)
-                self._masks[node.name] = self._own(node, largest_of_runs(scores, runs.length, keep))
+                mask = largest_of_runs(scores, runs.length, least)
+                self._masks[node.name] = self._own(node, mask)
                 return
-            low, high = (part_sums(each, runs.length // inner) for each in before)
-            allowed = forced = None
-            if (own.low > low).any():
-                forced = largest_of_runs(scores, runs.length, _numbers(own.low, scores.device))
-            if (own.high < high).any():
-                allowed = largest_of_runs(scores, runs.length, _numbers(own.high, scores.device))
-            scores = self._limited(scores, allowed, forced)
+            parts = runs.length // (inner or runs.length)
+            low, high = (part_sums(each, parts) for each in before)
+            scores = self._limits.applied(
+                scores,
+                largest_of_runs(scores, runs.length, most) if (own.high < high).any() else None,
+                largest_of_runs(scores, runs.length, least) if (own.low > low).any() else None,
+            )
             before, inner = own, runs.length
         self._changed[node.name] = self._own(node, scores)
 
-    def _whole(self, node: TensorNode) -> Tensor:
+    # ---- ranks and orders ------------------------------------------------------------------------
+
+    def _ordered(self, node: TensorNode) -> Tensor:
         """The scores of a tensor on all ranks, in the order of its view."""
-        scores = self._importance[node.name]
-        require_rankable(label(node.name), scores)
-        scores = scores.detach().resolve_neg()
-        # `_beyond` has looked at all scores
-        if "_beyond" not in vars(self) and not sum_of(scores.reshape(-1)).isfinite():
-            require_finite(label(node.name), scores)
-        return in_view(node.view, scores, self._group)
 
-    def _limited(self, scores: Tensor, allowed: Tensor | None, forced: Tensor | None) -> Tensor:
-        """Scores of which some are below and some above all others; a copy if there are any."""
-        if allowed is None and forced is None:
+        def read() -> Tensor:
+            scores = self._importance[node.name]
+            require_rankable(label(node.name), scores)
+            scores = scores.detach().resolve_neg()
+            # a sum of finite scores may be none, and the limits are of finite ones
+            if not self._limits.known and not sum_of(scores.reshape(-1)).isfinite():
+                require_finite(label(node.name), scores)
             return scores
-        dtype, beyond = self._beyond
-        shape, scores = scores.shape, scores.to(dtype).reshape(-1)
-        if allowed is not None:
-            scores = excluded(scores, allowed.reshape(-1), -beyond)
-        if forced is not None:
-            scores = excluded(scores, ~forced.reshape(-1), beyond)
-        return scores.view(shape)
 
-    @cached_property
-    def _beyond(self) -> tuple[torch.dtype, float]:
-        """A number above the magnitude of every score, and a dtype that has it and the scores.
-
-        Raises:
-            ImportanceError: float64 has none.
-        """
-        largest, dtypes = [0.0], []
-        for name, scores in self._importance.items():
-            require_rankable(label(name), scores)
-            dtypes.append(scores.dtype)
-            if scores.numel():
-                low, high = scores.detach().aminmax()
-                if not (low.isfinite() and high.isfinite()):
-                    require_finite(label(name), scores)
-                largest.append(max(-low.item(), high.item()))
-        most = max(torch.cat(self._group.gathered(torch.tensor(largest).double())).tolist())
-        for dtype in (functools.reduce(torch.promote_types, dtypes), torch.float64):
-            beyond = min(2 * most + 1, torch.finfo(dtype).max)
-            beyond = torch.tensor(beyond, dtype=torch.float64).to(dtype).item()
-            if most < beyond < math.inf:
-                return dtype, beyond
-        raise ImportanceError(
-            f"a score has the magnitude {most}, the largest of float64: bounds inside the model "
-            "need a larger number, scale the scores down"
-        )
-
-    # ---- ranks -----------------------------------------------------------------------------------
+        return in_view(node.view, on_all_ranks(self._group, read), self._group)
 
     def _own(self, node: TensorNode, whole: Tensor) -> Tensor:
         """This rank's part of what is in the order of the view."""
@@ -207,19 +194,22 @@ class ClosedForm:
 
     # ---- tensors and the nodes above them --------------------------------------------------------
 
-    def _bounds_are_loose(self) -> bool:
-        """Take the selection of the root alone if all other bounds hold for it."""
-        inner = [node for tier in self._tiers() for node in tier if node is not self._root]
+    def _decided_by_the_root(self) -> bool:
+        """Take the selection of the root alone if all other bounds hold for it.
+
+        It is then the first optimum of fewer bounds. A settled node is decided first anyway.
+        """
+        inner = [node for tier in self._tiers for node in tier if node is not self._root]
         binding = [node for node in inner if self._binds(node)]
         open_ = self._open(self._root)
-        if not binding or not open_ or any(self._reach(node).settled for node in binding):
+        if not binding or not open_ or any(self._reach[node.name].settled for node in binding):
             return False
-        done, total = self._settled_number(self._root), self._reach(self._root).low
+        done, total = self._settled_number(self._root), self._reach[self._root.name].low
         solved = self._largest([self._root], total - done)
         ones = torch.tensor([int(bit_packing.ones(solved.found.masks[name])) for name in open_])
         kept = dict(zip(open_, self._group.total(ones).tolist(), strict=True))
         for node in binding:
-            low, high = self._reach(node)
+            low, high = self._reach[node.name]
             own = sum(kept[name] for name in self._open(node))
             if not low <= self._settled_number(node) + own <= high:
                 return False
@@ -232,9 +222,9 @@ class ClosedForm:
         between: list[Node | TensorNode] = []
         for node in tier:
             if self._open(node) and (node is self._root or self._binds(node)):
-                (settled if self._reach(node).settled else between).append(node)
+                (settled if self._reach[node.name].settled else between).append(node)
         if settled:
-            keeps = [self._reach(node).low - self._settled_number(node) for node in settled]
+            keeps = [self._reach[node.name].low - self._settled_number(node) for node in settled]
             solved = self._largest(settled, np.concatenate(keeps))
             self._masks |= solved.found.masks
             if (
@@ -247,14 +237,14 @@ class ClosedForm:
                 self._largest(
                     between,
                     np.concatenate(
-                        [self._reach(node)[i] - self._settled_number(node) for node in between]
+                        [self._reach[node.name][i] - self._settled_number(node) for node in between]
                     ),
                 ).found.masks
                 for i in (0, 1)
             )
             for name in forced:
                 scores = self._scores(name)
-                self._changed[name] = self._limited(scores, allowed[name], forced[name])
+                self._changed[name] = self._limits.applied(scores, allowed[name], forced[name])
 
     def _largest(self, nodes: Sequence[Node | TensorNode], keeps: Counts) -> Solved:
         """The largest scores of the open tensors of some nodes."""
@@ -271,25 +261,19 @@ class ClosedForm:
 
     # ---- numbers ---------------------------------------------------------------------------------
 
-    def _reach(self, node: Node | TensorNode) -> Reach:
-        """The numbers that a node can keep."""
-        if isinstance(node, TensorNode):
-            return self._inner[node.name][-1]
-        return reach(node, [self._reach(child) for child in node.children])
-
     def _binds(self, node: Node | TensorNode) -> bool:
         """Whether the bounds of a node allow less than those of its parts."""
         if isinstance(node, TensorNode):
             parts = node.size // node.runs[0].length if node.runs else 1
             loose = Reach(*(part_sums(each, parts) for each in self._inner[node.name][-2]))
         else:
-            loose = together([self._reach(child) for child in node.children])
-        return loose != self._reach(node)
+            loose = together([self._reach[child.name] for child in node.children])
+        return loose != self._reach[node.name]
 
     def _settled_number(self, node: Node | TensorNode) -> int:
         """How many weights the decided parts of a node keep."""
         if not self._open(node):
-            return int(self._reach(node).low[0])
+            return int(self._reach[node.name].low[0])
         return sum(map(self._settled_number, node.children)) if isinstance(node, Node) else 0
 
     def _open(self, node: Node | TensorNode) -> list[Any]:
@@ -297,17 +281,7 @@ class ClosedForm:
         tensors = node.tensors if isinstance(node, Node) else [node]
         return [tensor.name for tensor in tensors if tensor.name not in self._masks]
 
-    def _tiers(self) -> list[list[Node | TensorNode]]:
-        """The nodes by height: first the tensors, last the root."""
-        tiers: list[list[Node | TensorNode]] = []
 
-        def place(node: Node | TensorNode) -> int:
-            height = 0
-            if isinstance(node, Node):
-                height = 1 + max(map(place, node.children), default=0)
-            tiers.extend([] for _ in range(height + 1 - len(tiers)))
-            tiers[height].append(node)
-            return height
-
-        place(self._root)
-        return tiers
+def _numbers(counts: Counts, device: torch.device) -> int | Tensor:
+    """One number for all runs, or one for each of them."""
+    return int(counts[0]) if len(counts) == 1 else torch.from_numpy(counts).to(device)

@@ -13,7 +13,7 @@ import math
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
@@ -215,9 +215,10 @@ class AtMostNofM(Bounds):
         """M divides the inputs of every tensor."""
 
         def groups(node: TensorNode) -> TensorNode:
-            if node.view.inputs % self.m and self.skip_indivisible:
+            indivisible = node.size and node.view.inputs % self.m
+            if indivisible and self.skip_indivisible:
                 return _within(node, node.size, node.size)
-            if node.view.inputs % self.m:
+            if indivisible:
                 raise CardinalityError(
                     f"{node.name!r} has rows of {node.view.inputs} weights, which {self.m} does "
                     f"not divide: leave it out of {self.n}:{self.m}, or skip what is indivisible"
@@ -247,18 +248,10 @@ class Frozen(Bounds):
         zeros: bool by tensor name, in its shape: True = pruned. Of a sharded tensor this rank's
             part.
         weights: likewise: True = kept.
-
-    Raises:
-        CardinalityError: a weight is in both.
     """
 
-    zeros: Mapping[str, Tensor]
-    weights: Mapping[str, Tensor]
-
-    def __post_init__(self) -> None:
-        for name in self.zeros.keys() & self.weights.keys():
-            if both := int((self.zeros[name] & self.weights[name]).sum()):
-                raise CardinalityError(f"{both} weights of {name!r} are frozen as zero and as kept")
+    zeros: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     def tighten(self, tree: Node) -> Node:
         """Every name is a tensor of the tree."""

@@ -26,9 +26,9 @@ tensor, in a tensor rank by rank.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -48,6 +48,8 @@ DEVIATIONS = 3.0  # of the sample's order statistics, on both sides
 SAMPLED = 8  # passes before intervals are halved; seldom is there a second one
 # Scores gathered: a 64th of all, 12 bytes each beside 4 of a score; few enough for every rank
 ROOM_SHARE, LEAST_ROOM, MOST_ROOM = 64, 1 << 16, 1 << 24
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,19 @@ def validate_and_sample(scan: Scan, segments: Segments, group: Group) -> Ranked:
     for piece in segments.pieces:
         total = int(segments.sizes[piece.segment])
         draws.append(-(-sample_size(total) * piece.size // max(total, 1)))
+    sample = on_all_ranks(group, lambda: scan.validate_and_sample(segments.pieces, draws))
+    return Ranked(scan, segments, group, sample)
+
+
+def on_all_ranks(group: Group, read: Callable[[], Read]) -> Read:
+    """What each rank reads of its scores; where one cannot, none goes on and waits for it.
+
+    Raises:
+        ImportanceError: `read` raised it, here or on another rank.
+    """
     error: ImportanceError | None = None
-    sample: list[NDArray[Any]] = []
     try:
-        sample = scan.validate_and_sample(segments.pieces, draws)
+        answer = read()
     except ImportanceError as found:
         error = found
     failed = int(group.total(torch.tensor(int(error is not None))))
@@ -110,7 +121,7 @@ def validate_and_sample(scan: Scan, segments: Segments, group: Group) -> Ranked:
             f"importance cannot be ranked on {failed} of {group.size} ranks, of which this is "
             "none: see their messages"
         )
-    return Ranked(scan, segments, group, sample)
+    return answer
 
 
 def kth_largest(ranked: Ranked, keeps: Sequence[int] | Integers) -> KthLargest:

@@ -43,7 +43,7 @@ from pins.selection.runs import extremes_of_runs
 from pins.selection.scan import float_keys
 from pins.selection.scan.float_keys import key
 from pins.selection.scan.reference import BLOCK, GPU_BLOCK
-from pins.selection.tree import Node, TensorNode, View, in_view
+from pins.selection.tree import Node, TensorNode, View, in_view, require_over
 
 FARTHEST = torch.iinfo(torch.int64).max  # the gap where nothing can be exchanged
 
@@ -84,7 +84,8 @@ class Optimality:
         nodes: the exchange of each node by name, the root first; default: the root alone.
         parents: the name of each node's parent.
         fixed: the nodes with l = h.
-        runs: the exchange with the least gap of the runs of one kind, by what messages call it.
+        runs: of each tensor and each kind of its runs the exchange with the least gap, and what
+            messages call that run.
         broken: the first bound that the mask breaks; None if it is allowed.
     """
 
@@ -92,11 +93,11 @@ class Optimality:
     total: int
     kept_min: float | None
     pruned_max: float | None
-    nodes: Mapping[Any, Exchange] = field(default_factory=dict)
-    parents: Mapping[Any, Any] = field(default_factory=dict)
-    fixed: frozenset[Any] = frozenset()
-    runs: Mapping[str, Exchange] = field(default_factory=dict)
-    broken: str | None = None
+    nodes: Mapping[Any, Exchange] = field(default_factory=dict, repr=False)
+    parents: Mapping[Any, Any] = field(default_factory=dict, repr=False)
+    fixed: frozenset[Any] = field(default=frozenset(), repr=False)
+    runs: tuple[tuple[str, Exchange], ...] = field(default=(), repr=False)
+    broken: str | None = field(default=None, repr=False)
 
     @property
     def fault(self) -> str | None:
@@ -122,14 +123,14 @@ class Optimality:
     def dual_multiplier(self) -> float:
         """λ, the threshold of the root; with the root alone, of the dual interval (Theorem 2).
 
-        Where the root may exchange nothing every number is one; then it is the least kept score.
+        Of several numbers it is the one nearest to the least kept score, so that no node binds
+        needlessly; without a kept one, to the largest pruned one.
         """
-        root = next(iter(self.nodes.values()), Exchange(self.kept_min, self.pruned_max))
-        ends = (root.kept_min, root.pruned_max, self.kept_min, self.pruned_max)
-        multiplier = next((score for score in ends if score is not None), None)
-        if multiplier is None or not self.holds:
+        near = self.pruned_max if self.kept_min is None else self.kept_min
+        if near is None or not self.holds:
             raise OptimalityError(f"no dual multiplier: {self.fault or 'there is no weight'}")
-        return multiplier
+        root = next(iter(self.nodes.values()), Exchange(self.kept_min, self.pruned_max))
+        return root.threshold(near)
 
     @property
     def thresholds(self) -> dict[Any, float]:
@@ -141,9 +142,10 @@ class Optimality:
 
     @property
     def binding(self) -> tuple[Any, ...]:
-        """The nodes with l < h whose threshold must differ from that of their parent.
+        """The nodes with l < h whose threshold is not that of their parent.
 
-        Without runs and without nodes of l = h: empty iff the mask is also an optimum of Σm = k.
+        Without runs and without nodes of l = h: empty iff the mask is also an optimum of Σm = k. Of
+        tensors with minimums alone, or maximums alone, those without whose bound it would be worse.
         """
         found = self.thresholds
         return tuple(
@@ -156,7 +158,7 @@ class Optimality:
         if not self.nodes:
             yield "the mask", Exchange(self.kept_min, self.pruned_max)
         yield from self.nodes.items()
-        yield from self.runs.items()
+        yield from self.runs
 
 
 def optimality(
@@ -178,25 +180,26 @@ def optimality(
         MaskError: names or shapes differ.
     """
     require_same_tensors(importance, masks)
-    if tree is None:
-        nodes = [TensorNode(name, View.of(scores.shape)) for name, scores in importance.items()]
-        tree = Node("the model", tuple(nodes))
-    if is_blocked(tree):
+    if tree is not None and is_blocked(tree):
         importance, masks = block_scores(importance, tree, group), block_masks(masks, tree, group)
         tree = elements(tree)
     whole = {
-        name: _of_tensor(scores.detach().reshape(-1), masks[name].reshape(-1))
+        name: _of_tensor(_plain(scores).reshape(-1), masks[name].reshape(-1))
         for name, scores in importance.items()
     }
+    if tree is not None:
+        require_over(tree, {name: part.total for name, part in whole.items()}, group)
     if group.size > 1:
         whole = _over_ranks(whole, group)
+    if tree is None:
+        nodes = [TensorNode(name, View(1, 1, part.total)) for name, part in whole.items()]
+        tree = Node("the model", tuple(nodes))
     found = {}
     for node in tree.tensors:
         found[node.name] = whole[node.name]
-        if node.runs or node.zeros is not None or node.fixed is not None:
-            scores, mask = (
-                in_view(node.view, of[node.name].detach(), group) for of in (importance, masks)
-            )
+        if node.inside:
+            scores = in_view(node.view, _plain(importance[node.name]), group)
+            mask = in_view(node.view, masks[node.name], group)
             found[node.name] = _inside(node, whole[node.name], scores, mask, group)
     return of_nodes(tree, found)
 
@@ -209,7 +212,7 @@ class Part(NamedTuple):
     kept_min: float | None
     pruned_max: float | None
     exchange: Exchange
-    runs: Mapping[str, Exchange] = {}
+    runs: tuple[tuple[str, Exchange], ...] = ()
     broken: str | None = None
 
     @classmethod
@@ -219,7 +222,10 @@ class Part(NamedTuple):
 
 
 def of_nodes(root: Node, found: Mapping[Any, Part]) -> Optimality:
-    """The optimality of a tree from what its tensors keep."""
+    """The optimality of a tree from what its tensors keep, or nodes without bounds inside.
+
+    A bound inside such a node counts as broken: nothing says that it is not.
+    """
     nodes: dict[Any, Exchange] = {}
     parents: dict[Any, Any] = {}
     fixed: set[Any] = set()
@@ -229,6 +235,8 @@ def of_nodes(root: Node, found: Mapping[Any, Part]) -> Optimality:
         if node.maximum is not None and node.minimum >= min(node.maximum, node.size):
             fixed.add(node.name)
         own = found.get(node.name)
+        if own is not None and isinstance(node, Node):
+            own = own._replace(broken=_bounded_inside(node))
         if own is None:
             assert isinstance(node, Node), "every tensor was looked at"
             children = [(child, visit(child)) for child in node.children]
@@ -238,7 +246,7 @@ def of_nodes(root: Node, found: Mapping[Any, Part]) -> Optimality:
                 sum(each.total for _, each in children),
                 *_ends(Exchange(each.kept_min, each.pruned_max) for _, each in children),
                 _ends(_exchangeable(child, each) for child, each in children),
-                {name: run for _, each in children for name, run in each.runs.items()},
+                tuple(run for _, each in children for run in each.runs),
                 next((each.broken for _, each in children if each.broken), None),
             )
         nodes[node.name] = own.exchange
@@ -246,6 +254,17 @@ def of_nodes(root: Node, found: Mapping[Any, Part]) -> Optimality:
 
     whole = visit(root)
     return Optimality(*whole[:4], nodes, parents, frozenset(fixed), whole.runs, whole.broken)
+
+
+def _bounded_inside(node: Node) -> str | None:
+    """Which node inside another one has a bound, if one has."""
+    for child in node.children:
+        bounded = child.minimum > 0 or (child.maximum is not None and child.maximum < child.size)
+        if bounded or (isinstance(child, TensorNode) and child.inside):
+            return f"{child.name} has bounds, and what it keeps was not read"
+        if isinstance(child, Node) and (found := _bounded_inside(child)):
+            return found
+    return None
 
 
 def _exchangeable(node: Node | TensorNode, own: Part) -> Exchange:
@@ -300,7 +319,7 @@ def _inside(node: TensorNode, whole: Part, scores: Tensor, mask: Tensor, group: 
         ).tolist()
         return Exchange(low if least[i] <= top else None, high if most[i] >= bottom else None)
 
-    runs: dict[str, Exchange] = {}
+    runs: list[tuple[str, Exchange]] = []
     kinds = [*reversed(node.runs)]
     lengths = [*(kind.length for kind in kinds), node.size]
     for each, longer in zip(kinds, lengths[1:], strict=True):
@@ -312,14 +331,26 @@ def _inside(node: TensorNode, whole: Part, scores: Tensor, mask: Tensor, group: 
                 f"{each.name} {i} of {node.name!r} keeps {int(kept[i])} weights, its bounds are "
                 f"{low} and {high}"
             )
-        gaps = (least.long() - most.long()).masked_fill((least > top) | (most < bottom), FARTHEST)
-        i = int(gaps.argmin())
-        runs[f"{each.name} {i} of {node.name!r}"] = exchange(i)
+        nothing = (least > top) | (most < bottom)
+        i = int(_gaps(least.long(), most.long()).masked_fill(nothing, FARTHEST).argmin())
+        runs.append((f"{each.name} {i} of {node.name!r}", exchange(i)))
         parts = longer // each.length
         least = least.masked_fill(kept <= low, top + 1).view(-1, parts).amin(1)
         most = most.masked_fill(kept >= high, bottom - 1).view(-1, parts).amax(1)
         kept = kept.view(-1, parts).sum(1)
-    return whole._replace(exchange=exchange(0), runs=runs, broken=broken)
+    return whole._replace(exchange=exchange(0), runs=tuple(runs), broken=broken)
+
+
+def _gaps(least: Tensor, most: Tensor) -> Tensor:
+    """Least − most; where int64 has no such number, the one of its sign that is farthest from 0."""
+    gaps = least - most  # an overflow changes its sign
+    gaps.masked_fill_((least > most) & (gaps < 0), FARTHEST)
+    return gaps.masked_fill_((least < most) & (gaps > 0), -FARTHEST)
+
+
+def _plain(scores: Tensor) -> Tensor:
+    """Scores whose bits are those of their numbers; a view may negate them when it is read."""
+    return scores.detach().resolve_neg()
 
 
 def _of_tensor(scores: Tensor, mask: Tensor) -> Part:

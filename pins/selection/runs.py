@@ -5,8 +5,10 @@ does the work, block by block, in as many threads as PyTorch has:
 
 * Short runs are *ranked*. The rank of a score is the number of scores of its run that are larger,
   or equal and before it. The block is transposed, which puts all scores of one place in their runs
-  side by side, and each place is compared with each later one.
-* Long runs are *partitioned*. Scores that are at least s₍ₖ₎ are kept, but of equal ones the first.
+  side by side, and each place is compared with each later one. Runs of two and four are compared
+  where they stand.
+* Long runs are *cut*. They are sorted, and scores that are at least s₍ₖ₎ are kept; where too many
+  are equal to it, the first of them.
 
 On other devices PyTorch sorts, and nothing waits for the device.
 
@@ -14,8 +16,7 @@ Scores are finite or ±inf: NaN is for the caller to refuse. Where a processor f
 of 16-bit floats, integer keys are compared (`float_keys`).
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from torch import Tensor
 from pins.selection.scan import float_keys
 from pins.selection.scan.numpy_backend import FLOATS, in_threads
 
+PACKED = (2, 4)  # lengths for which that is faster than transposing
 RANKED = 16  # longest run that is ranked: the work for a score grows with the length
 TRANSPOSED = 128  # longest run over which numpy is slow to find a minimum
 # Scores looked at together: with what is made of them they fit a processor's own cache; a sort on
@@ -70,7 +72,7 @@ def largest_of_runs(scores: Tensor, length: int, keep: int | Tensor) -> Tensor:
         if array_of is None:
             kept[some] = _sorted(float_keys.keys(runs[some]), number)
         else:
-            way = _ranked if length <= RANKED else _partitioned
+            way = _packed if length in PACKED else _ranked if length <= RANKED else _cut
             way(array_of(runs[some]), np.asarray(number), kept[some].numpy())
 
     _each_block(runs, select)
@@ -87,54 +89,47 @@ def extremes_of_runs(scores: Tensor, mask: Tensor, length: int) -> Extremes:
     """
     runs, kept, array_of = _by_run(scores, length), _by_run(mask, length), _comparison(scores)
     integer = float_keys.DTYPES[scores.dtype]
-    least, most, number = (
-        runs.new_empty(len(runs), dtype=dtype) for dtype in (integer, integer, torch.int32)
+    found = Extremes(
+        *(runs.new_empty(len(runs), dtype=dtype) for dtype in (integer, integer, torch.int32))
     )
-    none_kept, none_pruned = torch.iinfo(integer).max, torch.iinfo(integer).min
 
     def look(some: slice) -> None:
         if array_of is None:
-            keys = float_keys.keys(runs[some])
-            least[some] = keys.masked_fill(~kept[some], none_kept).amin(1)
-            most[some] = keys.masked_fill(kept[some], none_pruned).amax(1)
-            number[some] = kept[some].sum(1)
+            keys, ends = float_keys.keys(runs[some]), torch.iinfo(integer)
+            found.kept_min[some] = keys.masked_fill(~kept[some], ends.max).amin(1)
+            found.pruned_max[some] = keys.masked_fill(kept[some], ends.min).amax(1)
+            found.kept[some] = kept[some].sum(1)
         else:
-            ends, counts = _ends(array_of(runs[some]), kept[some].numpy())
-            of_type = (torch.from_numpy(each) for each in ends)
-            least[some], most[some] = (
-                float_keys.keys(end) if end.is_floating_point() else end for end in of_type
-            )
-            number[some] = torch.from_numpy(counts)
-        least[some].masked_fill_(number[some] == 0, none_kept)
-        most[some].masked_fill_(number[some] == length, none_pruned)
+            of_block = _extremes(array_of(runs[some]), kept[some].numpy())
+            for whole, part in zip(found, of_block, strict=True):
+                whole[some] = torch.from_numpy(part)
 
     _each_block(runs, look)
-    return Extremes(least, most, number)
+    return found
 
 
-def excluded(scores: Tensor, allowed: Tensor, value: float = -math.inf) -> Tensor:
-    """A copy of the scores with another value where they are not allowed.
+def filled(scores: Tensor, chosen: Tensor, value: float) -> Tensor:
+    """A copy of the scores where they are chosen, and else the value: −∞ excludes, ∞ forces.
 
     Args:
         scores: (n,), contiguous.
-        allowed: bool, (n,).
-        value: the other value, one of the scores' type.
+        chosen: bool, (n,).
+        value: instead of all others.
     """
     if not scores.is_cpu:
-        return scores.masked_fill(~allowed, value)
+        return scores.masked_fill(~chosen, value)
     integer = float_keys.DTYPES[scores.dtype]
     other = int(torch.tensor(value, dtype=scores.dtype).view(integer))
     copy = torch.empty_like(scores)
     bits, source, ones = (
-        each.detach().numpy() for each in (copy.view(integer), scores.view(integer), allowed)
+        each.detach().numpy() for each in (copy.view(integer), scores.view(integer), chosen)
     )
 
     def write(some: slice) -> None:
         # by bits, because numpy and torch are three times as slow with a branch for each score
-        chosen = ones[some].astype(bits.dtype)
-        np.negative(chosen, out=chosen)
-        chosen &= source[some] ^ other
-        np.bitwise_xor(chosen, other, out=bits[some])
+        bits_of_ones = -ones[some].astype(bits.dtype)
+        bits_of_ones &= source[some] ^ other
+        np.bitwise_xor(bits_of_ones, other, out=bits[some])
 
     _each_block(_by_run(scores, 1), write)
     return copy
@@ -158,11 +153,32 @@ def _each_block(runs: Tensor, work: Callable[[slice], None]) -> None:
     """Do the work for some runs at a time; on the CPU in as many threads as PyTorch has."""
     step = max((BLOCK if runs.is_cpu else DEVICE_BLOCK) // runs.shape[1], 1)
     blocks = [slice(start, start + step) for start in range(0, len(runs), step)]
-    if runs.is_cpu:
-        in_threads(lambda some: [*map(work, some)], blocks)
-    else:
-        for block in blocks:
+
+    def run(some: Sequence[slice]) -> list[None]:
+        for block in some:
             work(block)
+        return []
+
+    if runs.is_cpu:
+        in_threads(run, blocks)
+    else:
+        run(blocks)
+
+
+def _packed(scores: Array, keep: Array, out: Bools) -> None:
+    """As `_ranked`, with the ranks of a run in the bytes of an integer: nothing is transposed."""
+    flat, length = scores.reshape(-1), scores.shape[1]
+    wins, rank = np.zeros(flat.size, dtype=np.bool_), np.empty(flat.size, dtype=np.uint8)
+    won, ranks = (each.view(f"<u{length}") for each in (wins, rank))
+    ranks[:] = int.from_bytes(range(length), "big")  # as in `_ranked`
+    for distance in range(1, length):
+        np.greater_equal(flat[:-distance], flat[distance:], out=wins[:-distance])
+        won &= int.from_bytes(b"\1" * (length - distance), "little")  # within a run
+        ranks -= won
+        won <<= 8 * distance
+        ranks += won
+    number = keep.astype(np.uint8)
+    np.less(rank, np.repeat(number, length) if number.ndim else number, out=out.reshape(-1))
 
 
 def _ranked(scores: Array, keep: Array, out: Bools) -> None:
@@ -179,46 +195,53 @@ def _ranked(scores: Array, keep: Array, out: Bools) -> None:
     out[:] = np.less(rank, keep.T.astype(np.uint8), out=first).T
 
 
-def _partitioned(scores: Array, keep: Array, out: Bools) -> None:
-    """Keep the scores that are at least s₍ₖ₎; of those equal to it only as many as there is room.
+def _cut(scores: Array, keep: Array, out: Bools) -> None:
+    """Keep the scores that are at least s₍ₖ₎, but of those equal to it the first for which is room.
 
-    Where k = 0 it is s₍₁₎, and there is no room.
+    Where k = 0 it is s₍₁₎, and there is room for none.
     """
-    place = scores.shape[1] - np.maximum(keep, 1)
-    if keep.ndim:
-        cut = np.take_along_axis(np.sort(scores, axis=1), place, 1)
-    else:
-        cut = np.partition(scores, place, axis=1)[:, place, None]
+    length = scores.shape[1]
+    # in runs of a thousand as fast as a partition, which is ten times slower where many are equal
+    ranked = np.sort(scores, axis=1)
+    cut = np.take_along_axis(ranked, length - np.maximum(keep, 1).reshape(-1, 1), 1)
     np.greater_equal(scores, cut, out=out)
     if np.count_nonzero(out) == np.broadcast_to(keep, cut.shape).sum():
         return
-    surplus = out.sum(1, keepdims=True) - keep
+    surplus = out.sum(1, dtype=np.int32) - keep.reshape(-1)
     tied = np.flatnonzero(surplus)
     equal = scores[tied] == cut[tied]
-    room = equal.sum(1, keepdims=True) - surplus[tied]
-    out[tied] &= ~equal | (equal.cumsum(1) <= room)
+    ends = equal.sum(1, dtype=np.int32).cumsum()
+    first_out = np.flatnonzero(equal)[ends - surplus[tied]] % length
+    out[tied] &= ~equal | (np.arange(length) < first_out[:, None])
 
 
-def _ends(scores: Array, kept: Bools) -> tuple[tuple[Array, Array], Array]:
-    """(Least kept, largest pruned) of each run, without meaning where there is none; numbers kept.
+def _extremes(scores: Array, kept: Bools) -> tuple[Array, Array, Array]:
+    """The fields of `Extremes`.
 
-    A pruned score is no minimum as max(s, ∞), and no maximum as min(s, ∞) = s; a kept one the same
-    with −∞. So a bound of either sign, made of the mask's bits, does without branches.
+    A pruned score is no minimum as max(s, ∞), and stays itself as min(s, ∞); a kept one likewise
+    with −∞. So a bound whose sign is made of the mask's bits does without branches.
     """
     if scores.shape[1] <= TRANSPOSED:
         places, ones = np.ascontiguousarray(scores.T), np.ascontiguousarray(kept.T)
     else:
         places, ones = scores.T, kept.T
     bound = ones.astype(f"i{scores.itemsize}")
-    if scores.dtype.kind == "f":
-        bound <<= 8 * scores.itemsize - 1  # the sign of −∞
+    ends, sign = np.iinfo(bound.dtype), 8 * scores.itemsize - 1
+    floats = scores.dtype.kind == "f"
+    if floats:
+        bound <<= sign
         bound |= np.array(np.inf, dtype=scores.dtype).view(bound.dtype)
         bound = bound.view(scores.dtype)
     else:
-        bound += np.iinfo(bound.dtype).max  # from the largest integer on to the least
-    least = np.maximum(places, bound).min(0)
-    most = np.minimum(places, bound, out=bound).max(0)
-    return (least, most), np.add.reduce(ones, 0, dtype=np.int32)
+        bound += ends.max  # from the largest integer on to the least
+    least, most = np.maximum(places, bound).min(0), np.minimum(places, bound, out=bound).max(0)
+    counts = ones.view(np.uint8).sum(0, dtype=np.uint8 if len(places) <= TRANSPOSED else np.int32)
+    if floats:  # as in `float_keys`, but that no denormal is flushed here
+        least, most = ((each + 0.0).view(f"i{scores.itemsize}") for each in (least, most))
+        least, most = (bits ^ ((bits >> sign) & ends.max) for bits in (least, most))
+    least[counts == 0] = ends.max
+    most[counts == len(places)] = ends.min
+    return least, most, counts
 
 
 def _sorted(keys: Tensor, keep: int | Tensor) -> Tensor:

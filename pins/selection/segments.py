@@ -73,6 +73,6 @@ def segments_of(owner: Mapping[Any, int], sizes: Mapping[Any, int], group: Group
     """
     totals = np.zeros(max(owner.values(), default=0) + 1, dtype=np.int64)
     own = torch.tensor([*sizes.values()], dtype=torch.int64)
-    np.add.at(totals, [owner[name] for name in sizes], group.total(own).numpy())
+    np.add.at(totals, [owner[name] for name in sizes], group.total(own).tolist())
     pieces = [Piece(name, 0, size, owner[name]) for name, size in sizes.items()]
     return Segments(totals, sorted(pieces, key=lambda piece: piece.segment))

@@ -1,4 +1,4 @@
-"""Trees of bounds: how many weights each node keeps, l ≤ m(A) ≤ h, and whether a mask exists.
+"""Trees of bounds: how many weights each node keeps, l ≤ m(A) ≤ h.
 
 The nodes of a tree are sets of weights. The root holds all of them; the children of a node are
 disjoint parts of it; m(A) is the number of kept weights in A:
@@ -16,20 +16,16 @@ h = 0 freezes a zero, l = 1 freezes a weight.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CardinalityError
-
-Counts: TypeAlias = NDArray[np.int64]
-"""One number for each run of a tensor, or one for all of them: shape (runs,) or (1,)."""
 
 
 class View(NamedTuple):
@@ -135,6 +131,11 @@ class TensorNode:
         """Number of weights of all ranks."""
         return self.view.size
 
+    @property
+    def inside(self) -> bool:
+        """Whether there are nodes inside it: runs or frozen weights."""
+        return bool(self.runs) or self.zeros is not None or self.fixed is not None
+
 
 @dataclass(frozen=True)
 class Node:
@@ -145,12 +146,29 @@ class Node:
         children: disjoint parts, which hold all weights of the node.
         minimum: l.
         maximum: h; None: its size.
+
+    Raises:
+        CardinalityError: two nodes in it have one name.
     """
 
     name: str
     children: tuple["Node | TensorNode", ...]
     minimum: int = 0
     maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        names = Counter(self.names)
+        if twice := [name for name, number in names.items() if number > 1]:
+            raise CardinalityError(
+                f"{names[twice[0]]} nodes of a tree are called {twice[0]!r}: give each its own name"
+            )
+
+    @property
+    def names(self) -> Iterator[Any]:
+        """Its own name and those of all nodes below it."""
+        yield self.name
+        for child in self.children:
+            yield from child.names if isinstance(child, Node) else [child.name]
 
     @property
     def size(self) -> int:
@@ -178,117 +196,6 @@ def change_each(tree: Node, change: Callable[[TensorNode], TensorNode]) -> Node:
     )
 
 
-class Reach(NamedTuple):
-    """The numbers that the nodes of one kind can keep: every integer low ≤ m(A) ≤ high.
-
-    low = max(l, Σ low of the children), high = min(h, Σ high of the children).
-    """
-
-    low: Counts
-    high: Counts
-
-    @property
-    def settled(self) -> bool:
-        """Each of these nodes can keep one number only."""
-        return bool((self.low == self.high).all())
-
-
-def reaches(node: TensorNode, group: Group = SINGLE_PROCESS) -> list[Reach]:
-    """The numbers that the nodes of a tensor can keep, from the inside to the outside.
-
-    Returns:
-        First of the single weights together, by the shortest runs; then of each of `node.runs`,
-        shortest first; last of the tensor itself, of shape (1,).
-
-    Raises:
-        CardinalityError: a node can keep none; names node, bounds and size.
-    """
-    shortest = node.runs[-1].length if node.runs else node.size
-    frozen = (_frozen(each, node.view, shortest, group) for each in (node.fixed, node.zeros))
-    fixed, zeros = frozen
-    found, inner = [Reach(fixed, shortest - zeros)], shortest
-    for runs in (*reversed(node.runs), Runs(node.size, node.minimum, node.maximum, "")):
-        if runs.length and (inner < 1 or runs.length % inner):
-            raise CardinalityError(
-                f"{node.name!r} has {runs.length} weights in a {runs.name or 'tensor'}, which is "
-                f"no multiple of {inner}: choose a number that divides it"
-            )
-        parts = runs.length // inner if inner else 1
-        low, high = (part_sums(each, parts) for each in found[-1])
-        bounds = f"{runs.name} {{}} of {node.name!r}" if runs.name else repr(node.name)
-        found.append(_bounded(low, high, runs.minimum, runs.maximum, bounds, runs.length))
-        inner = runs.length
-    return found
-
-
-def reach(node: Node, children: Sequence[Reach]) -> Reach:
-    """The numbers that a node can keep.
-
-    Args:
-        node: the node.
-        children: their numbers, each of shape (1,).
-
-    Raises:
-        CardinalityError: as `reaches`.
-    """
-    low, high = together(children)
-    return _bounded(low, high, node.minimum, node.maximum, node.name, node.size)
-
-
-def total_reach(node: Node | TensorNode, group: Group = SINGLE_PROCESS) -> Reach:
-    """The numbers that a node can keep, from all that is inside it.
-
-    Raises:
-        CardinalityError: as `reaches`.
-    """
-    if isinstance(node, TensorNode):
-        return reaches(node, group)[-1]
-    return reach(node, [total_reach(child, group) for child in node.children])
-
-
-def keep_of(tree: Node, group: Group = SINGLE_PROCESS) -> int:
-    """The number k of weights that every allowed mask keeps.
-
-    Raises:
-        CardinalityError: no mask is allowed, or the bounds leave k open.
-    """
-    low, high = total_reach(tree, group)
-    if low != high:
-        raise CardinalityError(
-            f"{tree.name} may keep {low[0]} to {high[0]} of {tree.size} weights: say how many, as "
-            "by & Cardinality(k)"
-        )
-    return int(low[0])
-
-
-def together(parts: Sequence[Reach]) -> Reach:
-    """The numbers that disjoint nodes can keep together."""
-    none = np.zeros(1, dtype=np.int64)
-    return Reach(sum((each.low for each in parts), none), sum((each.high for each in parts), none))
-
-
-def _bounded(
-    low: Counts, high: Counts, minimum: int, maximum: int | None, name: str, size: int
-) -> Reach:
-    """Σ of the children, cut to the bounds of a node."""
-    maximum = size if maximum is None else min(maximum, size)
-    low, high = np.broadcast_arrays(low, high)
-    least, most = np.maximum(low, minimum), np.minimum(high, maximum)
-    if (wrong := np.flatnonzero(least > most)).size:
-        i = int(wrong[0])
-        asked = f"exactly {minimum}" if minimum == maximum else f"{minimum} to {maximum}"
-        raise CardinalityError(
-            f"{name.format(i)} is to keep {asked} of its {size} weights, and the "
-            f"bounds inside it allow {low[i]} to {high[i]}: no mask meets both"
-        )
-    return Reach(least, most)
-
-
-def part_sums(counts: Counts, parts: int) -> Counts:
-    """Σ over each `parts` consecutive numbers; of one number for all, a multiple."""
-    return counts * parts if len(counts) == 1 else counts.reshape(-1, parts).sum(1)
-
-
 def in_view(view: View, own: Tensor, group: Group) -> Tensor:
     """A tensor in the order of its view, flat, from this rank's part of it."""
     if group.size > 1:
@@ -296,8 +203,33 @@ def in_view(view: View, own: Tensor, group: Group) -> Tensor:
     return view.apply(own.reshape(view.shape))
 
 
-def _frozen(which: Tensor | None, view: View, length: int, group: Group) -> Counts:
-    """The number of frozen weights in each run of `length`; one number for all without any."""
-    if which is None or not view.size:
-        return np.zeros(1, dtype=np.int64)
-    return in_view(view, which, group).view(-1, length).sum(1).cpu().numpy()
+def require_over(root: Node, sizes: Mapping[Any, int], group: Group = SINGLE_PROCESS) -> None:
+    """Require a node of the right size for each tensor, and no other.
+
+    Args:
+        root: the tree.
+        sizes: the number of weights of each tensor on this rank.
+        group: the ranks.
+
+    Raises:
+        CardinalityError: there is none, or another; or what is frozen has another size.
+    """
+    known = {node.name: node for node in root.tensors}
+    numbers = [[size, *_frozen_sizes(known.get(name), size)] for name, size in sizes.items()]
+    totals = group.total(torch.tensor(numbers, dtype=torch.int64).view(-1, 3)).tolist()
+    found = dict(zip(sizes, totals, strict=True))
+    odd = [
+        name
+        for name in {**known, **sizes}
+        if name not in known or found.get(name) != [known[name].size] * 3
+    ]
+    if odd:
+        raise CardinalityError(
+            f"{root.name} and the scores differ in the tensors {odd[:3]} or their sizes: give a "
+            "tree that has each tensor once, and masks of frozen weights in their shapes"
+        )
+
+
+def _frozen_sizes(node: TensorNode | None, size: int) -> list[int]:
+    frozen = (None, None) if node is None else (node.zeros, node.fixed)
+    return [size if each is None else each.numel() for each in frozen]

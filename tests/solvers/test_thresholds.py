@@ -36,7 +36,7 @@ def test_a_threshold_is_the_sum_of_the_prices_above_it() -> None:
     assert thresholds.violation(np.array([False, True, True, True, False])) == 0.5
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(tree_pairs(allowed=True))
 def test_the_duals_of_a_solver_prove_the_optima_and_no_other_mask(pair: Pair) -> None:
     importance, roots = pair

@@ -89,8 +89,8 @@ class _ArrayBlock(Block):
     def __init__(
         self, stored: Stored, mu: float | None, scores: Floats, costs: Floats, masks: Any
     ) -> None:
-        self.stored, self.mu, self.masks = stored, mu, masks
-        self.scores, self.costs = scores, costs  # type: ignore[assignment]
+        self.stored, self.mu, self.masks = stored, mu or 0.0, masks
+        self.scores, self.costs = scores, costs
 
     def removed(self, role: str) -> Fraction:
         if not len(self.costs):

@@ -71,7 +71,7 @@ def heads(scores: Tensors) -> Node:
     pairs = [tuple(leaves[i : i + 2]) for i in range(0, len(leaves), 2)]
     sizes = [sum(leaf.size for leaf in pair) for pair in pairs]
     layers = tuple(
-        Node(f"layer {i}", pair, size // 8, size // 3)
+        Node(f"pair {i}", pair, size // 8, size // 3)
         for i, (pair, size) in enumerate(zip(pairs, sizes, strict=True))
     )
     keep = round(KEPT_RATIO * sum(sizes))

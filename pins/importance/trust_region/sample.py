@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pins.errors import ImportanceError
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
-from pins.selection.tree import keep_of
+from pins.selection.reach import keep_of
 from pins.utils.tensors import sample_indices, upcast_half
 
 SAMPLE = 1 << 17  # weights; a smaller model is its own sample, and the search is exact

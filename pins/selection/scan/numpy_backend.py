@@ -28,8 +28,8 @@ BLOCK = 1 << 19  # scores
 _FEW = 4  # blocks, for which no thread is worth starting
 
 Bools = NDArray[np.bool_]
-Block = TypeVar("Block")
 Found = TypeVar("Found")
+Block = TypeVar("Block")
 
 
 class _Block(NamedTuple):

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pins.selection import runs
-from pins.selection.runs import excluded, extremes_of_runs, largest_of_runs
+from pins.selection.runs import extremes_of_runs, filled, largest_of_runs
 from pins.selection.scan import float_keys
 from tests.flushing import flushing
 from verification.strategies import DTYPES, scores
@@ -108,17 +110,17 @@ def test_extremes_are_the_keys_beside_the_cut_of_any_mask(
 
 
 @settings(max_examples=30)
-@given(scores_in_runs())
-def test_what_is_excluded_is_minus_infinity_and_the_rest_stays_to_the_bit(
-    instance: tuple[Tensor, int],
+@given(scores_in_runs(), st.sampled_from([-torch.inf, torch.inf, 0.5]))
+def test_what_is_not_chosen_has_the_value_and_the_rest_stays_to_the_bit(
+    instance: tuple[Tensor, int], value: float
 ) -> None:
     values, _ = instance
-    allowed = torch.rand(len(values), generator=torch.Generator().manual_seed(0)) < 0.5
+    chosen = torch.rand(len(values), generator=torch.Generator().manual_seed(0)) < 0.5
     bits = float_keys.DTYPES[values.dtype]
     with path("floats"):
-        found = excluded(values, allowed)
-    assert torch.equal(found.view(bits)[allowed], values.view(bits)[allowed])
-    assert (found[~allowed] == -torch.inf).all()
+        found = filled(values, chosen, value)
+    assert torch.equal(found.view(bits)[chosen], values.view(bits)[chosen])
+    assert (found[~chosen] == value).all()
 
 
 @pytest.mark.parametrize("length", [4, 40])
@@ -131,7 +133,9 @@ def test_every_number_of_threads_gives_the_same_bits(dtype: torch.dtype, length:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             mask = largest_of_runs(values, length, keep)
-            found.append([mask, *extremes_of_runs(values, mask, length), excluded(values, mask)])
+            found.append(
+                [mask, *extremes_of_runs(values, mask, length), filled(values, mask, -torch.inf)]
+            )
     torch.set_num_threads(before)
     assert found[0][3].tolist() == keep.tolist()
     for other in found[1:]:
@@ -158,28 +162,44 @@ def test_denormals_are_ranked_exactly_where_they_are_flushed(
     with flushing():
         mask = largest_of_runs(values, len(steps), 3 * repeats)
         found = extremes_of_runs(values, mask, len(steps))
-        copy = excluded(values, ~mask)
+        copy = filled(values, ~mask, torch.inf)
     assert mask.tolist() == [step >= 3 for step in steps]
     assert [each.tolist() for each in found] == [[3], [2], [3 * repeats]]
     assert torch.equal(copy.view(integer)[~mask], values.view(integer)[~mask])
 
 
-def last_of_equals(first: Callable[..., Tensor | None]) -> Callable[..., Tensor | None]:
+def test_a_tensor_without_weights_has_no_runs() -> None:
+    nothing = torch.empty(0)
+    for length in (0, 4):
+        mask = largest_of_runs(nothing, length, 0)
+        assert mask.shape == (0,)
+        assert [len(each) for each in extremes_of_runs(nothing, mask, length)] == [0, 0, 0]
+    assert filled(nothing, mask, 1.0).shape == (0,)
+
+
+def last_of_equals(first: Callable[..., Any]) -> Callable[..., Any]:
     """The same, from each run's end."""
 
-    def way(of: Tensor, keep: int, *out: Tensor) -> Tensor | None:
-        if isinstance(of, Tensor):
-            found = first(of.flip(1), keep)
-            assert found is not None
-            return found.flip(1)
-        return first(of[:, ::-1], keep, *(each[:, ::-1] for each in out))
+    def way(of: Any, keep: Any, *out: Any) -> Tensor | None:
+        if not out:
+            found: Tensor = first(of.flip(1), keep).flip(1)
+            return found
+        mask = np.empty_like(out[0])
+        first(np.ascontiguousarray(of[:, ::-1]), keep, mask)
+        out[0][:] = mask[:, ::-1]
+        return None
 
     return way
 
 
 @pytest.mark.parametrize(
     ("way", "name", "length"),
-    [("_ranked", "floats", 4), ("_partitioned", "keys", 40), ("_sorted", "torch", 4)],
+    [
+        ("_packed", "floats", 4),
+        ("_ranked", "floats", 8),
+        ("_cut", "keys", 40),
+        ("_sorted", "torch", 4),
+    ],
 )
 def test_ties_by_another_rule_are_found_out(
     way: str, name: str, length: int, monkeypatch: pytest.MonkeyPatch

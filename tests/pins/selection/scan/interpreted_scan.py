@@ -19,7 +19,7 @@ import pins
 from pins.errors import ImportanceError, OptimalityError
 from pins.selection import kth_largest
 from pins.selection import select as selection
-from pins.selection.constraints import MinimumPerTensor
+from pins.selection.constraints import Cardinality, LayerBounds
 from pins.selection.scan import float_keys, triton_kernels, triton_launch
 from pins.selection.scan.dispatch import scan_of
 from pins.selection.scan.reference import Partition, Scan
@@ -155,7 +155,7 @@ def test_a_selection_among_many_scores_is_that_of_sorting(monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("on_kernels")
 def test_minimums_are_kept() -> None:
     importance = {"a": torch.tensor([5.0, 4.0, 3.0]), "b": torch.tensor([2.0, 1.0])}
-    decision = pins.decide(importance, MinimumPerTensor(3, {"b": 1}))
+    decision = pins.decide(importance, Cardinality(3) & LayerBounds({"b": 1}))
     assert [mask.tolist() for mask in decision.masks.values()] == [
         [True, True, False],
         [True, False],
