@@ -116,6 +116,30 @@ def check(
     raise typer.Exit(verdict.outcome.value)
 
 
+def export_vipr(
+    certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")],
+    out: Annotated[Path, typer.Option(help="The VIPR file to write.")],
+    force: Annotated[bool, typer.Option(help="Export more than a million weights too.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a proved certificate as a VIPR file, for checkers of integer programs such as viprchk.
+
+    The file proves the optimum, or the bound of a trust region; not that the optimum is unique.
+    """
+    from pins.utils.output import require_open
+
+    require_open()
+    from verification.certificates.vipr import export
+
+    made = export(certificate, out, force=force)
+    if json:
+        numbers = {key: getattr(made, key) for key in ("variables", "constraints", "exponent")}
+        ends = {"lower": str(made.lower), "upper": str(made.upper)}
+        print_json({"certificate": str(certificate), "file": str(out), **numbers, **ends})
+    else:
+        typer.echo(f"{out}: {made}")
+
+
 def verify(
     profile: Annotated[
         str, typer.Option(help="How thorough: quick (about a minute) or full.")

@@ -81,7 +81,7 @@ def stated_tree(tree: Node) -> list[dict[str, Any]]:
 
 def _stated_part(node: Node | TensorNode) -> dict[str, Any]:
     high = node.size if node.maximum is None else node.maximum
-    bounds = {"minimum": node.minimum, "maximum": high}
+    bounds = {"minimum": max(node.minimum, 0), "maximum": high}  # the format has naturals
     if isinstance(node, Node):
         return {"name": node.name, **bounds, "parts": stated_tree(node)}
     if node.view.block != (1, 1):
@@ -89,7 +89,7 @@ def _stated_part(node: Node | TensorNode) -> dict[str, Any]:
     runs = [
         {
             "length": each.length,
-            "minimum": each.minimum,
+            "minimum": max(each.minimum, 0),
             "maximum": each.length if each.maximum is None else each.maximum,
         }
         for each in node.runs
@@ -162,18 +162,16 @@ def beside(certificate: Path, role: str) -> Path:
     return certificate.with_name(f"{certificate.stem}.{role}.safetensors")
 
 
-def require_new(certificate: Path, *files: Path) -> None:
-    """Require that the certificate is not there yet, and that its files are in its folder.
+def require_new(certificate: Path) -> None:
+    """Require that the certificate can be written.
 
     Raises:
-        CertificateError: the certificate exists, or a file is elsewhere.
+        CertificateError: it exists, or is a folder.
     """
     if certificate.is_dir() or not certificate.name:
         raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
     if certificate.exists():
         raise _exists(certificate)
-    for file in files:
-        name_beside(file, certificate)
 
 
 def write_masks(masks: Mapping[str, Tensor], file: Path, written: ExitStack) -> None:

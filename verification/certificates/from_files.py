@@ -19,6 +19,7 @@ from verification.certificates.document import (
     allowed_masks,
     beside,
     load_masks,
+    name_beside,
     require_new,
     write_masks,
 )
@@ -74,8 +75,10 @@ def certify_files(
         what = "of a mask that is given" if mask else "without a radius"
         raise CertificateError(f"a certificate {what} needs the multiplier: give the μ of c + μs")
     require_numbers(multiplier, radius)
+    require_new(certificate)
     mask_file = mask or beside(certificate, "mask")
-    require_new(certificate, scores, mask_file, *([] if cost is None else [cost]))
+    for file in (scores, mask_file, *([] if cost is None else [cost])):
+        name_beside(file, certificate)
     importance, _ = load_tensors(scores)
     masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)

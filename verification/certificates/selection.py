@@ -60,7 +60,7 @@ def certify(
     region its gap, with another mask as evidence: `<certificate's stem>.best.safetensors`.
 
     Args:
-        importance: the scores in `scores_file`, in the flat order claimed.
+        importance: the scores in `scores_file`; the flat order claimed is the one of the tree.
         masks: the masks in `mask_file`, True = keep.
         certificate: the file to write; all files must be in its folder or below.
         scores_file: safetensors file of the scores.
@@ -82,6 +82,7 @@ def certify(
     require_denormals()
     require_same_tensors(importance, masks)
     tree = tree_of(constraint or Cardinality(count(masks).kept), importance)
+    importance = {node.name: importance[node.name] for node in tree.tensors}  # the flat order
     proof = optimality(importance, masks, tree=tree)
     if proof.broken is not None:
         raise CertificateError(
