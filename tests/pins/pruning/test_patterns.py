@@ -42,7 +42,7 @@ def prune(
     decisions: list[Decision] = []
 
     def loss() -> Tensor:
-        return (model(rows) - rows[:, :8]).square().mean()
+        return nn.functional.mse_loss(model(rows), rows[:, :8])
 
     pruner = Pruner(
         model,
@@ -55,7 +55,7 @@ def prune(
         **given,
     )
     for _ in range(STEPS):
-        loss().backward()
+        torch.autograd.backward(loss())
         optimizer.step()
         pruner.step()
         optimizer.zero_grad()
@@ -142,7 +142,7 @@ def sparse(kept: int) -> nn.Module:
     """Each four inputs of the first layer have so many weights that are not zero."""
     model = layers()
     with torch.no_grad():
-        model[0].weight.view(-1, 4)[:, kept:] = 0  # type: ignore[index, union-attr, operator]
+        model.get_parameter("0.weight").view(-1, 4)[:, kept:] = 0
     return model
 
 
