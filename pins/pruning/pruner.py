@@ -208,6 +208,7 @@ class Pruner:
         if not isinstance(tree, TransposableNofM):
             self.start.require_room(tree)
             return
+        tree.require_whole(self.group)
         tree.rows({name: parameter.shape for name, parameter in self.parameters.items()})
         if self.start.zeros:
             raise self.start.not_left_out("a transposable pattern")

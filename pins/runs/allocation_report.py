@@ -90,8 +90,8 @@ def _sentences(
     if dense := found["dense"]:
         more = f" and {len(dense) - NAMES} others" if len(dense) > NAMES else ""
         said.append(
-            f"{pattern.m} does not divide {len(dense)} tensors, which stay dense, "
-            f"{sum(dense.values()):,} weights: {', '.join([*dense][:NAMES])}{more}."
+            f"Dense, because {pattern.m} does not divide them: {len(dense)} of {len(views)} "
+            f"tensors, {sum(dense.values()):,} weights ({', '.join([*dense][:NAMES])}{more})."
         )
     if allocation.block is not None:
         rows, columns = parse_block(allocation.block)

@@ -89,6 +89,18 @@ class TransposableNofM:
                 )
         return Node("the model", tuple(nodes))
 
+    def require_whole(self, group: Group) -> None:
+        """Require that this process has all of each matrix.
+
+        Raises:
+            CardinalityError: ranks have parts of it.
+        """
+        if group.size > 1:
+            raise CardinalityError(
+                f"transposable {self.n}:{self.m} needs whole matrices, and each of {group.size} "
+                "ranks has a part: choose another pattern"
+            )
+
     def solve(
         self, importance: Mapping[str, Tensor], group: Group
     ) -> tuple[dict[str, Tensor], TransposableProof]:
@@ -98,11 +110,7 @@ class TransposableNofM:
             CardinalityError: as `rows`, or the tensors are parts of larger ones.
             ImportanceError, OptimalityError: as `transposable`.
         """
-        if group.size > 1:
-            raise CardinalityError(
-                f"transposable {self.n}:{self.m} needs whole matrices, and each of {group.size} "
-                "ranks has a part: choose another pattern"
-            )
+        self.require_whole(group)
         masks: dict[str, Tensor] = {}
         bound = regret = Fraction(0)
         for name, scores in importance.items():

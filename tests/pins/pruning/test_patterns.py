@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pins.errors import CardinalityError
+from pins.errors import CardinalityError, CheckpointError
 from pins.importance.smoothing import Uncertainty
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule, LinearSchedule
@@ -184,6 +184,17 @@ def test_a_trust_region_needs_a_tree() -> None:
     exact = Allocation(pattern="transposable-4:8", exactly=True)
     with pytest.raises(CardinalityError, match="is no tree of bounds, as a trust region needs"):
         prune(layers(), exact, criterion="trust-region")
+
+
+def test_a_training_goes_on_with_its_own_pattern_alone() -> None:
+    halfway, _ = prune(layers(), EXACT)
+    state = halfway.state_dict()
+    other, _ = prune(layers(), EXACT)
+    other.load_state_dict(state)
+    assert str(other.pattern) == "2:4"
+    another, _ = prune(layers(), Allocation(pattern="4:8", exactly=True))
+    with pytest.raises(CheckpointError, match="allocation's pattern was '2:4' and is '4:8' now"):
+        another.load_state_dict(state)
 
 
 def one_shot(model: Any) -> Pruner:

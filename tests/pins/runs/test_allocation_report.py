@@ -34,7 +34,7 @@ def test_groups_are_counted_in_the_masks_and_dense_tensors_listed() -> None:
     assert found["sentences"] == [
         "The pattern is 2:4: exactly 2 of each 4 consecutive inputs of an output are kept. Counted "
         "in the final mask: 24 groups, each keeps 2.",
-        "4 does not divide 1 tensors, which stay dense, 12 weights: b.",
+        "Dense, because 4 does not divide them: 1 of 3 tensors, 12 weights (b).",
     ]
 
 
@@ -84,10 +84,10 @@ def test_one_ranking_of_all_single_weights_needs_no_words() -> None:
 
 def test_the_card_states_the_pattern_its_counts_and_its_tag() -> None:
     settings = {**facts()["settings"], "sparsity": None, "pattern": "2:4"}
-    sentences = ["The pattern is 2:4.", "4 does not divide 1 tensors: b."]
+    sentences = ["The pattern is 2:4.", "Dense: 1 of 3 tensors (b)."]
     card = model_card(facts(settings=settings, allocation={"sentences": sentences}))
     assert "Exactly 2:4 was asked for." in card
-    assert "The pattern is 2:4. 4 does not divide 1 tensors: b." in card
+    assert "The pattern is 2:4. Dense: 1 of 3 tensors (b)." in card
     assert "- pattern: 2:4" in card
     assert "n-m-sparsity" in card
     assert "unstructured" not in card

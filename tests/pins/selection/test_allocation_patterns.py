@@ -13,6 +13,7 @@ from pins.selection.reach import keep_of
 from pins.selection.select import decide, select
 from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node, View
+from verification.testing.threaded_group import ThreadRank, together
 
 VIEWS = {"a": View.of((6, 8)), "b": View.of((2, 16))}
 
@@ -165,6 +166,16 @@ def test_all_are_kept_at_n_equal_m() -> None:
 def test_a_transposable_pattern_has_limits(n: int, m: int, message: str) -> None:
     with pytest.raises(CardinalityError, match=message):
         TransposableNofM(n, m)
+
+
+def test_ranks_that_hold_parts_of_matrices_have_no_transposable_pattern() -> None:
+    def rank(group: ThreadRank) -> str:
+        with pytest.raises(CardinalityError) as raised:
+            decide(scores({"a": (8, 8)}), TransposableNofM(4, 8), group)
+        return str(raised.value)
+
+    for line in together(2, rank):
+        assert "needs whole matrices, and each of 2 ranks has a part" in line
 
 
 def test_a_tensor_that_blocks_do_not_divide_is_named() -> None:
