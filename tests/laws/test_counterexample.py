@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 import unittest
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -87,7 +88,7 @@ def test_the_message_has_scores_both_masks_and_the_first_difference() -> None:
         "  call 1 of 1: k = 2, scores {'b': torch.tensor([0.0], dtype=torch.float32), "
         "'a': torch.tensor([1.0, 1.0], dtype=torch.float32)}",
         "  found:    [1, 1, 0]",
-        "  expected: [0, 1, 1], the k largest, ties to the lower index",
+        "  expected: [0, 1, 1], the k largest scores, ties to the lower index",
         "  first difference: index 0, b[0] of score 0.0, is kept, not pruned",
     ]
 
@@ -97,7 +98,7 @@ def test_without_the_tie_rule_the_nearest_right_mask_is_expected() -> None:
     wrong = torch.tensor([False, False, True, True])
     said = message(lambda *_: wrong, "theorem-1", st.just((scores, 2)))
     assert said[3:] == [
-        "  expected: [1, 0, 0, 1], the k largest",
+        "  expected: [1, 0, 0, 1], the k largest scores",
         "  first difference: index 0, w[0] of score 1.0, is pruned, not kept",
     ]
     assert right_mask(scores, 2).tolist() == [True, True, False, False]
@@ -281,6 +282,32 @@ def test_no_profile_decides_whether_a_broken_selector_is_found(profile: str) -> 
     if profile in ("explicit", "reuse"):  # the control: the profile skips other searches
         with pytest.raises(unittest.SkipTest):
             find(st.integers(), bool, settings=settings(database=None))
+
+
+@pytest.mark.parametrize(
+    ("selector", "law"), [(absolute_value, "theorem-1"), (first_k, "tie-rule")]
+)
+def test_a_small_counterexample_is_found_within_the_deadline_of_an_outer_test(
+    selector: Any, law: str
+) -> None:
+    @settings(max_examples=5, deadline=200, database=None)
+    @given(st.integers())
+    def nested(_: int) -> None:
+        assert counterexample(selector, LAW[law]) is not None
+
+    nested()
+    # the control: Hypothesis alone takes many times as long, so that a busy machine misses 200 ms
+    small = integer_selections(max_total=2, max_value=2)
+    searches: tuple[tuple[Any, ...], ...] = ((), (small,))
+    times = [min(timed(selector, LAW[law], *tried_on) for _ in range(3)) for tried_on in searches]
+    assert times[1] > 5 * times[0]
+
+
+def timed(*given: Any) -> float:
+    """The seconds of one search that finds a counterexample."""
+    start = time.perf_counter()
+    assert counterexample(*given) is not None
+    return time.perf_counter() - start
 
 
 def test_the_search_works_within_a_test_with_given() -> None:

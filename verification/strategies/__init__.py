@@ -1,6 +1,6 @@
 """Hypothesis strategies for the objects of PINS: scores, trees of bounds, masks, programs.
 
-For the tests of this package and of packages that build on it; needs the extra 'test'. Examples
+For the tests of this package and of packages that build on it; needs the extra 'laws'. Examples
 are valid unless the docstring says otherwise: the laws must hold for all of them. `assert_law` and
 `counterexample` test a law for any selector, whatever Hypothesis profile is loaded.
 """
@@ -9,6 +9,8 @@ from verification.strategies.instances import (
     Instance,
     instances,
     integer_selections,
+    matrices,
+    matrix_selections,
     selections,
 )
 from verification.strategies.programs import programs
@@ -35,6 +37,8 @@ __all__ = [
     "integer_selections",
     "masks",
     "masks_for",
+    "matrices",
+    "matrix_selections",
     "programs",
     "schedules",
     "score_mappings",

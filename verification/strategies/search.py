@@ -1,8 +1,10 @@
 """Search for scores that break a law, whatever Hypothesis profile is loaded."""
 
 import contextlib
-from collections.abc import Hashable
+import itertools
+from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 from hypothesis import HealthCheck, Phase, currently_in_test_context, find, settings
@@ -11,6 +13,7 @@ from hypothesis.errors import NoSuchExample
 
 from verification.counterexample import Counterexample, identity, judge
 from verification.laws import Law, Selector
+from verification.scopes import FLAT
 from verification.strategies.instances import Instance, instances, integer_selections, selections
 
 
@@ -41,18 +44,21 @@ def counterexample(
     Strategies are tried in order, and the counterexample is shrunk. Each instance is judged once,
     so that one on which a random or stateful selector failed is reported as it was seen; for other
     selectors the result is deterministic. The settings of the caller's tests do not matter; within
-    a test with @given, the search runs in a thread of its own. None does not prove the law.
+    a test with @given, the search runs in a thread of its own, and such a test needs deadline=None
+    if the search may go beyond the smallest instances. None does not prove the law.
 
     Args:
-        selector: (importance, keep) ↦ mask. It gets copies of the scores, so that changing them has
-            no effect. Its exceptions are not caught.
-        law: one of `verification.laws.LAWS`, or another `Law`.
+        selector: (importance, keep) ↦ mask, as the law's scope says. It gets copies of the scores,
+            so that changing them has no effect. Its exceptions are not caught.
+        law: one of `verification.laws.LAWS`, of `laws_of` another scope, or another `Law`.
         tried_on: strategies from small to large, because searching small instances first is faster
-            than shrinking; default: two integers, four, a few floats, then `instances(law)`.
+            than shrinking; default: in scope flat all instances of at most two small integers, then
+            four integers, a few floats, and `instances(law)`; in other scopes `instances(law)`,
+            small ones first.
         max_examples: the number of instances of each strategy.
 
     Raises:
-        MaskError: the selector returned a mask that is not a bool tensor of shape (n,).
+        MaskError: the selector returned a mask that is not bool, or of another shape.
     """
     verdicts: dict[Hashable, Counterexample | Exception | None] = {}
 
@@ -65,14 +71,19 @@ def counterexample(
             raise verdict
         return verdict is not None
 
-    def search(gradients: bool) -> Counterexample | None:
+    def found() -> Iterator[Instance]:
+        if not tried_on and law.scope is FLAT:  # Hypothesis takes longer to start than these take
+            yield from filter(broken, itertools.islice(_smallest(), max_examples))
         for strategy in tried_on or _from_small_to_large(law):
-            with contextlib.suppress(NoSuchExample), torch.set_grad_enabled(gradients):
-                found = find(strategy, broken, settings=_search(max_examples))
-                verdict = verdicts[identity(*found)]
-                assert isinstance(verdict, Counterexample)
-                return verdict
-        return None
+            with contextlib.suppress(NoSuchExample):
+                yield find(strategy, broken, settings=_search(max_examples))
+
+    def search(gradients: bool) -> Counterexample | None:
+        with torch.set_grad_enabled(gradients):
+            first = next(found(), None)
+        verdict = None if first is None else verdicts[identity(*first)]
+        assert not isinstance(verdict, Exception)
+        return verdict
 
     if not currently_in_test_context():
         return search(torch.is_grad_enabled())
@@ -93,7 +104,18 @@ def _search(max_examples: int) -> settings:
     )
 
 
+def _smallest() -> Iterator[Instance]:
+    """All instances of one or two integers of [−2, 2] in one or two tensors, the simplest first."""
+    for size, tensors in ((1, 1), (2, 1), (2, 2)):
+        for values in itertools.product((0, 1, -1, 2, -2), repeat=size):
+            pieces = torch.tensor(values, dtype=torch.float32).tensor_split(tensors)
+            for keep in range(size + 1):
+                yield {f"layer.{i}": piece.clone() for i, piece in enumerate(pieces)}, keep
+
+
 def _from_small_to_large(law: Law) -> tuple[st.SearchStrategy[Instance], ...]:
-    integers = [integer_selections(max_total=total, max_value=total) for total in (2, 4)]
-    floats = () if law.integers else (selections(max_tensors=2, max_size=4),)
-    return *integers, *floats, instances(law)
+    if law.scope is FLAT:
+        floats = () if law.integers else (selections(max_tensors=2, max_size=4),)
+        return integer_selections(max_total=4, max_value=4), *floats, instances(law)
+    integers = replace(law, integers=True)
+    return instances(integers, max_total=3), instances(integers), instances(law)
