@@ -186,7 +186,10 @@ class Program:
         generator = torch.Generator().manual_seed(seed)
 
         def shuffled(items: Sequence[Any]) -> Sequence[Any]:
-            return [items[i] for i in torch.randperm(len(items), generator=generator).tolist()]
+            order = torch.randperm(len(items), generator=generator)
+            if torch.equal(order, torch.arange(len(items))):
+                order = order.roll(1)
+            return [items[i] for i in order.tolist()]
 
         _, before = self.root.arranged(lambda items: items)
         _, after = self.root.arranged(shuffled)

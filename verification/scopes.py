@@ -131,13 +131,10 @@ def _whole_model(importance: Scores, keep: Keep) -> Node:
 
 def _rows(importance: Scores, keep: Keep) -> Node:
     number, views = _number(keep), _views(importance)
-    return Node(
-        "the model",
-        tuple(
-            TensorNode(name, view, runs=(Runs(view.inputs, number, number, "row"),))
-            for name, view in views.items()
-        ),
-    )
+    runs = {name: Runs(view.inputs, number, number, "row") for name, view in views.items()}
+    total = sum(number * view.groups * view.outputs for view in views.values())
+    nodes = tuple(TensorNode(name, view, runs=(runs[name],)) for name, view in views.items())
+    return Node("the model", nodes, total, total)
 
 
 def _number(keep: Keep) -> int:

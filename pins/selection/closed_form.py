@@ -173,7 +173,9 @@ class ClosedForm:
                 if not (low.isfinite() and high.isfinite()):
                     require_finite(label(name), scores)
                 largest.append(max(-low.item(), high.item()))
-        most = max(torch.cat(self._group.gathered(torch.tensor(largest).double())).tolist())
+        most = max(
+            torch.cat(self._group.gathered(torch.tensor(largest, dtype=torch.float64))).tolist()
+        )
         for dtype in (functools.reduce(torch.promote_types, dtypes), torch.float64):
             beyond = min(2 * most + 1, torch.finfo(dtype).max)
             beyond = torch.tensor(beyond, dtype=torch.float64).to(dtype).item()

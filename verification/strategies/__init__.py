@@ -16,6 +16,7 @@ from verification.strategies.instances import (
 from verification.strategies.programs import programs
 from verification.strategies.schedules import cubic_schedules, schedules, sparsities
 from verification.strategies.search import assert_law, counterexample
+from verification.strategies.smallest import smallest
 from verification.strategies.tensors import (
     DTYPES,
     masks,
@@ -45,6 +46,7 @@ __all__ = [
     "scores",
     "selections",
     "shapes",
+    "smallest",
     "sparsities",
     "tree_pairs",
     "trees",

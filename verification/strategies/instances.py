@@ -1,6 +1,7 @@
 """Strategies of (importance, keep), the instances of a law."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from verification.laminar import Program
 from verification.laws import Law, flat
 from verification.scopes import TREE, Given, Keep, Scope
 from verification.strategies.tensors import DTYPES, score_mappings, scores
-from verification.strategies.trees import trees
+from verification.strategies.trees import Tree, trees
 
 Instance = tuple[Any, Any]
 """(importance, keep); of a scope of matrices (matrix, keep), of trees (importance, root)."""
@@ -77,7 +78,10 @@ def instances(
     if law.scope.matrix:
         found = matrix_selections(law.scope, max_total=max_total, integers=integers)
     elif law.scope is TREE:
-        found = trees(max_total=max_total, integers=integers, allowed=True)
+        tensors = max(max_total // 3, 1)
+        found = trees(
+            max_tensors=tensors, max_total=max_total, integers=integers, allowed=True
+        ).map(_not_the_largest)
     elif integers:
         return integer_selections(distinct=distinct, zero_size=zero_size)
     else:
@@ -111,15 +115,40 @@ def matrices(
     are float32 integers of [−9, 9]. Shrinks to the smallest matrix of zeros.
     """
     rows, columns = multiples
-    most = max(max_total // (rows * columns), 2)
-    outputs = draw(st.integers(1, most))
-    inputs = draw(st.integers(1, most // outputs))
-    shape = (outputs * rows, inputs * columns)
-    size = shape[0] * shape[1]
+    size = rows * columns
+    most = max(max_total // size, 2)
+    inputs = draw(st.integers(1, most))
+    outputs = draw(st.integers(1, most // inputs))
+    tiles = outputs * inputs
+    if size == 1:
+        return draw(_vectors(tiles, dtypes, integers)).view(outputs, inputs)
+    # of blocks with scores of their own hardly two have equal or nearly equal sums
+    if draw(st.booleans()):
+        first = draw(_vectors(size + tiles - 1, dtypes, integers))
+        drawn = first[:size].repeat(tiles, 1)
+        places = draw(st.lists(st.integers(0, size - 1), min_size=tiles, max_size=tiles))
+        for i in range(1, tiles):
+            drawn[i, places[i]] = first[size + i - 1]
+    else:
+        drawn = draw(_vectors(size * tiles, dtypes, integers))
+    blocks = drawn.view(outputs, inputs, rows, columns)
+    return blocks.transpose(1, 2).reshape(outputs * rows, inputs * columns)
+
+
+def _vectors(
+    size: int, dtypes: Sequence[torch.dtype], integers: bool
+) -> st.SearchStrategy[torch.Tensor]:
     if not integers:
-        return draw(scores(min_size=size, max_size=size, dtypes=dtypes)).view(shape)
-    values = draw(st.lists(st.integers(-9, 9), min_size=size, max_size=size))
-    return torch.tensor(values, dtype=torch.float32).view(shape)
+        return scores(min_size=size, max_size=size, dtypes=dtypes)
+    values = st.lists(st.integers(-9, 9), min_size=size, max_size=size)
+    return values.map(partial(torch.tensor, dtype=torch.float32))
+
+
+def _not_the_largest(instance: Tree) -> Tree:
+    """No score is the largest float: the selection under bounds needs one beyond all scores."""
+    importance, root = instance
+    halves = {name: torch.finfo(each.dtype).max / 2 for name, each in importance.items()}
+    return {n: each.clamp(-halves[n], halves[n]) for n, each in importance.items()}, root
 
 
 def _ranked(instance: Instance) -> Instance:

@@ -15,6 +15,7 @@ from verification.counterexample import Counterexample, identity, judge
 from verification.laws import Law, Selector
 from verification.scopes import FLAT
 from verification.strategies.instances import Instance, instances, integer_selections, selections
+from verification.strategies.smallest import smallest
 
 
 def assert_law(
@@ -52,9 +53,8 @@ def counterexample(
             so that changing them has no effect. Its exceptions are not caught.
         law: one of `verification.laws.LAWS`, of `laws_of` another scope, or another `Law`.
         tried_on: strategies from small to large, because searching small instances first is faster
-            than shrinking; default: in scope flat all instances of at most two small integers, then
-            four integers, a few floats, and `instances(law)`; in other scopes `instances(law)`,
-            small ones first.
+            than shrinking; default: those of `smallest`, then in scope flat four integers, a few
+            floats, and `instances(law)`, in other scopes `instances(law)`, small ones first.
         max_examples: the number of instances of each strategy.
 
     Raises:
@@ -72,8 +72,8 @@ def counterexample(
         return verdict is not None
 
     def found() -> Iterator[Instance]:
-        if not tried_on and law.scope is FLAT:  # Hypothesis takes longer to start than these take
-            yield from filter(broken, itertools.islice(_smallest(), max_examples))
+        if not tried_on:
+            yield from filter(broken, itertools.islice(smallest(law), max_examples))
         for strategy in tried_on or _from_small_to_large(law):
             with contextlib.suppress(NoSuchExample):
                 yield find(strategy, broken, settings=_search(max_examples))
@@ -102,15 +102,6 @@ def _search(max_examples: int) -> settings:
         deadline=None,
         backend="hypothesis",
     )
-
-
-def _smallest() -> Iterator[Instance]:
-    """All instances of one or two integers of [−2, 2] in one or two tensors, the simplest first."""
-    for size, tensors in ((1, 1), (2, 1), (2, 2)):
-        for values in itertools.product((0, 1, -1, 2, -2), repeat=size):
-            pieces = torch.tensor(values, dtype=torch.float32).tensor_split(tensors)
-            for keep in range(size + 1):
-                yield {f"layer.{i}": piece.clone() for i, piece in enumerate(pieces)}, keep
 
 
 def _from_small_to_large(law: Law) -> tuple[st.SearchStrategy[Instance], ...]:
