@@ -86,13 +86,12 @@ def ties_to_the_higher_index(scope: Scope) -> Selector:
     return _selector(scope, select)
 
 
-def largest_for_even_k(scope: Scope) -> Selector:
-    """The optimum for even k, the least sum for odd k."""
+def nothing_for_odd_k(scope: Scope) -> Selector:
+    """The optimum for even k, nothing for odd k."""
 
     def select(importance: Scores, keep: Keep) -> Tensor:
         odd = (keep_of(keep) if isinstance(keep, Node) else keep) % 2
-        signed = {name: -scores if odd else scores for name, scores in importance.items()}
-        return _selected(scope, signed, keep)
+        return _selected(scope, importance, keep) & (not odd)
 
     return _selector(scope, select)
 
@@ -148,7 +147,7 @@ BROKEN_BY: dict[str, tuple[Maker, ...]] = {
     "tie-rule": (ties_to_the_higher_index, _of_changed_scores(_rounded)),
     "permutation": (_of_changed_scores(_by_index),),
     "affine": (_of_changed_scores(torch.abs),),
-    "nesting": (largest_for_even_k,),
+    "nesting": (nothing_for_odd_k,),
     "complement": (_of_changed_scores(torch.abs),),
     "concatenation": (all_weights_compete,),
     "strides": (_of_changed_scores(_order_of_memory),),
