@@ -48,13 +48,15 @@ def run(pytester: pytest.Pytester) -> Run:
 
 def laws(name: str, scope: str, *more: str) -> tuple[str, ...]:
     selector = ("--pins-selector", f"pruners:{name}", "--pins-scope", scope)
-    return *selector, "--pins-examples", "3", *more
+    return *selector, "--pins-examples", "20", *more
 
 
 def test_each_law_is_a_test_and_no_other_test_is_run(run: Run) -> None:
     done = run(*laws("rows", "row", "-v"))
     done.assert_outcomes(passed=13)
-    done.stdout.fnmatch_lines(["collected 13 items", "pruners:rows in scope row::tie-rule PASSED*"])
+    done.stdout.fnmatch_lines(
+        ["*collected 13 items", "pruners:rows in scope row::tie-rule PASSED*"]
+    )
 
 
 def test_a_failure_is_the_counterexample_alone(run: Run) -> None:
@@ -89,7 +91,7 @@ def test_an_error_of_the_pruner_is_shown_from_its_own_code_on(run: Run) -> None:
             "the selector raises IndexError: list index out of range",
             "Traceback (most recent call last):",
             '  File "*pruners.py", line 12, in fails',
-            "    return [[][[]keep]",
+            "    return *keep]",
         ],
         consecutive=True,
     )
@@ -152,10 +154,10 @@ def test_in_a_project_with_its_own_verification_one_line_says_so(tmp_path: Path)
 def test_the_plugin_needs_neither_pulp_nor_scipy(tmp_path: Path) -> None:
     (tmp_path / "pruners.py").write_text(PRUNERS)
     without = "import sys; sys.modules.update(dict.fromkeys(('pulp', 'scipy', 'matplotlib')))"
-    options = laws("rows", "row", "-q", "-k", "zero or count")
+    options = laws("rows", "row", "-q", "-k", "count")
     done = outside(tmp_path, *options, code=f"{without}; import verification.adapters")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert "2 passed" in done.stdout
+    assert "1 passed" in done.stdout
 
 
 def test_without_hypothesis_one_line_names_the_extra(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ def smallest(law: Law) -> Iterator[Instance]:
     """All instances of one or two integers of [−2, 2], the simplest first.
 
     Then come, unless `law.integers`, the two zeros and two neighbouring floats. In scope flat the
-    numbers are in one or two tensors; in scopes of matrices each fills one half of the columns, of
-    one row and then of two. Trees are those of the scopes flat and row.
+    numbers are in one or two tensors; in scopes of matrices, of [−1, 1], each fills one half of the
+    columns, of one row and then of two. Trees are those of the scopes flat and row.
     """
     if law.scope is TREE:
         for scope in (FLAT, ROW):
@@ -32,12 +32,11 @@ def smallest(law: Law) -> Iterator[Instance]:
 
 def _of(scope: Scope, *, integers: bool) -> Iterator[Instance]:
     floats = () if integers else _FLOATS
-    pairs = itertools.product(_INTEGERS, repeat=2)
     if scope.matrix:
-        yield from _filled(scope, itertools.chain(pairs, floats))
-        yield from _filled(scope, itertools.product(_INTEGERS[:3], repeat=4))
+        pairs, fours = (itertools.product(_INTEGERS[:3], repeat=size) for size in (2, 4))
+        yield from _filled(scope, itertools.chain(pairs, floats, fours))
         return
-    singles = itertools.product(_INTEGERS)
+    singles, pairs = (itertools.product(_INTEGERS, repeat=size) for size in (1, 2))
     for values in itertools.chain(singles, pairs, floats):
         for tensors in range(1, len(values) + 1):
             pieces = torch.tensor(values).tensor_split(tensors)
@@ -48,11 +47,10 @@ def _of(scope: Scope, *, integers: bool) -> Iterator[Instance]:
 def _filled(scope: Scope, choices: Iterable[tuple[float, ...]]) -> Iterator[Instance]:
     """Matrices of one or two times the least height, with two numbers a row."""
     rows, columns = scope.sides
+    width = columns if scope.cut and columns > 1 else 2 * columns  # a group, or two blocks
+    half = torch.arange(width) * 2 // width
     for values in choices:
-        halves = torch.tensor(values).view(-1, 2)
-        for width in (columns, 2 * columns)[columns == 1 :]:
-            half = torch.arange(width) * 2 // width
-            matrix = halves[:, half].repeat_interleave(rows, 0)
-            room = scope.room(scope.named(matrix))
-            for keep in range(room + 1) if scope.number is None else (scope.number,):
-                yield matrix.clone(), keep
+        matrix = torch.tensor(values).view(-1, 2)[:, half].repeat_interleave(rows, 0)
+        room = scope.room(scope.named(matrix))
+        for keep in range(room + 1) if scope.number is None else (scope.number,):
+            yield matrix.clone(), keep
