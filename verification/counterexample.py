@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class Call:
     after: Given
 
 
-class Counterexample(tuple[Given, Keep]):
+class Counterexample(tuple[Any, Any]):
     """(importance, keep) on which a law was seen broken; its text says where.
 
     The text names the first call whose mask is wrong, with its scores and k, the mask found, the

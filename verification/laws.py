@@ -21,7 +21,8 @@ from torch import Tensor
 from pins.errors import MaskError
 from pins.selection.scan import float_keys
 from verification.laminar import Program
-from verification.scopes import FLAT, Given, Keep, Scope, Scores, reverse
+from verification.scopes import FLAT, Given, Keep, Scope, reverse
+from verification.scopes import Scores as Scores
 
 Selector = Callable[[Any, Any], Tensor]
 """(importance, keep) ↦ the mask, bool, True = keep: in scope flat over all tensors in the order
