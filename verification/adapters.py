@@ -11,6 +11,7 @@ The masks are those of the pruner as it is: laws that a conversion hides are nam
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from verification.laws import Selector, flat
@@ -26,8 +27,10 @@ def by_magnitude(selector: Selector, scope: Scope = FLAT) -> Selector:
 
     def select(given: Given, keep: Any) -> Tensor:
         importance = scope.named(given)
-        _, ranks = flat(importance).unique(return_inverse=True)
-        parts = (ranks + 1.0).split([scores.numel() for scores in importance.values()])
+        values = flat(importance).tolist()
+        ranks = {value: 1.0 + i for i, value in enumerate(sorted(set(values)))}
+        ranked_values = torch.tensor([ranks[value] for value in values])
+        parts = torch.split(ranked_values, [scores.numel() for scores in importance.values()])
         ranked = {
             name: part.view(scores.shape)
             for (name, scores), part in zip(importance.items(), parts, strict=True)
@@ -81,8 +84,6 @@ def from_torch(prune: Callable[..., nn.Module], **arguments: Any) -> Selector:
         module = nn.Module()
         module.weight = nn.Parameter(scores[:, None].clone())
         prune(module, "weight", amount=len(scores) - keep, **arguments)
-        mask = module.weight_mask
-        assert isinstance(mask, Tensor)
-        return mask[:, 0].bool()
+        return module.get_buffer("weight_mask")[:, 0].bool()
 
     return select

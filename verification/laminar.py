@@ -204,7 +204,7 @@ def _part(
 ) -> Part:
     """The part of a node; `ordered` has the elements of each tensor in the order of its view."""
     if isinstance(node, TensorNode):
-        return _inside((node, *node.runs), ordered[node.name], frozen)
+        return _inside(node, node.runs, ordered[node.name], frozen)
     part = Part(node.minimum, node.maximum)
     for child in node.children:
         part.add(_part(child, ordered, frozen))
@@ -212,14 +212,17 @@ def _part(
 
 
 def _inside(
-    levels: Sequence[TensorNode | Runs], elements: list[int], frozen: Mapping[int, bool]
+    bounds: TensorNode | Runs,
+    runs: Sequence[Runs],
+    elements: list[int],
+    frozen: Mapping[int, bool],
 ) -> Part:
-    """A tensor, or one of its runs, with all that is inside."""
-    bounds, *runs = levels
+    """A tensor, or one of its runs, with the shorter runs that are inside."""
     part = Part(bounds.minimum, bounds.maximum)
     if runs:
         for i in range(0, len(elements), runs[0].length):
-            part.add(_inside(runs, elements[i : i + runs[0].length], frozen))
+            inside = elements[i : i + runs[0].length]
+            part.add(_inside(runs[0], runs[1:], inside, frozen))
         return part
     part.own = [i for i in elements if i not in frozen]
     part.parts = [Part(frozen[i], frozen[i], [i]) for i in elements if i in frozen]

@@ -54,7 +54,7 @@ class Law:
 
 
 _Test = Callable[[Selector, Scores, Keep, Scope], bool]
-_forms: list[tuple[Law, Callable[[Scope], bool]]] = []
+_forms: list[tuple[Law, Callable[..., bool], Callable[[Scope], bool]]] = []
 
 
 def _always(_: Scope) -> bool:
@@ -62,7 +62,12 @@ def _always(_: Scope) -> bool:
 
 
 def _law(
-    name: str, statement: str, applies: Callable[[Scope], bool] = _always, **conditions: bool
+    name: str,
+    statement: str,
+    applies: Callable[[Scope], bool] = _always,
+    *,
+    integers: bool = False,
+    tie_rule: bool = True,
 ) -> Callable[[_Test], Callable[..., bool]]:
     """Add the predicate below to the laws of each scope to which it applies.
 
@@ -75,7 +80,7 @@ def _law(
         def holds(select: Selector, given: Given, keep: Keep, scope: Scope = FLAT) -> bool:
             return test(checked(select, scope), scope.named(given), keep, scope)
 
-        _forms.append((Law(name, statement, holds, **conditions), applies))
+        _forms.append((Law(name, statement, holds, integers, tie_rule), holds, applies))
         return holds
 
     return add
@@ -88,10 +93,10 @@ def laws_of(scope: Scope) -> tuple[Law, ...]:
         replace(
             form,
             statement=form.statement.format_map(vars(scope)),
-            holds=functools.partial(form.holds, scope=scope),
+            holds=functools.partial(holds, scope=scope),
             scope=scope,
         )
-        for form, applies in _forms
+        for form, holds, applies in _forms
         if applies(scope)
     )
 
@@ -211,7 +216,7 @@ def _distinct(importance: Scores) -> Scores:
 
 def _filled(importance: Scores, values: Tensor) -> Scores:
     """Tensors of these names and shapes with other values, (n,)."""
-    parts = values.split([scores.numel() for scores in importance.values()])
+    parts = torch.split(values, [scores.numel() for scores in importance.values()])
     return {
         name: part.view(scores.shape)
         for (name, scores), part in zip(importance.items(), parts, strict=True)
@@ -250,7 +255,7 @@ def keeping_k_is_pruning_the_others_of_the_negative(
     select: Selector, importance: Scores, keep: Keep, scope: Scope
 ) -> bool:
     """m for k of s = ¬m for n−k of −s reversed: the tie rule prunes the higher index."""
-    negative = {name: -reverse(scores) for name, scores in reversed(importance.items())}
+    negative = {name: -reverse(importance[name]) for name in reversed([*importance])}
     pruned = select(negative, scope.complement(importance, keep)).flip(0)
     return torch.equal(select(importance, keep), ~pruned)
 

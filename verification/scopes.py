@@ -225,14 +225,14 @@ def scope_of(name: str) -> Scope:
     Raises:
         SettingError: there is none.
     """
-    if found := _NAMED.get(name):
-        return found
-    if (found := re.fullmatch(r"(N|\d+):(\d+)", name)) and (m := int(found[2])):
-        n = None if found[1] == "N" else int(found[1])
-        if n is None or 0 <= n <= m:
+    if scope := _NAMED.get(name):
+        return scope
+    if (match := re.fullmatch(r"(N|\d+):(\d+)", name)) and (m := int(match[2])):
+        n = None if match[1] == "N" else int(match[1])
+        if n is None or n <= m:
             return n_of_m(m, n)
-    if (found := re.fullmatch(r"block:(\d+)x(\d+)", name)) and int(found[1]) * int(found[2]):
-        return blocks(int(found[1]), int(found[2]))
+    if (match := re.fullmatch(r"block:(\d+)x(\d+)", name)) and int(match[1]) * int(match[2]):
+        return blocks(int(match[1]), int(match[2]))
     raise SettingError(
         f"there is no scope {name!r}: give flat, row, 2:4 or N:4 (any numbers), block or "
         "block:4x4 (any sides), or tree"

@@ -97,7 +97,7 @@ def test_a_pruner_may_change_a_module() -> None:
     def prune_module(weights: Tensor, keep: int) -> None:
         module = torch.nn.Linear(len(weights), 1, bias=False)
         module.weight.data = weights[None]
-        prune.l1_unstructured(module, "weight", amount=len(weights) - keep)
-        weights *= module.weight_mask[0]
+        prune.l1_unstructured(module, "weight", amount=len(weights) - keep)  # type: ignore[no-untyped-call]
+        weights *= module.get_buffer("weight_mask")[0]
 
     assert broken(from_in_place(prune_module), ties=False) == set()

@@ -91,7 +91,7 @@ def test_right_masks_and_exchanges_are_those_of_all_masks(case: tuple[Scope, dic
     allowed = []
     for bits in product((True, False), repeat=total):
         mask = torch.tensor(bits)
-        parts = mask.split([s.numel() for s in importance.values()])
+        parts = torch.split(mask, [s.numel() for s in importance.values()])
         masks = {n: p.view(importance[n].shape) for n, p in zip(importance, parts, strict=True)}
         try:
             proof = pins.optimality(importance, masks, tree=tree)

@@ -75,7 +75,7 @@ def ties_to_the_higher_index(scope: Scope) -> Selector:
         return None if mask is None else reverse(mask)
 
     def select(importance: Scores, keep: Keep) -> Tensor:
-        backwards = {name: reverse(scores) for name, scores in reversed(importance.items())}
+        backwards = {name: reverse(importance[name]) for name in reversed([*importance])}
         if isinstance(keep, Node):
             keep = change_each(
                 keep,

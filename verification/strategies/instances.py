@@ -157,7 +157,7 @@ def _ranked(instance: Instance) -> Instance:
     named = {"": given} if isinstance(given, torch.Tensor) else given
     values = flat(named)
     ranks = (values.argsort(stable=True).argsort() - values.numel() // 2).float()
-    parts = ranks.split([each.numel() for each in named.values()])
+    parts = torch.split(ranks, [each.numel() for each in named.values()])
     found = {
         name: part.view(each.shape) for (name, each), part in zip(named.items(), parts, strict=True)
     }
