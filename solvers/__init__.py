@@ -14,6 +14,7 @@ from solvers.result import Report, Result, Solution, Status
 from solvers.scaling import Scaled
 from solvers.solver import Solver
 from solvers.thresholds import Thresholds
+from solvers.transposable import TransposableFormulation
 from solvers.tree import TreeFormulation
 from solvers.trust_region import TrustRegionFormulation
 from solvers.writers import write
@@ -37,6 +38,7 @@ __all__ = [
     "Solver",
     "Status",
     "Thresholds",
+    "TransposableFormulation",
     "TreeFormulation",
     "TrustRegionFormulation",
     "Verdict",

@@ -24,10 +24,10 @@ class Call:
         after: a copy of the scores after the call.
     """
 
-    importance: Given
-    keep: Keep
+    importance: Any
+    keep: Any
     mask: Tensor
-    after: Given
+    after: Any
 
 
 class Counterexample(tuple[Any, Any]):
