@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pins.errors import first_line
+from pins.errors import SettingError, first_line
 from verification.laws import Law, Selector, laws_of
 from verification.scopes import scope_of
 from verification.strategies.search import counterexample
@@ -25,10 +25,14 @@ class Laws:
         examples: the number of instances of each strategy.
 
     Raises:
-        SettingError: there is no such scope.
+        SettingError: there is no such scope, or no example.
     """
 
     def __init__(self, name: str, selector: Selector, scope: str, examples: int) -> None:
+        if examples < 1:
+            raise SettingError(
+                f"--pins-examples is {examples}: it is a number of instances, 1 or more"
+            )
         self.name = f"{name} in scope {scope}"
         self.selector = selector
         self.laws = laws_of(scope_of(scope))

@@ -108,11 +108,13 @@ def test_an_error_of_the_pruner_is_shown_from_its_own_code_on(run: Run) -> None:
         ("none:f", "row", "*'none:f': ModuleNotFoundError: No module named 'none'"),
         ("pruners:f", "row", "*AttributeError: module 'pruners' has no attribute 'f'"),
         ("pruners:number", "row", "*: it is an object of type int, and no function"),
+        ("pruners:rows", "row --pins-examples=0", "--pins-examples is 0: it is a number of *"),
         ("pruners:rows", "rows", "there is no scope 'rows': give flat, row, 2:4 or N:4*"),
     ],
 )
 def test_what_is_not_there_is_one_line(run: Run, selector: str, scope: str, line: str) -> None:
-    done = run("--pins-selector", selector, "--pins-scope", scope)
+    scope, *more = scope.split()
+    done = run("--pins-selector", selector, "--pins-scope", scope, *more)
     assert done.ret == pytest.ExitCode.USAGE_ERROR
     (said,) = filter(None, done.errlines)
     pytest.LineMatcher([said]).fnmatch_lines([f"ERROR: {line}"])
