@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# pytester forgets what a run imports, and a second import of torch ends the process
+import verification.pytest_items  # noqa: F401
+
 pytest_plugins = ["pytester"]
 
 Run = Callable[..., pytest.RunResult]
