@@ -20,7 +20,8 @@ from torch import Tensor
 from pins.errors import CardinalityError, SettingError
 from pins.selection.blocks import Blocks
 from pins.selection.constraints import Cardinality, NofM
-from pins.selection.tree import Node, Runs, TensorNode, View, keep_of, total_reach
+from pins.selection.reach import keep_of, total_reach
+from pins.selection.tree import Node, Runs, TensorNode, View
 
 Scores = Mapping[str, Tensor]
 """Importance by tensor name, larger = keep."""
