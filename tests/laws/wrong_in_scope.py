@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import pins
-from pins.selection.tree import Node, change_each, keep_of
+from pins.selection.reach import keep_of
+from pins.selection.tree import Node, change_each
 from verification.laws import Selector, flat
 from verification.scopes import Keep, Scope, Scores, reverse
 
