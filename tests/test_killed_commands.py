@@ -59,9 +59,9 @@ def killed(number: int, folder: Path, words: Sequence[str]) -> None:
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def audited(handle: Any) -> None:
-        sys.audit("os.fsync", handle)
-        flush(handle)
+    def audited(fd: Any) -> None:
+        sys.audit("os.fsync", fd)
+        flush(fd)
 
     os.fsync = audited
     sys.addaudithook(before)

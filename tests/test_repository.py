@@ -51,6 +51,7 @@ LIBRARIES = {
         "verification/strategies/tensors.py",
         "verification/strategies/trees.py",
     },
+    "pytest": {"pins/pytest_plugin.py", "verification/pytest_items.py"},
     "matplotlib": {
         "benchmarks/distributed/driver.py",
         "benchmarks/harness/benchmark.py",

@@ -22,6 +22,7 @@ from pins.importance.trust_region.program import TrustRegionDecision, TrustRegio
 from pins.importance.trust_region.sample import sample
 from pins.masks import apply
 from pins.pruning.observations import Loss
+from pins.selection.constraints import Constraint
 from pins.selection.select import Decision
 from pins.selection.tree import Node
 
@@ -94,7 +95,7 @@ class Solution:
 def accepted_solution(
     criterion: TrustRegion,
     observations: Mapping[str, Observation],
-    tree: Node,
+    constraint: Constraint | Node,
     *,
     tolerance: float,
     factor: float,
@@ -107,12 +108,12 @@ def accepted_solution(
     Args:
         criterion: the trust region.
         observations: of the step, by tensor name.
-        tree: the allowed masks.
+        constraint: the allowed masks.
         tolerance: the loss that the radius is a share of.
         factor: on the radius, from the previous decisions.
         trial_loss: the loss with masks, by name.
     """
-    program = criterion.damped(observations).at(observations, tree)
+    program = criterion.damped(observations).at(observations, constraint)
     sampled = sample(program)
 
     def solve(factor: float) -> TrustRegionDecision:

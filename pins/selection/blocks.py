@@ -179,11 +179,12 @@ def _weights(node: TensorNode, own: Tensor, group: Group) -> Tensor:
 def _exact_sums(terms: Doubles) -> Doubles | None:
     """Σ of the rows if every step is exact, else None (Knuth's two-sum)."""
     total: Doubles = terms[0]
-    for term in terms[1:]:
-        before, total = total, total + term
-        added = total - before
-        if ((before - (total - added)) + (term - added)).any():
-            return None
+    with np.errstate(over="ignore", invalid="ignore"):  # a sum beyond float64: the error is NaN
+        for term in terms[1:]:
+            before, total = total, total + term
+            added = total - before
+            if ((before - (total - added)) + (term - added)).any():
+                return None
     return total
 
 

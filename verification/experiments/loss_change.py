@@ -24,7 +24,6 @@ from pins.models.batches import Encoded
 from pins.pruning.acceptance import accepted_solution, loss_with
 from pins.selection.constraints import Cardinality, keep_count
 from pins.selection.select import select
-from pins.selection.tree import View
 from verification.experiments.model_snapshot import LEARNING_RATE, ModelSnapshot
 from verification.experiments.training import evaluate, loss_gradient, per_example_losses
 
@@ -178,7 +177,7 @@ def loss_changes(
         solution = accepted_solution(
             TrustRegion(damping=OF_FEW_ROWS),
             observed.observations,
-            Cardinality(keep).tree({name: View.of(w.shape) for name, w in everything.items()}),
+            Cardinality(keep),
             tolerance=start.rows,
             factor=1.0,
             trial_loss=lambda m: loss_with(m, experiment.parameters, experiment.trial_loss),

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 from hypothesis import HealthCheck, Phase, currently_in_test_context, find, settings
@@ -12,7 +13,9 @@ from hypothesis.errors import NoSuchExample
 
 from verification.counterexample import Counterexample, identity, judge
 from verification.laws import Law, Selector
+from verification.scopes import FLAT
 from verification.strategies.instances import Instance, instances, integer_selections, selections
+from verification.strategies.smallest import smallest
 
 
 def assert_law(
@@ -46,16 +49,16 @@ def counterexample(
     if the search may go beyond the smallest instances. None does not prove the law.
 
     Args:
-        selector: (importance, keep) ↦ mask. It gets copies of the scores, so that changing them has
-            no effect. Its exceptions are not caught.
-        law: one of `verification.laws.LAWS`, or another `Law`.
+        selector: (importance, keep) ↦ mask, as the law's scope says. It gets copies of the scores,
+            so that changing them has no effect. Its exceptions are not caught.
+        law: one of `verification.laws.LAWS`, of `laws_of` another scope, or another `Law`.
         tried_on: strategies from small to large, because searching small instances first is faster
-            than shrinking; default: all instances of at most two small integers, then four
-            integers, a few floats, and `instances(law)`.
+            than shrinking; default: those of `smallest`, then in scope flat four integers, a few
+            floats, and `instances(law)`, in other scopes `instances(law)`, small ones first.
         max_examples: the number of instances of each strategy.
 
     Raises:
-        MaskError: the selector returned a mask that is not a bool tensor of shape (n,).
+        MaskError: the selector returned a mask that is not bool, or of another shape.
     """
     verdicts: dict[Hashable, Counterexample | Exception | None] = {}
 
@@ -69,8 +72,8 @@ def counterexample(
         return verdict is not None
 
     def found() -> Iterator[Instance]:
-        if not tried_on:  # Hypothesis takes longer to start than these take
-            yield from filter(broken, itertools.islice(_smallest(), max_examples))
+        if not tried_on:
+            yield from filter(broken, itertools.islice(smallest(law), max_examples))
         for strategy in tried_on or _from_small_to_large(law):
             with contextlib.suppress(NoSuchExample):
                 yield find(strategy, broken, settings=_search(max_examples))
@@ -101,15 +104,9 @@ def _search(max_examples: int) -> settings:
     )
 
 
-def _smallest() -> Iterator[Instance]:
-    """All instances of one or two integers of [−2, 2] in one or two tensors, the simplest first."""
-    for size, tensors in ((1, 1), (2, 1), (2, 2)):
-        for values in itertools.product((0, 1, -1, 2, -2), repeat=size):
-            pieces = torch.tensor(values, dtype=torch.float32).tensor_split(tensors)
-            for keep in range(size + 1):
-                yield {f"layer.{i}": piece.clone() for i, piece in enumerate(pieces)}, keep
-
-
 def _from_small_to_large(law: Law) -> tuple[st.SearchStrategy[Instance], ...]:
-    floats = () if law.integers else (selections(max_tensors=2, max_size=4),)
-    return integer_selections(max_total=4, max_value=4), *floats, instances(law)
+    if law.scope is FLAT:
+        floats = () if law.integers else (selections(max_tensors=2, max_size=4),)
+        return integer_selections(max_total=4, max_value=4), *floats, instances(law)
+    integers = replace(law, integers=True)
+    return instances(integers, max_total=3), instances(integers), instances(law)
