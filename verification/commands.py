@@ -19,8 +19,13 @@ Seed = typer.Option(min=0, max=LARGEST, help="Seed of all random numbers.")
 
 def certify(
     scores: Annotated[Path, typer.Argument(help="Importance scores, a safetensors file.")],
-    keep: Annotated[int, typer.Option(help="Number of weights that the mask keeps.")],
     out: Annotated[Path, typer.Option(help="The certificate to write, JSON.")],
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of weights that the mask keeps; a pattern, or the rows of a mask, say it."
+        ),
+    ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="The mask, safetensors; without it the optimal one is made.")
     ] = None,
@@ -29,7 +34,9 @@ def certify(
     ] = None,
     scope: Annotated[
         Literal["global", "tensor", "row"],
-        typer.Option(help="Masks to compare with: all, or those with as many in each tensor."),
+        typer.Option(
+            help="Masks to compare with: all, or those with as many in each tensor or each row."
+        ),
     ] = "global",
     layer_minimum: Annotated[
         float, typer.Option(help="Only masks that keep this ratio of each tensor at least.")
@@ -37,6 +44,16 @@ def certify(
     layer_maximum: Annotated[
         float, typer.Option(help="Only masks that keep this ratio of each tensor at most.")
     ] = 1.0,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="N:M, such as 2:4: each M keep exactly N, or with --keep at most N."),
+    ] = None,
+    skip_indivisible: Annotated[
+        bool, typer.Option(help="Keep all weights of a tensor that M does not divide.")
+    ] = False,
+    transposed: Annotated[
+        bool, typer.Option(help="The matrices are stored (inputs, outputs), as in GPT-2.")
+    ] = False,
     cost: Annotated[
         Path | None, typer.Option(help="Costs of pruning each weight, to certify a trust region.")
     ] = None,
@@ -63,7 +80,15 @@ def certify(
         scores,
         out,
         keep=keep,
-        allocation=Allocation(scope, layer_minimum, layer_maximum),
+        allocation=Allocation.parse(
+            counted=keep is not None,
+            scope=scope,
+            layer_minimum=layer_minimum,
+            layer_maximum=layer_maximum,
+            pattern=pattern,
+            skip_indivisible=skip_indivisible,
+        ),
+        transposed=transposed,
         mask=mask,
         criterion=criterion,
         cost=cost,

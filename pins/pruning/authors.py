@@ -27,6 +27,7 @@ from pins.selection.constraints import Cardinality, exact_ratio
 from pins.selection.optimality import optimality
 from pins.selection.reach import total_reach
 from pins.selection.select import Decision, decide, tree_of
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node
 from pins.utils.lazy_tensors import shapes_of
 from pins.utils.lookup import choose_one
@@ -322,7 +323,7 @@ class AuthorsPruner(Pruner):
         )
         self.settings |= {f"quirk {name}": value for name, value in vars(self.quirks).items()}
 
-    def _solve(self, importance: Mapping[str, Tensor], tree: Node) -> Decision:
+    def _solve(self, importance: Mapping[str, Tensor], tree: Node | TransposableNofM) -> Decision:
         self._decided_at = self.steps
         if not self.quirks.loose_threshold:
             return super()._solve(importance, tree)
@@ -330,6 +331,7 @@ class AuthorsPruner(Pruner):
         scheduled = self._sparsity(self.steps) == self.schedule.sparsity(self.steps)
         if isinstance(self.schedule, AuthorsSchedule) and scheduled:
             kept_ratio = self.schedule.kept_ratio(self.steps)
+        assert isinstance(tree, Node), "the released code ranks all weights together"
         return loose_decision(importance, kept_ratio, self.group, tree)
 
     def _keep_zeros(self) -> None:

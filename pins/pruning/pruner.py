@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 from pins.distributed.consistency import require_same_masks, require_same_weights
 from pins.distributed.process_group import SINGLE_PROCESS, Group, ProcessGroup
 from pins.distributed.sharding import loss_of_ranks
-from pins.errors import MaskError
+from pins.errors import CardinalityError, MaskError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Reads
 from pins.importance.smoothing import NoSmoothing, Smoothing, require_averageable
@@ -37,7 +37,10 @@ from pins.pruning.schedules import Schedule, sparsity_from
 from pins.pruning.sharded_state import local_parts, sharded
 from pins.pruning.start import Start
 from pins.selection.allocation import Allocation
+from pins.selection.blocks import tree_block
+from pins.selection.pattern import Pattern
 from pins.selection.select import Decision, decide
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node
 from pins.utils.lazy_tensors import Computed
 
@@ -123,7 +126,8 @@ class Pruner:
             SettingError: the optimiser takes no hooks.
             ObservationError: the criterion reads a curvature or the loss, and there is no source.
             CriterionError: the smoothing averages scores that cannot be averaged.
-            CardinalityError: the model starts sparser than the schedule ends.
+            CardinalityError: the model starts sparser than the schedule ends, or the schedule does
+                not end with the pattern.
         """
         optimizer = unwrapped_optimizer(optimizer, "Pruner")
         self.parameters = resolve_parameters(model, parameters)
@@ -156,8 +160,9 @@ class Pruner:
         require_sources(self.criterion, optimizer, curvature, loss)
         require_averageable(self.criterion, self.smoothing)
         self.views = views_of(model, self.parameters)
+        self.allocation.require_final(schedule.sparsity(schedule.last))
         # raises now if no mask is allowed at the end
-        self.start.require_room(self._tree(schedule.sparsity(schedule.last)))
+        self._require_room(self._tree(schedule.sparsity(schedule.last)))
         reads_before = Reads.BEFORE in self.criterion.reads
         wanted = (lambda: self._observes(self.steps + 1)) if reads_before else None
         self._hooks = OptimizerHooks(optimizer, self.parameters, wanted)
@@ -175,6 +180,11 @@ class Pruner:
         return self._active.sparsity
 
     @property
+    def pattern(self) -> Pattern | None:
+        """The N:M at the sparsity that was decided last; None without a pattern."""
+        return self.allocation.pattern_at(self._decided)
+
+    @property
     def masks(self) -> dict[str, Tensor]:
         """The masks of the latest decision by name, True = keep: new tensors at each access."""
         return self._active.get()
@@ -184,12 +194,29 @@ class Pruner:
         """Whether the last decision was taken, in this training or in one that it continues."""
         return self._over or (self.steps >= self.schedule.last and not self._due)
 
-    def tree(self, step: int) -> Node:
+    def tree(self, step: int) -> Node | TransposableNofM:
         """The allowed masks after a step."""
-        return self.start.inside(self._tree(self._sparsity(step)))
+        tree = self._tree(self._sparsity(step))
+        return tree if isinstance(tree, TransposableNofM) else self.start.inside(tree)
 
-    def _tree(self, sparsity: Fraction) -> Node:
-        return self.allocation.constraint(sparsity, self.views).tree(self.views)
+    def _tree(self, sparsity: Fraction) -> Node | TransposableNofM:
+        found = self.allocation.constraint(sparsity, self.views)
+        return found if isinstance(found, TransposableNofM) else found.tree(self.views)
+
+    def _require_room(self, tree: Node | TransposableNofM) -> None:
+        """Check that some mask inside the start is allowed, and that the criterion can find it."""
+        if not isinstance(tree, TransposableNofM):
+            self.start.require_room(tree)
+            return
+        tree.require_whole(self.group)
+        tree.rows({name: parameter.shape for name, parameter in self.parameters.items()})
+        if self.start.zeros:
+            raise self.start.not_left_out("a transposable pattern")
+        if isinstance(self.criterion, TrustRegion):
+            raise CardinalityError(
+                f"{self.allocation.pattern} is no tree of bounds, as a trust region needs: choose "
+                "another criterion, or another pattern"
+            )
 
     def _sparsity(self, step: int) -> Fraction:
         return max(sparsity_from(self.schedule, self.start.sparsity, step), self._decided)
@@ -328,7 +355,8 @@ class Pruner:
         self.decision = replace(decision, masks=self._active.packed)
         self.smoothing.decided()
         self._keep_zeros()
-        self._active.require_exactly(decision.proof.keep, self.steps)
+        weights = decision.proof.keep * tree_block(decision.tree)
+        self._active.require_exactly(weights, self.steps)
         require_same_masks(self._active.packed, self.steps, self.replicas)
         require_same_weights(self._active.local_parameters(), self.steps, self.replicas)
         if self._loss is not None and before is not None:
@@ -338,8 +366,14 @@ class Pruner:
             )
         return decision
 
-    def _solution(self, observations: StepObservations, tree: Node, loss: float | None) -> Solution:
+    def _solution(
+        self,
+        observations: StepObservations,
+        tree: Node | TransposableNofM,
+        loss: float | None,
+    ) -> Solution:
         if isinstance(self.criterion, TrustRegion):
+            assert isinstance(tree, Node), "others are refused at the start"
             trial, weights = self._loss, self._active.local_parameters()
             assert trial is not None, "a trust region reads the loss"
             assert loss is not None, "a trust region reads the loss"
@@ -362,7 +396,7 @@ class Pruner:
         )
         return Solution(importance, self._solve(importance, tree), self.radius_factor)
 
-    def _solve(self, importance: Mapping[str, Tensor], tree: Node) -> Decision:
+    def _solve(self, importance: Mapping[str, Tensor], tree: Node | TransposableNofM) -> Decision:
         return decide(importance, tree, self.group)
 
     def _keep_zeros(self) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from pins.distributed.sharding import group_of, like_sharding, local, part
 from pins.errors import CardinalityError
 from pins.masks import PackedMasks, nonzero_masks, require_same_tensors
+from pins.selection.blocks import is_blocked
 from pins.selection.constraints import Frozen
 from pins.selection.reach import keep_of, total_reach
 from pins.selection.tree import Node, change_each
@@ -114,6 +115,13 @@ class Start:
         keep = int(total_reach(upto, self.group).high[0])
         return replace(upto, minimum=keep, maximum=keep)
 
+    def not_left_out(self, what: str) -> CardinalityError:
+        """The error for a constraint under which no zeros can be frozen."""
+        return CardinalityError(
+            f"{self.zeros:,} weights are zero at the start, which {what} cannot leave out: give "
+            "revive_zeros, or a pattern along the inputs"
+        )
+
     def require_room(self, tree: Node) -> None:
         """Check that some mask inside a meets the final bounds.
 
@@ -132,4 +140,6 @@ class Start:
         keep_of(self.inside(tree), self.group)
 
     def _frozen(self, tree: Node) -> Node:
+        if self.zeros and is_blocked(tree):
+            raise self.not_left_out("blocks")
         return Frozen({name: ~mask for name, mask in self.allowed.items()}).tighten(tree)

@@ -8,6 +8,7 @@ states are these ranks.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,6 +64,20 @@ class Blocks:
         return change_each(
             self.constraint.tree(blocked), lambda node: replace(node, view=blocked[node.name])
         )
+
+
+def parse_block(text: str) -> tuple[int, int]:
+    """Outputs and inputs of a block as it is written: `1x4`.
+
+    Raises:
+        CardinalityError: it is no block.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text, re.ASCII)
+    if found is None:
+        raise CardinalityError(
+            f"the block is {text[:40]!r}: give outputs × inputs, as in 1x4 or 16x16"
+        )
+    return int(found[1]), int(found[2])
 
 
 def is_blocked(tree: Node) -> bool:

@@ -86,7 +86,25 @@ class Cardinality(Bounds):
 
 
 @dataclass(frozen=True)
-class PerTensor(Bounds):
+class _Keeps(Bounds):
+    """A number of ones for every tensor, by name."""
+
+    keeps: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keeps", _counts(self.keeps, "keeps"))
+
+    def _keep(self, node: TensorNode) -> int:
+        if node.name not in self.keeps:
+            raise CardinalityError(
+                f"{type(self).__name__} says nothing of {node.name!r}: give each tensor its number "
+                "of weights"
+            )
+        return self.keeps[node.name]
+
+
+@dataclass(frozen=True)
+class PerTensor(_Keeps):
     """Σ_{i∈t} mᵢ = keeps[t] for each tensor t.
 
     Attributes:
@@ -96,24 +114,10 @@ class PerTensor(Bounds):
         CardinalityError: a number is not an int ≥ 0.
     """
 
-    keeps: Mapping[str, int]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "keeps", _counts(self.keeps, "keeps"))
-
     def tighten(self, tree: Node) -> Node:
         """`keeps` names exactly these tensors, and 0 ≤ keeps[t] ≤ n_t."""
         _require_room(self.keeps, tree, "keeps")
-
-        def exactly(node: TensorNode) -> TensorNode:
-            if node.name not in self.keeps:
-                raise CardinalityError(
-                    f"PerTensor says nothing of {node.name!r}: give each tensor its number of "
-                    "weights"
-                )
-            return _within(node, keep := self.keeps[node.name], keep)
-
-        return change_each(tree, exactly)
+        return change_each(tree, lambda node: _within(node, keep := self._keep(node), keep))
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,27 @@ class Rows(Bounds):
 
         def rows(node: TensorNode) -> TensorNode:
             keep = keep_count(self.sparsity, node.view.inputs)
+            return _with(node, Runs(node.view.inputs, keep, keep, "row"))
+
+        return change_each(tree, rows)
+
+
+@dataclass(frozen=True)
+class PerRow(_Keeps):
+    """Each row of tensor t keeps keeps[t] weights.
+
+    Attributes:
+        keeps: number of ones of a row by tensor name, for every tensor.
+
+    Raises:
+        CardinalityError: a number is not an int ≥ 0.
+    """
+
+    def tighten(self, tree: Node) -> Node:
+        """`keeps` names every tensor."""
+
+        def rows(node: TensorNode) -> TensorNode:
+            keep = self._keep(node)
             return _with(node, Runs(node.view.inputs, keep, keep, "row"))
 
         return change_each(tree, rows)

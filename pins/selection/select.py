@@ -25,6 +25,7 @@ from pins.selection.scan import float_keys
 from pins.selection.scan.dispatch import scan_of
 from pins.selection.scan.reference import Integers
 from pins.selection.segments import Segments, whole_model
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node, View
 from pins.utils.lazy_tensors import shapes_of
 
@@ -39,7 +40,7 @@ class Decision:
     Attributes:
         masks: bool masks by tensor name, True = keep.
         proof: Theorem 6, read back from scores and masks after the selection.
-        tree: the masks allowed.
+        tree: the masks allowed; of a transposable pattern those that have it in their rows.
     """
 
     masks: Mapping[str, Tensor]
@@ -146,7 +147,7 @@ def largest(
 
 def decide(
     importance: Mapping[str, Tensor],
-    keep: int | Constraint | Node,
+    keep: int | Constraint | Node | TransposableNofM,
     group: Group = SINGLE_PROCESS,
     *,
     views: Mapping[str, View] | None = None,
@@ -169,6 +170,9 @@ def decide(
             f"decide() was given a {type(importance).__name__}: give a mapping of tensors by name, "
             "or call select()"
         )
+    if isinstance(keep, TransposableNofM):
+        rows = keep.rows(shapes_of(importance))
+        return Decision(*keep.solve(importance, group), rows)
     constraint = keep if isinstance(keep, Constraint | Node) else Cardinality(keep)
     tree = tree_of(constraint, importance, group, views)
     if is_blocked(tree):

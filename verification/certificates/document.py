@@ -14,10 +14,16 @@ from torch import Tensor
 
 import pins
 from pins import masks as masks_module
-from pins.errors import CertificateError, PinsError
+from pins.errors import CertificateError, NoFormatError, PinsError
 from pins.masks import count, count_each, require_same_tensors
 from pins.selection.allocation import Allocation
-from pins.selection.constraints import Cardinality, Constraint, PerTensor, cardinality
+from pins.selection.constraints import (
+    Cardinality,
+    Constraint,
+    PerRow,
+    PerTensor,
+    cardinality,
+)
 from pins.selection.tree import Node, TensorNode, View
 from pins.utils.io import removed_on_failure, sha256, write_json
 
@@ -68,7 +74,7 @@ def stated_tree(tree: Node) -> list[dict[str, Any]]:
     """The parts of the root: nodes with parts of their own, and tensors with their runs.
 
     Raises:
-        CertificateError: the elements of the tree are blocks.
+        NoFormatError: the elements of the tree are blocks.
     """
     return [_stated_part(child) for child in tree.children]
 
@@ -79,7 +85,7 @@ def _stated_part(node: Node | TensorNode) -> dict[str, Any]:
     if isinstance(node, Node):
         return {"name": node.name, **bounds, "parts": stated_tree(node)}
     if node.view.block != (1, 1):
-        raise CertificateError("the format has no blocks: certify a mask of single weights")
+        raise NoFormatError("the format of certificates has no blocks, only single weights")
     runs = [
         {
             "length": each.length,
@@ -200,7 +206,7 @@ def _holds(file: Path, masks: Mapping[str, Tensor]) -> bool:
 
 
 def load_masks(
-    mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint | Node
+    mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint | Node | None
 ) -> dict[str, Tensor]:
     """Read masks of these tensors with this number of ones.
 
@@ -220,27 +226,64 @@ def load_masks(
 
 
 def allowed_masks(
-    keep: int | Constraint | Node,
+    keep: int | Constraint | Node | None,
     allocation: Allocation | None,
     views: Mapping[str, View],
     masks: Mapping[str, Tensor] | None,
 ) -> Node:
     """The tree for a number of ones and an allocation, or of a constraint.
 
-    By tensor, given masks compete with the masks that have their number of ones in each tensor.
+    By tensor or row, given masks compete with the masks that have their number of ones in each.
 
     Raises:
         CardinalityError: no mask of these tensors keeps this number.
+        CertificateError: nothing says how many ones a mask has.
     """
     if isinstance(keep, Node):
         return keep
     if isinstance(keep, Constraint):
         return keep.tree(views)
     total = sum(view.size for view in views.values())
-    keep = cardinality(keep, total)
-    if allocation is None or total == 0:
+    if keep is not None:
+        keep = cardinality(keep, total)
+    if keep is not None and (allocation is None or total == 0):
         return Cardinality(keep).tree(views)
-    if allocation.scope == "tensor" and masks is not None:
-        counts = {name: each.kept for name, each in count_each(masks).items()}
-        return PerTensor(counts).tree(views)
-    return allocation.constraint(1 - Fraction(keep, total), views).tree(views)
+    allocation = allocation or Allocation()
+    share = None if masks is None else _shares(allocation.scope, views, masks)
+    sparsity = allocation.sparsity if keep is None else 1 - Fraction(keep, total)
+    if sparsity is None and share is None:
+        raise CertificateError(
+            "nothing says how many weights are kept: give --keep, or a pattern without it, or a "
+            "mask with --scope tensor or row"
+        )
+    sparsity = sparsity or Fraction(0)  # a share replaces it
+    allocation.require_final(sparsity)
+    constraint = allocation.constraint(sparsity, views, share)
+    if not isinstance(constraint, Constraint):
+        raise NoFormatError("the format of certificates has no transposable patterns")
+    return constraint.tree(views)
+
+
+def _shares(
+    scope: str, views: Mapping[str, View], masks: Mapping[str, Tensor]
+) -> PerTensor | PerRow | None:
+    """The number of ones that masks have in each tensor, or in each row; None if all are ranked.
+
+    Raises:
+        CertificateError: rows of a tensor have different numbers.
+    """
+    if scope == "tensor":
+        return PerTensor({name: each.kept for name, each in count_each(masks).items()})
+    if scope != "row":
+        return None
+    keeps = {}
+    for name, view in views.items():
+        rows = view.apply(masks[name]).view(-1, max(view.inputs, 1)).sum(1)
+        low, high = (int(each) for each in rows.aminmax()) if rows.numel() else (0, 0)
+        if low < high:
+            raise CertificateError(
+                f"rows of {name!r} keep {low} to {high} weights: by row each keeps as many, choose "
+                "another scope"
+            )
+        keeps[name] = low
+    return PerRow(keeps)

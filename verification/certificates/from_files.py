@@ -36,7 +36,7 @@ def certify_files(
     scores: Path,
     certificate: Path,
     *,
-    keep: int | Constraint | Node,
+    keep: int | Constraint | Node | None,
     allocation: Allocation | None = None,
     transposed: bool = False,
     mask: Path | None = None,
@@ -50,10 +50,11 @@ def certify_files(
     Args:
         scores: safetensors file of scores s.
         certificate: the file to write.
-        keep: the claimed number of ones, or the constraint.
+        keep: the claimed number of ones, or the constraint; None if the allocation says it: exactly
+            N of each M, or by row with a mask.
         allocation: for a number `keep`: the competing masks with the same number of ones; default:
-            all. By tensor, a given mask competes with the masks that have its number of ones in
-            each tensor; without a mask, each tensor keeps the ratio keep/n, to the nearest integer.
+            all. By tensor or row, a given mask competes with the masks that have its number of ones
+            in each; without a mask, each keeps the ratio keep/n, to the nearest integer.
         transposed: the matrices are stored (inputs, outputs), as in GPT-2.
         mask: safetensors file of masks; default: the optimum is computed and written to
             `<certificate's stem>.mask.safetensors`.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pins.errors import ImportanceError
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
+from pins.selection.blocks import tree_block
 from pins.selection.reach import keep_of
 from pins.utils.tensors import sample_indices, upcast_half
 
@@ -85,7 +86,8 @@ def sample(program: TrustRegionProgram) -> Sample:
     parts = _parts(program)
     if not parts:
         raise ImportanceError("importance is empty: there is no weight to rank")
-    total, keep = sum(part.size for part in parts.values()), keep_of(program.tree, program.group)
+    total = sum(part.size for part in parts.values())
+    keep = keep_of(program.tree, program.group) * tree_block(program.tree)
     if total <= SAMPLE:
         terms = _gather(program, parts, lambda part, _: torch.arange(part.own))
         return Sample(terms, torch.ones(len(terms.cost), dtype=torch.float64), keep)

@@ -116,10 +116,13 @@ def test_a_run_is_exactly_as_sparse_as_asked_for(
     pruner = run.training.pruner
     kept = masks.count(pruner.masks)
     share = {
-        "global": [keep_count(wanted.sparsity, pruner.total)],
-        "tensor": [keep_count(wanted.sparsity, p.numel()) for p in pruner.parameters.values()],
+        "global": [keep_count(wanted.final_sparsity(), pruner.total)],
+        "tensor": [
+            keep_count(wanted.final_sparsity(), p.numel()) for p in pruner.parameters.values()
+        ],
         "row": [
-            len(p) * keep_count(wanted.sparsity, p[0].numel()) for p in pruner.parameters.values()
+            len(p) * keep_count(wanted.final_sparsity(), p[0].numel())
+            for p in pruner.parameters.values()
         ],
     }
     keep = sum(share[wanted.scope])

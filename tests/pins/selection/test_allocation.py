@@ -16,6 +16,7 @@ from pins.selection.allocation import Allocation
 from pins.selection.constraints import (
     AtMostNofM,
     Cardinality,
+    Constraint,
     NofM,
     PerTensor,
     Rows,
@@ -46,7 +47,9 @@ def test_bounds_are_kept_of_each_or_do_not_fit(
     least = {name: math.ceil(minimum * view.size) for name, view in VIEWS.items()}
     most = {name: math.floor(maximum * view.size) for name, view in VIEWS.items()}
     allocation = Allocation(layer_minimum=minimum, layer_maximum=maximum)
-    tree = allocation.constraint(sparsity, VIEWS).tree(VIEWS)
+    constraint = allocation.constraint(sparsity, VIEWS)
+    assert isinstance(constraint, Constraint)
+    tree = constraint.tree(VIEWS)
     fits = all(least[name] <= most[name] for name in VIEWS)
     if fits and sum(least.values()) <= keep <= sum(most.values()):
         assert keep_of(tree) == keep
