@@ -40,8 +40,10 @@ function ownCount(bounds, count) {
 
 /** Why a sample of this size cannot have the bounds; empty if it can. */
 function misfit(bounds, count) {
-  const { divisor } = BOUNDS[bounds];
-  return count % divisor ? `${count} is no multiple of ${divisor}` : "";
+  const { divisor, inside } = BOUNDS[bounds];
+  if (count % divisor) return `${count} is no multiple of ${divisor}`;
+  const lengths = inside(count, 0).map(({ length }) => length);
+  return new Set(lengths).size < lengths.length ? `a half of ${count} is a group` : "";
 }
 
 /** The nodes of a level by their noun. */

@@ -3,17 +3,12 @@
 const FEW = 4; // nodes that are labelled one by one
 const NAMED = 6; // binding nodes that a sentence names
 
-/** The threshold around a node. */
-function around({ nodes }, depth, node) {
-  const outer = nodes[depth + 1];
-  return outer.thresholds[Math.floor((node * nodes[depth].length) / outer.length)];
-}
-
 /** The nodes of a level whose threshold differs from the one around: above it, and below it. */
-function binding(solution, depth) {
-  const { thresholds } = solution.nodes[depth];
+function binding(level, outer) {
   const which = (holds) =>
-    Array.from(thresholds.keys()).filter((A) => holds(thresholds[A], around(solution, depth, A)));
+    Array.from(level.thresholds.keys()).filter((node) =>
+      holds(level.thresholds[node], thresholdAround(level, node, outer)),
+    );
   return { above: which((t, outside) => t > outside), below: which((t, outside) => t < outside) };
 }
 
@@ -30,18 +25,16 @@ function drawNodes(host, solution, unit) {
   const { svg, left, right, top, bottom } = frame;
   const y = scoreAxis(frame, solution, unit);
   const x = linear(0, r.length, left, right);
-  const inside = nodes.slice(0, -1);
-  const [inner] = inside;
-  const place = new Map(order.map((i, rank) => [i, rank]));
-  const downwards = inside.toReversed();
+  const inner = nodes[0];
+  const downwards = nodes.slice(0, -1).toReversed();
   const before = (i, j) => {
     for (const { length, thresholds } of downwards) {
       const [A, B] = [Math.floor(i / length), Math.floor(j / length)];
       if (A !== B) return thresholds[B] - thresholds[A] || A - B;
     }
-    return place.get(i) - place.get(j);
+    return 0;
   };
-  const sorted = order.toSorted(before);
+  const sorted = order.toSorted(before); // stable
 
   const size = Math.max(2.6, Math.min(5, x(1) - x(0)));
   const dots = (keeps, w) => {
@@ -52,20 +45,16 @@ function drawNodes(host, solution, unit) {
   svg.append(drawn("path", { d: dots(true, size), class: "kept" }));
   svg.append(...lambdaLine(left, right, y(multiplier)));
   svg.append(text(right, TITLE, "solid: t, dashed: λ", { "text-anchor": "end" }));
-  inside.forEach(({ length, thresholds }, depth) => {
+  for (const level of downwards) {
+    const { length, thresholds } = level;
     const firsts = sorted.filter((_, slot) => slot % length === 0);
-    const starts = firsts.map((i) => Math.floor(i / length));
-    const steps = starts.map((A, at) => `${x(at * length)} ${y(thresholds[A])}h${x(length) - left}`);
-    const name = depth ? "outer" : "steps";
-    svg.append(drawn("path", { d: `M${steps.join(depth ? "M" : "L")}`, class: name }));
-    if (starts.length > FEW) return;
-    starts.forEach((A, at) => {
-      const name = `${nounOf({ length }, r.length)} ${A + 1}`;
-      const look = { "text-anchor": "middle", class: "strong" };
-      svg.append(text(x((at + 0.5) * length), top - 14, name, look));
-      if (at) svg.append(line(x(at * length), top - 24, x(at * length), bottom, "boundary"));
-    });
-  });
+    const inOrder = firsts.map((i) => Math.floor(i / length));
+    const width = x(length) - left;
+    const steps = inOrder.map((A, at) => `${left + at * width} ${y(thresholds[A])}h${width}`);
+    const [join, look] = level === inner ? ["L", "steps"] : ["M", "outer"];
+    svg.append(drawn("path", { d: `M${steps.join(join)}`, class: look }));
+    if (steps.length <= FEW) nameNodes(frame, nounOf(level, r.length), inOrder, width);
+  }
   const count = r.length / inner.length;
   const noun = nounOf(inner, r.length);
   const ticks = count > FEW ? ranksTo(count, right - left) : [];
@@ -74,18 +63,27 @@ function drawNodes(host, solution, unit) {
   return label;
 }
 
+/** The names of neighbouring nodes of this width above the chart, and the lines between them. */
+function nameNodes({ svg, left, top, bottom }, noun, which, width) {
+  which.forEach((node, at) => {
+    const look = { "text-anchor": "middle", class: "strong" };
+    const from = left + at * width;
+    svg.append(text(from + width / 2, top - 14, `${noun} ${node + 1}`, look));
+    if (at) svg.append(line(from, top - 24, from, bottom, "boundary"));
+  });
+}
+
 /** Which bounds bind, and that the mask is proved. */
 function bindingInWords(solution) {
   const { nodes, r, interval } = solution;
   const said = nodes.slice(0, -1).toReversed().map((level) => {
-    const depth = nodes.indexOf(level);
     const noun = nounOf(level, r.length);
     const all = level.ones.length;
     const every = noun === "half" ? `${all} halves` : `${all} ${noun.replace("group", "groups")}`;
     if (level.minimum === level.maximum) {
       return `All ${every} keep exactly ${level.minimum}, each by a threshold of its own.`;
     }
-    const { above, below } = binding(solution, depth);
+    const { above, below } = binding(level, nodes[nodes.indexOf(level) + 1]);
     if (!above.length && !below.length) return `No bound on the ${every} binds.`;
     const parts = [];
     const tell = (which, where, has) => {

@@ -107,7 +107,7 @@ function withThresholds(scores, kept, nodes) {
   let outer = { length, thresholds: [scores[ends.find((i) => i >= 0)]] };
   const downwards = nodes.toReversed().map((level) => {
     const clipped = (less, node) => {
-      let threshold = outer.thresholds[Math.floor((node * level.length) / outer.length)];
+      let threshold = thresholdAround(level, node, outer);
       if (scores[level.gain[node]] > threshold) threshold = scores[level.gain[node]];
       return scores[less] < threshold ? scores[less] : threshold;
     };
@@ -116,6 +116,11 @@ function withThresholds(scores, kept, nodes) {
     return outer;
   });
   return downwards.reverse();
+}
+
+/** The threshold of the node that holds node A of an inner level. */
+function thresholdAround({ length }, node, outer) {
+  return outer.thresholds[Math.floor((node * length) / outer.length)];
 }
 
 /** Σm. */
@@ -141,11 +146,11 @@ function dualValue(scores, nodes) {
     add(1, score);
     add(-1, threshold);
   });
-  nodes.forEach(({ length, minimum, maximum, thresholds }, depth) => {
-    thresholds.forEach((threshold, node) => {
+  nodes.forEach((level, depth) => {
+    level.thresholds.forEach((threshold, node) => {
       const outer = nodes[depth + 1];
-      const around = outer?.thresholds[Math.floor((node * length) / outer.length)] ?? 0;
-      const count = threshold > around ? maximum : minimum;
+      const around = outer ? thresholdAround(level, node, outer) : 0;
+      const count = threshold > around ? level.maximum : level.minimum;
       if (threshold === around) return;
       add(count, threshold);
       add(-count, around);

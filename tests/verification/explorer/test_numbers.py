@@ -102,6 +102,7 @@ def test_bounds_change_the_mask_its_threshold_and_its_values(
         ("4:8", 228, "228 is no multiple of 8"),
         ("halves", 911, "911 is no multiple of 2"),
         ("halves-2:4", 228, "228 is no multiple of 8"),
+        ("halves-2:4", 8, "a half of 8 is a group"),
         ("halves", 228, ""),
         ("none", 911, ""),
     ],
