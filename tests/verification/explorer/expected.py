@@ -18,6 +18,8 @@ from solvers.exact import exact_sum
 from verification.certificates.regret import regret
 from verification.explorer.data import offset
 
+WEIGHTS = "w"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -99,18 +101,20 @@ def tree_under(bounds: str, count: int, keep: int) -> Node:
         "at-most-2:4": AtMostNofM(2, 4) & Cardinality(keep),
     }
     if bounds in groups:
-        return tree_of(groups[bounds], {None: torch.empty(count)})
+        return tree_of(groups[bounds], {WEIGHTS: torch.empty(count)})
     runs = [Runs(count // 2, keep // 2, name="half")]
     runs += [Runs(4, 0, 2, "2:4 group")] * (bounds == "halves-2:4")
-    return Node("the layer", (TensorNode(None, View(1, 1, count), runs=tuple(runs)),), keep, keep)
+    return Node(
+        "the layer", (TensorNode(WEIGHTS, View(1, 1, count), runs=tuple(runs)),), keep, keep
+    )
 
 
 def mask_of(scores: Tensor, tree: Node, keep: int, ties: str) -> Tensor:
     """The mask of a tie rule; all but the first are not those of PINS."""
     if ties == "lower":
-        return select(scores, tree)
+        return select({WEIGHTS: scores}, tree)[WEIGHTS]
     if ties == "higher":
-        return select(scores.flip(0), tree).flip(0)
+        return select({WEIGHTS: scores.flip(0)}, tree)[WEIGHTS].flip(0)
     low, high = interval(scores, keep)
     return scores >= high if ties == "kept" else scores > low
 
@@ -130,7 +134,7 @@ def expected(sample: WeightSample, name: str, settings: Settings) -> Answer:
     objective = rounded(sample.importance("pins", settings.rate)[name], settings.precision)
     tree = tree_under(settings.bounds, ranking.numel(), settings.keep)
     kept = mask_of(ranking, tree, settings.keep, settings.ties)
-    proof = decide({None: ranking}, tree).proof
+    proof = decide({WEIGHTS: ranking}, tree).proof
     primal, multiplier = exact_sum(ranking[kept].numpy()), proof.dual_multiplier
     if settings.bounds == "none":
         low, high = interval(ranking, settings.keep)
@@ -151,6 +155,6 @@ def expected(sample: WeightSample, name: str, settings: Settings) -> Answer:
         high=high,
         primal=primal,
         dual=dual,
-        regret=regret({None: objective}, {None: kept}, as_many).exact,
+        regret=regret({WEIGHTS: objective}, {WEIGHTS: kept}, as_many).exact,
         scale=exact_sum(objective.abs().numpy()),
     )

@@ -70,16 +70,17 @@ def test_every_number_of_weights_from_none_to_all(
 
 
 @pytest.mark.parametrize("bounds", BOUNDS)
-def test_all_bounds_under_every_criterion_and_tie_rule(
+def test_bounds_at_every_precision_and_tie_rule_by_index(
     numbers_page: Opened, sample: WeightSample, bounds: str
 ) -> None:
     for name, most in (("dense", 120), ("tied", 20)):
-        keeps = {most} if bounds in ("2:4", "4:8") else {0, 7, most - 3, most}
-        decisions = [
-            Settings(criterion, keep=keep, precision=precision, ties=ties, bounds=bounds)
-            for criterion, precision in (("path", "float64"), ("magnitude", "bfloat16"))
-            for keep, ties in itertools.product(keeps, ("lower", "higher"))
+        keeps = {most} if bounds in ("2:4", "4:8") else {0, most - 3, most}
+        kinds = [
+            Settings(bounds=bounds),
+            Settings("magnitude", precision="bfloat16", bounds=bounds),
+            Settings("magnitude", precision="bfloat16", bounds=bounds, ties="higher"),
         ]
+        decisions = [replace(kind, keep=keep) for kind, keep in itertools.product(kinds, keeps)]
         compare(numbers_page, sample, [name], decisions)
 
 
