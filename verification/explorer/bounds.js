@@ -9,7 +9,7 @@
 const bounded = (length, minimum, maximum) => ({ length, minimum, maximum });
 const halves = (count, keep) => bounded(count / 2, Math.floor(keep / 2), count / 2);
 
-/** By name: what the control says, a divisor of the number of weights, the levels inside the root. */
+/** By name: the words of the control, a divisor of the number of weights, the inner levels. */
 const BOUNDS = {
   none: { says: "none: k of all", divisor: 1, inside: () => [] },
   "2:4": { says: "exactly 2 of each 4", divisor: 4, inside: () => [bounded(4, 2, 2)] },

@@ -56,7 +56,7 @@ function isByIndex({ kept, best }) {
  *
  * A mask that does not keep k gets a certificate of optimality, which a checker refutes.
  *
- * about: {name, criterion, madeBy}; files: {scores, mask, best} as {file, sha256}, best may be null.
+ * about: {name, criterion, madeBy}; files: {scores, mask, best}, each {file, sha256}; best or null.
  */
 function certificate(proved, about, files) {
   const { r, tree, keep, count, gap } = proved;

@@ -192,7 +192,7 @@ function rankingInWords({ r, order, count, multiplier, tied, distinct }) {
 function drawDual(host, solution) {
   const { interval, gap, feasible, free } = solution;
   if (!free.scores.length) {
-    host.replaceChildren(element("p", "The bounds inside the root decide every weight: λ is free."));
+    host.replaceChildren(element("p", "The inner bounds decide every weight: λ is free."));
     return;
   }
   const above = free.scores.slice(Math.max(free.keep - 1 - NEIGHBOURS, 0), free.keep).reverse();

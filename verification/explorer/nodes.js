@@ -16,7 +16,7 @@ function binding(level, outer) {
  * The scores node by node, each node's own threshold as a step of a line: kept scores lie above it,
  * pruned ones below.
  *
- * In every node the parts with the largest threshold come first, in the innermost the largest score.
+ * The parts of a node come by their threshold, the weights of the innermost by their score.
  */
 function drawNodes(host, solution, unit) {
   const { r, order, kept, nodes, multiplier } = solution;

@@ -229,6 +229,6 @@ at("ask").addEventListener("click", async () => {
   offer(at("downloads"), await proofFiles(latest, about(latest)));
 });
 window.pins = { sample, explore, select, treeOf, ownCount, misfit, exactSum, fraction, claimed };
-Object.assign(window.pins, { keepCount, toBfloat16, toHex, repr });
+Object.assign(window.pins, { keepCount, toBfloat16, repr });
 enter();
 new ResizeObserver(() => latest && draw()).observe(at("ranking"));
