@@ -40,20 +40,25 @@ if TYPE_CHECKING:  # at run time a name is imported when it is first used: torch
     from pins.pruning.schedules import OneShotSchedule as OneShotSchedule
     from pins.pruning.schedules import Schedule as Schedule
     from pins.selection.allocation import Allocation as Allocation
+    from pins.selection.constraints import AtMostNofM as AtMostNofM
     from pins.selection.constraints import Cardinality as Cardinality
     from pins.selection.constraints import Constraint as Constraint
-    from pins.selection.constraints import MinimumPerTensor as MinimumPerTensor
+    from pins.selection.constraints import Frozen as Frozen
+    from pins.selection.constraints import LayerBounds as LayerBounds
+    from pins.selection.constraints import NofM as NofM
     from pins.selection.constraints import PerTensor as PerTensor
+    from pins.selection.constraints import Rows as Rows
     from pins.selection.constraints import keep_count as keep_count
-    from pins.selection.constraints import minimum_per_tensor as minimum_per_tensor
     from pins.selection.constraints import per_tensor as per_tensor
-    from pins.selection.optimality import ConstrainedOptimality as ConstrainedOptimality
     from pins.selection.optimality import Optimality as Optimality
-    from pins.selection.optimality import constrained_optimality as constrained_optimality
     from pins.selection.optimality import optimality as optimality
     from pins.selection.select import Decision as Decision
     from pins.selection.select import decide as decide
     from pins.selection.select import select as select
+    from pins.selection.tree import Node as Node
+    from pins.selection.tree import Runs as Runs
+    from pins.selection.tree import TensorNode as TensorNode
+    from pins.selection.tree import View as View
 
 __version__ = "0.1.0"
 
@@ -72,11 +77,11 @@ _NAMES = {
     "pins.pruning.pruner": "Pruner",
     "pins.pruning.schedules": "CubicSchedule LinearSchedule OneShotSchedule Schedule",
     "pins.selection.allocation": "Allocation",
-    "pins.selection.constraints": "Cardinality Constraint MinimumPerTensor PerTensor "
-    "keep_count minimum_per_tensor per_tensor",
-    "pins.selection.optimality": "ConstrainedOptimality Optimality "
-    "constrained_optimality optimality",
+    "pins.selection.constraints": "AtMostNofM Cardinality Constraint Frozen LayerBounds NofM "
+    "PerTensor Rows keep_count per_tensor",
+    "pins.selection.optimality": "Optimality optimality",
     "pins.selection.select": "Decision decide select",
+    "pins.selection.tree": "Node Runs TensorNode View",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 

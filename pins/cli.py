@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from pins.errors import EntryPointError, PinsError
+from pins.errors import EntryPointError, PinsError, SettingError
 from pins.runs.cli_options import prune_signature
+from pins.runs.settings import RENAMED
 from pins.utils.entry_points import hidden, load, registered
 from pins.utils.lookup import choose_one
 from pins.utils.output import discard_unwritten, prepare_streams, progress_console, require_open
@@ -67,6 +68,10 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> None:
     name = arguments[0] if arguments else None
+    for names in RENAMED.items():
+        old, new = (f"--{each.replace('_', '-')}" for each in names)
+        if any(argument.partition("=")[0] == old for argument in arguments):
+            raise SettingError(f"{old} is called {new} now: give that")
     if name in OWN or name in registered("pins.commands"):
         # alone: typer reads the options of a group by pydantic, which takes longer than all else
         command_line(name)(arguments[1:], prog_name=f"pins {name}")

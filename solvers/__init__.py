@@ -5,7 +5,7 @@ from solvers.closed_form import ClosedForm
 from solvers.comparison import Comparison, Verdict, compare
 from solvers.enumeration import Enumeration, optimal_set
 from solvers.exact import exact_sum, objective, power_of_two_exponent, scaled
-from solvers.formulation import CardinalityFormulation, ConstrainedFormulation
+from solvers.formulation import CardinalityFormulation
 from solvers.highs import Highs
 from solvers.program import BinaryProgram, Sense
 from solvers.registry import SOLVERS, find_solver
@@ -13,6 +13,9 @@ from solvers.relaxation import Relaxation, RelaxedResult, dual_interval, dual_va
 from solvers.result import Report, Result, Solution, Status
 from solvers.scaling import Scaled
 from solvers.solver import Solver
+from solvers.thresholds import Thresholds
+from solvers.transposable import TransposableFormulation
+from solvers.tree import TreeFormulation
 from solvers.trust_region import TrustRegionFormulation
 from solvers.writers import write
 
@@ -23,7 +26,6 @@ __all__ = [
     "Cbc",
     "ClosedForm",
     "Comparison",
-    "ConstrainedFormulation",
     "Enumeration",
     "Highs",
     "Relaxation",
@@ -35,6 +37,9 @@ __all__ = [
     "Solution",
     "Solver",
     "Status",
+    "Thresholds",
+    "TransposableFormulation",
+    "TreeFormulation",
     "TrustRegionFormulation",
     "Verdict",
     "compare",

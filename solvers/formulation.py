@@ -1,4 +1,4 @@
-"""Formulations: importance and a constraint ↦ a 0-1 program, and its points ↦ masks."""
+"""Formulations: importance and k ↦ a 0-1 program, and its points ↦ masks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from scipy import sparse
 
 from pins.errors import CardinalityError, ImportanceError, MaskError, ProgramError
-from pins.selection.constraints import Constraint, PerTensor
-from solvers.exact import BoolArray
+from pins.selection.tree import View
+from solvers.exact import BoolArray, FloatArray
 from solvers.program import BinaryProgram, Sense
 
 Tensors: TypeAlias = torch.Tensor | Mapping[str, torch.Tensor] | Sequence[torch.Tensor]
@@ -30,6 +30,10 @@ class Formulation:
     importance: Tensors
     program: BinaryProgram
 
+    def view(self, name: str, scores: torch.Tensor) -> View:  # noqa: ARG002 (another class needs it)
+        """The order of a tensor's weights in x: row-major."""
+        return View.of(scores.shape)
+
     def apply(self, masks: Tensors) -> BoolArray:
         """x, (n,) bool: the masks in flat order; True = keep = 1.
 
@@ -42,7 +46,7 @@ class Formulation:
         given, wanted = dict(_named(masks)), dict(_named(self.importance))
         if given.keys() != wanted.keys():
             raise MaskError(
-                f"CardinalityFormulation.apply: masks for {sorted(given)} came; "
+                f"{type(self).__name__}.apply: masks for {sorted(given)} came; "
                 f"pass masks for {sorted(wanted)}"
             )
         parts = []
@@ -50,11 +54,28 @@ class Formulation:
             mask = given[name]
             if mask.shape != scores.shape or mask.dtype != torch.bool:
                 raise MaskError(
-                    f"CardinalityFormulation.apply: mask {name} has shape {tuple(mask.shape)} and "
+                    f"{type(self).__name__}.apply: mask {name} has shape {tuple(mask.shape)} and "
                     f"dtype {mask.dtype}; pass a bool mask of shape {tuple(scores.shape)}"
                 )
-            parts.append(mask.detach().cpu().reshape(-1).numpy())
+            parts.append(self.view(name, scores).apply(mask.detach().cpu()).numpy())
         return np.concatenate(parts)
+
+    def flat(self, numbers: Tensors) -> FloatArray:
+        """Finite floats in the structure of `importance` as float64 in flat order, (n,).
+
+        Raises:
+            ImportanceError: a tensor is not floating point or not finite, or there is no entry.
+        """
+        parts = [
+            _flat(f"{type(self).__name__}: importance {name}", self.view(name, tensor), tensor)
+            for name, tensor in _named(numbers)
+        ]
+        flat = np.concatenate([np.zeros(0), *parts])
+        if flat.size == 0:
+            raise ImportanceError(
+                f"{type(self).__name__}: importance has no entry; pass at least one score"
+            )
+        return flat
 
     def invert(self, x: BoolArray) -> Tensors:
         """The masks at x: bool tensors, each with the shape and on the device of its scores.
@@ -69,20 +90,25 @@ class Formulation:
         """
         if x.shape != (self.program.size,) or x.dtype != np.bool_:
             raise ProgramError(
-                f"CardinalityFormulation.invert: x of shape {x.shape} and dtype {x.dtype} came; "
+                f"{type(self).__name__}.invert: x of shape {x.shape} and dtype {x.dtype} came; "
                 f"pass a bool array of shape ({self.program.size},)"
             )
-        masks: dict[str, torch.Tensor] = {}
-        start = 0
-        for name, scores in _named(self.importance):
-            part = torch.tensor(x[start : start + scores.numel()])
-            masks[name] = part.reshape(scores.shape).to(scores.device)
-            start += scores.numel()
+        named = self._unflat(torch.tensor(x))
+        masks = {name: named[name].to(scores.device) for name, scores in _named(self.importance)}
         if isinstance(self.importance, torch.Tensor):
             return masks["0"]
         if isinstance(self.importance, Mapping):
             return masks
         return tuple(masks.values()) if isinstance(self.importance, tuple) else [*masks.values()]
+
+    def _unflat(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Entries in flat order as tensors of the shapes of `importance`, by name."""
+        named = dict(_named(self.importance))
+        pieces = flat.split_with_sizes([scores.numel() for scores in named.values()])
+        return {
+            name: self.view(name, scores).invert(piece).view(scores.shape)
+            for (name, scores), piece in zip(named.items(), pieces, strict=True)
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +134,7 @@ class CardinalityFormulation(Formulation):
     program: BinaryProgram = field(init=False)
 
     def __post_init__(self) -> None:
-        scores = [_flat_scores(name, tensor) for name, tensor in _named(self.importance)]
-        flat = np.concatenate(scores) if scores else np.zeros(0)
-        if flat.size == 0:
-            raise ImportanceError(
-                "CardinalityFormulation: importance has no entry; pass at least one score"
-            )
+        flat = self.flat(self.importance)
         if isinstance(self.keep, bool) or not isinstance(self.keep, int | np.integer):
             raise CardinalityError(
                 f"CardinalityFormulation: keep={self.keep!r} came; pass an integer"
@@ -132,52 +153,6 @@ class CardinalityFormulation(Formulation):
         object.__setattr__(self, "program", program)
 
 
-@dataclass(frozen=True, eq=False)
-class ConstrainedFormulation(Formulation):
-    """max s·m over the masks that a constraint allows, with one row for each condition.
-
-    After the row 1·x = k comes one row for each tensor t: Σ_{i∈t} xᵢ = k_t for `PerTensor`, else
-    −Σ_{i∈t} xᵢ ≤ −l_t where the tensor has a minimum l_t > 0.
-
-    Attributes:
-        importance: s, by tensor name, as in `CardinalityFormulation`.
-        constraint: which masks are allowed.
-        program: the 0-1 program, objective −s.
-
-    Raises:
-        ImportanceError: as `CardinalityFormulation`.
-        CardinalityError: no mask of these tensors meets the constraint.
-    """
-
-    importance: Mapping[str, torch.Tensor]
-    constraint: Constraint
-    program: BinaryProgram = field(init=False)
-
-    def __post_init__(self) -> None:
-        plain = CardinalityFormulation(self.importance, self.constraint.keep).program
-        self.constraint.validate({name: s.shape for name, s in self.importance.items()})
-        each_exact = isinstance(self.constraint, PerTensor)
-        rows, senses = [plain.matrix], [Sense.EQUAL]
-        rhs, start = [float(self.constraint.keep)], 0
-        for name, scores in self.importance.items():
-            number, size = self.constraint.minimums.get(name, 0), scores.numel()
-            if each_exact or number > 0:
-                sign = 1.0 if each_exact else -1.0
-                columns = np.arange(start, start + size)
-                entries = (np.full(size, sign), (np.zeros(size, dtype=np.intp), columns))
-                rows.append(sparse.csr_array(entries, shape=(1, plain.size)))
-                senses.append(Sense.EQUAL if each_exact else Sense.LESS_OR_EQUAL)
-                rhs.append(sign * number)
-            start += size
-        program = BinaryProgram(
-            objective=plain.objective,
-            matrix=sparse.csr_array(sparse.vstack(rows)),
-            senses=tuple(senses),
-            rhs=np.array(rhs),
-        )
-        object.__setattr__(self, "program", program)
-
-
 def _named(tensors: Tensors) -> list[tuple[str, torch.Tensor]]:
     """(name, tensor) in the given order; the position is the name in a list or tuple."""
     if isinstance(tensors, torch.Tensor):
@@ -187,24 +162,19 @@ def _named(tensors: Tensors) -> list[tuple[str, torch.Tensor]]:
     return [(str(position), tensor) for position, tensor in enumerate(tensors)]
 
 
-def _flat_scores(name: str, tensor: torch.Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The scores as float64, row-major, (numel,).
+def _flat(what: str, view: View, tensor: torch.Tensor) -> FloatArray:
+    """The entries as float64 in the order of the view, (numel,).
 
     Raises:
-        ImportanceError: the scores are not floating point, or one is not finite.
+        ImportanceError: they are not floating point, or one is not finite.
     """
     if not tensor.is_floating_point():
-        raise ImportanceError(
-            f"CardinalityFormulation: importance {name} has dtype {tensor.dtype}; "
-            "pass floating-point scores"
-        )
-    flat = tensor.detach().to("cpu", torch.float64).reshape(-1)
-    bad = torch.nonzero(~torch.isfinite(flat))
+        raise ImportanceError(f"{what} has dtype {tensor.dtype}; pass floating-point scores")
+    stored = tensor.detach().to("cpu", torch.float64)
+    bad = torch.nonzero(~torch.isfinite(stored).reshape(-1))
     if bad.numel():
         index = int(bad[0])
-        raise ImportanceError(
-            f"CardinalityFormulation: importance {name} is {flat[index].item()} at flat index "
-            f"{index}; pass finite scores only"
-        )
-    scores: np.ndarray[tuple[int], np.dtype[np.float64]] = flat.numpy()
-    return scores
+        value = stored.reshape(-1)[index].item()
+        raise ImportanceError(f"{what} is {value} at flat index {index}; pass finite scores only")
+    flat: FloatArray = view.apply(stored).numpy()
+    return flat

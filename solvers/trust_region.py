@@ -12,9 +12,11 @@ from scipy import sparse
 from pins.errors import ImportanceError, ProgramError
 from pins.importance.trust_region.program import Terms
 from pins.selection.constraints import Constraint
+from pins.selection.tree import Node
 from solvers.exact import BoolArray, FloatArray
-from solvers.formulation import ConstrainedFormulation, Tensors
+from solvers.formulation import Tensors
 from solvers.program import BinaryProgram, Sense
+from solvers.tree import TreeFormulation
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,27 +26,28 @@ class TrustRegionFormulation:
     Here xᵢ = 1 = prune, so that every number of the program is an input: in m the budget would be
     −c·m ≤ ρ − 1·c, and a float may not hold that sum exactly.
 
-    The rows are the rows of `ConstrainedFormulation` for 1 − x, then the budget. For example,
+    The rows are the rows of `TreeFormulation` for 1 − x, then the budget. For example,
     Σ_{i∈t} mᵢ ≥ l_t becomes Σ_{i∈t} xᵢ ≤ n_t − l_t.
 
     Attributes:
         terms: s and c ≥ 0 by tensor name, as the importance of `CardinalityFormulation`.
-        constraint: the masks that are allowed, apart from the radius.
+        constraint: the masks that are allowed, apart from the radius: a tree of bounds, or a
+            constraint that has one.
         radius: ρ, finite.
         program: the 0-1 program, objective s.
 
     Raises:
         ImportanceError: s or c is not floating point or not finite, c is negative, their shapes
             differ, or there is no entry at all.
-        CardinalityError: no mask of these tensors meets the constraint.
+        CardinalityError: as `TreeFormulation`.
         ProgramError: ρ is not finite.
     """
 
     terms: Mapping[str, Terms]
-    constraint: Constraint
+    constraint: Constraint | Node
     radius: float
     program: BinaryProgram = field(init=False)
-    _kept: ConstrainedFormulation = field(init=False, repr=False)
+    _kept: TreeFormulation = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.radius):
@@ -54,11 +57,8 @@ class TrustRegionFormulation:
         terms = {name: Terms(*each) for name, each in self.terms.items()}
         for name, (importance, cost) in terms.items():
             _check_cost(name, importance, cost)
-        kept = ConstrainedFormulation({n: s for n, (s, _) in terms.items()}, self.constraint)
-        costs = torch.cat(
-            [c.detach().to("cpu", torch.float64).reshape(-1) for _, c in terms.values()]
-        )
-        budget = sparse.csr_array(costs.numpy()[None, :])
+        kept = TreeFormulation({n: s for n, (s, _) in terms.items()}, self.constraint)
+        budget = sparse.csr_array(kept.flat({n: c for n, (_, c) in terms.items()})[None, :])
         plain = kept.program
         # A m (≤, =) b is −A x (≤, =) b − A 1; an equality may be written with either sign. The
         # entries of A are 0, 1 and −1, so nothing is rounded.

@@ -153,10 +153,10 @@ def test_a_minimum_that_binds_is_told_and_certified(
     pins: Command, folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    arguments = ["--criterion", "magnitude", "--smoothing", "none", "--minimum-kept", "0.24"]
+    arguments = ["--criterion", "magnitude", "--smoothing", "none", "--layer-minimum", "0.24"]
     code, said, _ = pins("prune", "--config", folder / "run.toml", "--out", out, *arguments)
     assert code == 0
-    assert "minimum binds" in said
+    assert "bounds bind" in said
     certificate = json.loads((out / "certificate.json").read_text())
     assert certificate["version"] == 2
     assert certificate["claim"]["constraint"]["kind"] == "minimum-per-tensor"

@@ -13,7 +13,8 @@ import torch
 
 from tests.commands import Command
 from verification import checker
-from verification.certificates.certificate import certify_files, save_scores
+from verification.certificates.from_files import certify_files
+from verification.certificates.selection import save_scores
 
 CHECKER = [sys.executable, checker.__file__]
 PINS = [sys.executable, "-m", "pins"]

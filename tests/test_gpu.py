@@ -3,7 +3,6 @@
 import importlib.util
 import warnings
 from collections.abc import Callable
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,10 +17,11 @@ from pins.pruning.schedules import CubicSchedule
 from pins.runs.export import finish
 from pins.runs.run import Run
 from pins.selection.constraints import keep_count
+from pins.selection.runs import extremes_of_runs, filled, largest_of_runs
 from pins.selection.scan import float_keys
 from pins.selection.scan.dispatch import scan_of
 from pins.selection.scan.numpy_backend import ArrayScan
-from pins.selection.segments import Piece, runs
+from pins.selection.segments import Piece, each_tensor
 from pins.selection.select import decide, largest, select
 from pins.utils.lazy_tensors import Computed
 from tests.pins.runs.tiny_runs import save_data, save_model, settings
@@ -122,16 +122,32 @@ def test_a_pass_waits_for_the_gpu_once_however_many_tensors_there_are(held: bool
 
 
 @TRITON
-@pytest.mark.parametrize("length", [4, 99, 70_000])
-def test_segments_are_those_of_the_cpu(length: int) -> None:
+def test_segments_are_those_of_the_cpu() -> None:
     torch.manual_seed(0)
     here = {"a": torch.randn(1000, 999).half(), "b": torch.randn(130_001).half()}
     there = {name: scores.cuda() for name, scores in here.items()}
-    number = sum(-(-scores.numel() // length) for scores in here.values())
-    keeps = np.ones(number, dtype=np.int64)
-    expected = largest(here, keeps, partial(runs, length))
-    for name, mask in largest(there, keeps, partial(runs, length)).items():
+    keeps = [scores.numel() // 3 for scores in here.values()]
+    expected = largest(here, keeps, each_tensor)
+    for name, mask in largest(there, keeps, each_tensor).items():
         assert torch.equal(mask.cpu(), expected[name])
+
+
+@pytest.mark.parametrize("length", [4, 16, 100, 70_000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_runs_are_those_of_the_cpu_and_nothing_waits(dtype: torch.dtype, length: int) -> None:
+    torch.manual_seed(0)
+    here = torch.randn(210_000 // length * length).to(dtype)
+    there, keep = here.cuda(), torch.arange(len(here) // length) % (length + 1)
+    for k in (length // 2, keep):
+        mask = largest_of_runs(here, length, k)
+        found = largest_of_runs(there, length, k)
+        assert torch.equal(found.cpu(), mask)
+        ends = extremes_of_runs(there, found, length)
+        for one, other in zip(ends, extremes_of_runs(here, mask, length), strict=True):
+            assert torch.equal(one.cpu(), other)
+        copy = filled(there, found, torch.inf)
+        assert torch.equal(copy.cpu(), filled(here, mask, torch.inf))
+    assert waits(lambda: extremes_of_runs(there, largest_of_runs(there, length, 1), length)) == 0
 
 
 def test_waiting_is_seen() -> None:

@@ -20,7 +20,7 @@ import torch
 from pins.cli import main
 from tests.commands import Command
 from tests.pins.runs.tiny_runs import save_data, save_model
-from verification.certificates.certificate import save_scores
+from verification.certificates.selection import save_scores
 
 pytest.importorskip("transformers", reason="the models are those of transformers")
 pytest.importorskip("matplotlib", reason="the figures are drawn by matplotlib")
@@ -59,9 +59,9 @@ def killed(number: int, folder: Path, words: Sequence[str]) -> None:
             if not left:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def audited(handle: Any) -> None:
-        sys.audit("os.fsync", handle)
-        flush(handle)
+    def audited(fd: Any) -> None:
+        sys.audit("os.fsync", fd)
+        flush(fd)
 
     os.fsync = audited
     sys.addaudithook(before)

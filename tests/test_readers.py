@@ -29,7 +29,8 @@ from tests.mutations import leaks
 from tests.tiny_model import save_tiny_bert
 from verification import checker
 from verification.certificates import fast_checker
-from verification.certificates.certificate import certify_files, save_scores
+from verification.certificates.from_files import certify_files
+from verification.certificates.selection import save_scores
 from verification.empirical import results
 from verification.experiments.run_reader import RunData
 

@@ -24,7 +24,7 @@ from benchmarks.documents.code_blocks import CodeBlock, code_blocks
 from benchmarks.documents.lessons import run_blocks
 from pins import masks as masks_module
 from pins.cli import command_line
-from verification.certificates.certificate import save_scores
+from verification.certificates.selection import save_scores
 from verification.explorer.page import SCRIPTS, STYLE, TEMPLATE
 
 ROOT = Path(__file__).parents[1]
@@ -32,13 +32,26 @@ PACKAGES = ("pins", "solvers", "verification", "benchmarks")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))  # the course has its own tests
 BLOCKS = [(page.name, block) for page in PAGES for block in code_blocks(page.read_text("utf-8"))]
-EXAMPLES = [(name, block) for name, block in BLOCKS if block.language == "python"]
+REFERENCE = [
+    (name, block)
+    for name in ("selection", "constraints")
+    for block in code_blocks((ROOT / f"docs/reference/{name}.md").read_text("utf-8"))
+]
+EXAMPLES = [(name, block) for name, block in BLOCKS + REFERENCE if block.language == "python"]
 
 # where a library may be imported
 LIBRARIES = {
     "pulp": {"solvers/cbc.py"},
     "scipy.optimize": {"solvers/highs_call.py", "solvers/relaxation.py"},
-    "hypothesis": {"verification/strategies.py"},
+    "hypothesis": {
+        "verification/strategies/instances.py",
+        "verification/strategies/programs.py",
+        "verification/strategies/schedules.py",
+        "verification/strategies/search.py",
+        "verification/strategies/tensors.py",
+        "verification/strategies/trees.py",
+    },
+    "pytest": {"pins/pytest_plugin.py", "verification/pytest_items.py"},
     "matplotlib": {
         "benchmarks/distributed/driver.py",
         "benchmarks/harness/benchmark.py",
@@ -226,7 +239,11 @@ def test_type_checkers_see_the_names_that_are_imported_when_first_used() -> None
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument:UserWarning")  # without a GPU
-@pytest.mark.parametrize(("name", "example"), EXAMPLES, ids=["theorem", "trainer", "loop"])
+@pytest.mark.parametrize(
+    ("name", "example"),
+    EXAMPLES,
+    ids=["theorem", "trainer", "loop", "pattern", "proof", "constraints", "tree"],
+)
 def test_the_examples_print_what_their_page_says(
     name: str, example: CodeBlock, tmp_path: Path
 ) -> None:

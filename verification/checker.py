@@ -1,27 +1,30 @@
-"""Check a proof that a pruning mask is optimal: max s·m over masks m ∈ {0,1}ⁿ with Σm = k.
+"""Check a proof that a pruning mask is optimal within a tree of bounds, or how far it falls short.
 
-A mask with Σm = k is optimal iff min{sᵢ : mᵢ = 1} ≥ max{sᵢ : mᵢ = 0}, and every λ between the two
-is a dual proof of it. For every λ and every mask with Σm = k,
+The nodes of the tree are sets of weights: the root holds all of them, the children of a node are
+disjoint parts of it, and m(A) is the number of kept weights in A:
 
-    s·m  =  kλ + Σ mᵢ(sᵢ − λ)  ≤  kλ + Σ max(0, sᵢ − λ)                          (weak duality)
+    max s·m   s.t.   l_A ≤ m(A) ≤ h_A for each node A,   m(root) = k,   m ∈ {0,1}ⁿ
 
-with equality iff every score above λ is kept and every score below λ is pruned. So the checker
-counts the ones and compares every score with λ: O(n), one pass, no sort, no rounding. For a mask
-that is not optimal, the difference of the two sides at a dual optimal λ is its exact regret.
+**Theorem 6.** From the leaves to the root, over the weights and the children C of each node A, let
 
-If the masks m′ must also keep at least l_t weights of each tensor t, each tensor has its own
-threshold λ_t ≤ λ, with λ_t < λ only if the tensor keeps exactly l_t:
+    a_A = max(the greatest pruned score of its own; a_C where m(C) < h_C)
+    b_A = min(the least kept score of its own;      b_C where m(C) > l_C)
 
-    s·m′  ≤  kλ − Σ_t (λ − λ_t)·l_t + Σ max(0, sᵢ − λ_t)
+with −∞ and +∞ for none. A mask within all bounds is optimal iff a_A ≤ b_A in every node, the only
+optimum iff a_A < b_A in every node, and the tie rule's optimum iff the same holds strictly of the
+pairs (sᵢ, −i). So counts and comparisons decide: the mask is its own proof. (If a_A > b_A, pruning
+the one weight for the other breaks no bound and gains; the converse is in CERTIFICATE.md.)
 
-If they must also satisfy the trust region c·(1−m′) ≤ ρ, one multiplier μ > 0 adds the cost to the
-score, r = c + μs. With V for the difference of the two sides in r,
+The regret of another mask is s·best − s·m, for an optimal mask `best`. If the masks m′ must also
+satisfy a trust region c·(1−m′) ≤ ρ, one multiplier μ > 0 adds the cost to the score: for the
+optimum of the scores r = c + μs
 
-    s·m′  ≤  s·m + (V + ρ − c·(1−m)) / μ
+    s·m′  ≤  s·best + (ρ − c·(1−best)) / μ
 
 This file is self-contained: it needs Python's standard library, and nothing of the project that it
-checks. CERTIFICATE.md specifies the format and every check, in the order used here. A proof reads
-the numbers through a `Block`; `fast_checker.py` implements it with numpy, with the same verdicts.
+checks. CERTIFICATE.md specifies the format and every check, in the order used here. The weights are
+read through a `Block`; `fast_checker.py` makes the same blocks faster with numpy, and is no second
+opinion: it shares all the rest.
 
     python verification/checker.py CERTIFICATE.json        exit 0 proved, 1 refuted, 2 unreadable
 
@@ -36,7 +39,7 @@ import os
 import re
 import reprlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -44,14 +47,14 @@ from enum import Enum
 from fractions import Fraction
 from functools import partial
 from io import FileIO
-from itertools import accumulate, compress, count, islice
-from math import fsum, gcd, inf, isfinite, prod
-from operator import add, and_, gt, lt
+from itertools import compress, count, repeat
+from math import fsum, gcd, hypot, inf, isfinite, prod
+from operator import add, eq, ge, gt, le
 from os import fstat
 from pathlib import Path
 from struct import unpack
 from threading import Lock
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 # ---- Verdicts ------------------------------------------------------------------------------------
 
@@ -135,30 +138,22 @@ def _require_denormals() -> None:
 
 def _prove(path: Path, scan: Scan) -> str:
     """Return a sentence that states the proof; raises if the claim is refuted or unreadable."""
-    claim, evidence = _read_certificate(path)
-    names = {role: evidence[role]["file"] for role in _ROLES if role in evidence}
+    kind, claim, evidence = _read_certificate(path)
+    named = {role: said for role, said in kind.files(claim, evidence).items() if said}
     with ExitStack() as stack:
-        paths = {role: path.parent / name for role, name in names.items()}
-        streams = [stack.enter_context(_open(paths[role], names[role])) for role in names]
-        opened = zip(names.values(), streams, strict=True)
-        files = dict(zip(names, [_TensorFile(*each) for each in opened], strict=True))
-        mask = files["mask"]
-        shapes = _mask_shapes(mask)
-        floats = [file for file in files.values() if file is not mask]
-        prove = {"optimal": _prove_optimal, "regret": _prove_regret, "region": _prove_trust_region}[
-            claim["statement"]
-        ]
-        if prove is _prove_optimal and "constraint" in claim:
-            prove = _prove_constrained
+        streams = {
+            role: stack.enter_context(_open(path.parent / said["file"], said["file"]))
+            for role, said in named.items()
+        }
+        files = {role: _TensorFile(named[role]["file"], each) for role, each in streams.items()}
+        shapes = {role: _shapes(role, file) for role, file in files.items()}
 
         def conclude() -> str:
-            _check_scope(claim, floats, mask.name, shapes)
-            return prove(
-                claim, evidence, lambda: map(scan.block, _stream(claim["scope"], mask, *floats))
-            )
+            _check_scope(claim, files, shapes)
+            return kind.prove(claim, evidence, files, scan)
 
         digests = [
-            partial(_check_digest, file, evidence[role]["sha256"]) for role, file in files.items()
+            partial(_check_digest, file, named[role]["sha256"]) for role, file in files.items()
         ]
         conclusion = scan.after(digests, conclude)
         for file in files.values():
@@ -182,14 +177,10 @@ def _check_digest(file: _TensorFile, said: str) -> None:
 
 
 def _check_scope(
-    claim: dict[str, Any],
-    floats: list[_TensorFile],
-    mask: str,
-    shapes: dict[str, tuple[int, ...]],
+    claim: dict[str, Any], files: _Files, shapes: dict[str, dict[str, tuple[int, ...]]]
 ) -> None:
     """Require exactly the tensors of the scope in each file, with their shapes and dtypes."""
-    held = [(f.name, {key: stored["shape"] for key, stored in f.tensors.items()}) for f in floats]
-    held.append((mask, shapes))
+    held = [(files[role].name, found) for role, found in shapes.items()]
     for name, shape, dtype in (tensor.values() for tensor in claim["scope"]):
         said = _name(name)
         for file, found in held:
@@ -199,7 +190,7 @@ def _check_scope(
             if (have := found[name]) != shape:
                 sizes = f"{reprlib.repr(have)} in {file}, {reprlib.repr(shape)} in the scope"
                 raise _RefutedError(f"{said} has the shape {sizes}")
-        for numbers in floats:
+        for numbers in (files[role] for role in _FLOATS if role in files):
             if (have := numbers.tensors[name]["dtype"]) != dtype:
                 raise _RefutedError(
                     f"{said} has the dtype {have} in {numbers.name}, {dtype} in the scope"
@@ -213,323 +204,230 @@ def _check_scope(
         raise _RefutedError(f"the scope holds {size} weights, the claim says {claim['total']}")
 
 
-def _check_counts(claim: dict[str, Any], evidence: dict[str, Any], counts: list[int]) -> None:
-    """Require Σm = k, and the stated number of ones in each tensor."""
-    if (kept := sum(counts)) != claim["keep"]:
-        raise _RefutedError(f"kept {kept} of {claim['total']}, the claim says {claim['keep']}")
+# ---- Kind "selection": the best mask of a tree of bounds -----------------------------------------
+
+
+def _prove_selection(
+    claim: dict[str, Any], evidence: dict[str, Any], files: _Files, scan: Scan
+) -> str:
+    """Theorem 6 of the optimal mask, the bounds of the mask, and what lies between the two."""
+    best, by_index = "best" if "best" in files else "mask", claim["tie_rule"] == "lower-index"
+    radius, mu = claim["radius"], evidence["multiplier"]
+    walks = {role: _Walk(role, role == best, by_index) for role in dict.fromkeys(("mask", best))}
+    counts: list[int] = []
+    removed, short = dict.fromkeys(walks, Fraction(0)), Fraction(0)
+
+    def visit(part: dict[str, Any]) -> None:
+        nonlocal short
+        for walk in walks.values():
+            walk.open(_title(part), part["minimum"], part["maximum"])
+        for child in part.get("parts", ()):
+            visit(child)
+        if "tensor" in part:
+            position = len(counts)
+            for block in map(partial(scan.block, mu=mu), _stream(claim, position, part, files)):
+                for role, walk in walks.items():
+                    walk.add(block)
+                    removed[role] += block.removed(role)
+                short += block.difference(best, "mask")
+            counts.append(walks["mask"].stack[-1].ones)
+        for walk in walks.values():
+            walk.close()
+
+    for walk in walks.values():
+        walk.open("the root", claim["keep"], claim["keep"])
+    for part in claim["tree"]:
+        visit(part)
+    kept = {role: walk.close().ones for role, walk in walks.items()}
+
+    if kept["mask"] != claim["keep"]:
+        _wrong(f"kept {kept['mask']} of {claim['total']}, the claim says {claim['keep']}")
     for tensor, found, said in zip(claim["scope"], counts, evidence["counts"], strict=True):
         if found != said:
-            where = _name(tensor["name"])
-            raise _RefutedError(f"kept {found} in {where}, the certificate says {said}")
+            _wrong(f"kept {found} in {_name(tensor['name'])}, the certificate says {said}")
+    for role, walk in walks.items():
+        for fault in ("bounds", "gain"):
+            if fault in walk.faults:
+                its = "" if role == "mask" else f"{files[role].name}: "
+                _wrong(f"{its}{walk.faults[fault]}")
+    faults = walks[best].faults
+    if claim["unique"] is not None and claim["unique"] == ("tie" in faults):
+        fact = f"not unique, {faults['tie']}" if "tie" in faults else "unique"
+        _wrong(f"the optimum is {fact}; the claim says unique = {claim['unique']}")
+    if by_index and "order" in faults:
+        _wrong(f"{faults['order']}, against the tie rule lower-index")
+    gap = short
+    if radius is not None:
+        if removed["mask"] > radius:
+            _wrong(
+                f"the mask removes a cost of {_show(removed['mask'])}, the radius is "
+                f"{_show(radius)}: it exceeds it by {_show(removed['mask'] - radius)}"
+            )
+        gap += (radius - removed[best]) / Fraction(mu)
+    if gap != claim["gap"]:
+        _wrong(
+            f"the gap is {_show(gap)}, the claim says {_show(claim['gap'])}: they differ by "
+            f"{_show(abs(gap - claim['gap']))}"
+        )
+    return _conclusion(claim, mu, removed["mask"], "tie" in faults)
 
 
-def _prove_optimal(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
-    """min{sᵢ : mᵢ = 1} ≥ λ ≥ max{sᵢ : mᵢ = 0}, with the claimed ends, uniqueness and tie rule."""
-    lam, counts = evidence["lambda"], [0] * len(claim["scope"])
-    lowest, highest = _Extreme(kept=True), _Extreme(kept=False)
-    for block in weights():
-        counts[block.position] += block.ones()
-        lowest.add(block)
-        highest.add(block)
-    _check_counts(claim, evidence, counts)
-
-    kept, pruned = lowest.weight, highest.weight
-    _check_sides(kept, pruned, lam, f"λ = {lam}")
-    _check_ends(evidence, kept, pruned)
-    threshold = _tie(kept, pruned)
-    _check_unique(claim, threshold)
-    by_index = claim["tie_rule"] == "lower-index"
-    if threshold is not None and by_index:
-        ties = _Ties(threshold)
-        for block in weights():
-            ties.add(block)
-    return f"no mask with as many has a larger score sum (λ = {lam}, {_ties(threshold, by_index)})"
+def _wrong(text: str) -> None:
+    raise _RefutedError(text)
 
 
-def _prove_constrained(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
-    """`_prove_optimal` in each tensor with its own λ_t ≤ λ, equal unless the minimum is tight."""
-    scope, lam, thresholds = claim["scope"], evidence["lambda"], evidence["thresholds"]
-    counts = [0] * len(scope)
-    lowest, highest = ([_Extreme(kept=kept) for _ in scope] for kept in (True, False))
-    for block in weights():
-        counts[block.position] += block.ones()
-        lowest[block.position].add(block)
-        highest[block.position].add(block)
-    _check_counts(claim, evidence, counts)
-    spare = _check_constraint(claim, counts)
-    _check_thresholds(claim, evidence)
-
-    for tensor, threshold, may_lose in zip(scope, thresholds, spare, strict=True):
-        if threshold < lam and may_lose:
-            its = f"the threshold of {_name(tensor['name'])} is {threshold}"
-            raise _RefutedError(f"{its}, below λ = {lam}, and it keeps more than its minimum")
-    kept, pruned = ([extreme.weight for extreme in side] for side in (lowest, highest))
-    for low, high, threshold in zip(kept, pruned, thresholds, strict=True):
-        _check_sides(low, high, threshold, f"its tensor's λ = {threshold}")
-    top = _most(max, pruned)
-    _check_ends(evidence, _most(min, kept), top)
-
-    own = [_tie(low, high) for low, high in zip(kept, pruned, strict=True)]
-    across = _tie(_most(min, compress(kept, spare)), top)
-    tied = next((score for score in (across, *own) if score is not None), None)
-    _check_unique(claim, tied)
-    by_index = claim["tie_rule"] == "lower-index"
-    if tied is not None and by_index:
-        _check_lower_index(weights, own, across, spare)
-    of, at = _rivals(claim, evidence)
-    return f"no mask {of} has a larger score sum ({at}, {_ties(tied, by_index)})"
+def _conclusion(claim: dict[str, Any], mu: float, removed: Fraction, tied: bool) -> str:
+    """The theorem that was proved, in words."""
+    gap, radius, rivals = claim["gap"], claim["radius"], _rivals(claim)
+    larger = f"score sum larger by more than {_claimed(gap)}" if gap else "larger score sum"
+    if radius is not None:
+        cost, most = _show(removed), f"at most {_claimed(radius)}"
+        if radius == removed:
+            cost, most = _claimed(removed), "no more"
+        within = f"removes {most} has a {larger} (μ = {mu})"
+        joint = "and" if "that" in rivals else "that"
+        return f"removes a cost of {cost}, and no mask {rivals} {joint} {within}"
+    if gap:
+        return f"falls short of the optimum by exactly {_claimed(gap)}, among masks {rivals}"
+    ties = "not unique" if tied else "unique"
+    if tied and claim["tie_rule"] == "lower-index":
+        ties = "ties by lower index"
+    return f"no mask {rivals} has a larger score sum ({ties})"
 
 
-def _rivals(claim: dict[str, Any], evidence: dict[str, Any]) -> tuple[str, str]:
-    """Phrases for the competing masks and for the thresholds of the proof."""
-    if claim["constraint"]["kind"] == "per-tensor":
-        return "that keeps as many of each tensor", "a threshold for each tensor"
-    lam = evidence["lambda"]
-    lower = sum(threshold < lam for threshold in evidence["thresholds"])
-    least = f"the claimed minimum of each tensor ({_minimums(claim)})"
-    where = f"a lower threshold in {lower} tensor{'s' * (lower != 1)}"
-    return f"with as many that keeps at least {least}", f"λ = {lam}, {where}"
+def _rivals(claim: dict[str, Any]) -> str:
+    """A phrase for the competing masks: with as many ones, and within the bounds that can bind."""
+    sizes, said = iter([prod(tensor["shape"]) for tensor in claim["scope"]]), []
+
+    def visit(part: dict[str, Any]) -> int:
+        size = next(sizes) if "tensor" in part else sum(map(visit, part["parts"]))
+        say(_title(part), size, part)
+        for runs in part.get("runs", ()):
+            say(f"each run of {runs['length']}", runs["length"], runs)
+        return size
+
+    def say(what: str, size: int, node: dict[str, Any]) -> None:
+        least, most = node["minimum"], node["maximum"]
+        if least == most and size:
+            said.append(f"exactly {least} of {what}")
+        elif least or most < size:
+            upper = f"at most {most}" if most < size else ""
+            lower = f"at least {least}" if least else ""
+            said.append(f"{' and '.join(filter(None, (lower, upper)))} of {what}")
+
+    for part in claim["tree"]:
+        visit(part)
+    said = list(dict.fromkeys(said))
+    if len(said) > 3:
+        said = [f"to {len(said)} different bounds"]
+    for file in filter(None, claim["frozen"].values()):
+        said.append(f"what {_name(file['file'])} says")
+    return "with as many" + (f" that keeps {', '.join(said)}" if said else "")
 
 
-def _check_thresholds(claim: dict[str, Any], evidence: dict[str, Any]) -> None:
-    """Require λ_t ≤ λ for every tensor t."""
-    lam = evidence["lambda"]
-    for tensor, threshold in zip(claim["scope"], evidence["thresholds"], strict=True):
-        if threshold > lam:
-            its = f"the threshold of {_name(tensor['name'])} is {threshold}"
-            raise _RefutedError(f"{its}, above λ = {lam}")
+def _title(part: dict[str, Any]) -> str:
+    return _name(part["tensor"]) if "tensor" in part else f"node {_name(part['name'])}"
 
 
-def _check_constraint(claim: dict[str, Any], counts: list[int]) -> list[int]:
-    """Require the number or the minimum of each tensor; return how many more each keeps."""
-    exact = claim["constraint"]["kind"] == "per-tensor"
-    spare = []
-    for tensor, found, number in zip(
-        claim["scope"], counts, claim["constraint"]["numbers"], strict=True
-    ):
-        if found < number or (exact and found > number):
-            asked = f"{'exactly' if exact else 'at least'} {number}"
-            where = _name(tensor["name"])
-            raise _RefutedError(f"kept {found} in {where}, the constraint asks for {asked}")
-        spare.append(found - number)
-    return spare
+@dataclass(frozen=True)
+class Weight:
+    """One weight: its tensor, its index there as stored, its score, its place in flat order."""
 
+    tensor: str
+    index: int
+    score: float | Fraction
+    place: tuple[int, int]
 
-def _check_sides(kept: Weight | None, pruned: Weight | None, lam: float, called: str) -> None:
-    """Require min kept ≥ λ ≥ max pruned."""
-    faults = []
-    if kept and kept.score < lam:
-        faults.append(f"{kept} is kept with score {kept.score}, below {called}")
-    if pruned and pruned.score > lam:
-        faults.append(f"{pruned} is pruned with score {pruned.score}, above {called}")
-    if faults:
-        raise _RefutedError("; ".join(faults))
-
-
-def _check_ends(evidence: dict[str, Any], kept: Weight | None, pruned: Weight | None) -> None:
-    """Require the stated least kept and greatest pruned score."""
-    for key, weight in (("kept_min", kept), ("pruned_max", pruned)):
-        found, said = weight.score if weight else None, evidence[key]
-        if found != said:
-            raise _RefutedError(f"{key} is {found}, the certificate says {said}")
-
-
-def _check_unique(claim: dict[str, Any], tied: float | None) -> None:
-    """Another mask is optimal too iff two exchangeable weights, one kept, have equal scores."""
-    if claim["unique"] != (tied is None):
-        fact = "unique" if tied is None else f"not unique, scores tie at {tied}"
-        raise _RefutedError(f"the optimum is {fact}; the claim says unique = {claim['unique']}")
-
-
-def _check_lower_index(
-    weights: _Weights, own: list[float | None], across: float | None, spare: list[int]
-) -> None:
-    """Require that among exchangeable equal scores, in a tensor or across, the first are kept."""
-    ties = [None if score is None else _Ties(score) for score in own]
-    ties_across = None if across is None else _Ties(across)
-    for block in weights():
-        if within := ties[block.position]:
-            within.add(block)
-        if ties_across:
-            ties_across.add(block, may_lose=spare[block.position] > 0)
+    def __str__(self) -> str:
+        return f"{_name(self.tensor)}[{self.index}]"
 
 
 @dataclass
-class _Ties:
-    """The weights of one score in flat order: after a pruned weight, none may be kept."""
+class Node:
+    """m(A), and the weights that have the scores a_A and b_A, so far.
 
-    score: float
-    pruned: Weight | None = None
-
-    def add(self, block: Block, *, may_lose: bool = True) -> None:
-        """Check the next block; its kept weights count only if `may_lose`."""
-        since = block.start
-        if not self.pruned and (found := block.first(self.score, kept=False)):
-            self.pruned, since = found, found.index
-        if self.pruned and may_lose and (late := block.first(self.score, kept=True, since=since)):
-            both = f"{self.pruned} is pruned and {late} kept"
-            raise _RefutedError(
-                f"{both}, both with score {self.score}, against the tie rule lower-index"
-            )
-
-
-def _tie(kept: Weight | None, pruned: Weight | None) -> float | None:
-    """The common score of the two weights; None if they differ or one is None."""
-    return kept.score if kept and pruned and kept.score == pruned.score else None
-
-
-def _ties(tied: float | None, by_index: bool) -> str:
-    return "unique" if tied is None else "ties by lower index" if by_index else "not unique"
-
-
-def _most(pick: Callable[..., Weight | None], among: Iterable[Weight | None]) -> Weight | None:
-    """The weight of least (min) or greatest (max) score, the first among equals; None if none."""
-    present = (weight for weight in among if weight)
-    return pick(present, key=lambda weight: weight.score, default=None)
-
-
-def _minimums(claim: dict[str, Any]) -> str:
-    """A phrase for the minimums: one number for each of up to three tensors, else a summary."""
-    names, numbers = [_name(t["name"]) for t in claim["scope"]], claim["constraint"]["numbers"]
-    if len(names) <= 3:
-        return ", ".join(f"{n} of {name}" for n, name in zip(numbers, names, strict=True))
-    return f"{min(numbers)} to {max(numbers)}, {sum(numbers)} in all"
-
-
-def _prove_regret(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
-    """s·m* − s·m = Σ{sᵢ − λ : pruned, sᵢ > λ} + Σ{λ − sᵢ : kept, sᵢ < λ} at a dual optimal λ."""
-    lam, counts = evidence["lambda"], [0] * len(claim["scope"])
-    lowest, highest = _Extreme(kept=True), _Extreme(kept=False)
-    above, equal, regret = 0, 0, Fraction(0)
-    for block in weights():
-        counts[block.position] += block.ones()
-        lowest.add(block)
-        highest.add(block)
-        above += block.above(lam)
-        equal += block.equal(lam)
-        regret += block.shortfall(lam)
-    _check_counts(claim, evidence, counts)
-
-    if not above <= claim["keep"] <= above + equal:
-        sides = f"{above} scores exceed it and {above + equal} reach it"
-        raise _RefutedError(f"λ = {lam} is not dual optimal for {claim['keep']} kept: {sides}")
-    if regret != claim["regret"]:
-        off = f"they differ by {_show(abs(regret - claim['regret']))}"
-        said = _show(claim["regret"])
-        raise _RefutedError(f"the regret is {_show(regret)}, the claim says {said}: {off}")
-    for side, weight in (("kept", lowest.weight), ("pruned", highest.weight)):
-        stated = Weight(**evidence["violation"][side])
-        if stated != weight:
-            rank = "lowest" if side == "kept" else "highest"
-            raise _RefutedError(
-                f"the {rank} {side} score is {weight and weight.score} at {weight}, "
-                f"the certificate says {stated.score} at {stated}"
-            )
-    return f"falls short of the optimum by exactly {_claimed(regret)}, λ = {lam}"
-
-
-def _prove_trust_region(claim: dict[str, Any], evidence: dict[str, Any], weights: _Weights) -> str:
-    """s·m′ − s·m ≤ (V + ρ − c·(1−m)) / μ for every allowed mask m′ with c·(1−m′) ≤ ρ."""
-    mu, lam, thresholds = (evidence[key] for key in ("multiplier", "lambda", "thresholds"))
-    counts, cost, violation = [0] * len(claim["scope"]), Fraction(0), Fraction(0)
-    for block in weights():
-        counts[block.position] += block.ones()
-        cost += block.removed()
-        violation += block.misplaced(mu, thresholds[block.position])
-    _check_counts(claim, evidence, counts)
-    spare = _check_constraint(claim, counts)
-    _check_thresholds(claim, evidence)
-    for threshold, number in zip(thresholds, spare, strict=True):
-        violation += (Fraction(lam) - Fraction(threshold)) * number
-
-    radius, said = claim["radius"], claim["gap"]
-    if cost > radius:
-        raise _RefutedError(
-            f"the mask removes a cost of {_show(cost)}, the radius is {_show(radius)}: it exceeds "
-            f"it by {_show(cost - radius)}"
-        )
-    gap = (violation + radius - cost) / Fraction(mu)
-    if gap != said:
-        raise _RefutedError(
-            f"the gap is {_show(gap)}, the claim says {_show(said)}: they differ by "
-            f"{_show(abs(gap - said))}"
-        )
-    of, at = _rivals(claim, evidence)
-    if set(claim["constraint"]["numbers"]) <= {0} and set(thresholds) <= {lam}:
-        of, at = "with as many", f"λ = {lam}"
-    removed, most = _show(cost), f"at most {_claimed(radius)}"
-    if radius == cost:
-        removed, most = _claimed(cost), "no more"
-    rivals = f"{of} {'and' if 'that' in of else 'that'} removes {most}"
-    better = f"score sum larger by more than {_claimed(gap)}" if gap else "larger score sum"
-    return f"removes a cost of {removed}, and no mask {rivals} has a {better} (μ = {mu}, {at})"
-
-
-def _misplaced(block: _Block, mu: float, lam: float) -> Fraction:
-    """Σ{rᵢ − λ : pruned, rᵢ > λ} + Σ{λ − rᵢ : kept, rᵢ < λ} for r = c + μs, without rounding.
-
-    Float64 decides the side of λ on which rᵢ lies if an error bound allows it: first the bound for
-    the whole block, then the bound for the weight. Otherwise rational arithmetic decides.
+    Of equal scores `gain` is the first in flat order and `lose` the last, as the pairs (s, −i) say.
     """
-    products = [mu * score for score in block.scores]
-    near = list(map(add, block.costs, products))
-    error = _rounding(max(block.costs), max(map(abs, products)))
-    low, high = lam - error, lam + error
-    highest = max(compress(near, block.pruned), default=-inf)
-    lowest = min(compress(near, block.kept), default=inf)
-    if highest < low and high < lowest:
-        return Fraction(0)
 
-    pairs = list(zip(block.costs, block.scores, strict=True))
-    # a set, because many pairs may be equal: the zeros of a model that is pruned already
-    unsure = {pair for pair, value in zip(pairs, near, strict=True) if low <= value <= high}
-    side = {pair: _side(pair, mu, lam) for pair in unsure}
-    missed = [
-        pair
-        for pair, value in compress(zip(pairs, near, strict=True), block.pruned)
-        if value > high or (value >= low and side[pair] > 0)
-    ]
-    excess = [
-        pair
-        for pair, value in compress(zip(pairs, near, strict=True), block.kept)
-        if value < low or (value <= high and side[pair] < 0)
-    ]
-    total = (len(excess) - len(missed)) * Fraction(lam)
-    for sign, wrong in (
-        (1, missed),
-        (-1, excess),
-    ):  # r is linear in c and s, so its sum is exact too
-        total += _exact_sum([sign * c for c, _ in wrong])
-        total += Fraction(mu) * _exact_sum([sign * s for _, s in wrong])
-    return total
+    name: str
+    minimum: int
+    maximum: int
+    ones: int = 0
+    gain: Weight | None = None
+    lose: Weight | None = None
+
+    def add(self, ones: int, gain: Weight | None, lose: Weight | None) -> None:
+        """Include the next part in flat order."""
+        self.ones += ones
+        if gain and not (self.gain and gain.score <= self.gain.score):
+            self.gain = gain
+        if lose and not (self.lose and lose.score > self.lose.score):
+            self.lose = lose
 
 
-def _side(pair: tuple[float, float], mu: float, lam: float) -> int:
-    """The sign of c + μs − λ."""
-    cost, product = pair[0], mu * pair[1]
-    error = _rounding(cost, abs(product))
-    if cost + product > lam + error:
-        return 1
-    if cost + product < lam - error:
-        return -1
-    exact = Fraction(cost) + Fraction(mu) * Fraction(pair[1])
-    return (exact > lam) - (exact < lam)
+class _Walk:
+    """One mask on its way through the tree; `faults` has the first of each kind, in words.
 
-
-def _rounding(cost: float, product: float) -> float:
-    """An upper bound for the float64 error of c + μs, given upper bounds for c and |μs|.
-
-    With p for the float of μs,
-
-        |p − μs| ≤ 2⁻⁵³·|μs| + 2⁻¹⁰⁷⁵                        (the second term if p is subnormal)
-        |fl(c + p) − (c + p)| ≤ 2⁻⁵³·(c + |p|)              (a sum does not underflow)
-
-    so fl(c + p) is within 2⁻⁵²·(1 + 2⁻⁵²)·(c + |p|) + 2⁻¹⁰⁷⁴ of r = c + μs. The bound returned is
-    four times as large, which covers its own rounding. Rounding is monotone, so a float below
-    fl(λ − error) is below λ − error, hence r < λ; likewise above. If a product or a sum overflows,
-    the bound is infinite, and float64 decides nothing.
+    Nodes are judged in post-order: children first, then their parent.
     """
-    return 2.0**-50 * (cost + product) + 2.0**-1072
+
+    def __init__(self, role: str, ranked: bool, by_index: bool) -> None:
+        self.role, self.ranked, self.by_index = role, ranked, by_index
+        self.stack: list[Node] = []
+        self.faults: dict[str, str] = {}
+
+    def open(self, name: str, minimum: int, maximum: int) -> None:
+        self.stack.append(Node(name, minimum, maximum))
+
+    def close(self) -> Node:
+        node = self.stack.pop()
+        self.judge(node)
+        if self.stack:
+            gain = node.gain if node.ones < node.maximum else None
+            lose = node.lose if node.ones > node.minimum else None
+            self.stack[-1].add(node.ones, gain, lose)
+        return node
+
+    def judge(self, node: Node) -> None:
+        """Theorem 6 in one node."""
+        if not node.minimum <= node.ones <= node.maximum:
+            few = node.ones < node.minimum
+            asked = f"at least {node.minimum}" if few else f"at most {node.maximum}"
+            self.faults.setdefault(
+                "bounds", f"{node.name} keeps {node.ones}, the tree allows {asked}"
+            )
+        gain, lose = node.gain, node.lose
+        if not gain or not lose or gain.score < lose.score:
+            return
+        both = f"{gain} is pruned and {lose} kept"
+        if gain.score > lose.score:
+            scores = f"with {_score(gain)} and {_score(lose)}"
+            self.faults.setdefault(
+                "gain", f"{both}, {scores}: exchanged, they gain within {node.name}"
+            )
+            return
+        self.faults.setdefault("tie", f"{gain} and {lose} have equal scores, {_score(lose)}")
+        if gain.place < lose.place:
+            self.faults.setdefault("order", f"{both}, both with score {_score(lose)}")
+
+    def add(self, block: Block) -> None:
+        """The next weights of the tensor whose node is the innermost open one."""
+        stored = block.stored
+        for runs in stored.outer:
+            if stored.start % runs.length == 0:
+                self.open(stored.title(runs, stored.start), runs.minimum, runs.maximum)
+        node = self.stack[-1]
+        found, ones, gain, lose = block.part(self.role, self.ranked, self.by_index, node)
+        for each in found:
+            self.judge(each)
+        node.add(ones, gain, lose)
+        for runs in reversed(stored.outer):
+            if (stored.start + stored.size) % runs.length == 0:
+                self.close()
+
+
+def _score(weight: Weight) -> str:
+    return str(weight.score) if isinstance(weight.score, float) else _show(weight.score)
 
 
 def _exact_sum(terms: list[float]) -> Fraction:
@@ -568,90 +466,386 @@ def _claimed(value: Fraction) -> str:
 
 # ---- The weights, streamed -----------------------------------------------------------------------
 
-_BLOCK = (
-    2**16
-)  # weights held at a time; a multiple of 8, so that a block of bits begins with a byte
+_BLOCK = 2**16  # weights held at a time
+_SHORT = 16  # shorter runs are compared all at once, by columns
+_UNIT, _LEAST = 2.0**-50, 2.0**-1072  # of `_rounding`
 _BITS = [bytes(byte >> i & 1 for i in range(8)) for byte in range(256)]  # least significant first
-_NEGATE = bytes([1, 0]) + bytes(254)  # a table for bytes.translate: 0 to 1, 1 to 0
+_EQUAL = [bytes(i == j for j in range(256)) for i in range(256)]  # tables for bytes.translate:
+_NEGATE = bytes([1, 0]) + bytes(254)  # 0 to 1, 1 to 0
+
+
+class Runs(NamedTuple):
+    """Nodes: each `length` consecutive weights of a tensor in the order of its view."""
+
+    length: int
+    minimum: int
+    maximum: int
 
 
 @dataclass(frozen=True)
-class Weight:
-    """One weight: its tensor, its flat index in the tensor, its score."""
+class Stored:
+    """Consecutive weights of one tensor, in the order of its view, as stored in the files.
 
-    tensor: str
-    index: int
-    score: float
-
-    def __str__(self) -> str:
-        return f"{_name(self.tensor)}[{self.index}]"
-
-
-class Stored(NamedTuple):
-    """Consecutive weights of one tensor as stored in the files.
-
-    `costs` is empty if the certificate names no costs.
+    They are whole runs of `inner`, and part of one run of each of `outer`, longest first.
     """
 
     position: int  # of the tensor in the scope
     tensor: str
-    start: int  # flat index of the first weight in the tensor
+    shape: tuple[int, ...]
+    transposed: bool
+    start: int  # of the first weight in the view
+    size: int
     dtype: str  # of scores and costs
     scores: bytes
-    costs: bytes
-    flags: bytes  # of the mask: a bit for each weight if packed, else a byte
-    packed: bool
-    mask: str  # the file's name
+    costs: bytes  # empty if the certificate names no costs
+    flags: Mapping[str, tuple[bytes, bool]]  # by role: a bit for each weight if packed, or a byte
+    masks: Mapping[str, str]  # the files' names
+    outer: tuple[Runs, ...]
+    inner: tuple[Runs, ...]
+
+    @property
+    def last(self) -> bool:
+        """They are the last of the tensor."""
+        return self.start + self.size == prod(self.shape)
+
+    def index(self, i: int) -> int:
+        """The flat index of weight i as the tensor is stored."""
+        place = self.start + i
+        if not self.transposed:
+            return place
+        inputs, outputs = self.shape[-2:]
+        matrix, place = divmod(place, inputs * outputs)
+        output, column = divmod(place, inputs)
+        return (matrix * inputs + column) * outputs + output
+
+    def name(self, i: int) -> str:
+        """Weight i as a word of a message."""
+        return f"{_name(self.tensor)}[{self.index(i)}]"
+
+    def title(self, runs: Runs, place: int) -> str:
+        """The run that begins at this place of the view, as words of a message."""
+        return f"run {place // runs.length} of {runs.length} in {_name(self.tensor)}"
 
 
-class Block(Protocol):
-    """Consecutive weights of one tensor, sᵢ and cᵢ finite, cᵢ ≥ 0, and the sums that proofs need.
+class Block:
+    """Weights of `Stored`, sᵢ and cᵢ finite, cᵢ ≥ 0, in Python's floats: exact, as is every result.
 
-    Every result is exact. `kept` selects the weights: True = kept, False = pruned.
+    The scores to rank by lie between `lower` and `upper`, give or take `slack`. They are sᵢ, and
+    `exact`; with costs rᵢ = cᵢ + μsᵢ, in float64 with one bound for the error of all; where that
+    cannot decide, with a bound for each; then as integers in units of 1 / `unit`. A weight is a
+    candidate to gain (pruned) or to lose (kept) as long as each node around it may do so too.
     """
 
-    @property
-    def position(self) -> int:
-        """Index of the tensor in the scope."""
+    scores: Any  # sequences of numbers, or of 0 and 1; arrays in another kind of block
+    costs: Any
+    masks: Any
+    kept: Any
+    upper: Any
+    lower: Any
 
-    @property
-    def start(self) -> int:
-        """Flat index of the first weight in the tensor."""
+    def __init__(self, stored: Stored, mu: float | None) -> None:
+        self.stored, self.mu, width = stored, mu or 0.0, _DTYPE_BYTES[stored.dtype]
+        self.scores, self.costs = (
+            _decode(raw, stored.dtype) for raw in (stored.scores, stored.costs)
+        )
+        for what, numbers in (("score", self.scores), ("cost", self.costs)):
+            _check_finite(numbers, stored, what)
+        signs = stored.costs[width - 1 :: width]  # the last byte begins with the sign
+        if signs.translate(None, bytes(range(128))) and min(self.costs) < 0.0:
+            index = next(i for i, value in enumerate(self.costs) if value < 0.0)
+            raise _RefutedError(f"{stored.name(index)} has the cost {self.costs[index]}, below 0")
+        self.masks = {role: _flags(stored, role) for role in stored.flags}
+        self.upper = self.lower = self.scores
+        self.exact, self.unit = True, 1
+        self.slack: float = 0
 
-    def ones(self) -> int:
-        """Σ mᵢ."""
+    # -- Sums
 
-    def extreme(self, *, kept: bool) -> float | None:
-        """The least kept or the greatest pruned score (0 of either sign); None without a weight."""
-
-    def first(self, score: float, *, kept: bool, since: int = 0) -> Weight | None:
-        """The first kept or pruned weight of this score with a flat index ≥ `since`."""
-
-    def above(self, lam: float) -> int:
-        """#{sᵢ > λ}."""
-
-    def equal(self, lam: float) -> int:
-        """#{sᵢ = λ}."""
-
-    def shortfall(self, lam: float) -> Fraction:
-        """Σ{sᵢ − λ : pruned, sᵢ > λ} + Σ{λ − sᵢ : kept, sᵢ < λ}."""
-
-    def removed(self) -> Fraction:
+    def removed(self, role: str) -> Fraction:
         """Σ{cᵢ : pruned}."""
+        return _exact_sum([*compress(self.costs, self.masks[role].translate(_NEGATE))])
 
-    def misplaced(self, mu: float, lam: float) -> Fraction:
-        """Σ{rᵢ − λ : pruned, rᵢ > λ} + Σ{λ − rᵢ : kept, rᵢ < λ} for r = c + μs."""
+    def difference(self, more: str, less: str) -> Fraction:
+        """s·m of one mask minus s·m of another."""
+        if more == less:
+            return Fraction(0)
+        gained, lost = (
+            list(compress(self.scores, _both(self.masks[a], self.masks[b].translate(_NEGATE))))
+            for a, b in ((more, less), (less, more))
+        )
+        return _exact_sum(gained) - _exact_sum(lost)
+
+    # -- Theorem 6
+
+    def part(
+        self, role: str, ranked: bool, by_index: bool, node: Node
+    ) -> tuple[list[Node], int, Weight | None, Weight | None]:
+        """What the block says of one mask.
+
+        Returns:
+            Inner nodes to judge, in post-order: with them, the first of each fault is found. Then
+            m, and the weights that have the greatest score to gain and the least to lose; None
+            where these would change nothing in `node`, which holds the block.
+        """
+        stored, found = self.stored, []
+        for i, bit in self.mark(role, ranked):
+            found.append((i, 0, Node(stored.name(i), bit, bit, 1 - bit)))
+        for runs in reversed(stored.inner):
+            for run in self.judge(runs, by_index):
+                start, stop = run * runs.length, (run + 1) * runs.length
+                name = stored.title(runs, stored.start + start)
+                ends = (self.end(start, stop, kept) for kept in (False, True))
+                ones = self.ones(start, stop)
+                inner = Node(name, runs.minimum, runs.maximum, ones, *ends)
+                found.append((stop - 1, runs.length, inner))
+            self.settle(runs)
+        gain = self.end(0, stored.size, False, node.gain)
+        lose = self.end(0, stored.size, True, node.lose)
+        found.sort(key=lambda each: each[:2])
+        return [each for *_, each in found], self.ones(0, stored.size), gain, lose
+
+    def mark(self, role: str, ranked: bool) -> Iterator[tuple[int, int]]:
+        """Begin with a mask; yield the first weight at fault of each frozen kind, and its bit."""
+        self.kept = kept = self.masks[role]
+        self.gain, self.lose = kept.translate(_NEGATE), kept
+        for frozen, bit in (("zeros", 0), ("fixed", 1)):
+            if frozen in self.masks:
+                chosen = self.masks[frozen]
+                wrong = _both(chosen, kept.translate(_NEGATE) if bit else kept)
+                free = chosen.translate(_NEGATE)
+                self.gain, self.lose = _both(self.gain, free), _both(self.lose, free)
+                if 1 in wrong:
+                    yield wrong.index(1), bit
+        if not ranked:
+            self.gain = self.lose = bytes(len(kept))
+        elif self.costs:
+            pairs, mu = zip(self.costs, self.scores, strict=True), self.mu
+            self.upper = self.lower = [c + mu * s for c, s in pairs]
+            # sums, because they take less time than the largest terms
+            self.slack = 2 * _rounding(sum(self.costs), mu * hypot(*self.scores))
+            self.exact = False
+            if not self.slack < inf:
+                self.refine()
+
+    def refine(self) -> None:
+        """Rank with a bound for each weight, or if that is so already, by exact integers."""
+        pairs, mu = zip(self.costs, self.scores, strict=True), self.mu
+        if self.slack and self.slack < inf:
+            errors = [_UNIT * (c + abs(mu * s)) + _LEAST for c, s in pairs]
+            near = self.upper
+            self.upper = [n + e for n, e in zip(near, errors, strict=True)]
+            self.lower = [n - e for n, e in zip(near, errors, strict=True)]
+        else:
+            (top, bottom), wide = mu.as_integer_ratio(), self.stored.dtype == "F64"
+            costs, scores = (_integers(each, wide) for each in (self.costs, self.scores))
+            exact = zip(costs, scores, strict=True)
+            self.upper = self.lower = [c * bottom + top * s for c, s in exact]
+            self.exact, self.unit = True, bottom << (1074 if wide else 149)
+        self.slack = 0
+
+    def ones(self, start: int, stop: int) -> int:
+        """Σ mᵢ of weights start … stop − 1."""
+        found: int = self.kept.count(1, start, stop)
+        return found
+
+    def judge(self, runs: Runs, by_index: bool) -> list[int]:
+        """The first run out of bounds, with a gain, with a tie, against the tie rule."""
+        length, counts = runs.length, _counts(self.kept, runs.length)
+        found = []
+        if counts and not runs.minimum <= min(counts) <= max(counts) <= runs.maximum:
+            wrong = (i for i, m in enumerate(counts) if not runs.minimum <= m <= runs.maximum)
+            found.append(next(wrong))
+        if not (1 in self.gain and 1 in self.lose):
+            return found
+        numbers, highs, lows = self._extremes(length)
+        while close := any(map(ge, map(add, highs, repeat(self.slack)), lows)):
+            if self.exact:
+                break
+            self.refine()
+            numbers, highs, lows = self._extremes(length)
+        if not close:
+            return found
+        better, tied = (
+            dict(compress(zip(numbers, highs, strict=True), map(how, highs, lows)))
+            for how in (gt, eq)
+        )
+        found += [min(those) for those in (better, tied) if those]
+        return found + (self._disordered(length, tied)[:1] if by_index and tied else [])
+
+    def _disordered(self, length: int, tied: Mapping[int, Any]) -> list[int]:
+        """The runs, of those with a tie at this score, where it is pruned before it is kept."""
+        keys, gain, lose = self.upper, self.gain, self.lose
+        if length >= _SHORT:
+            for run in sorted(tied):
+                here = slice(run * length, (run + 1) * length)
+                equal = bytes(map(eq, keys[here], repeat(tied[run])))
+                if 0 <= _both(gain[here], equal).find(1) < _both(lose[here], equal).rfind(1):
+                    return [run]
+            return []
+        scores = list(map(tied.get, range(len(keys) // length)))
+        before = wrong = 0
+        for j in range(length):
+            same = _large(bytes(map(eq, keys[j::length], scores)))
+            wrong |= same & _large(lose[j::length]) & before
+            before |= same & _large(gain[j::length])
+        return list(compress(range(len(scores)), wrong.to_bytes(len(scores), "little")))
+
+    def _extremes(self, length: int) -> tuple[Sequence[int], list[Any], list[Any]]:
+        """Runs with both kinds of candidates: the greatest score to gain, the least to lose."""
+        upper, lower, gain, lose = self.upper, self.lower, self.gain, self.lose
+        numbers: Sequence[int] = range(len(gain) // length)
+        if length < 4 * _SHORT:
+            gains, losses = (bytes(_counts(flags, length)) for flags in (gain, lose))
+            pairs = set(zip(gains, losses, strict=True))
+        if length >= 4 * _SHORT or length * len(pairs) > 4 * _SHORT:
+            parts = [slice(i, i + length) for i in range(0, len(gain), length)]
+            highs = [max(compress(upper[i], gain[i]), default=-inf) for i in parts]
+            lows = [min(compress(lower[i], lose[i]), default=inf) for i in parts]
+            return numbers, highs, lows
+        found: tuple[list[int], list[Any], list[Any]] = [], [], []
+        for more, less in pairs:  # runs with as many candidates of each kind, which form columns
+            if more and less:
+                chosen = _both(gains.translate(_EQUAL[more]), losses.translate(_EQUAL[less]))
+                here = _spread(chosen, length)
+                found[0].extend(compress(numbers, chosen))
+                found[1].extend(_greatest(list(compress(upper, _both(gain, here))), more))
+                found[2].extend(_least(list(compress(lower, _both(lose, here))), less))
+        return found
+
+    def settle(self, runs: Runs) -> None:
+        """Full runs cannot gain, runs at their minimum cannot lose."""
+        counts = _counts(self.kept, runs.length)
+        self.gain = _those(self.gain, counts, runs.length, runs.maximum.__gt__)
+        self.lose = _those(self.lose, counts, runs.length, runs.minimum.__lt__)
+
+    def end(self, start: int, stop: int, kept: bool, rival: Weight | None = None) -> Weight | None:
+        """The last candidate of the least score to lose, or the first of the greatest to gain.
+
+        None without a candidate, and if `rival`, which comes before them, stays the one.
+        """
+        flags, pick = (self.lose if kept else self.gain)[start:stop], min if kept else max
+        if 1 not in flags:
+            return None
+        near, far = (self.lower, self.upper) if kept else (self.upper, self.lower)
+        near, slack = near[start:stop], -self.slack if kept else self.slack
+        best = pick(compress(near, flags))
+        if rival:
+            bound = Fraction(best, self.unit) if self.unit > 1 else best + slack
+            if bound > rival.score if kept else bound <= rival.score:
+                return None
+        if self.exact:
+            return self.weight(start + _find(near, flags, best, last=kept))
+        sure = best - slack if slack else pick(compress(far[start:stop], flags))
+        hit = _both(flags, bytes(map(le if kept else ge, near, repeat(sure))))
+        hits = list(compress(range(start, stop), hit))
+        cost, score = ((each[hits[0]] if hits else None) for each in (self.costs, self.scores))
+        if hits and all(self.costs[i] == cost and self.scores[i] == score for i in hits):
+            return self.weight(hits[-1 if kept else 0])
+        self.refine()
+        return self.end(start, stop, kept, rival)
+
+    def weight(self, i: int) -> Weight:
+        """Weight i with its exact score to rank by."""
+        score: float | Fraction = float(self.scores[i])
+        if len(self.costs):
+            score = Fraction(float(self.costs[i])) + Fraction(self.mu) * Fraction(score)
+        stored = self.stored
+        return Weight(stored.tensor, stored.index(i), score, (stored.position, stored.start + i))
 
 
-_Weights = Callable[[], Iterable[Block]]  # each call streams all weights again, in flat order
+def _find(keys: Sequence[Any], flags: bytes, key: Any, *, last: bool) -> int:
+    """The index of the first flagged key equal to this one, or of the last."""
+    if last:
+        return len(keys) - 1 - _find(keys[::-1], flags[::-1], key, last=False)
+    i = keys.index(key)
+    while not flags[i]:
+        i = keys.index(key, i + 1)
+    return i
+
+
+def _counts(flags: bytes, length: int) -> Sequence[int]:
+    """The number of ones in each `length` consecutive flags."""
+    if length < 256:  # no byte carries
+        parts = [flags[j::length] for j in range(length)]
+        return sum(map(_large, parts)).to_bytes(len(parts[0]), "little")
+    return [flags.count(1, i, i + length) for i in range(0, len(flags), length)]
+
+
+def _large(flags: bytes) -> int:
+    """The bytes as one integer, of which sums and bits are taken all at once."""
+    return int.from_bytes(flags, "little")
+
+
+def _both(one: bytes, other: bytes) -> bytes:
+    """The flags that are 1 in both."""
+    return (_large(one) & _large(other)).to_bytes(len(one), "little")
+
+
+def _those(flags: bytes, counts: Sequence[int], length: int, free: Callable[[int], bool]) -> bytes:
+    """The flags in runs whose count is free."""
+    if isinstance(counts, bytes):
+        chosen = counts.translate(bytes(map(free, range(256))))
+    else:
+        chosen = bytes(map(free, counts))
+    if 0 not in chosen:
+        return flags
+    return _both(flags, _spread(chosen, length)) if 1 in chosen else bytes(len(flags))
+
+
+def _spread(flags: bytes, length: int) -> bytes:
+    """Each flag `length` times."""
+    if length >= _SHORT:
+        return b"".join([bytes((flag,)) * length for flag in flags])
+    wide = bytearray(len(flags) * length)
+    for j in range(length):
+        wide[j::length] = flags
+    return bytes(wide)
+
+
+def _greatest(values: list[Any], width: int) -> list[Any]:
+    """The greatest of each `width` consecutive values."""
+    found = values[::width]
+    for j in range(1, width):
+        found = [x if x > y else y for x, y in zip(found, values[j::width], strict=True)]
+    return found
+
+
+def _least(values: list[Any], width: int) -> list[Any]:
+    """The least of each `width` consecutive values."""
+    found = values[::width]
+    for j in range(1, width):
+        found = [x if x < y else y for x, y in zip(found, values[j::width], strict=True)]
+    return found
+
+
+def _rounding(cost: float, product: float) -> float:
+    """An upper bound for the float64 error of c + μs, given upper bounds for c and |μs|.
+
+    With p for the float of μs,
+
+        |p − μs| ≤ 2⁻⁵³·|μs| + 2⁻¹⁰⁷⁵                        (the second term if p is subnormal)
+        |fl(c + p) − (c + p)| ≤ 2⁻⁵³·(c + |p|)              (a sum does not underflow)
+
+    so fl(c + p) is within 2⁻⁵²·(1 + 2⁻⁵²)·(c + |p|) + 2⁻¹⁰⁷⁴ of c + μs. The bound returned is four
+    times as large, which covers its own rounding and that of a comparison with it. If a product or
+    a sum overflows, the bound is infinite, and float64 decides nothing.
+    """
+    return _UNIT * (cost + product) + _LEAST
+
+
+def _integers(values: Sequence[float], wide: bool) -> list[int]:
+    """Exactly: multiples of 2⁻¹⁰⁷⁴ if `wide`, the floats of 64 bits; else of 2⁻¹⁴⁹."""
+    if wide:
+        return [n << (1075 - d.bit_length()) for n, d in map(float.as_integer_ratio, values)]
+    return [int(value * 2.0**149) for value in values]
 
 
 class Scan:
     """The standard library's way to read the files: one after the other."""
 
-    def block(self, stored: Stored) -> Block:
+    def block(self, stored: Stored, mu: float | None) -> Block:
         """The weights of `stored`; raises if a score, a cost or a mask byte is not allowed."""
-        return _read_block(stored)
+        return Block(stored, mu)
 
     def after(self, checks: Sequence[Callable[[], None]], proof: Callable[[], str]) -> str:
         """Run the checks in order, then `proof`; return its result or raise the first error."""
@@ -660,95 +854,72 @@ class Scan:
         return proof()
 
 
-class _Block(NamedTuple):
-    """A block in Python's floats; `kept` and `pruned` hold a byte, 0 or 1, for each weight."""
-
-    position: int
-    tensor: str
-    start: int
-    scores: tuple[float, ...]
-    costs: tuple[float, ...]
-    kept: bytes
-    pruned: bytes
-
-    def ones(self) -> int:
-        return self.kept.count(1)
-
-    def extreme(self, *, kept: bool) -> float | None:
-        pick, chosen = (min, self.kept) if kept else (max, self.pruned)
-        return pick(compress(self.scores, chosen), default=None)
-
-    def first(self, score: float, *, kept: bool, since: int = 0) -> Weight | None:
-        rank = max(since - self.start, 0)
-        chosen = (self.kept if kept else self.pruned)[rank:]
-        tied = map(score.__eq__, islice(self.scores, rank, None))  # floats: -0.0 ties with 0.0
-        found = next(compress(count(rank), map(and_, tied, chosen)), None)
-        if found is None:
-            return None
-        return Weight(self.tensor, self.start + found, self.scores[found])
-
-    def above(self, lam: float) -> int:
-        return len([score for score in self.scores if score > lam])
-
-    def equal(self, lam: float) -> int:
-        return self.scores.count(lam)
-
-    def shortfall(self, lam: float) -> Fraction:
-        missed = [score for score in compress(self.scores, self.pruned) if score > lam]
-        excess = [-score for score in compress(self.scores, self.kept) if score < lam]
-        return _exact_sum(missed + excess) + (len(excess) - len(missed)) * Fraction(lam)
-
-    def removed(self) -> Fraction:
-        return _exact_sum(list(compress(self.costs, self.pruned)))
-
-    def misplaced(self, mu: float, lam: float) -> Fraction:
-        return _misplaced(self, mu, lam)
-
-
 def _stream(
-    scope: Sequence[Any], mask: _TensorFile, scores: _TensorFile, cost: _TensorFile | None = None
+    claim: dict[str, Any], position: int, leaf: dict[str, Any], files: _Files
 ) -> Iterator[Stored]:
-    """All weights in flat order."""
-    for position, tensor in enumerate(scope):
-        name, dtype, total = tensor["name"], tensor["dtype"], prod(tensor["shape"])
-        starts = range(0, total, _BLOCK)
-        sizes = [min(_BLOCK, total - start) for start in starts]
-        packed = mask.tensors[name]["dtype"] == "U8"
-        widths = [size * _DTYPE_BYTES[dtype] for size in sizes]
-        floats = scores.blocks(name, widths)
-        more = cost.blocks(name, widths) if cost else [b""] * len(sizes)
-        flags = mask.blocks(name, [-(-size // 8) if packed else size for size in sizes])
-        for start, raw, extra, flag in zip(starts, floats, more, flags, strict=True):
-            yield Stored(position, name, start, dtype, raw, extra, flag, packed, mask.name)
+    """All weights of one tensor, in the order of its view."""
+    name, shape, dtype = claim["scope"][position].values()
+    runs = [Runs(**each) for each in leaf["runs"]]
+    outer = tuple(each for each in runs if each.length > _BLOCK)
+    inner = tuple(each for each in runs if each.length <= _BLOCK)
+    turned, total = leaf["transposed"], prod(shape)
+    if not total:
+        return
+    packed = {role: files[role].tensors[name]["dtype"] == "U8" for role in files}
+    widths = {role: _DTYPE_BYTES[file.tensors[name]["dtype"]] for role, file in files.items()}
+    whole: dict[str, bytes] = {}
+    if turned:
+        for role, file in files.items():
+            raw = file.read(name, 0, prod(file.tensors[name]["shape"]) * widths[role])
+            if packed[role]:
+                raw = _unpack(raw, 0, total, True, f"{file.name}: {_name(name)}")
+            whole[role] = _transposed(raw, widths[role], shape)
+        packed = dict.fromkeys(files, False)
+
+    def read(role: str, start: int, stop: int) -> bytes:
+        begin, end = start * widths[role], stop * widths[role]
+        if packed[role]:
+            begin, end = start // 8, -(-stop // 8)
+        return whole[role][begin:end] if turned else files[role].read(name, begin, end)
+
+    # blocks of whole runs, cut where the longer runs end
+    stride = outer[-1].length if outer else total
+    step = _BLOCK - _BLOCK % inner[0].length if inner else _BLOCK
+    masks = {role: file.name for role, file in files.items() if role not in _FLOATS}
+    make = partial(
+        Stored, position, name, shape, turned, dtype=dtype, masks=masks, outer=outer, inner=inner
+    )
+    for base in range(0, total, stride):
+        for start in range(base, base + stride, step):
+            stop = min(start + step, base + stride)
+            scores = read("scores", start, stop)
+            costs = read("cost", start, stop) if "cost" in files else b""
+            flags = {role: (read(role, start, stop), packed[role]) for role in masks}
+            yield make(start=start, size=stop - start, scores=scores, costs=costs, flags=flags)
 
 
-def _read_block(stored: Stored) -> _Block:
-    """The block in Python's floats, which represent the stored numbers exactly."""
-    name, start = stored.tensor, stored.start
-    values, costs = (_decode(raw, stored.dtype) for raw in (stored.scores, stored.costs))
-    for what, numbers in (("score", values), ("cost", costs)):
-        _check_finite(numbers, name, start, what)
-    if min(costs, default=0.0) < 0.0:
-        index = next(i for i, value in enumerate(costs) if value < 0.0)
-        raise _RefutedError(f"{_name(name)}[{start + index}] has the cost {costs[index]}, below 0")
-    where, kept = f"{stored.mask}: {_name(name)}", stored.flags
-    if stored.packed:
-        kept = _unpack(kept, len(values), where)
-    if kept.translate(None, b"\0\1"):
-        raise _UnreadableError(f"{where} holds a byte that is not 0 or 1")
-    return _Block(stored.position, name, start, values, costs, kept, kept.translate(_NEGATE))
+def _transposed(raw: bytes, width: int, shape: tuple[int, ...]) -> bytes:
+    """The elements of `width` bytes with the last two dimensions of `shape` swapped."""
+    rows, columns = shape[-2:]
+    kind: Any = {1: "B", 2: "H", 4: "I", 8: "Q"}[width]
+    stored, view = memoryview(raw).cast(kind), memoryview(bytearray(len(raw))).cast(kind)
+    for base in range(0, len(stored), rows * columns):
+        for j in range(columns):
+            place = base + j * rows
+            view[place : place + rows] = stored[base + j : base + rows * columns : columns]
+    return bytes(view)
 
 
-def _check_finite(values: tuple[float, ...], tensor: str, start: int, what: str) -> None:
+def _check_finite(values: tuple[float, ...], stored: Stored, what: str) -> None:
     """Require finite values.
 
     A sum with a NaN or an infinity is never finite. A sum of finite float64 values may overflow
     too, so each value is checked if the sum is not finite.
     """
     if not isfinite(sum(values)):
-        for index, value in enumerate(values, start):
+        for index, value in enumerate(values):
             if not isfinite(value):
-                raise _RefutedError(f"{_name(tensor)}[{index}] has the {what} {value}")
+                raise _RefutedError(f"{stored.name(index)} has the {what} {value}")
 
 
 def _decode(raw: bytes, dtype: str) -> tuple[float, ...]:
@@ -759,29 +930,22 @@ def _decode(raw: bytes, dtype: str) -> tuple[float, ...]:
     return unpack(f"<{len(raw) // _DTYPE_BYTES[dtype]}{_SCORE_LETTERS[dtype]}", raw)
 
 
-def _unpack(packed: bytes, size: int, where: str) -> bytes:
-    """One byte for each of the first `size` bits; bit i % 8 of byte i // 8 is weight i."""
+def _flags(stored: Stored, role: str) -> bytes:
+    """A byte, 0 or 1, for each weight."""
+    (flags, packed), where = stored.flags[role], f"{stored.masks[role]}: {_name(stored.tensor)}"
+    if packed:
+        flags = _unpack(flags, stored.start % 8, stored.size, stored.last, where)
+    if flags.translate(None, b"\0\1"):
+        raise _UnreadableError(f"{where} holds a byte that is not 0 or 1")
+    return flags
+
+
+def _unpack(packed: bytes, first: int, size: int, last: bool, where: str) -> bytes:
+    """One byte for each of `size` bits from `first`; bit i % 8 of byte i // 8 is weight i."""
     flags = b"".join(map(_BITS.__getitem__, packed))
-    if any(flags[size:]):
+    if last and 1 in flags[first + size :]:
         raise _UnreadableError(f"{where} has a one among its padding bits")
-    return flags[:size]
-
-
-@dataclass
-class _Extreme:
-    """The kept weight of least score, or the pruned weight of greatest; the first among equals."""
-
-    kept: bool
-    weight: Weight | None = None
-
-    def add(self, block: Block) -> None:
-        """Include the weights of `block`."""
-        score = block.extreme(kept=self.kept)
-        if score is None:
-            return
-        best, beats = self.weight, lt if self.kept else gt
-        if best is None or beats(score, best.score):
-            self.weight = block.first(score, kept=self.kept)
+    return flags[first : first + size]
 
 
 # ---- JSON: a reader takes a value and its path, and returns the parsed value or raises -----------
@@ -892,11 +1056,12 @@ def _positive_float64(value: Any, where: str) -> float:
     return number
 
 
-def _rational(longest: int, *, zero: bool) -> _Reader:
-    """A rational > 0, or ≥ 0 if `zero`, in lowest terms."""
-    form = f"[1-9][0-9]{{0,{longest - 1}}}"
-    positive = _pattern(form, "a string of decimal digits, at least '1'")
-    natural = _pattern(f"0|{form}", "a string of decimal digits") if zero else positive
+def _rational(longest: int) -> _Reader:
+    """A rational ≥ 0 in lowest terms, with at most so many digits above and below."""
+    positive = _pattern(
+        f"[1-9][0-9]{{0,{longest - 1}}}", "a string of decimal digits, at least '1'"
+    )
+    natural = _pattern(f"0|[1-9][0-9]{{0,{longest - 1}}}", "a string of decimal digits")
 
     def read(value: Any, where: str) -> Fraction:
         parts = _record({"numerator": natural, "denominator": positive})(value, where)
@@ -991,7 +1156,7 @@ class _TensorFile:
         return data
 
     def sha256(self) -> str:
-        """SHA-256, in hexadecimal, of the very file of which `blocks` reads: of its descriptor."""
+        """SHA-256, in hexadecimal, of the very file of which `read` reads: of its descriptor."""
         digest = hashlib.sha256()
         for start in count(0, _CHUNK):
             if not (chunk := self._some(start, _CHUNK)):
@@ -999,14 +1164,17 @@ class _TensorFile:
             digest.update(chunk)
         return digest.hexdigest()
 
-    def blocks(self, tensor: str, sizes: Sequence[int]) -> Iterator[bytes]:
-        """The bytes of the tensor in blocks of these sizes."""
-        start = self._origin + self.tensors[tensor]["data_offsets"][0]
-        return map(self._read, accumulate(sizes[:-1], initial=start), sizes)
+    def read(self, tensor: str, begin: int, end: int) -> bytes:
+        """Bytes `begin` to `end` of the tensor."""
+        return self._read(
+            self._origin + self.tensors[tensor]["data_offsets"][0] + begin, end - begin
+        )
 
 
-def _mask_shapes(mask: _TensorFile) -> dict[str, tuple[int, ...]]:
-    """The mask's shape for each tensor: of the BOOL tensor, or as recorded for packed bits."""
+def _shapes(role: str, mask: _TensorFile) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor; of packed bits the recorded one."""
+    if role in _FLOATS:
+        return {key: stored["shape"] for key, stored in mask.tensors.items()}
     shapes = {key: s["shape"] for key, s in mask.tensors.items() if s["dtype"] == "BOOL"}
     packed = {key: s["shape"] for key, s in mask.tensors.items() if s["dtype"] == "U8"}
     for key in sorted(mask.tensors.keys() - shapes.keys() - packed.keys()):
@@ -1026,8 +1194,11 @@ def _mask_shapes(mask: _TensorFile) -> dict[str, tuple[int, ...]]:
 
 # ---- The certificate -----------------------------------------------------------------------------
 
-_ROLES = ("scores", "cost", "mask")  # the files, by their keys in the evidence
+_FLOATS = ("scores", "cost")  # the files of numbers, by role; all others are masks
+_Files = dict[str, _TensorFile]
+_VERSION = 4
 _CERTIFICATE_BYTES = 16 * 2**20  # a few lines for each tensor: more than any model needs
+_DEPTH = 16  # nodes within nodes
 _SCORE_LETTERS = {"F16": "e", "BF16": "f", "F32": "f", "F64": "d"}  # struct's; BF16 once widened
 # A path at or below the certificate's folder on any system: no root, drive, backslash, '.' or '..'.
 _INSIDE = r"(?!\.{1,2}(/|$))[^/\\:\0]+(/(?!\.{1,2}(/|$))[^/\\:\0]+)*"
@@ -1041,51 +1212,116 @@ _FILE = _record(
         "sha256": _pattern("[0-9a-f]{64}", "64 lower-case hexadecimal digits"),
     }
 )
-_WEIGHT = _record({"tensor": _text, "index": _natural, "score": _float64})
-_CLAIM: dict[str, _Reader] = {
-    "statement": _text,
-    "total": _natural,
-    "keep": _natural,
-    "scope": _TENSORS,
-    "criterion": _nullable(_text),
+_BOUNDS: dict[str, _Reader] = {"minimum": _natural, "maximum": _natural}
+_RUNS = _sequence(_record({"length": _natural, **_BOUNDS}), longest=64)
+_LEAF = {"tensor": _text, **_BOUNDS, "transposed": _typed(bool, "true or false"), "runs": _RUNS}
+
+
+def _tree(depth: int) -> _Reader:
+    """The parts of a node at this depth: leaves, or nodes with parts of their own."""
+
+    def read(value: Any, where: str) -> Any:
+        if "parts" not in _object(value, where):
+            return _record(_LEAF)(value, where)
+        if depth == _DEPTH:
+            raise _UnreadableError(
+                f"{where} is a node at depth {depth + 1}, at most {depth} are read"
+            )
+        return _record({"name": _text, **_BOUNDS, "parts": _tree(depth + 1)})(value, where)
+
+    return _sequence(read, longest=2**20)
+
+
+class _Kind(NamedTuple):
+    """What a kind of certificates claims, with which evidence and files, and how it is proved."""
+
+    claim: dict[str, _Reader]
+    evidence: dict[str, _Reader]
+    files: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+    check: Callable[[dict[str, Any], dict[str, Any], str], None]
+    prove: Callable[[dict[str, Any], dict[str, Any], _Files, Scan], str]
+
+
+def _selection_files(claim: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
+    """The files by role, null for none."""
+    named = {role: evidence[role] for role in ("scores", "cost", "mask", "best")}
+    return {**named, **claim["frozen"]}
+
+
+def _check_selection(claim: dict[str, Any], evidence: dict[str, Any], where: str) -> None:
+    """Require that the parts of a certificate fit together."""
+    scope, found = claim["scope"], list(_leaves(claim["tree"]))
+    if len({tensor["name"] for tensor in scope}) < len(scope):
+        raise _UnreadableError(f"{where}.claim.scope names a tensor twice")
+    if len(evidence["counts"]) != len(scope):
+        raise _unexpected(evidence["counts"], f"{where}.evidence.counts", "one for each tensor")
+    names = [leaf["tensor"] for leaf in found]
+    if names != [tensor["name"] for tensor in scope]:
+        raise _unexpected(names, f"{where}.claim.tree", "the tensors of the scope, in order")
+    for leaf, tensor in zip(found, scope, strict=True):
+        its, longer = f"{where}.claim.tree: {_name(leaf['tensor'])}", prod(tensor["shape"])
+        if leaf["transposed"] and len(tensor["shape"]) < 2:
+            raise _UnreadableError(f"{its} is transposed, and has less than two dimensions")
+        for place, runs in enumerate(leaf["runs"]):
+            length = runs["length"]
+            if not length or longer % length or (place and length == longer):
+                expected = f"a divisor of {longer}" + " below it" * (place > 0)
+                raise _unexpected(length, f"{its} has runs whose length", expected)
+            longer = length
+    region, gap = claim["radius"] is not None, claim["gap"]
+    for key in ("cost", "multiplier"):
+        if (evidence[key] is not None) != region:
+            expected = "a value where a radius is claimed, else null"
+            raise _unexpected(evidence[key], f"{where}.evidence.{key}", expected)
+    if not region and (evidence["best"] is not None) != (gap > 0):
+        expected = "a file where a gap is claimed, else null"
+        raise _unexpected(evidence["best"], f"{where}.evidence.best", expected)
+    for key, nothing in (("tie_rule", "none"), ("unique", None)):
+        if claim[key] != nothing and (region or gap):
+            expected = f"{nothing!r} where a radius or a gap is claimed"
+            raise _unexpected(claim[key], f"{where}.claim.{key}", expected)
+
+
+def _leaves(parts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The leaves below, in order."""
+    for part in parts:
+        if "parts" in part:
+            yield from _leaves(part["parts"])
+        else:
+            yield part
+
+
+_KINDS = {
+    "selection": _Kind(
+        {
+            "total": _natural,
+            "keep": _natural,
+            "scope": _TENSORS,
+            "tree": _tree(0),
+            "frozen": _record({"zeros": _nullable(_FILE), "fixed": _nullable(_FILE)}),
+            "criterion": _nullable(_text),
+            "tie_rule": _choice("lower-index", "none"),
+            "unique": _nullable(_typed(bool, "true, false or null")),
+            "radius": _nullable(_rational(1000)),
+            # a gap has fewer than 2,700 digits if its radius has at most 1,000
+            "gap": _rational(3000),
+        },
+        {
+            "counts": _sequence(_natural, longest=2**20),
+            "scores": _FILE,
+            "mask": _FILE,
+            "best": _nullable(_FILE),
+            "cost": _nullable(_FILE),
+            "multiplier": _nullable(_positive_float64),
+        },
+        _selection_files,
+        _check_selection,
+        _prove_selection,
+    )
 }
-_EVIDENCE: dict[str, _Reader] = {
-    "lambda": _float64,
-    "counts": _sequence(_natural, longest=2**20),
-    "scores": _FILE,
-    "mask": _FILE,
-}
-_NUMBERS = {"per-tensor": "keep", "minimum-per-tensor": "minimum"}  # the key, by kind
 
 
-def _constraint(value: Any, where: str) -> dict[str, Any]:
-    kind = _choice(*_NUMBERS)(_object(value, where).get("kind"), f"{where}.kind")
-    readers = {"kind": _text, _NUMBERS[kind]: _sequence(_natural, longest=2**20)}
-    return {"kind": kind, "numbers": _record(readers)(value, where)[_NUMBERS[kind]]}
-
-
-_STATEMENTS = {1: ("optimal", "regret"), 2: ("optimal",), 3: ("region",)}  # by version
-_CONSTRAINED: dict[str, _Reader] = {"constraint": _constraint}
-_THRESHOLDS: dict[str, _Reader] = {"thresholds": _sequence(_float64, longest=2**20)}
-_VERSION_CLAIM = {1: {}, 2: _CONSTRAINED, 3: _CONSTRAINED}
-_VERSION_EVIDENCE = {1: {}, 2: _THRESHOLDS, 3: _THRESHOLDS}
-_OWN_CLAIM: dict[str, dict[str, _Reader]] = {
-    "optimal": {
-        "tie_rule": _choice("lower-index", "none"),
-        "unique": _typed(bool, "true or false"),
-    },
-    "regret": {"regret": _rational(1000, zero=False)},
-    # a gap has fewer than 2,700 digits if its radius has at most 1,000
-    "region": {"radius": _rational(1000, zero=True), "gap": _rational(3000, zero=True)},
-}
-_OWN_EVIDENCE: dict[str, dict[str, _Reader]] = {
-    "optimal": {"kept_min": _nullable(_float64), "pruned_max": _nullable(_float64)},
-    "regret": {"violation": _record({"kept": _WEIGHT, "pruned": _WEIGHT})},
-    "region": {"multiplier": _positive_float64, "cost": _FILE},
-}
-
-
-def _read_certificate(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_certificate(path: Path) -> tuple[_Kind, dict[str, Any], dict[str, Any]]:
     """The claim and the evidence, with the keys and types of CERTIFICATE.md."""
     name = _name(path.name)
     with _open(path, path.name) as stream:
@@ -1094,35 +1330,28 @@ def _read_certificate(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise _UnreadableError(f"{name}: longer than {_CERTIFICATE_BYTES} bytes")
     where = f"{name}: certificate"
     document = _object(_parse_json(raw, name), where)
-    # Format, version and statement are read first, because they determine the other keys.
+    # Format, version and kind are read first, because they determine the other keys.
     _choice("pins-certificate")(document.get("format"), f"{where}.format")
     version = _natural(document.get("version"), f"{where}.version")
-    if version not in _STATEMENTS:
-        raise _unexpected(version, f"{where}.version", "1, 2 or 3, the ones known here")
-    statement = _object(document.get("claim"), f"{where}.claim").get("statement")
-    _choice(*_STATEMENTS[version])(statement, f"{where}.claim.statement")
+    if version in (1, 2, 3):
+        reader = f"version {version} is read by the checker of PINS 0.1.0"
+        raise _UnreadableError(f"{name}: {reader}; this one reads version {_VERSION}")
+    if version != _VERSION:
+        raise _unexpected(version, f"{where}.version", f"{_VERSION}, the one known here")
+    kind = _KINDS[_choice(*_KINDS)(document.get("kind"), f"{where}.kind")]
     certificate = _record(
         {
             "format": _text,
             "version": _natural,
-            "claim": _record(_CLAIM | _VERSION_CLAIM[version] | _OWN_CLAIM[statement]),
-            "evidence": _record(_EVIDENCE | _VERSION_EVIDENCE[version] | _OWN_EVIDENCE[statement]),
+            "kind": _text,
+            "claim": _record(kind.claim),
+            "evidence": _record(kind.evidence),
             "provenance": _object,
         }
     )(document, where)
     claim, evidence = certificate["claim"], certificate["evidence"]
-    if len({tensor["name"] for tensor in claim["scope"]}) < len(claim["scope"]):
-        raise _UnreadableError(f"{where}.claim.scope names a tensor twice")
-    lists = {
-        f"evidence.{key}": evidence[key] for key in ("counts", "thresholds") if key in evidence
-    }
-    if "constraint" in claim:
-        constraint = claim["constraint"]
-        lists[f"claim.constraint.{_NUMBERS[constraint['kind']]}"] = constraint["numbers"]
-    for key, values in lists.items():
-        if len(values) != len(claim["scope"]):
-            raise _unexpected(values, f"{where}.{key}", "one for each tensor")
-    return claim, evidence
+    kind.check(claim, evidence, where)
+    return kind, claim, evidence
 
 
 # ---- The command ---------------------------------------------------------------------------------

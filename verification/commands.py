@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pins.errors import CertificateError, SettingError
+from pins.errors import SettingError
 from pins.runs.settings import LARGEST
 from pins.utils.output import JSON_HELP, make_console, print_json, progress_console
 
@@ -19,8 +19,13 @@ Seed = typer.Option(min=0, max=LARGEST, help="Seed of all random numbers.")
 
 def certify(
     scores: Annotated[Path, typer.Argument(help="Importance scores, a safetensors file.")],
-    keep: Annotated[int, typer.Option(help="Number of weights that the mask keeps.")],
     out: Annotated[Path, typer.Option(help="The certificate to write, JSON.")],
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of weights that the mask keeps; a pattern, or the rows of a mask, say it."
+        ),
+    ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="The mask, safetensors; without it the optimal one is made.")
     ] = None,
@@ -28,12 +33,27 @@ def certify(
         str | None, typer.Option(help="How the scores were made; stated in the claim, not checked.")
     ] = None,
     scope: Annotated[
-        Literal["global", "tensor"],
-        typer.Option(help="Masks to compare with: all, or those with as many in each tensor."),
+        Literal["global", "tensor", "row"],
+        typer.Option(
+            help="Masks to compare with: all, or those with as many in each tensor or each row."
+        ),
     ] = "global",
-    minimum_kept: Annotated[
+    layer_minimum: Annotated[
         float, typer.Option(help="Only masks that keep this ratio of each tensor at least.")
     ] = 0.0,
+    layer_maximum: Annotated[
+        float, typer.Option(help="Only masks that keep this ratio of each tensor at most.")
+    ] = 1.0,
+    pattern: Annotated[
+        str | None,
+        typer.Option(help="N:M, such as 2:4: each M keep exactly N, or with --keep at most N."),
+    ] = None,
+    skip_indivisible: Annotated[
+        bool, typer.Option(help="Keep all weights of a tensor that M does not divide.")
+    ] = False,
+    transposed: Annotated[
+        bool, typer.Option(help="The matrices are stored (inputs, outputs), as in GPT-2.")
+    ] = False,
     cost: Annotated[
         Path | None, typer.Option(help="Costs of pruning each weight, to certify a trust region.")
     ] = None,
@@ -53,18 +73,28 @@ def certify(
 
     require_open()
     from pins.selection.allocation import Allocation
-    from verification.certificates.certificate import certify_files, summary
-    from verification.certificates.trust_region import certify_region_files
+    from verification.certificates.from_files import certify_files
+    from verification.certificates.selection import summary
 
-    allowed = Allocation(by_tensor=scope == "tensor", minimum_kept=minimum_kept)
-    asked: Any = {"keep": keep, "scope": allowed, "mask": mask, "criterion": criterion}
-    region: Any = {"radius": radius, "multiplier": multiplier}
-    if cost is not None:
-        document = certify_region_files(scores, cost, out, **region, **asked)
-    elif radius is None and multiplier is None:
-        document = certify_files(scores, out, **asked)
-    else:
-        raise CertificateError("--radius and --multiplier are of a trust region: give its --cost")
+    document = certify_files(
+        scores,
+        out,
+        keep=keep,
+        allocation=Allocation.parse(
+            counted=keep is not None,
+            scope=scope,
+            layer_minimum=layer_minimum,
+            layer_maximum=layer_maximum,
+            pattern=pattern,
+            skip_indivisible=skip_indivisible,
+        ),
+        transposed=transposed,
+        mask=mask,
+        criterion=criterion,
+        cost=cost,
+        multiplier=multiplier,
+        radius=radius,
+    )
     if json:
         claim = document["claim"]
         print_json({"certificate": str(out), "sentence": summary(document), "claim": claim})
@@ -84,6 +114,30 @@ def check(
     said = {"outcome": verdict.outcome.name.lower(), "message": verdict.message}
     print_json({"certificate": str(certificate), **said})
     raise typer.Exit(verdict.outcome.value)
+
+
+def export_vipr(
+    certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")],
+    out: Annotated[Path, typer.Option(help="The VIPR file to write.")],
+    force: Annotated[bool, typer.Option(help="Export more than a million weights too.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a proved certificate as a VIPR file, for checkers of integer programs such as viprchk.
+
+    The file proves the optimum, or the bound of a trust region; not that the optimum is unique.
+    """
+    from pins.utils.output import require_open
+
+    require_open()
+    from verification.certificates.vipr import export
+
+    made = export(certificate, out, force=force)
+    if json:
+        numbers = {key: getattr(made, key) for key in ("variables", "constraints", "exponent")}
+        ends = {"lower": str(made.lower), "upper": str(made.upper)}
+        print_json({"certificate": str(certificate), "file": str(out), **numbers, **ends})
+    else:
+        typer.echo(f"{out}: {made}")
 
 
 def verify(

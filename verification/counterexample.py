@@ -3,11 +3,14 @@
 import copy
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from verification.laws import Law, Scores, Selector, checked, right_mask
+from pins.selection.tree import Node
+from verification.laws import Law, Selector, require_mask, right_mask
+from verification.scopes import Given, Keep
 
 
 @dataclass(frozen=True)
@@ -16,23 +19,23 @@ class Call:
 
     Attributes:
         importance: a copy of the scores as the selector got them, with their strides.
-        keep: k.
-        mask: the mask returned, (n,) bool, True = keep.
+        keep: k, or a tree of bounds.
+        mask: the mask returned, (n,) bool or of the shape of the matrix, True = keep.
         after: a copy of the scores after the call.
     """
 
-    importance: Scores
-    keep: int
+    importance: Any
+    keep: Any
     mask: Tensor
-    after: Scores
+    after: Any
 
 
-class Counterexample(tuple[dict[str, Tensor], int]):
+class Counterexample(tuple[Any, Any]):
     """(importance, keep) on which a law was seen broken; its text says where.
 
     The text names the first call whose mask is wrong, with its scores and k, the mask found, the
     mask expected, and the first index at which they differ. Expected is the mask of an earlier
-    call for the same scores, else the mask of the k largest; a law that holds without the tie rule
+    call for the same scores, else the optimum of the scope; a law that holds without the tie rule
     takes, of equal scores, those that the mask found keeps.
 
     Attributes:
@@ -44,7 +47,7 @@ class Counterexample(tuple[dict[str, Tensor], int]):
     calls: tuple[Call, ...]
 
     def __new__(
-        cls, importance: dict[str, Tensor], keep: int, law: Law, calls: Sequence[Call]
+        cls, importance: Given, keep: Keep, law: Law, calls: Sequence[Call]
     ) -> "Counterexample":
         """The pair, with the law and the calls."""
         self = super().__new__(cls, (importance, keep))
@@ -59,12 +62,12 @@ class Counterexample(tuple[dict[str, Tensor], int]):
         else:
             number, expected, reason = wrong
             call = self.calls[number]
-            index = int((call.mask != expected).nonzero()[0])
+            index = int((call.mask != expected).reshape(-1).nonzero()[0])
             lines += [
                 self._called(number),
                 f"  expected: {_bits(expected)}, {reason}",
                 f"  first difference: index {index}, {_place(call.importance, index)}, "
-                + ("is kept, not pruned" if call.mask[index] else "is pruned, not kept"),
+                + ("is pruned, not kept" if expected.reshape(-1)[index] else "is kept, not pruned"),
             ]
         lines += [
             f"  call {i + 1} changed the scores to {_shown(call.after)}"
@@ -76,8 +79,9 @@ class Counterexample(tuple[dict[str, Tensor], int]):
     def _called(self, i: int) -> str:
         call = self.calls[i]
         scores = _shown(call.importance)
+        keep = " ".join(repr(call.keep).split())  # a tree is long, and in one line
         return (
-            f"  call {i + 1} of {len(self.calls)}: k = {call.keep}, scores {scores}\n"
+            f"  call {i + 1} of {len(self.calls)}: k = {keep}, scores {scores}\n"
             f"  found:    {_bits(call.mask)}"
         )
 
@@ -91,21 +95,23 @@ class Counterexample(tuple[dict[str, Tensor], int]):
                 return i, mask, f"the mask of call {earlier + 1} for the same scores and k"
         for i, call in enumerate(self.calls):
             like = None if self.law.tie_rule else call.mask
-            right = right_mask(call.importance, call.keep, like)
+            right = right_mask(call.importance, call.keep, like, self.law.scope)
+            right = right.view(call.mask.shape)
             if not torch.equal(call.mask, right):
-                return i, right, "the k largest" + (", ties to the lower index" * (like is None))
+                best = f"the {self.law.scope.best}"
+                return i, right, best + (", ties to the lower index" * (like is None))
         return None
 
 
 def judge(
-    selector: Selector, law: Law, importance: Scores, keep: int
+    selector: Selector, law: Law, importance: Given, keep: Keep
 ) -> Counterexample | Exception | None:
     """Test the law once: the counterexample, or the exception of the selector, or None."""
     calls: list[Call] = []
 
-    def recorded(given: Scores, keep: int) -> Tensor:
+    def recorded(given: Given, keep: Keep) -> Tensor:
         before = _copied(given)
-        mask = checked(selector)(given, keep)
+        mask = require_mask(selector(given, keep), given)
         calls.append(Call(before, keep, mask, _copied(given)))
         return mask
 
@@ -117,42 +123,55 @@ def judge(
     return Counterexample(_copied(importance), keep, law, calls)
 
 
-def identity(importance: Scores, keep: int) -> Hashable:
+def identity(importance: Given, keep: Keep) -> Hashable:
     """Equal for the same names, dtypes, shapes, strides and bits of the scores, and the same k."""
-    return keep, *(
-        (
-            name,
-            s.dtype,
-            s.shape,
-            s.stride(),
-            s.contiguous().reshape(-1).view(torch.uint8).numpy(force=True).tobytes(),
+    frozen: tuple[Hashable, ...] = ()
+    if isinstance(keep, Node):  # whose frozen weights do not count when nodes are compared
+        frozen = tuple(
+            None if each is None else _bytes(each)
+            for node in keep.tensors
+            for each in (node.zeros, node.fixed)
         )
-        for name, s in importance.items()
+    if isinstance(importance, Tensor):
+        importance = {"": importance}
+    return (keep, frozen), *(
+        (name, s.dtype, s.shape, s.stride(), _bytes(s)) for name, s in importance.items()
     )
 
 
-def _copied(importance: Scores) -> dict[str, Tensor]:
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy(force=True).tobytes()
+
+
+def _copied(given: Given) -> Given:
     """A copy of the scores that keeps their strides."""
-    return {n: s.clone() if s.is_contiguous() else copy.deepcopy(s) for n, s in importance.items()}
+    if not isinstance(given, Tensor):
+        return {name: _copied_tensor(scores) for name, scores in given.items()}
+    return _copied_tensor(given)
 
 
-def _shown(importance: Scores) -> str:
+def _copied_tensor(scores: Tensor) -> Tensor:
+    return scores.clone() if scores.is_contiguous() else copy.deepcopy(scores)
+
+
+def _shown(given: Given) -> str:
     """The scores as an expression in Python, exactly, and the strides that it lacks."""
-    tensors = (
-        f"{name!r}: torch.tensor({s.tolist()}, dtype={s.dtype})"
-        + ("" if s.is_contiguous() else f" with strides {s.stride()}")
-        for name, s in importance.items()
-    )
-    return "{" + ", ".join(tensors) + "}"
+    if isinstance(given, Tensor):
+        strides = "" if given.is_contiguous() else f" with strides {given.stride()}"
+        return f"torch.tensor({given.tolist()}, dtype={given.dtype}){strides}"
+    return "{" + ", ".join(f"{name!r}: {_shown(scores)}" for name, scores in given.items()) + "}"
 
 
 def _bits(mask: Tensor) -> str:
     return str(mask.int().tolist())
 
 
-def _place(importance: Scores, index: int) -> str:
-    """The tensor, the flat index in it, and the score of a flat index over all tensors."""
-    for name, scores in importance.items():
+def _place(given: Given, index: int) -> str:
+    """Where the flat index over all tensors is, and its score."""
+    if isinstance(given, Tensor):
+        row, column = divmod(index, given.shape[1])
+        return f"row {row}, column {column}, of score {given[row, column].item()}"
+    for name, scores in given.items():
         if index < scores.numel():
             return f"{name}[{index}] of score {scores.reshape(-1)[index].item()}"
         index -= scores.numel()

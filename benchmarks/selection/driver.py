@@ -26,7 +26,11 @@ MEASURED = ",".join(name for name in score_sets.SCORE_SETS if name != score_sets
 
 def figure(document: Document) -> Figure:
     """Time per weight against the size, and on the adversarial sets."""
-    rows = [{**row, "nanoseconds": nanoseconds(row)} for row in document["rows"]]
+    rows = [
+        {**row, "nanoseconds": nanoseconds(row)}
+        for row in document["rows"]
+        if METHODS[row["method"]].pattern is None
+    ]
     sizes = (*score_sets.SIZES, score_sets.MODEL, score_sets.SMOKE)
     return plots.selection(
         *([row for row in rows if row["instance"] in of] for of in (sizes, score_sets.ADVERSARIAL))

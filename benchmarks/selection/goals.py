@@ -3,7 +3,19 @@
 from collections.abc import Mapping
 
 from benchmarks.harness.goals import Goal, MedianRange, Rows, per_round, speedup
-from benchmarks.selection.methods import DECIDE, KTHVALUE, PARTITION, READ, SELECT, TOPK
+from benchmarks.selection.methods import (
+    AT_MOST_TWO_OF_FOUR,
+    DECIDE,
+    EIGHT_OF_SIXTEEN,
+    HALF,
+    KTHVALUE,
+    PARTITION,
+    READ,
+    ROWS,
+    SELECT,
+    TOPK,
+    TWO_OF_FOUR,
+)
 
 
 def reads(rows: Rows, name: str) -> MedianRange | None:
@@ -33,6 +45,20 @@ def _faster(than: str, says: str, bound: float, *, strictly: bool = False) -> Go
         strictly=strictly,
     )
 
+
+def _pattern(name: str, bound: float) -> Goal:
+    return Goal(
+        f"{name} against {HALF}, times as slow", bound, lambda rows: speedup(rows, HALF, name)
+    )
+
+
+PATTERNS = (
+    _pattern(ROWS, 2),
+    _pattern(TWO_OF_FOUR, 2),
+    _pattern(EIGHT_OF_SIXTEEN, 2.5),
+    _pattern(AT_MOST_TWO_OF_FOUR, 4),
+)
+"""Goals of a CPU, where patterns were measured."""
 
 PROOF = Goal(f"proof, {DECIDE} less {SELECT}", 2, proof_reads, unit=" reads")
 MEMORY = Goal(

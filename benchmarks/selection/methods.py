@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from benchmarks.harness.score_sets import ScoreSet
+from benchmarks.selection import patterns
+from benchmarks.selection.patterns import Pattern, Scores, Select, by_pins, by_sort, by_topk
 from pins.selection.select import decide, select
-
-Scores = Mapping[str, Tensor]
 
 SELECT = "pins.select"
 DECIDE = "pins.decide"
@@ -24,6 +25,12 @@ PARTITION = "np.partition"
 UNSTRUCTURED = "global_unstructured"
 HEAP = "heapq.nlargest"
 READ = "one read"
+HALF = "pins.select, half"
+ROWS = "pins.select, rows"
+TWO_OF_FOUR = "pins.select, 2:4"
+EIGHT_OF_SIXTEEN = "pins.select, 8:16"
+AT_MOST_TWO_OF_FOUR = "pins.select, at most 2:4"
+OPTIMA = (SELECT, DECIDE, HALF, ROWS, TWO_OF_FOUR, EIGHT_OF_SIXTEEN, AT_MOST_TWO_OF_FOUR)
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Method:
             method that would not fit is not run.
         largest: greatest n that is tried; None: no limit.
         devices: kinds of device on which it runs.
+        pattern: what it keeps of each run of a row; None: k of all scores.
     """
 
     says: str
@@ -44,6 +52,18 @@ class Method:
     extra_bytes: Callable[[int], float]
     largest: int | None = None
     devices: tuple[str, ...] = ("cpu", "cuda")
+    pattern: Pattern | None = None
+
+    def keep(self, score_set: ScoreSet) -> int:
+        """The number of ones of its masks."""
+        return self.pattern.keep(score_set.size) if self.pattern else score_set.keep
+
+    def suits(self, score_set: ScoreSet) -> bool:
+        """Whether the tensors have rows that its runs divide."""
+        return self.pattern is None or all(
+            len(shape) > 1 and shape[-1] % patterns.LONGEST == 0
+            for shape in score_set.shapes.values()
+        )
 
 
 def optimum(scores: Scores, keep: int) -> list[Tensor]:
@@ -128,6 +148,10 @@ def by_tensor(mask: Tensor, scores: Scores) -> list[Tensor]:
     return [part.view(each.shape) for part, each in zip(parts, scores.values(), strict=True)]
 
 
+def _patterned(says: str, way: Callable[[Pattern], Select], pattern: Pattern) -> Method:
+    return Method(says, way(pattern), lambda each: each + 4, pattern=pattern)
+
+
 METHODS: Mapping[str, Method] = {
     SELECT: Method("the optimum, exactly k, ties by index", optimum, lambda _: 2),
     DECIDE: Method("the same, and its proof from scores and masks", proved, lambda _: 2),
@@ -153,6 +177,31 @@ METHODS: Mapping[str, Method] = {
     ),
     HEAP: Method(
         "`heapq.nlargest` of the indices, by score", heap, lambda _: 80, 10**6, devices=("cpu",)
+    ),
+    HALF: _patterned("half of all scores, as a measure of the patterns", by_pins, patterns.HALF),
+    ROWS: _patterned("the optimum with half of each row", by_pins, patterns.ROWS),
+    "torch.topk, rows": _patterned(
+        "`torch.topk` of each row, then its indices scattered", by_topk, patterns.ROWS
+    ),
+    "torch.sort, rows": _patterned(
+        "a stable `torch.sort` of each row, then indices scattered, as Wanda does",
+        by_sort,
+        patterns.ROWS,
+    ),
+    TWO_OF_FOUR: _patterned("the optimum with 2 of each 4", by_pins, patterns.TWO_OF_FOUR),
+    "torch.topk, 2:4": _patterned(
+        "`torch.topk` of each 4, then its indices scattered", by_topk, patterns.TWO_OF_FOUR
+    ),
+    EIGHT_OF_SIXTEEN: _patterned(
+        "the optimum with 8 of each 16", by_pins, patterns.EIGHT_OF_SIXTEEN
+    ),
+    "torch.topk, 8:16": _patterned(
+        "`torch.topk` of each 16, then its indices scattered", by_topk, patterns.EIGHT_OF_SIXTEEN
+    ),
+    AT_MOST_TWO_OF_FOUR: _patterned(
+        "the optimum with k of all scores and at most 2 of each 4",
+        by_pins,
+        patterns.AT_MOST_TWO_OF_FOUR,
     ),
     READ: Method("the yardstick: `sum()` of each tensor", one_read, lambda _: 0),
 }

@@ -11,7 +11,9 @@ from benchmarks.harness.process import free_bytes, fresh, peak_of
 from benchmarks.harness.results import outcome
 from benchmarks.harness.score_sets import BLOCK, SCORE_SETS, SMOKE, ScoreSet
 from benchmarks.harness.timing import in_turns, seconds_of
-from benchmarks.selection.methods import METHODS, READ, Scores, kth_largest
+from benchmarks.selection import patterns
+from benchmarks.selection.methods import METHODS, READ, kth_largest
+from benchmarks.selection.patterns import Scores
 
 SMALLEST_FOR_MEMORY = 10**7  # scores; the memory for fewer is already in use by the process
 CALLED_UP_TO = 10**6  # scores in a turn: for small sets a turn holds several calls
@@ -33,17 +35,19 @@ def kept(scores: Scores, masks: Sequence[Tensor]) -> tuple[int, float | None]:
 
 
 def measure(score_set: ScoreSet, device: torch.device, rounds: int) -> list[dict[str, Any]]:
-    """A row of results for each method.
+    """A row of results for each method that suits the scores.
 
     The row of a method that cannot run here, or would not fit, gives the reason.
     """
     free = free_bytes(device)
-    skipped = {name: reason(score_set, name, device, free) for name in METHODS}
-    running = [name for name in METHODS if skipped[name] is None]
+    names = [name for name, method in METHODS.items() if method.suits(score_set)]
+    skipped = {name: reason(score_set, name, device, free) for name in names}
+    running = [name for name in names if skipped[name] is None]
     timed = fresh(side_by_side, score_set, str(device), running, rounds) if running else {}
     rows = []
-    for name in METHODS:
-        row: dict[str, Any] = {"method": name, "skipped": skipped[name], "error": None}
+    for name in names:
+        row: dict[str, Any] = {"method": name, "keep": METHODS[name].keep(score_set)}
+        row |= {"skipped": skipped[name], "error": None}
         row |= dict.fromkeys(("seconds", "extra_bytes", "kept", "least", "threshold", "optimum"))
         if name in running:
             row |= outcome(timed) if isinstance(timed, str) else timed[name]
@@ -85,7 +89,7 @@ def side_by_side(
     def start(name: str) -> Callable[[], float]:
         def work() -> Any:
             for _ in range(calls):
-                masks = METHODS[name].select(scores, score_set.keep)
+                masks = METHODS[name].select(scores, METHODS[name].keep(score_set))
             return masks
 
         read_back[name] = _first_turn(score_set, scores, name, place, threshold)
@@ -110,7 +114,8 @@ def extra_bytes_of_process(score_set: ScoreSet, name: str) -> int:
 def _extra_bytes(
     score_set: ScoreSet, scores: Scores, name: str, device: torch.device
 ) -> tuple[int, Sequence[Tensor]]:
-    peak, masks = peak_of(lambda: METHODS[name].select(scores, score_set.keep), device)
+    method = METHODS[name]
+    peak, masks = peak_of(lambda: method.select(scores, method.keep(score_set)), device)
     return peak - (score_set.size if masks else 0), masks
 
 
@@ -119,11 +124,15 @@ def _first_turn(
 ) -> dict[str, Any]:
     gc.collect()
     extra, masks = _extra_bytes(score_set, scores, name, device)
-    row = {"threshold": threshold, "extra_bytes": extra if device.type == "cuda" else None}
+    pattern, keep = METHODS[name].pattern, METHODS[name].keep(score_set)
+    row = {"threshold": None if pattern else threshold}
+    row["extra_bytes"] = extra if device.type == "cuda" else None
     if not masks:
         return row
     weights, least = kept(scores, masks)
-    known = None if threshold is None else is_optimum(weights, least, score_set.keep, threshold)
+    known = None if threshold is None else is_optimum(weights, least, keep, threshold)
+    if pattern:
+        known = patterns.is_optimum(pattern, scores, masks, keep)
     return {**row, "kept": weights, "least": least, "optimum": known}
 
 

@@ -5,16 +5,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from pins.distributed.sharding import require_fsdp2, reshard
 from pins.errors import ParameterError, first_line
+from pins.selection.tree import View
 from pins.utils.text_files import shown
 
 PRUNABLE_TYPES: tuple[type[nn.Module], ...] = (nn.Linear,)
 # GPT-2's linear layer, weight (in, out); by name, so that transformers need not be loaded
 PRUNABLE_TYPE_NAMES = frozenset({"transformers.pytorch_utils.Conv1D"})
+# (experts, inputs, outputs), which these do not say of themselves
+TRANSPOSED_TYPE_NAMES = frozenset({"transformers.models.llama4.modeling_llama4.Llama4TextExperts"})
 # The pooler feeds only the task head and counts as a part of it
 LEFT_OUT_NAMES = r"(^|\.)(pooler|embeddings?(?:_project)?)(\.|$)"
 
@@ -127,6 +130,33 @@ def prunable_parameters(
     return PrunableParameters(parameters, left_out)
 
 
+def views_of(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, View]:
+    """The outputs and inputs of each weight: (outputs, inputs), (experts, outputs, inputs).
+
+    GPT-2's `Conv1D`, and experts that say `is_transposed`, store (inputs, outputs). Query, key and
+    value fused in one weight are one tensor, of all their outputs.
+
+    Args:
+        model: that has the parameters.
+        parameters: of it, by name; of a sharded one its shape is that of the whole.
+    """
+    transposed = {
+        id(own)
+        for module in model.modules()
+        for own in module.parameters(recurse=False)
+        if not isinstance(module, nn.Linear)
+        and (
+            _is_prunable(module, PRUNABLE_TYPES)
+            or getattr(module, "is_transposed", False) is True
+            or not _type_names(module).isdisjoint(TRANSPOSED_TYPE_NAMES)
+        )
+    }
+    return {
+        name: View.of(parameter.shape, transposed=id(parameter) in transposed)
+        for name, parameter in parameters.items()
+    }
+
+
 def require_trained(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> None:
     """Check that each parameter occurs once and is trained by the optimiser.
 
@@ -160,8 +190,11 @@ def is_linear(module: nn.Module) -> bool:
 def _is_prunable(module: nn.Module, types: tuple[type[nn.Module], ...]) -> bool:
     if isinstance(module, types):
         return True
-    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
-    return types == PRUNABLE_TYPES and not names.isdisjoint(PRUNABLE_TYPE_NAMES)
+    return types == PRUNABLE_TYPES and not _type_names(module).isdisjoint(PRUNABLE_TYPE_NAMES)
+
+
+def _type_names(module: nn.Module) -> set[str]:
+    return {f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__}
 
 
 def _is_matrix(

@@ -11,7 +11,7 @@ A trial mask without an actual reduction is rejected.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from pins.masks import apply
 from pins.pruning.observations import Loss
 from pins.selection.constraints import Constraint
 from pins.selection.select import Decision
+from pins.selection.tree import Node
 
 POOR, GOOD = 0.25, 0.75
 SHRINK, GROW = 0.25, 2.0
@@ -94,12 +95,11 @@ class Solution:
 def accepted_solution(
     criterion: TrustRegion,
     observations: Mapping[str, Observation],
-    constraint: Constraint,
+    constraint: Constraint | Node,
     *,
     tolerance: float,
     factor: float,
     trial_loss: TrialLoss,
-    allowed: Mapping[str, Tensor] | None = None,
 ) -> Solution:
     """Solve (R), and solve it again with a smaller radius while the trial mask is rejected.
 
@@ -108,14 +108,12 @@ def accepted_solution(
     Args:
         criterion: the trust region.
         observations: of the step, by tensor name.
-        constraint: of the decision.
+        constraint: the allowed masks.
         tolerance: the loss that the radius is a share of.
         factor: on the radius, from the previous decisions.
         trial_loss: the loss with masks, by name.
-        allowed: the masks that every mask lies inside, by name; the other weights are 0.
     """
     program = criterion.damped(observations).at(observations, constraint)
-    program = replace(program, allowed=allowed or {})
     sampled = sample(program)
 
     def solve(factor: float) -> TrustRegionDecision:

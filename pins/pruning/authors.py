@@ -6,7 +6,7 @@ is a CardinalityError here, and scores that are not finite are an ImportanceErro
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -23,9 +23,12 @@ from pins.models.parameters import PrunableParameters
 from pins.pruning.authors_smoothing import BETA1, BETA2, INTERVAL, LaggingAverages
 from pins.pruning.pruner import OnDecision, Pruner
 from pins.pruning.schedules import CubicSchedule, GradualSchedule, Schedule
-from pins.selection.constraints import Cardinality, Constraint, exact_ratio
+from pins.selection.constraints import Cardinality, exact_ratio
 from pins.selection.optimality import optimality
-from pins.selection.select import Decision, decide
+from pins.selection.reach import total_reach
+from pins.selection.select import Decision, decide, tree_of
+from pins.selection.transposable.constraint import TransposableNofM
+from pins.selection.tree import Node
 from pins.utils.lazy_tensors import shapes_of
 from pins.utils.lookup import choose_one
 
@@ -227,16 +230,15 @@ def loose_decision(
     importance: Mapping[str, Tensor],
     kept_ratio: float,
     group: Group = SINGLE_PROCESS,
-    *,
-    most: int | None = None,
+    tree: Node | None = None,
 ) -> Decision:
     """Keep all scores s ≥ τ, the j-th smallest of n, j = ⌊n(1−r)⌋: n−j+1 scores and ties with τ.
 
     Args:
         importance: scores s by tensor name.
         kept_ratio: r.
-        most: the number of scores that τ may be one of, the largest; default: n.
         group: as `decide`.
+        tree: whose frozen zeros are not kept; default: there are none.
 
     Returns:
         The decision: an optimum, but not for the requested number of kept weights.
@@ -254,12 +256,21 @@ def loose_decision(
             f"{kept_ratio}, and numbers begin with 1: begin to prune later, or leave the quirk "
             "'loose_threshold' out"
         )
-    keep = min(total - rank + 1, total if most is None else most)
-    threshold = decide(importance, keep, group).proof.kept_min
+    tree = tree or tree_of(Cardinality(0), importance, group)
+    loose = replace(tree, minimum=0, maximum=None)
+    keep = min(total - rank + 1, int(total_reach(loose, group).high[0]))
+    threshold = decide(importance, _with_keep(loose, keep), group).proof.kept_min
     assert threshold is not None  # at least one weight is kept
+    zeros = {node.name: node.zeros for node in tree.tensors if node.zeros is not None}
     masks = {name: scores >= threshold for name, scores in importance.items()}
-    proof = optimality(importance, masks, group)
-    return Decision(masks, proof, Cardinality(proof.keep))
+    masks |= {name: masks[name] & ~frozen for name, frozen in zeros.items()}
+    kept = int(group.total(torch.tensor(sum(int(mask.sum()) for mask in masks.values()))))
+    tree = _with_keep(loose, kept)
+    return Decision(masks, optimality(importance, masks, group, tree=tree), tree)
+
+
+def _with_keep(tree: Node, keep: int) -> Node:
+    return replace(tree, minimum=keep, maximum=keep)
 
 
 class AuthorsPruner(Pruner):
@@ -312,27 +323,21 @@ class AuthorsPruner(Pruner):
         )
         self.settings |= {f"quirk {name}": value for name, value in vars(self.quirks).items()}
 
-    def _solve(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
+    def _solve(self, importance: Mapping[str, Tensor], tree: Node | TransposableNofM) -> Decision:
         self._decided_at = self.steps
         if not self.quirks.loose_threshold:
-            return super()._solve(importance, constraint)
+            return super()._solve(importance, tree)
         kept_ratio = float(1 - self._sparsity(self.steps))
         scheduled = self._sparsity(self.steps) == self.schedule.sparsity(self.steps)
         if isinstance(self.schedule, AuthorsSchedule) and scheduled:
             kept_ratio = self.schedule.kept_ratio(self.steps)
-        return loose_decision(
-            importance, kept_ratio, self.group, most=self.total - self.start.zeros
-        )
+        assert isinstance(tree, Node), "the released code ranks all weights together"
+        return loose_decision(importance, kept_ratio, self.group, tree)
 
     def _keep_zeros(self) -> None:
         if self.quirks.dense_between and self._decided_at != self.steps and not self.finished:
             self._keep_free()  # until the next decision
         super()._keep_zeros()
-
-    def _expected(self, constraint: Constraint) -> int:
-        if self.quirks.loose_threshold and self.decision is not None:
-            constraint = self.decision.constraint
-        return super()._expected(constraint)
 
 
 def _authors_schedule(schedule: Schedule) -> AuthorsSchedule:

@@ -19,14 +19,14 @@ from torch.optim import Optimizer
 from pins.distributed.consistency import require_same_masks, require_same_weights
 from pins.distributed.process_group import SINGLE_PROCESS, Group, ProcessGroup
 from pins.distributed.sharding import loss_of_ranks
-from pins.errors import MaskError
+from pins.errors import CardinalityError, MaskError
 from pins.importance.criteria import find_criterion
 from pins.importance.criterion import Criterion, Reads
 from pins.importance.smoothing import NoSmoothing, Smoothing, require_averageable
 from pins.importance.trust_region.criterion import TrustRegion
 from pins.importance.trust_region.program import TrustRegionDecision, TrustRegionProgram
 from pins.masks import require_same_tensors
-from pins.models.parameters import PrunableParameters, require_trained
+from pins.models.parameters import PrunableParameters, require_trained, views_of
 from pins.pruning.acceptance import Solution, accepted_solution, loss_with
 from pins.pruning.active_masks import ActiveMasks, resolve_parameters
 from pins.pruning.fingerprint import fingerprint, require_same
@@ -37,9 +37,11 @@ from pins.pruning.schedules import Schedule, sparsity_from
 from pins.pruning.sharded_state import local_parts, sharded
 from pins.pruning.start import Start
 from pins.selection.allocation import Allocation
-from pins.selection.constraints import Constraint
-from pins.selection.restriction import restricted
+from pins.selection.blocks import tree_block
+from pins.selection.pattern import Pattern
 from pins.selection.select import Decision, decide
+from pins.selection.transposable.constraint import TransposableNofM
+from pins.selection.tree import Node
 from pins.utils.lazy_tensors import Computed
 
 TENSORS = ("masks", "start", "smoothing")  # the values of a state that are tensors by name
@@ -58,7 +60,7 @@ class Pruner:
     after that step. The sparsity never falls: a decision takes the largest one scheduled so far.
 
     The zeros that the model starts with stay zero, unless `revive_zeros`, and the schedule starts
-    at their sparsity: `pins.pruning.start`, and the program of `pins.selection.restriction`.
+    at their sparsity (`pins.pruning.start`).
 
     A weight without a gradient in a step (a layer that LayerDrop leaves out, an expert without
     tokens, a layer that was frozen) has g = 0 there; an average skips that step of its tensor.
@@ -124,7 +126,8 @@ class Pruner:
             SettingError: the optimiser takes no hooks.
             ObservationError: the criterion reads a curvature or the loss, and there is no source.
             CriterionError: the smoothing averages scores that cannot be averaged.
-            CardinalityError: the model starts sparser than the schedule ends.
+            CardinalityError: the model starts sparser than the schedule ends, or the schedule does
+                not end with the pattern.
         """
         optimizer = unwrapped_optimizer(optimizer, "Pruner")
         self.parameters = resolve_parameters(model, parameters)
@@ -156,8 +159,10 @@ class Pruner:
         self._over = False  # whether an earlier training took the last decision
         require_sources(self.criterion, optimizer, curvature, loss)
         require_averageable(self.criterion, self.smoothing)
-        # raises now if a minimum exceeds the final kept ratio
-        self.start.require_room(self._constraint(schedule.sparsity(schedule.last)))
+        self.views = views_of(model, self.parameters)
+        self.allocation.require_final(schedule.sparsity(schedule.last))
+        # raises now if no mask is allowed at the end
+        self._require_room(self._tree(schedule.sparsity(schedule.last)))
         reads_before = Reads.BEFORE in self.criterion.reads
         wanted = (lambda: self._observes(self.steps + 1)) if reads_before else None
         self._hooks = OptimizerHooks(optimizer, self.parameters, wanted)
@@ -175,6 +180,11 @@ class Pruner:
         return self._active.sparsity
 
     @property
+    def pattern(self) -> Pattern | None:
+        """The N:M at the sparsity that was decided last; None without a pattern."""
+        return self.allocation.pattern_at(self._decided)
+
+    @property
     def masks(self) -> dict[str, Tensor]:
         """The masks of the latest decision by name, True = keep: new tensors at each access."""
         return self._active.get()
@@ -184,13 +194,29 @@ class Pruner:
         """Whether the last decision was taken, in this training or in one that it continues."""
         return self._over or (self.steps >= self.schedule.last and not self._due)
 
-    def constraint(self, step: int) -> Constraint:
+    def tree(self, step: int) -> Node | TransposableNofM:
         """The allowed masks after a step."""
-        return self.start.inside(self._constraint(self._sparsity(step)))
+        tree = self._tree(self._sparsity(step))
+        return tree if isinstance(tree, TransposableNofM) else self.start.inside(tree)
 
-    def _constraint(self, sparsity: Fraction) -> Constraint:
-        sizes = {name: parameter.numel() for name, parameter in self.parameters.items()}
-        return self.allocation.constraint(sparsity, sizes)
+    def _tree(self, sparsity: Fraction) -> Node | TransposableNofM:
+        found = self.allocation.constraint(sparsity, self.views)
+        return found if isinstance(found, TransposableNofM) else found.tree(self.views)
+
+    def _require_room(self, tree: Node | TransposableNofM) -> None:
+        """Check that some mask inside the start is allowed, and that the criterion can find it."""
+        if not isinstance(tree, TransposableNofM):
+            self.start.require_room(tree)
+            return
+        tree.require_whole(self.group)
+        tree.rows({name: parameter.shape for name, parameter in self.parameters.items()})
+        if self.start.zeros:
+            raise self.start.not_left_out("a transposable pattern")
+        if isinstance(self.criterion, TrustRegion):
+            raise CardinalityError(
+                f"{self.allocation.pattern} is no tree of bounds, as a trust region needs: choose "
+                "another criterion, or another pattern"
+            )
 
     def _sparsity(self, step: int) -> Fraction:
         return max(sparsity_from(self.schedule, self.start.sparsity, step), self._decided)
@@ -312,9 +338,9 @@ class Pruner:
 
     def _decide(self, observations: StepObservations) -> Decision:
         """Solve the program of this step, report the solution and apply its masks."""
-        constraint = self.constraint(self.steps)
+        tree = self.tree(self.steps)
         before = None if self._loss is None else self._loss()
-        solution = self._solution(observations, constraint, before)
+        solution = self._solution(observations, tree, before)
         decision = solution.decision
         self._due, self._decided = False, self._sparsity(self.steps)
         self.radius_factor = solution.factor
@@ -324,13 +350,13 @@ class Pruner:
             self._on_trust_region(solution.importance, solution.program, decision)
         if self._on_decision is not None:
             self._on_decision(self.steps, solution.importance, decision)
-        self.start.require_inside(decision.masks, self.steps)
         self._active.set_local(decision.masks)
         # packed: without the n bytes of bools
         self.decision = replace(decision, masks=self._active.packed)
         self.smoothing.decided()
         self._keep_zeros()
-        self._active.require_exactly(self._expected(constraint), self.steps)
+        weights = decision.proof.keep * tree_block(decision.tree)
+        self._active.require_exactly(weights, self.steps)
         require_same_masks(self._active.packed, self.steps, self.replicas)
         require_same_weights(self._active.local_parameters(), self.steps, self.replicas)
         if self._loss is not None and before is not None:
@@ -341,22 +367,25 @@ class Pruner:
         return decision
 
     def _solution(
-        self, observations: StepObservations, constraint: Constraint, loss: float | None
+        self,
+        observations: StepObservations,
+        tree: Node | TransposableNofM,
+        loss: float | None,
     ) -> Solution:
         if isinstance(self.criterion, TrustRegion):
+            assert isinstance(tree, Node), "others are refused at the start"
             trial, weights = self._loss, self._active.local_parameters()
             assert trial is not None, "a trust region reads the loss"
             assert loss is not None, "a trust region reads the loss"
             return accepted_solution(
                 self.criterion,
                 observations,
-                constraint,
+                tree,
                 tolerance=loss / (1 + max(self.schedule.end - self.steps, 0)),
                 factor=self.radius_factor,
                 trial_loss=lambda masks: loss_with(masks, weights, trial),
-                allowed=self.start.allowed,
             )
-        scores = Computed(
+        importance = Computed(
             observations.shapes,
             lambda name: (
                 self.smoothing.importance(name)
@@ -365,18 +394,13 @@ class Pruner:
                 else self.criterion.importance(observations[name])
             ),
         )
-        importance = restricted(scores, self.start.allowed)
-        return Solution(importance, self._solve(importance, constraint), self.radius_factor)
+        return Solution(importance, self._solve(importance, tree), self.radius_factor)
 
-    def _solve(self, importance: Mapping[str, Tensor], constraint: Constraint) -> Decision:
-        return decide(importance, constraint, self.group)
+    def _solve(self, importance: Mapping[str, Tensor], tree: Node | TransposableNofM) -> Decision:
+        return decide(importance, tree, self.group)
 
     def _keep_zeros(self) -> None:
         self._active.apply()
-
-    def _expected(self, constraint: Constraint) -> int:
-        """The number of weights that the masks of a decision keep."""
-        return constraint.keep
 
 
 def _replicas_of(model: nn.Module) -> Group:

@@ -210,7 +210,7 @@ def find_schedule(name: str) -> Callable[..., Schedule]:
 
 
 def schedule_of_run(
-    name: str, *, sparsity: float, steps: int, warmup: int, cooldown: int, interval: int
+    name: str, *, sparsity: float | Fraction, steps: int, warmup: int, cooldown: int, interval: int
 ) -> Schedule:
     """The schedule with this name; one-shot decides at the first step after the warm-up.
 

@@ -3,15 +3,19 @@
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
 from torch import Tensor
 
 from pins.distributed.sharding import group_of, like_sharding, local, part
-from pins.errors import CardinalityError, OptimalityError
+from pins.errors import CardinalityError
 from pins.masks import PackedMasks, nonzero_masks, require_same_tensors
-from pins.selection.constraints import Constraint, PerTensor
+from pins.selection.blocks import is_blocked
+from pins.selection.constraints import Frozen
+from pins.selection.reach import keep_of, total_reach
+from pins.selection.tree import Node, change_each
 from pins.utils.bit_packing import ones
 
 FEW = 0.05  # of a dense model's weights are zero, at most
@@ -91,47 +95,51 @@ class Start:
         """θ ← a⊙θ in place."""
         self.allowed.apply({name: local(self._parameters[name]) for name in self.allowed})
 
-    def inside(self, constraint: Constraint) -> Constraint:
-        """The constraint of a step on masks inside a: no tensor keeps more than its free weights.
+    def inside(self, tree: Node) -> Node:
+        """The masks of a tree that lie inside a: the zeros of the start are frozen.
 
-        A tensor that starts sparser than the schedule keeps all of them until the schedule reaches
-        it.
+        Where the tree says how many weights each tensor or each run keeps, one with fewer free
+        weights keeps all of them.
         """
-        if not isinstance(constraint, PerTensor):
-            return constraint
-        return PerTensor({n: min(keep, self.free[n]) for n, keep in constraint.keeps.items()})
+        if not self.zeros:
+            return tree
+        frozen = self._frozen(tree)
+        if tree.minimum == tree.maximum:
+            return frozen
+        upto = change_each(
+            frozen,
+            lambda node: replace(
+                node, minimum=0, runs=tuple(replace(runs, minimum=0) for runs in node.runs)
+            ),
+        )
+        keep = int(total_reach(upto, self.group).high[0])
+        return replace(upto, minimum=keep, maximum=keep)
 
-    def require_room(self, constraint: Constraint) -> None:
-        """Check that some mask inside a meets the final constraint.
+    def not_left_out(self, what: str) -> CardinalityError:
+        """The error for a constraint under which no zeros can be frozen."""
+        return CardinalityError(
+            f"{self.zeros:,} weights are zero at the start, which {what} cannot leave out: give "
+            "revive_zeros, or a pattern along the inputs"
+        )
+
+    def require_room(self, tree: Node) -> None:
+        """Check that some mask inside a meets the final bounds.
 
         Raises:
-            CardinalityError: it keeps more weights than are free, in all or of a tensor.
+            CardinalityError: they keep more weights than are free, in all or in a tensor.
         """
         total = sum(self.free.values())
-        if constraint.keep > total:
+        if tree.minimum > total:
             least = math.ceil(self.sparsity * 10**DIGITS) / 10**DIGITS
             raise CardinalityError(
                 f"the model starts with {total:,} weights that are not zero, and the schedule ends "
-                f"with {constraint.keep:,}: give a sparsity of at least {least}, or revive_zeros"
+                f"with {tree.minimum:,}: give a sparsity of at least {least}, or revive_zeros"
             )
-        for name, keep in constraint.minimums.items():
-            if keep > self.free[name]:
-                raise CardinalityError(
-                    f"{name!r} starts with {self.free[name]:,} weights that are not zero, and is "
-                    f"to keep {keep:,}: ask for fewer of each tensor, or give revive_zeros"
-                )
+        tensors = change_each(self._frozen(tree), lambda node: replace(node, runs=()))
+        total_reach(tensors, self.group)  # of runs with fewer free weights all are kept
+        keep_of(self.inside(tree), self.group)
 
-    def require_inside(self, masks: Mapping[str, Tensor], step: int) -> None:
-        """Check that the masks of the local parts lie inside a.
-
-        Raises:
-            OptimalityError: they do not; then a score is the lowest finite number.
-        """
-        if not self.allowed:
-            return
-        own = sum(int(ones(masks[name] & ~mask)) for name, mask in self.allowed.items())
-        if outside := int(self.group.total(torch.tensor(own))):
-            raise OptimalityError(
-                f"step {step} keeps {outside} weights that were zero at the start: scores are as "
-                "low as a float can be; look for overflow in the gradient"
-            )
+    def _frozen(self, tree: Node) -> Node:
+        if self.zeros and is_blocked(tree):
+            raise self.not_left_out("blocks")
+        return Frozen({name: ~mask for name, mask in self.allowed.items()}).tighten(tree)

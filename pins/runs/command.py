@@ -100,7 +100,8 @@ def run_prune(
         return 0
     console.print(result_table(facts))
     if facts["certificate"] is None:
-        console.print(f"No certificate: {missing}", soft_wrap=True)
+        reason = facts.get("no_certificate") or missing
+        console.print(f"No certificate: {reason}", soft_wrap=True)
     console.print(f"\nModel: {out}", soft_wrap=True)
     return 0
 
@@ -144,7 +145,9 @@ def _by_another(facts: Mapping[str, Any]) -> str:
 def _told(moment: StepSummary, metric: str) -> str:
     """Loss and sparsity of a step, and the score where there is one."""
     score = "" if moment.score is None else f"{metric} {moment.score:.3f}"
-    return f"loss {moment.loss:.3f}  sparsity {moment.sparsity:.1%}  {score}".rstrip()
+    pattern = "" if moment.pattern is None else f"{moment.pattern}  "
+    told = f"loss {moment.loss:.3f}  sparsity {moment.sparsity:.1%}  {pattern}{score}"
+    return told.rstrip()
 
 
 def _require_same(out: Path, facts: Mapping[str, Any], settings: Settings) -> None:

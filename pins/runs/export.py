@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pins import __version__, masks
-from pins.errors import OptimalityError
+from pins.errors import NoFormatError, OptimalityError
 from pins.models.inference import to_device
 from pins.models.pretrained import Pretrained, weights_digest
 from pins.models.sparse_format import pack_folder
@@ -18,6 +18,7 @@ from pins.models.weight_files import weight_files
 from pins.pruning.authors import reported_as_final
 from pins.pruning.start import FEW
 from pins.runs import checkpoints
+from pins.runs.allocation_report import allocation_report
 from pins.runs.costs import Costs, count_weights, measure_disk
 from pins.runs.folder import (
     CARD,
@@ -32,7 +33,9 @@ from pins.runs.latency import latency
 from pins.runs.model_card import model_card
 from pins.runs.run import Run
 from pins.runs.settings import AUTHORS
-from pins.selection.constraints import Cardinality, Constraint
+from pins.selection.constraints import Cardinality
+from pins.selection.transposable.constraint import TransposableNofM
+from pins.selection.tree import Node
 from pins.utils import io
 from pins.utils.io import write_json, write_text
 from pins.utils.provenance import provenance
@@ -50,7 +53,7 @@ class FinalDecision:
         multiplier: μ > 0 if a trust region ranked by c + μs; else None.
         masks: file of the masks.
         certificate: the file to write.
-        constraint: the set of feasible masks.
+        tree: the set of feasible masks.
         criterion: name of the criterion.
     """
 
@@ -59,7 +62,7 @@ class FinalDecision:
     multiplier: float | None
     masks: Path
     certificate: Path
-    constraint: Constraint
+    tree: Node | TransposableNofM
     criterion: str
 
 
@@ -90,7 +93,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     _save_model(run.pretrained, out)
     masks.save(pruner.masks, out / MASKS)
     packed = pack_folder(out, pruner.masks)
-    certificate = None
+    certificate, no_certificate = None, None
     if certify is not None:
         multiplier = run.history.decisions[-1].get("multiplier")
         decision = FinalDecision(
@@ -99,10 +102,13 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             multiplier=multiplier or None,
             masks=out / MASKS,
             certificate=out / CERTIFICATE,
-            constraint=_final_constraint(run),
+            tree=_final_tree(run),
             criterion=run.settings.criterion,
         )
-        certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
+        try:
+            certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
+        except NoFormatError as error:
+            no_certificate = str(error)
     rows = range(min(LATENCY_ROWS, len(run.train)))
     batch = to_device(run.train.batch(rows), run.device.device)
     costs = Costs(
@@ -139,7 +145,11 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
         "start": {"zeros": pruner.start.zeros, "total": pruner.total},
         "decisions": run.history.decisions,
         "evaluations": run.history.evaluations,
+        "allocation": allocation_report(
+            pruner.allocation, run.settings.final_sparsity(), pruner.views, pruner.masks
+        ),
         "certificate": certificate,
+        "no_certificate": no_certificate,
         "prompt": run.task.prompt(run.pretrained.tokenizer, run.pretrained.head),
         "mask": MASKS,
         "packed": packed.name,
@@ -183,11 +193,13 @@ def _require_finished(run: Run) -> None:
         )
 
 
-def _final_constraint(run: Run) -> Constraint:
-    """The constraint of the final decision; the released code keeps more than its schedule asks."""
+def _final_tree(run: Run) -> Node | TransposableNofM:
+    """The feasible masks of the final decision; the released code keeps more than it asks for."""
+    pruner = run.training.pruner
     if run.settings.criterion == AUTHORS:
-        return Cardinality(run.history.decisions[-1]["keep"])
-    return run.training.pruner.constraint(run.step)
+        tree = Cardinality(run.history.decisions[-1]["keep"]).tree(pruner.views)
+        return pruner.start.inside(tree)
+    return pruner.tree(run.step)
 
 
 def _authors_report(run: Run) -> dict[str, Any]:
@@ -221,6 +233,7 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("kept", f"{weights['kept']:,} of {weights['prunable']:,} prunable weights, exactly"),
         ("sparsity", f"{1 - weights['kept'] / weights['prunable']:.4%}"),
     ]
+    lines += [("counted", each) for each in facts.get("allocation", {}).get("sentences", ())]
     lines += [
         (f"{metric}, {other}", _number(scores[other][metric]))
         for other in ("dense", "teacher")
@@ -235,7 +248,7 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts["certificate"]:
         lines.append(("certificate", f"the final mask {facts['certificate']['sentence']}"))
     if facts["decisions"] and (binding := facts["decisions"][-1]["binding"]):
-        lines.append(("minimum binds", f"in {len(binding)} tensors: {', '.join(binding[:3])}"))
+        lines.append(("bounds bind", f"in {len(binding)} nodes: {', '.join(binding[:3])}"))
     return lines
 
 

@@ -232,7 +232,7 @@ class FineTuning:
             smoothing=find_smoothing(settings.pruning_smoothing())(
                 **({"window": True} if settings.window else {})
             ),
-            allocation=settings.pruning_scope(),
+            allocation=settings.pruning_allocation(),
             curvature=None if kept_by_adam else self._diagonal,
             loss=self._measured if measured else None,
             revive_zeros=settings.revive_zeros,

@@ -23,6 +23,7 @@ class StepSummary:
         sparsity: 1 − kept ratio.
         score: the headline metric at the last evaluation; None if there was none, or if it is not
             finite.
+        pattern: the N:M of the latest decision; None without a pattern.
     """
 
     step: int
@@ -30,6 +31,7 @@ class StepSummary:
     loss: float
     sparsity: float
     score: float | None
+    pattern: str | None = None
 
 
 @dataclass

@@ -27,7 +27,8 @@ HUB_METRICS = {
     "pearson": "pearsonr",
     "spearman": "spearmanr",
 }  # metric → name on the hub, if it differs
-TAGS = ["pins", "pruning", "sparse", "unstructured-sparsity"]
+TAGS = ["pins", "pruning", "sparse"]
+STRUCTURES = {"pattern": "n-m-sparsity", "block": "block-sparsity"}  # setting → tag
 
 SETTINGS = {
     "criterion": "criterion",
@@ -141,7 +142,13 @@ def _front_matter(facts: Mapping[str, Any]) -> str:
         metrics=[result.metric_type for result in results],
         model_name=_title(facts),
         pipeline_tag=pipeline,
-        tags=TAGS,
+        tags=[
+            *TAGS,
+            next(
+                (tag for name, tag in STRUCTURES.items() if facts["settings"].get(name)),
+                "unstructured-sparsity",
+            ),
+        ],
     )
     return f"---\n{data.to_yaml()}\n---"
 
@@ -155,18 +162,26 @@ def _summary(facts: Mapping[str, Any]) -> str:
         f"{linked('PINS')}: {weights['kept']:,} of {weights['prunable']:,} prunable weights are "
         f"kept, {pruned:,} are zero, a sparsity of {percent(pruned, weights['prunable'])} "
         f"({percent(pruned, weights['parameters'])} of all {weights['parameters']:,} parameters). "
-        f"{100 * settings['sparsity']:.10g} % was asked for."
+        f"{_asked(settings)} was asked for."
     )
     if zeros := facts.get("start", {}).get("zeros"):
         text += (
             f" {zeros:,} prunable weights were zero at the start and stayed zero: each decision "
             "was among the masks that keep none of them."
         )
+    if said := facts.get("allocation", {}).get("sentences"):
+        text += f"\n\n{_plain(' '.join(said))}"
     if certificate := facts["certificate"]:
         sentence = " ".join(certificate["sentence"].split()).rstrip(".")
         sentence = f"{sentence[:1].upper()}{sentence[1:]}."
         text += f"\n\n{sentence} The proof: `{_last(certificate['file'])}`."
     return text
+
+
+def _asked(settings: Mapping[str, Any]) -> str:
+    if settings["sparsity"] is None:
+        return f"Exactly {settings['pattern']}"
+    return f"{100 * settings['sparsity']:.10g} %"
 
 
 def _scores(facts: Mapping[str, Any]) -> str:

@@ -138,8 +138,15 @@ class Run:
                 self._evaluate()
             if self.step % settings.checkpoint_every == 0 or last:
                 self.checkpoint()
-            sparsity = self.training.pruner.sparsity
-            yield StepSummary(self.step, settings.steps, loss, sparsity, self.score)
+            pruner = self.training.pruner
+            yield StepSummary(
+                self.step,
+                settings.steps,
+                loss,
+                pruner.sparsity,
+                self.score,
+                None if pruner.pattern is None else str(pruner.pattern),
+            )
 
     @property
     def score(self) -> float | None:
@@ -264,7 +271,10 @@ class Run:
         if not self.history.decisions:
             sample = self._sample(step)
             on_rank_zero(self.group, lambda: weight_sample.save(sample, self.out / SAMPLE))
-        row = decision_row(step, self.training.pruner.masks, decision.masks)
+        pruner = self.training.pruner
+        row = decision_row(step, pruner.masks, decision.masks)
+        if pruner.pattern is not None:
+            row["pattern"] = str(pruner.pattern)
         self.history.decisions.append({**row, "binding": list(decision.binding)})
         if self.training.pruner.finished and not isinstance(decision, TrustRegionDecision):
             self._save(importance, SCORES)
@@ -287,7 +297,7 @@ class Run:
             Computed(shapes, gradient),
             Computed(shapes, curvature) if has_second_moment(optimizer) else None,
             learning_rate=0.0,  # θ is the value after the step
-            sparsity=float(self.settings.sparsity),
+            sparsity=float(self.settings.final_sparsity()),
             description=(
                 f"{self.settings.model} on {self.settings.task}, at the decision of step {step}"
             ),

@@ -17,6 +17,8 @@ from pins.utils.lookup import choose_one
 from pins.utils.text_files import read_text, shown
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from pins.importance.criterion import Criterion
     from pins.pruning.schedules import Schedule
     from pins.selection.allocation import Allocation
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 AUTHORS = "authors"  # not a criterion but a whole method: the behaviour of the released code
 TRUST_REGION = "trust-region"
+SPARSITY = 0.8  # by default, without a pattern
+RENAMED = {"minimum_kept": "layer_minimum"}  # settings of earlier versions
 LARGEST = 2**63 - 1  # of a whole number in torch; as a seed also in numpy
 MOST = 1e30  # of another number: float32 holds it, and somewhat more
 EVALUATIONS = 20  # of a run, by default
@@ -37,7 +41,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "schedule": ("cubic", "linear", "one-shot"),
     "smoothing": ("none", "window", "average", "uncertainty"),
     "curvature": ("adam", "fisher", "hutchinson"),
-    "scope": ("global", "tensor"),
+    "scope": ("global", "tensor", "row"),
     "optimizer": ("adamw", "sgd"),
 }  # fmt: skip
 DERIVED = ("smoothing", "curvature")  # None: derived from the criterion and the optimiser
@@ -76,7 +80,8 @@ class Settings:
         task: what the model learns and is judged by: rte, mrpc, stsb, cola, sst2, qnli, qqp, mnli,
             squad, ner, e2e, triples, wikitext, text or stdlib-docs.
         data: folder with the task's original files; default: the hub.
-        sparsity: final ratio of zeros among the prunable weights.
+        sparsity: final ratio of zeros among the prunable weights; default: 0.8, or 1 − N/M of a
+            pattern.
         criterion: what ranks the weights; authors is the released code as a whole, with its
             defects.
         without_quirks: quirks that the criterion authors leaves out, by their names in
@@ -95,8 +100,16 @@ class Settings:
         warmup: steps before the first decision; default: 200/3120 of the run.
         cooldown: steps at the final sparsity; default: six times 200/3120 of the run.
         interval: ΔT, steps from one decision to the next.
-        scope: rank all weights together (global), or keep the same ratio of each tensor (tensor).
-        minimum_kept: smallest ratio of each tensor to keep.
+        scope: rank all weights together (global), or keep the same ratio of each tensor (tensor) or
+            of each row, the weights of one output (row).
+        layer_minimum: smallest ratio of each tensor to keep.
+        layer_maximum: largest ratio of each tensor to keep.
+        pattern: exactly N of each M consecutive inputs of an output are kept, as in 2:4, or at most
+            N with a sparsity; transposable-N:M: also of each M outputs of an input; default: none.
+        skip_indivisible: keep all weights of a tensor that M does not divide, which is an error
+            otherwise.
+        block: outputs and inputs of blocks that are kept or pruned whole, such as 1x4; default:
+            single weights.
         revive_zeros: treat the zeros that the model starts with as any other weights, so that the
             schedule starts at 0; default: they stay zero, and the schedule starts at their ratio.
         include: regular expression for the names of the weights to prune; default: all linear
@@ -130,7 +143,7 @@ class Settings:
     model: str = DEMO_MODEL
     task: str = "stdlib-docs"
     data: Path | None = None
-    sparsity: float = 0.8
+    sparsity: float | None = None
     criterion: str = "abs-pins"
     without_quirks: tuple[str, ...] = ()
     smoothing: str | None = None
@@ -143,7 +156,11 @@ class Settings:
     cooldown: int | None = None
     interval: int = 10
     scope: str = "global"
-    minimum_kept: float = 0.0
+    layer_minimum: float = 0.0
+    layer_maximum: float = 1.0
+    pattern: str | None = None
+    skip_indivisible: bool = False
+    block: str | None = None
     revive_zeros: bool = False
     include: str | None = None
     self_regularization: bool = True
@@ -197,9 +214,12 @@ class Settings:
                 f"include is {self.include!r}, but criterion 'authors' selects weights by its own "
                 "names: leave include out, or the quirk 'biases'"
             )
-        if self.criterion == AUTHORS and (self.scope != "global" or self.minimum_kept):
+        allocation = self.pruning_allocation()
+        allocation.require_final(self.final_sparsity())
+        if self.criterion == AUTHORS and vars(allocation) != vars(type(allocation)()):
             raise SettingError(
-                "criterion 'authors' ranks all weights together: leave scope and minimum_kept out"
+                "criterion 'authors' ranks all weights together: leave scope, bounds, pattern and "
+                "block out"
             )
         own_adamw = self.criterion == AUTHORS and "adamw" not in self.without_quirks
         if own_adamw and self.optimizer != "adamw":
@@ -222,7 +242,6 @@ class Settings:
                 "window is for smoothing average and uncertainty: leave it out with others, and "
                 "with criterion 'authors', which has averages of its own"
             )
-        self.pruning_scope()
 
     def resolved(self, recipe: "Recipe", rows: int) -> "Settings":
         """Fill in what depends on the task, on its number of training rows, and on the criterion.
@@ -269,11 +288,26 @@ class Settings:
 
         return self.smoothing or default_smoothing(self.pruning_criterion())
 
-    def pruning_scope(self) -> "Allocation":
-        """The scope of each decision."""
+    def pruning_allocation(self) -> "Allocation":
+        """The allowed masks of each decision, apart from their number of ones."""
         from pins.selection.allocation import Allocation
 
-        return Allocation(by_tensor=self.scope == "tensor", minimum_kept=self.minimum_kept)
+        return Allocation.parse(
+            counted=self.sparsity is not None,
+            scope=self.scope,
+            layer_minimum=self.layer_minimum,
+            layer_maximum=self.layer_maximum,
+            pattern=self.pattern,
+            skip_indivisible=self.skip_indivisible,
+            block=self.block,
+        )
+
+    def final_sparsity(self) -> "float | Fraction":
+        """The sparsity asked for, or 1 − N/M of a pattern by itself, or the default."""
+        if self.sparsity is not None:
+            return self.sparsity
+        own = self.pruning_allocation().sparsity
+        return SPARSITY if own is None else own
 
     def pruning_schedule(self) -> "Schedule":
         """The schedule of resolved settings.
@@ -288,7 +322,7 @@ class Settings:
         assert self.cooldown is not None
         schedule = schedule_of_run(
             self.schedule,
-            sparsity=self.sparsity,
+            sparsity=self.final_sparsity(),
             steps=self.steps,
             warmup=self.warmup,
             cooldown=self.cooldown,
@@ -302,7 +336,10 @@ class Settings:
 
     def as_json(self) -> dict[str, Any]:
         """JSON values by name."""
-        return {**asdict(self), "data": None if self.data is None else str(self.data)}
+        values = {**asdict(self), "data": None if self.data is None else str(self.data)}
+        if self.sparsity is None and self.pattern is None:
+            values["sparsity"] = SPARSITY
+        return values
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -318,6 +355,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise SettingError(str(error)) from error
     except (ValueError, RecursionError) as error:  # also of integers with too many digits
         raise SettingError(f"{path} is not TOML: {first_line(error)}") from error
+    for old in values.keys() & RENAMED.keys():
+        raise SettingError(f"{path} sets {old}, which is called {RENAMED[old]} now: give that")
     names = [*(field.name for field in fields(Settings)), "out"]
     if unknown := [name for name in values if name not in names]:
         raise SettingError(

@@ -25,6 +25,7 @@ FORMAT = "pins-weight-sample"
 VERSION = "1"
 SIZE = 1 << 14  # weights in total: 200 KB with g and h, a few hundred of each tensor
 LEAST = 16  # weights of each tensor, if it has as many
+GROUPS = 8  # divides the number of weights of each tensor that has more: groups of 4 and 8 fit
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,9 @@ def subsample(tensors: Mapping[str, Tensor], most: int) -> Tensor:
 
 def sample_sizes(sizes: Mapping[str, int], size: int = SIZE) -> dict[str, int]:
     """The sample size of each tensor: in proportion to its size, at least `LEAST` if possible."""
-    total = sum(sizes.values())
+    ratio = min(size / max(sum(sizes.values()), 1), 1)
     return {
-        name: min(own, max(LEAST, math.ceil(own * min(size / max(total, 1), 1))))
+        name: min(own, max(LEAST, GROUPS * math.ceil(own * ratio / GROUPS)))
         for name, own in sizes.items()
     }
 

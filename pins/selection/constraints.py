@@ -1,93 +1,111 @@
-"""Constraints on masks: k ones over all tensors, and a minimum or an exact number in each tensor.
+"""Constraints: the masks that a decision may choose, as trees of bounds (`pins.selection.tree`).
 
-Every constraint is a case of one program, with a number l_t for each tensor t:
+A constraint tightens a tree: it adds bounds to the model, to each tensor, or to the runs inside
+them. So constraints are put together by `&`, and every combination is one laminar program:
 
-    max s·m   s.t.   Σ mᵢ = k,   Σ_{i∈t} mᵢ ≥ l_t for each t,   m ∈ {0,1}ⁿ                      (C)
+    Cardinality(k) & LayerBounds(minimum=0.1) & AtMostNofM(2, 4)
 
-`Cardinality` is l = 0. `PerTensor` is Σ l_t = k, so each tensor keeps exactly l_t. The rows are
-laminar (each tensor is a subset of the whole), hence totally unimodular: the LP relaxation of (C)
-has an integral optimum. The allowed masks are the bases of a matroid, so the greedy algorithm is
-exact:
-
-**Theorem 4 (closed form).** The l_t largest scores of each tensor and the largest of all remaining
-scores are an optimum of (C).
-
-The dual has a multiplier λ of the first row and ν_t ≥ 0 of the other rows. With a threshold
-λ_t = λ − ν_t for each tensor, every allowed mask satisfies
-
-    s·m  =  kλ − Σ_t ν_t Σ_{i∈t} mᵢ + Σᵢ mᵢ(sᵢ − λ_t)  ≤  kλ − Σ_t ν_t l_t + Σᵢ max(0, sᵢ − λ_t)
-
-with equality iff in each tensor min kept ≥ λ_t ≥ max pruned, and λ_t < λ only if the tensor keeps
-exactly l_t. So λ and λ_t ≤ λ prove a mask optimal by counts and comparisons. They exist iff no
-allowed exchange gains: within each tensor min kept ≥ max pruned, and no tensor that keeps more than
-its l_t keeps a score below a score that any tensor prunes. The optimum is unique iff both hold
-strictly (`pins.optimality` computes them). For `PerTensor` only the first condition remains: each
-λ_t is free, and λ is any number that is at least every λ_t.
-
-A minimum *binds* if ν_t > 0 is necessary: the tensor keeps a score below a score that is pruned in
-another tensor. No minimum binds iff the mask is also an optimum without minimums.
+A mask is allowed iff each of them allows it. The number of kept weights must follow from all of
+them together; `Rows`, `NofM` and `PerTensor` say it alone.
 """
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from pins.errors import CardinalityError, ScheduleError
+from pins.selection.tree import Node, Runs, TensorNode, View, change_each
 
 
 @runtime_checkable
 class Constraint(Protocol):
-    """The rows of (C): the number of ones of a mask, over all tensors and in each."""
+    """The masks that are allowed."""
 
-    @property
-    def keep(self) -> int:
-        """The number k of ones over all tensors together."""
-
-    @property
-    def minimums(self) -> Mapping[str, int]:
-        """l_t by tensor name: the smallest number of ones of the tensor; default 0."""
-
-    @property
-    def statement(self) -> str:
-        """The program in one line."""
-
-    def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Check that tensors of these shapes have an allowed mask.
+    def tree(self, views: Mapping[str, View]) -> Node:
+        """The tree of bounds over tensors of these views.
 
         Raises:
-            CardinalityError: they have none; the message names the tensor and the reason.
+            CardinalityError: these tensors have no allowed mask; names the tensor and the reason.
         """
 
 
+class Bounds(ABC):
+    """A constraint that can be put together with others by `&`."""
+
+    @abstractmethod
+    def tighten(self, tree: Node) -> Node:
+        """The tree with these bounds too.
+
+        Raises:
+            CardinalityError: the bounds do not fit the tensors of the tree.
+        """
+
+    def tree(self, views: Mapping[str, View]) -> Node:
+        """As `Constraint.tree`."""
+        nodes = tuple(TensorNode(name, view) for name, view in views.items())
+        # without runs a view only takes time
+        return change_each(
+            self.tighten(Node("the model", nodes)),
+            lambda node: node if node.runs else replace(node, view=node.view.stored),
+        )
+
+    def __and__(self, other: "Bounds") -> "Bounds":
+        """The masks that both allow."""
+        return Both(self, other) if isinstance(other, Bounds) else NotImplemented
+
+
 @dataclass(frozen=True)
-class Cardinality:
-    """Σm = keep: one ranking of all weights."""
+class Both(Bounds):
+    """The masks that two constraints allow."""
+
+    first: Bounds
+    second: Bounds
+
+    def tighten(self, tree: Node) -> Node:
+        """First the one, then the other."""
+        return self.second.tighten(self.first.tighten(tree))
+
+
+@dataclass(frozen=True)
+class Cardinality(Bounds):
+    """Σm = keep over all tensors."""
 
     keep: int
 
-    @property
-    def minimums(self) -> Mapping[str, int]:
-        """Empty."""
-        return {}
-
-    @property
-    def statement(self) -> str:
-        """The program in one line."""
-        return f"max s·m over masks with {self.keep} ones"
-
-    def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
+    def tighten(self, tree: Node) -> Node:
         """0 ≤ keep ≤ n."""
-        cardinality(self.keep, _total(shapes))
+        keep = cardinality(self.keep, tree.size)
+        return replace(tree, minimum=max(tree.minimum, keep), maximum=_least(tree.maximum, keep))
 
 
 @dataclass(frozen=True)
-class PerTensor:
-    """Σ_{i∈t} mᵢ = keeps[t] for each tensor t: one ranking per tensor.
+class _Keeps(Bounds):
+    """A number of ones for every tensor, by name."""
+
+    keeps: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keeps", _counts(self.keeps, "keeps"))
+
+    def _keep(self, node: TensorNode) -> int:
+        if node.name not in self.keeps:
+            raise CardinalityError(
+                f"{type(self).__name__} says nothing of {node.name!r}: give each tensor its number "
+                "of weights"
+            )
+        return self.keeps[node.name]
+
+
+@dataclass(frozen=True)
+class PerTensor(_Keeps):
+    """Σ_{i∈t} mᵢ = keeps[t] for each tensor t.
 
     Attributes:
         keeps: number of ones by tensor name, for every tensor.
@@ -96,80 +114,188 @@ class PerTensor:
         CardinalityError: a number is not an int ≥ 0.
     """
 
-    keeps: Mapping[str, int]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "keeps", _counts(self.keeps, "keeps"))
-
-    @property
-    def keep(self) -> int:
-        """k = Σ_t keeps[t]."""
-        return sum(self.keeps.values())
-
-    @property
-    def minimums(self) -> Mapping[str, int]:
-        """`keeps`: Σ l_t = k."""
-        return self.keeps
-
-    @property
-    def statement(self) -> str:
-        """The program in one line."""
-        return (
-            f"max s·m over masks with its own number of ones in each of {len(self.keeps)} tensors, "
-            f"{self.keep} in all"
-        )
-
-    def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
+    def tighten(self, tree: Node) -> Node:
         """`keeps` names exactly these tensors, and 0 ≤ keeps[t] ≤ n_t."""
-        for name in shapes:
-            if name not in self.keeps:
-                raise CardinalityError(
-                    f"PerTensor says nothing of {name!r}: give each tensor its number of weights"
-                )
-        _require_room(self.keeps, shapes, "keeps")
+        _require_room(self.keeps, tree, "keeps")
+        return change_each(tree, lambda node: _within(node, keep := self._keep(node), keep))
 
 
 @dataclass(frozen=True)
-class MinimumPerTensor:
-    """Σm = keep, and Σ_{i∈t} mᵢ ≥ minimums[t] for each tensor t: one ranking of all weights.
+class LayerBounds(Bounds):
+    """l_t ≤ Σ_{i∈t} mᵢ ≤ h_t for each tensor t: against the collapse of layers.
 
     Attributes:
-        keep: number of ones over all tensors together.
-        minimums: smallest number of ones by tensor name; default 0.
+        minimum: l_t: numbers by tensor name, default 0; or a ratio r of each tensor, ⌈r·n_t⌉, so
+            that for r > 0 each keeps a weight.
+        maximum: h_t: numbers by tensor name, default n_t; or a ratio r of each tensor, ⌊r·n_t⌋.
 
     Raises:
-        CardinalityError: a number is not an int ≥ 0, or the minimums add up to more than `keep`.
+        CardinalityError: a number is not an int ≥ 0, or a ratio is not in [0, 1].
     """
 
-    keep: int
-    minimums: Mapping[str, int]
+    minimum: float | Fraction | Mapping[str, int] = 0
+    maximum: float | Fraction | Mapping[str, int] = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "minimums", _counts(self.minimums, "minimums"))
-        if (keep := _count(self.keep)) < 0:
-            raise CardinalityError(
-                f"keep is {self.keep!r}: it is the number of weights to keep, an int from 0"
+        for name in ("minimum", "maximum"):
+            value = getattr(self, name)
+            object.__setattr__(
+                self,
+                name,
+                _counts(value, name) if isinstance(value, Mapping) else _ratio(value, name),
             )
-        object.__setattr__(self, "keep", keep)
-        least = sum(self.minimums.values())
-        if least > keep:
-            raise CardinalityError(
-                f"the minimums of {len(self.minimums)} tensors add up to {least} weights, "
-                f"{least - keep} more than the {keep} kept in all: lower them, or keep more"
+
+    def tighten(self, tree: Node) -> Node:
+        """The numbers name only tensors of the tree, with at least as many weights."""
+        for name in ("minimum", "maximum"):
+            if isinstance(numbers := getattr(self, name), Mapping):
+                _require_room(numbers, tree, name)
+
+        def bounded(node: TensorNode) -> TensorNode:
+            least, most = self.minimum, self.maximum
+            return _within(
+                node,
+                least.get(node.name, 0)
+                if isinstance(least, Mapping)
+                else math.ceil(least * node.size),
+                most.get(node.name, node.size)
+                if isinstance(most, Mapping)
+                else math.floor(most * node.size),
             )
+
+        return change_each(tree, bounded)
+
+
+@dataclass(frozen=True)
+class Rows(Bounds):
+    """Each row of each matrix keeps `keep_count(sparsity, inputs)` weights, as Wanda does.
+
+    A row holds the weights of one output. Each is rounded by itself, so the sum may differ from
+    `keep_count(sparsity, n)` by half a weight for each row.
+
+    Raises:
+        ScheduleError: `sparsity` is not in [0, 1].
+    """
+
+    sparsity: float | Fraction
+
+    def __post_init__(self) -> None:
+        exact_ratio(self.sparsity)
+
+    def tighten(self, tree: Node) -> Node:
+        """As above."""
+
+        def rows(node: TensorNode) -> TensorNode:
+            keep = keep_count(self.sparsity, node.view.inputs)
+            return _with(node, Runs(node.view.inputs, keep, keep, "row"))
+
+        return change_each(tree, rows)
+
+
+@dataclass(frozen=True)
+class PerRow(_Keeps):
+    """Each row of tensor t keeps keeps[t] weights.
+
+    Attributes:
+        keeps: number of ones of a row by tensor name, for every tensor.
+
+    Raises:
+        CardinalityError: a number is not an int ≥ 0.
+    """
+
+    def tighten(self, tree: Node) -> Node:
+        """`keeps` names every tensor."""
+
+        def rows(node: TensorNode) -> TensorNode:
+            keep = self._keep(node)
+            return _with(node, Runs(node.view.inputs, keep, keep, "row"))
+
+        return change_each(tree, rows)
+
+
+@dataclass(frozen=True)
+class AtMostNofM(Bounds):
+    """Each m consecutive inputs of a row keep at most n weights: `n`:`m` sparsity.
+
+    Attributes:
+        n: number of *kept* weights; SparseGPT's `prunen` is the number of pruned ones.
+        m: length of a group.
+        skip_indivisible: keep all weights of a tensor whose rows m does not divide.
+
+    Raises:
+        CardinalityError: not 0 ≤ n ≤ m, or m is 0.
+    """
+
+    n: int
+    m: int
+    skip_indivisible: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= _count(self.n) <= _count(self.m) or not self.m:
+            raise CardinalityError(
+                f"N:M is {self.n!r}:{self.m!r}: N of each M weights are kept, 0 ≤ N ≤ M and M ≥ 1"
+            )
+
+    def tighten(self, tree: Node) -> Node:
+        """M divides the inputs of every tensor."""
+
+        def groups(node: TensorNode) -> TensorNode:
+            indivisible = node.size and node.view.inputs % self.m
+            if indivisible and self.skip_indivisible:
+                return _within(node, node.size, node.size)
+            if indivisible:
+                raise CardinalityError(
+                    f"{node.name!r} has rows of {node.view.inputs} weights, which {self.m} does "
+                    f"not divide: leave it out of {self.n}:{self.m}, or skip what is indivisible"
+                )
+            return _with(node, Runs(self.m, self._least, self.n, f"{self.n}:{self.m} group"))
+
+        return change_each(tree, groups)
 
     @property
-    def statement(self) -> str:
-        """The program in one line."""
-        return (
-            f"max s·m over masks with {self.keep} ones and a minimum in each tensor, "
-            f"{sum(self.minimums.values())} in all"
+    def _least(self) -> int:
+        return 0
+
+
+class NofM(AtMostNofM):
+    """Each m consecutive inputs of a row keep exactly n weights."""
+
+    @property
+    def _least(self) -> int:
+        return self.n
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen(Bounds):
+    """Single weights that are decided already.
+
+    Attributes:
+        zeros: bool by tensor name, in its shape: True = pruned. Of a sharded tensor this rank's
+            part.
+        weights: likewise: True = kept.
+    """
+
+    zeros: Mapping[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def tighten(self, tree: Node) -> Node:
+        """Every name is a tensor of the tree."""
+        for name in {*self.zeros, *self.weights} - {node.name for node in tree.tensors}:
+            raise CardinalityError(f"weights of {name!r} are frozen, and there is no such tensor")
+        return change_each(
+            tree,
+            lambda node: replace(
+                node,
+                zeros=_either(node.zeros, self.zeros.get(node.name)),
+                fixed=_either(node.fixed, self.weights.get(node.name)),
+            ),
         )
 
-    def validate(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """0 ≤ keep ≤ n, and `minimums` names only these tensors with 0 ≤ minimums[t] ≤ n_t."""
-        cardinality(self.keep, _total(shapes))
-        _require_room(self.minimums, shapes, "minimums")
+
+def _either(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first | second
 
 
 def per_tensor(sparsity: float | Fraction, sizes: Mapping[str, int]) -> PerTensor:
@@ -188,26 +314,28 @@ def per_tensor(sparsity: float | Fraction, sizes: Mapping[str, int]) -> PerTenso
     return PerTensor({name: keep_count(sparsity, size) for name, size in sizes.items()})
 
 
-def minimum_per_tensor(
-    keep: int, ratio: float | Fraction, sizes: Mapping[str, int]
-) -> MinimumPerTensor:
-    """minimums[t] = ⌈ratio·n_t⌉, so for any ratio > 0 every tensor keeps a weight.
+def _within(node: TensorNode, minimum: int, maximum: int) -> TensorNode:
+    """The node with these bounds too."""
+    return replace(node, minimum=max(node.minimum, minimum), maximum=_least(node.maximum, maximum))
 
-    Args:
-        keep: number of ones over all tensors together.
-        ratio: smallest kept ratio of each tensor.
-        sizes: n_t by tensor name.
 
-    Raises:
-        CardinalityError: `ratio` is not in [0, 1], or the minimums add up to more than `keep`.
-    """
-    try:
-        exact = exact_ratio(ratio)
-    except ScheduleError:
-        raise CardinalityError(
-            f"the minimum kept of each tensor is {ratio!r}: it is a ratio from 0 to 1"
-        ) from None
-    return MinimumPerTensor(keep, {name: math.ceil(exact * size) for name, size in sizes.items()})
+def _with(node: TensorNode, runs: Runs) -> TensorNode:
+    """The node with these runs too; of two kinds of one length, with the bounds of both."""
+    if not node.size:
+        return node
+    found = {each.length: each for each in node.runs}
+    if (other := found.get(runs.length)) is not None:
+        runs = replace(
+            runs,
+            minimum=max(runs.minimum, other.minimum),
+            maximum=_least(runs.maximum, other.maximum),
+        )
+    found[runs.length] = runs
+    return replace(node, runs=tuple(found[length] for length in sorted(found, reverse=True)))
+
+
+def _least(first: int | None, second: int | None) -> int | None:
+    return min((each for each in (first, second) if each is not None), default=None)
 
 
 def cardinality(keep: int, total: int) -> int:
@@ -244,22 +372,27 @@ def _counts(numbers: Mapping[str, int], what: str) -> dict[str, int]:
     return {name: _count(number) for name, number in numbers.items()}
 
 
-def _total(shapes: Mapping[str, Sequence[int]]) -> int:
-    return sum(math.prod(shape) for shape in shapes.values())
+def _ratio(value: float | Fraction, name: str) -> Fraction:
+    try:
+        return exact_ratio(value)
+    except ScheduleError:
+        raise CardinalityError(
+            f"the {name} kept of each tensor is {value!r}: it is a ratio from 0 to 1"
+        ) from None
 
 
-def _require_room(
-    numbers: Mapping[str, int], shapes: Mapping[str, Sequence[int]], what: str
-) -> None:
+def _require_room(numbers: Mapping[str, int], tree: Node, what: str) -> None:
     """Check that each number belongs to a tensor with at least as many weights."""
+    sizes = {node.name: node.size for node in tree.tensors}
     for name, number in numbers.items():
-        if name not in shapes:
+        if name not in sizes:
             raise CardinalityError(
                 f"{what}[{name!r}] is {number}, and there is no tensor {name!r}: leave it out"
             )
-        if number > (size := math.prod(shapes[name])):
+        if number > sizes[name]:
             raise CardinalityError(
-                f"{what}[{name!r}] is {number}, and {name!r} has {size} weights: ask for fewer"
+                f"{what}[{name!r}] is {number}, and {name!r} has {sizes[name]} weights: ask for "
+                "fewer"
             )
 
 

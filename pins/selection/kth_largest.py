@@ -18,7 +18,7 @@ at once for the value that half of all scores have. Where s₍ₖ₊₁₎ is no
 the search goes on for it in the same way.
 
 All segments are searched at once: intervals and counts are vectors. A pass takes as many segments
-as there is room for what they gather. Rows, which are short, are gathered whole and sorted.
+as there is room for what they gather.
 
 Among the ranks of a group only counts, samples and gathered keys are sent; every rank computes
 with the same numbers and so comes to the same threshold. Ties go to the lower flat index: tensor by
@@ -26,9 +26,9 @@ tensor, in a tensor rank by rank.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from torch import Tensor
 
 from pins.distributed.process_group import Group
 from pins.errors import ImportanceError
-from pins.selection import rows, ties
+from pins.selection import ties
 from pins.selection.constraints import cardinality
 from pins.selection.scan import float_keys
 from pins.selection.scan.reference import Integers, Partition, Scan
@@ -48,6 +48,8 @@ DEVIATIONS = 3.0  # of the sample's order statistics, on both sides
 SAMPLED = 8  # passes before intervals are halved; seldom is there a second one
 # Scores gathered: a 64th of all, 12 bytes each beside 4 of a score; few enough for every rank
 ROOM_SHARE, LEAST_ROOM, MOST_ROOM = 64, 1 << 16, 1 << 24
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,19 @@ def validate_and_sample(scan: Scan, segments: Segments, group: Group) -> Ranked:
     for piece in segments.pieces:
         total = int(segments.sizes[piece.segment])
         draws.append(-(-sample_size(total) * piece.size // max(total, 1)))
+    sample = on_all_ranks(group, lambda: scan.validate_and_sample(segments.pieces, draws))
+    return Ranked(scan, segments, group, sample)
+
+
+def on_all_ranks(group: Group, read: Callable[[], Read]) -> Read:
+    """What each rank reads of its scores; where one cannot, none goes on and waits for it.
+
+    Raises:
+        ImportanceError: `read` raised it, here or on another rank.
+    """
     error: ImportanceError | None = None
-    sample: list[NDArray[Any]] = []
     try:
-        sample = scan.validate_and_sample(segments.pieces, draws)
+        answer = read()
     except ImportanceError as found:
         error = found
     failed = int(group.total(torch.tensor(int(error is not None))))
@@ -110,7 +121,7 @@ def validate_and_sample(scan: Scan, segments: Segments, group: Group) -> Ranked:
             f"importance cannot be ranked on {failed} of {group.size} ranks, of which this is "
             "none: see their messages"
         )
-    return Ranked(scan, segments, group, sample)
+    return answer
 
 
 def kth_largest(ranked: Ranked, keeps: Sequence[int] | Integers) -> KthLargest:
@@ -123,46 +134,32 @@ def kth_largest(ranked: Ranked, keeps: Sequence[int] | Integers) -> KthLargest:
     Raises:
         CardinalityError: a k is not an int in [0, n].
     """
-    segments, masks = ranked.segments, dict[Any, Tensor]()
-    keeps = _cardinalities(keeps, segments.sizes)
-    kept_min, pruned_max = np.zeros_like(segments.sizes), np.zeros_like(segments.sizes)
-    search, own = _Search(ranked, masks), segments.searched
-    keep = keeps[own]
+    sizes, masks = ranked.segments.sizes, dict[Any, Tensor]()
+    keep, search = _cardinalities(keeps, sizes), _Search(ranked, masks)
     search.clear(np.flatnonzero(keep == 0))
     found, after = search.find(keep, np.flatnonzero(keep > 0), mark=True)
-    unknown = np.flatnonzero((keep < segments.sizes[own]) & (after < search.least))
+    unknown = np.flatnonzero((keep < sizes) & (after < search.least))
     if unknown.size:
         search.go_below(found, keep, unknown)
         after[unknown] = search.find(keep + 1, unknown, mark=False)[0][unknown]
-    kept_min[own], pruned_max[own] = found, after
-    for batch in rows.batches(ranked.scan, segments.rows, room(int(segments.sizes.sum())), masks):
-        kept, kept_min[batch.segments], pruned_max[batch.segments] = batch.largest(keeps)
-        masks[batch.piece.name].view(-1)[batch.piece.start : batch.piece.stop] = kept
-        search.passes += 1
     masks = {name: masks[name] for name in ranked.scan.sizes}
-    return KthLargest(masks, keeps, kept_min, pruned_max, search.passes)
+    return KthLargest(masks, keep, found, after, search.passes)
 
 
 def count(ranked: Ranked, masks: Mapping[Any, Tensor], against: Integers) -> Integers:
     """Count what masks keep and prune against a key for each segment, as `Scan.count`.
 
     Returns:
-        (segments, 4) numbers of scores; of segments on other ranks alone: 0.
+        (segments, 4) numbers of scores.
     """
-    scan, segments = ranked.scan, ranked.segments
-    counts = np.zeros((len(segments.sizes), 4), dtype=np.int64)
-    owners = np.array([piece.segment for piece in segments.pieces], dtype=np.int64)
-    np.add.at(counts, owners, scan.count(segments.pieces, against[owners], masks))
-    counts[segments.searched] = ranked.group.total(
-        torch.from_numpy(counts[segments.searched])
-    ).numpy()
-    for batch in rows.batches(scan, segments.rows, room(int(segments.sizes.sum()))):
-        counts[batch.segments] = batch.count(masks[batch.piece.name], against)
-    return counts
+    segments = ranked.segments
+    counts, owners = np.zeros((len(segments.sizes), 4), dtype=np.int64), segments.owners
+    np.add.at(counts, owners, ranked.scan.count(segments.pieces, against[owners], masks))
+    return ranked.group.total(torch.from_numpy(counts)).numpy()
 
 
 class _Search:
-    """Intervals of keys low ≤ s₍ₖ₎ ≤ high of all segments that are searched, as vectors.
+    """Intervals of keys low ≤ s₍ₖ₎ ≤ high of all segments, as vectors.
 
     Attributes:
         least: the key of the least finite score.
@@ -172,9 +169,8 @@ class _Search:
     def __init__(self, ranked: Ranked, masks: dict[Any, Tensor]) -> None:
         self.passes = 0
         self._scan, self._group, self._masks = ranked.scan, ranked.group, masks
-        self._pieces, segments = ranked.segments.pieces, ranked.segments.searched
-        self._owner = np.searchsorted(segments, [piece.segment for piece in self._pieces])
-        self._sizes = ranked.segments.sizes[segments]
+        self._pieces, self._owner = ranked.segments.pieces, ranked.segments.owners
+        self._sizes = ranked.segments.sizes
         self._room = room(int(self._sizes.sum()))
         self.least, self._most = float_keys.finite(self._scan.dtype)
         # of each interval: its ends, the numbers of scores above it and inside it, passes so far
@@ -182,7 +178,7 @@ class _Search:
         self._high = np.full_like(self._sizes, self._most)
         self._above, self._inside = np.zeros_like(self._sizes), self._sizes.copy()
         self._tries = np.zeros_like(self._sizes)
-        self._drawn = self._of_all_ranks(ranked.sample, self._owner, len(segments))
+        self._drawn = self._of_all_ranks(ranked.sample, self._owner, len(self._sizes))
         self._drawn = [np.sort(sample).astype(np.int64) for sample in self._drawn]
         self._sample = list(self._drawn)  # of what is inside; else what was drawn
 

@@ -15,15 +15,19 @@ import torch
 from torch import Tensor
 
 from pins.distributed.process_group import SINGLE_PROCESS, Group
-from pins.errors import ImportanceError, OptimalityError
-from pins.selection.constraints import Cardinality, Constraint, PerTensor
+from pins.errors import CardinalityError, ImportanceError, OptimalityError
+from pins.selection.blocks import block_scores, elements, is_blocked, of_weights
+from pins.selection.closed_form import ClosedForm
+from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.kth_largest import KthLargest, Ranked, count, kth_largest, validate_and_sample
-from pins.selection.optimality import ConstrainedOptimality, Optimality, constrained_optimality
+from pins.selection.optimality import Optimality, Part, of_nodes, optimality
 from pins.selection.scan import float_keys
 from pins.selection.scan.dispatch import scan_of
 from pins.selection.scan.reference import Integers
-from pins.selection.segments import Segments, each_tensor, whole_model
-from pins.utils import bit_packing
+from pins.selection.segments import Segments, whole_model
+from pins.selection.transposable.constraint import TransposableNofM
+from pins.selection.tree import Node, View
+from pins.utils.lazy_tensors import shapes_of
 
 Pattern = Callable[[Mapping[Any, int], Group], Segments]
 """(number of scores of this rank by tensor name, ranks) → segments."""
@@ -35,64 +39,87 @@ class Decision:
 
     Attributes:
         masks: bool masks by tensor name, True = keep.
-        proof: Theorem 1, or 4 where tensors have minimums, read back from scores and masks after
-            the selection.
-        constraint: the masks allowed.
+        proof: Theorem 6, read back from scores and masks after the selection.
+        tree: the masks allowed; of a transposable pattern those that have it in their rows.
     """
 
     masks: Mapping[str, Tensor]
-    proof: Optimality | ConstrainedOptimality
-    constraint: Constraint
+    proof: Optimality
+    tree: Node
 
     @property
     def binding(self) -> tuple[str, ...]:
-        """The tensors whose minimum binds: they keep a score below one that is pruned elsewhere.
-
-        Empty iff the mask is an optimum of Σm = k alone. `PerTensor` has no minimums, so none bind.
-        """
-        if isinstance(self.proof, Optimality) or isinstance(self.constraint, PerTensor):
-            return ()
+        """The tensors whose bounds bind; empty iff the mask is an optimum of Σm = k alone."""
         return self.proof.binding
 
 
 @overload
-def select(importance: Tensor, keep: int, group: Group = SINGLE_PROCESS) -> Tensor: ...
+def select(
+    importance: Tensor,
+    keep: int | Constraint | Node,
+    group: Group = SINGLE_PROCESS,
+    *,
+    views: None = None,
+) -> Tensor: ...
 @overload
 def select(
-    importance: Mapping[str, Tensor], keep: int, group: Group = SINGLE_PROCESS
+    importance: Mapping[str, Tensor],
+    keep: int | Constraint | Node,
+    group: Group = SINGLE_PROCESS,
+    *,
+    views: Mapping[str, View] | None = None,
 ) -> dict[str, Tensor]: ...
 @overload
 def select(
-    importance: Sequence[Tensor], keep: int, group: Group = SINGLE_PROCESS
+    importance: Sequence[Tensor],
+    keep: int | Constraint | Node,
+    group: Group = SINGLE_PROCESS,
+    *,
+    views: None = None,
 ) -> Sequence[Tensor]: ...
 def select(
     importance: Tensor | Mapping[str, Tensor] | Sequence[Tensor],
-    keep: int,
+    keep: int | Constraint | Node,
     group: Group = SINGLE_PROCESS,
+    *,
+    views: Mapping[str, View] | None = None,
 ) -> Tensor | dict[str, Tensor] | Sequence[Tensor]:
-    """argmax s·m subject to 1·m = keep, m ∈ {0,1}ⁿ; the lower flat index is kept among equals.
+    """argmax s·m over the masks m ∈ {0,1}ⁿ with 1·m = keep, or that a constraint allows.
+
+    Of several optima it is the first in lexicographic order: the lower flat index is kept among
+    equals.
 
     Args:
         importance: scores s, larger = keep: a tensor, or a sequence or mapping of tensors of
             any shapes, numbered row-major in the order given. float16, bfloat16, float32, float64.
-        keep: the exact number k of ones over all tensors together, 0 ≤ k ≤ n.
+        keep: the exact number k of ones over all tensors together, 0 ≤ k ≤ n; or a constraint.
         group: ranks that each hold a part of every tensor, contiguous and in the order of the
             ranks; k and n are of all together, the masks of the own parts.
+        views: the outputs and inputs of each tensor by name; default: (…, outputs, inputs). With
+            several ranks the constraint's runs need them: those of the whole tensors.
 
     Returns:
         Bool masks (True = keep) in the structure of `importance`.
 
     Raises:
         ImportanceError: NaN, ±inf, no weights, or not floating point; names tensor, index, value.
-        CardinalityError: `keep` is not an int in [0, n].
+        CardinalityError: `keep` is not an int in [0, n], or no mask is allowed.
     """
     if isinstance(importance, Tensor):
-        mask: Tensor = largest({None: importance}, [keep], whole_model, group)[None]
-        return mask
+        named: Mapping[Any, Tensor] = {None: importance}
+    elif isinstance(importance, Mapping):
+        named = importance
+    else:
+        named = dict(enumerate(importance))
+    if isinstance(keep, Constraint | Node):
+        masks: Mapping[Any, Tensor] = _optimum(named, tree_of(keep, named, group, views), group)
+    else:
+        masks = largest(named, [keep], whole_model, group)
+    if isinstance(importance, Tensor):
+        return masks[None]
     if isinstance(importance, Mapping):
-        return dict(largest(importance, [keep], whole_model, group))
-    masks = list(largest(dict(enumerate(importance)), [keep], whole_model, group).values())
-    return tuple(masks) if isinstance(importance, tuple) else masks
+        return dict(masks)
+    return tuple(masks.values()) if isinstance(importance, tuple) else [*masks.values()]
 
 
 def largest(
@@ -119,19 +146,19 @@ def largest(
 
 
 def decide(
-    importance: Mapping[str, Tensor], keep: int | Constraint, group: Group = SINGLE_PROCESS
+    importance: Mapping[str, Tensor],
+    keep: int | Constraint | Node | TransposableNofM,
+    group: Group = SINGLE_PROCESS,
+    *,
+    views: Mapping[str, View] | None = None,
 ) -> Decision:
-    """Solve the program and prove the solution: select, then Theorem 1 or 4 on what came of it.
-
-    Of several optima it is the one whose ones stand at the lowest flat indices (the first in
-    lexicographic order): each tensor's minimum goes to its largest scores, then the rest to the
-    largest of all others, and both times to the lower index among equals. Where the plain selection
-    has every minimum already, the mask is the plain selection.
+    """Solve the program and prove the solution: the closed form, then Theorem 6 on its result.
 
     Args:
         importance: scores s by tensor name, as `select`.
         keep: the constraint, on the tensors of all ranks; an int k is `Cardinality(k)`.
         group: as `select`.
+        views: as `select`.
 
     Raises:
         ImportanceError: as `select`.
@@ -143,25 +170,74 @@ def decide(
             f"decide() was given a {type(importance).__name__}: give a mapping of tensors by name, "
             "or call select()"
         )
-    constraint = keep if isinstance(keep, Constraint) else Cardinality(keep)
-    whole = isinstance(constraint, Cardinality)
-    ranked = _ranked(importance, whole_model if whole else each_tensor, group)
-    keeps = [constraint.keep]
-    if not whole:
-        totals = zip(importance, ranked.segments.sizes.tolist(), strict=True)
-        constraint.validate({name: torch.Size([total]) for name, total in totals})
-        if not isinstance(constraint, PerTensor):
-            return _decide_with_minimums(importance, constraint, group)
-        keeps = [constraint.keeps[name] for name in importance]
-    found = kth_largest(ranked, keeps)
-    proofs = _proofs(ranked, found)
-    if whole:
-        return Decision(found.masks, proofs[0], constraint)
-    tensors = dict(zip(importance, proofs, strict=True))
-    return Decision(found.masks, ConstrainedOptimality(tensors, constraint.minimums), constraint)
+    if isinstance(keep, TransposableNofM):
+        rows = keep.rows(shapes_of(importance))
+        return Decision(*keep.solve(importance, group), rows)
+    constraint = keep if isinstance(keep, Constraint | Node) else Cardinality(keep)
+    tree = tree_of(constraint, importance, group, views)
+    if is_blocked(tree):
+        masks = _optimum(importance, tree, group)
+        return Decision(masks, _proved(optimality(importance, masks, group, tree=tree)), tree)
+    closed_form = ClosedForm(importance, tree, group)
+    masks = closed_form.masks()
+    if (solved := closed_form.alone) is not None:
+        parts = zip(solved.nodes, _proofs(solved.ranked, solved.found), strict=True)
+        proof = of_nodes(tree, {node.name: part for node, part in parts})
+    else:
+        proof = optimality(importance, masks, group, tree=tree)
+    return Decision(masks, _proved(proof), tree)
 
 
-def _proofs(ranked: Ranked, found: KthLargest) -> list[Optimality]:
+def _optimum(importance: Mapping[Any, Tensor], tree: Node, group: Group) -> dict[Any, Tensor]:
+    """The first optimum of a tree in lexicographic order."""
+    if not is_blocked(tree):
+        return ClosedForm(importance, tree, group).masks()
+    scores = block_scores(importance, tree, group)
+    masks = ClosedForm(scores, elements(tree), group).masks()
+    return of_weights(masks, tree, importance, group)
+
+
+def _proved(proof: Optimality) -> Optimality:
+    """The proof.
+
+    Raises:
+        OptimalityError: it is none.
+    """
+    if proof.fault is not None:
+        raise OptimalityError(f"the selection is not the optimum: {proof.fault}")
+    return proof
+
+
+def tree_of(
+    constraint: Constraint | Node,
+    importance: Mapping[Any, Tensor],
+    group: Group = SINGLE_PROCESS,
+    views: Mapping[Any, View] | None = None,
+) -> Node:
+    """The tree of bounds over the tensors of all ranks.
+
+    Raises:
+        CardinalityError: as `Constraint.tree`; or there are runs, several ranks and no views.
+    """
+    if isinstance(constraint, Node):
+        return constraint
+    if views is None:
+        shapes = shapes_of(importance)
+        views = {name: View.of(shape) for name, shape in shapes.items()}
+        if group.size > 1:  # of parts only the sizes are known
+            totals = group.total(torch.tensor([each.numel() for each in shapes.values()]))
+            views = {name: View(1, 1, n) for name, n in zip(shapes, totals.tolist(), strict=True)}
+            tree = constraint.tree(views)
+            if any(node.runs for node in tree.tensors):
+                raise CardinalityError(
+                    "the constraint speaks of rows or groups, and the tensors are parts of larger "
+                    "ones: give views="
+                )
+            return tree
+    return constraint.tree(views)
+
+
+def _proofs(ranked: Ranked, found: KthLargest) -> list[Part]:
     """Theorem 1 for each segment with λ = s₍ₖ₎, read back from masks and scores in one more pass.
 
     No kept score is below λ and no pruned one above it; and there are pruned ones equal to it iff
@@ -184,45 +260,9 @@ def _proofs(ranked: Ranked, found: KthLargest) -> list[Optimality]:
             f"scores are below, {above[i]} pruned ones above and {ties[i]} equal to it"
         )
     return [
-        Optimality(keep, total, least[i] if keep else None, largest[i] if keep < total else None)
+        Part.of(keep, total, least[i] if keep else None, largest[i] if keep < total else None)
         for i, (keep, total) in enumerate(zip(keeps.tolist(), sizes.tolist(), strict=True))
     ]
-
-
-def _decide_with_minimums(
-    importance: Mapping[str, Tensor], constraint: Constraint, group: Group
-) -> Decision:
-    """Masks by name with Σm = k and Σ_{i∈t} mᵢ ≥ l_t, and their proof.
-
-    Where the plain selection gives a tensor less than its minimum, the optimum gives it exactly the
-    minimum: that leaves the others fewer weights, hence a higher threshold. The others are a
-    smaller program of the same kind, and each such round settles at least one tensor.
-    """
-    masks: dict[str, Tensor] = {}
-    unsettled, left = list(importance), constraint.keep
-    while unsettled:
-        minimums = {name: constraint.minimums.get(name, 0) for name in unsettled}
-        if sum(minimums.values()) == left:  # nothing beyond them to share
-            short = unsettled
-        else:
-            plain = largest(importance, [left], whole_model, group, unsettled)
-            counts = [int(bit_packing.ones(plain[name])) for name in unsettled]
-            kept = group.total(torch.tensor(counts)).tolist()
-            short = [n for n, own in zip(unsettled, kept, strict=True) if own < minimums[n]]
-            if not short:
-                masks |= plain
-                break
-        keeps = [minimums[name] for name in short]
-        masks |= largest(importance, keeps, each_tensor, group, short)
-        left -= sum(keeps)
-        unsettled = [name for name in unsettled if name not in masks]
-    masks = {name: masks[name] for name in importance}
-    proof = constrained_optimality(importance, masks, constraint.minimums, group)
-    if proof.keep != constraint.keep or not proof.holds:
-        raise OptimalityError(
-            f"the selection kept {proof.keep} of {constraint.keep} and proves {proof}"
-        )
-    return Decision(masks, proof, constraint)
 
 
 def _ranked(

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class PruningCallback(TrainerCallback):
 
     def __init__(
         self,
-        sparsity: float | None = None,
+        sparsity: float | Fraction | None = None,
         criterion: str | Criterion = "abs-pins",
         *,
         schedule: str | Schedule = "cubic",
@@ -72,7 +73,7 @@ class PruningCallback(TrainerCallback):
         """Configure the pruning; the Trainer gives model, optimiser and number of steps.
 
         Args:
-            sparsity: 1 − kept ratio at the end.
+            sparsity: 1 − kept ratio at the end; an allocation of exactly N:M has its own.
             criterion: a name in `pins.CRITERIA`, or a criterion. A criterion that reads the loss
                 needs a `PruningTrainer`.
             schedule: a name in `pins.pruning.schedules.SCHEDULES`; or a schedule, which replaces
@@ -91,8 +92,11 @@ class PruningCallback(TrainerCallback):
             SettingError: not exactly one of sparsity, schedule object and keep_zeros; or both
                 keep_zeros and revive_zeros.
             ScheduleError: the sparsity is not in [0, 1], or no schedule has this name.
+            CardinalityError: the sparsity is not one of the pattern's.
             CriterionError: no criterion or smoothing has this name.
         """
+        if sparsity is None and allocation is not None and isinstance(schedule, str):
+            sparsity = None if keep_zeros else allocation.sparsity
         given = [sparsity is not None, isinstance(schedule, Schedule), keep_zeros]
         if sum(given) != 1:
             raise SettingError(
@@ -107,6 +111,7 @@ class PruningCallback(TrainerCallback):
             find_schedule(schedule)
         if sparsity is not None:
             exact_ratio(sparsity)
+            (allocation or Allocation()).require_final(sparsity)
         elif warmup is not None or cooldown is not None:
             raise SettingError(
                 "PruningCallback() was given a warm-up or a cool-down: they go with a sparsity, a "

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.checker import driver
+from benchmarks.checker.certificates import CLAIMS, PLAIN
 from benchmarks.checker.driver import (
     DIGEST,
     FAST,
@@ -53,7 +54,9 @@ def document(**seconds: list[float]) -> dict[str, Any]:
 
 def test_a_run_leaves_the_times_of_both_checkers_a_digest_and_a_read(results: Path) -> None:
     found = read(results / "checker.json")
-    assert [row["method"] for row in found["rows"]] == list(SAYS)
+    methods = [row["method"] for row in found["rows"]]
+    assert methods[: len(SAYS)] == list(SAYS)
+    assert len(methods) == 3 * len(CLAIMS) + 1
     for row in found["rows"]:
         assert row["error"] is None
         assert len(row["seconds"]) == 2
@@ -69,6 +72,7 @@ def test_the_table_is_made_from_the_results_file_alone(results: Path) -> None:
     text = rendered_again(driver, results / driver.FILE, "md")["md"]
     assert text.startswith("# Checking a certificate of 24,576 weights\n")
     assert all(f"| {name} | " in text for name in SAYS)
+    assert all(f"| {claim}: " in text for claim in CLAIMS if claim != PLAIN)
 
 
 def test_the_goal_is_judged_by_the_median_and_on_two_cores_alone() -> None:
@@ -87,14 +91,15 @@ def test_the_goal_is_judged_by_the_median_and_on_two_cores_alone() -> None:
 
 
 def test_a_check_that_does_not_prove_is_a_failure_and_a_row(tmp_path: Path) -> None:
-    certificate, files = make(SCORE_SETS[SMOKE], tmp_path)
+    made = make(SCORE_SETS[SMOKE], tmp_path)
+    certificate, files = made[PLAIN]
     driver.require_proved(fast_checker.check(certificate))
     claimed = json.loads(certificate.read_text())
     claimed["claim"]["keep"] += 1
     certificate.write_text(json.dumps(claimed))
     with pytest.raises(CertificateError, match="is true, but the checker said refuted: kept 4915"):
         driver.require_proved(fast_checker.check(certificate))
-    rows = {row["method"]: row for row in measure(certificate, files, rounds=1)}
+    rows = {row["method"]: row for row in measure({PLAIN: (certificate, files)}, rounds=1)}
     assert rows[READ]["seconds"]
     assert rows[DIGEST]["seconds"]
     for name in (FAST, STANDALONE):

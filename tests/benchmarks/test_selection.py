@@ -12,17 +12,23 @@ from benchmarks.harness.goals import speedup
 from benchmarks.harness.process import free_bytes, fresh, peak_resident, reset_peak, resident
 from benchmarks.harness.results import read
 from benchmarks.harness.score_sets import ADVERSARIAL, MODEL, SCORE_SETS, SMOKE, ScoreSet, parts
-from benchmarks.selection import driver, rounds
+from benchmarks.selection import driver, patterns, rounds
 from benchmarks.selection.goals import GOALS
 from benchmarks.selection.methods import (
+    AT_MOST_TWO_OF_FOUR,
     DECIDE,
+    EIGHT_OF_SIXTEEN,
+    HALF,
     HEAP,
     KTHVALUE,
     METHODS,
+    OPTIMA,
     PARTITION,
     READ,
+    ROWS,
     SELECT,
     TOPK,
+    TWO_OF_FOUR,
     UNSTRUCTURED,
     kth_largest,
 )
@@ -111,7 +117,7 @@ def test_every_mask_of_pins_is_exact_and_ties_show_in_the_others(name: str) -> N
     threshold = kth_largest(scores, keep)
     assert threshold == flat(scores).float().sort(descending=True).values[keep - 1].item()
     at_least = sum(int((each >= threshold).sum()) for each in scores.values())
-    masks = {label: method.select(scores, keep) for label, method in METHODS.items()}
+    masks = {n: m.select(scores, keep) for n, m in METHODS.items() if m.pattern is None}
     assert masks.pop(READ) == []
     found = {label: kept(scores, each) for label, each in masks.items()}
     for label in (SELECT, DECIDE, HEAP, TOPK):
@@ -122,6 +128,31 @@ def test_every_mask_of_pins_is_exact_and_ties_show_in_the_others(name: str) -> N
         assert is_optimum(*found[label], keep, threshold) == (at_least == keep)
     assert found[UNSTRUCTURED][0] == keep
     assert all(torch.equal(scores[label], before[label]) for label in scores)
+
+
+@pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.pattern])
+def test_every_mask_of_a_pattern_is_its_optimum(name: str) -> None:
+    score_set, method = SCORE_SETS[SMOKE], METHODS[name]
+    scores, keep, pattern = score_set.make(), METHODS[name].keep(SCORE_SETS[SMOKE]), method.pattern
+    assert pattern is not None
+    for case in (scores, {label: each.round() for label, each in scores.items()}):  # many ties
+        masks = method.select(case, keep)
+        assert patterns.is_optimum(pattern, case, masks, keep)
+        assert kept(case, masks)[0] == keep
+    # the negative controls: another order, a weight more, a weight less, and one in exchange
+    assert not patterns.is_optimum(pattern, {n: -s for n, s in scores.items()}, masks, keep)
+    flat = masks[0].view(-1)
+    first, last = int(flat.int().argmax()), int((~flat).nonzero()[-1])
+    for changed in ([first], [last], [first, last]):
+        flat[changed] ^= True
+        assert not patterns.is_optimum(pattern, case, masks, keep)
+        flat[changed] ^= True
+
+
+def test_patterns_are_measured_where_tensors_have_rows() -> None:
+    for name, method in METHODS.items():
+        assert method.suits(SCORE_SETS[MODEL])
+        assert method.suits(SCORE_SETS["1e7"]) == (method.pattern is None), name
 
 
 def test_a_method_that_ranks_absolute_values_is_found_out() -> None:
@@ -145,8 +176,8 @@ def test_a_row_has_the_time_of_each_round_and_what_was_kept(results: Path) -> No
         assert len(row["seconds"]) == 2
         assert all(seconds > 0 for seconds in row["seconds"])
         assert row["optimum"] is {READ: None, UNSTRUCTURED: False}.get(name, True)
-    assert is_exact(rows[SELECT])
-    assert is_exact(rows[DECIDE])
+    assert all(is_exact(rows[name]) for name in OPTIMA)
+    assert rows[HALF]["keep"] == rows[SELECT]["size"] // 2
     assert not is_exact({**rows[SELECT], "kept": 1, "optimum": False})
     assert not is_exact({**rows[SELECT], "least": math.nextafter(rows[SELECT]["least"], 1)})
     assert document["provenance"]["command"] == (
@@ -157,7 +188,8 @@ def test_a_row_has_the_time_of_each_round_and_what_was_kept(results: Path) -> No
 def test_tables_and_figure_are_made_from_the_results_file_alone(results: Path) -> None:
     written = rendered_again(driver, results / "selection-cpu.json", "md", "svg")
     assert written["md"] == table(read(results / "selection-cpu.json"))
-    assert "Masks of PINS: 2 of 2 have exactly k ones" in written["md"]
+    assert "Masks of PINS: 7 of 7 have exactly k ones" in written["md"]
+    assert "or are the optimum of their pattern" in written["md"]
     assert "time per weight (ns)" in written["svg"]
 
 
@@ -204,6 +236,24 @@ def test_goals_are_judged_by_the_median_of_ratios_in_the_same_round(results: Pat
     for kind, goals in GOALS.items():
         text = "\n".join(verdict(document([row(SELECT, None)], results, kind)))
         assert text.count("not measured") == len(goals) - (kind == "cpu")
+
+
+def test_goals_of_patterns_are_judged_where_they_were_measured(results: Path) -> None:
+    rows = [
+        row(HALF, [1.0, 2.0, 1.0]),
+        row(ROWS, [1.5, 3.0, 5.0]),
+        row(TWO_OF_FOUR, [2.5, 5.0, 2.5]),
+        row(EIGHT_OF_SIXTEEN, [2.5, 5.0, 2.5]),
+        row(AT_MOST_TWO_OF_FOUR, None),
+    ]
+    lines = [line for line in verdict(document(rows, results)) if "half, times as slow" in line]
+    assert [line.partition("**")[2] for line in lines] == [
+        "met**: 1.5 (1.5 to 5).",
+        "missed** by 25 %: 2.5.",
+        "met**: 2.5.",
+        "",
+    ]
+    assert "times as slow" not in "\n".join(verdict(document(rows, results, "cuda")))
 
 
 def test_other_large_sets_are_counted_beside_the_goals_own(results: Path) -> None:
@@ -256,7 +306,7 @@ def test_a_set_for_which_there_is_no_memory_is_skipped_whole(
 ) -> None:
     monkeypatch.setattr(rounds, "free_bytes", lambda _: 10**6)
     rows = rounds.measure(SCORE_SETS["1e9"], CPU, 1)
-    assert [row["method"] for row in rows] == list(METHODS)
+    assert [row["method"] for row in rows] == [n for n, m in METHODS.items() if m.pattern is None]
     assert all("needs about" in row["skipped"] or row["method"] == HEAP for row in rows)
 
 

@@ -88,7 +88,7 @@ def test_the_message_has_scores_both_masks_and_the_first_difference() -> None:
         "  call 1 of 1: k = 2, scores {'b': torch.tensor([0.0], dtype=torch.float32), "
         "'a': torch.tensor([1.0, 1.0], dtype=torch.float32)}",
         "  found:    [1, 1, 0]",
-        "  expected: [0, 1, 1], the k largest, ties to the lower index",
+        "  expected: [0, 1, 1], the k largest scores, ties to the lower index",
         "  first difference: index 0, b[0] of score 0.0, is kept, not pruned",
     ]
 
@@ -98,7 +98,7 @@ def test_without_the_tie_rule_the_nearest_right_mask_is_expected() -> None:
     wrong = torch.tensor([False, False, True, True])
     said = message(lambda *_: wrong, "theorem-1", st.just((scores, 2)))
     assert said[3:] == [
-        "  expected: [1, 0, 0, 1], the k largest",
+        "  expected: [1, 0, 0, 1], the k largest scores",
         "  first difference: index 0, w[0] of score 1.0, is pruned, not kept",
     ]
     assert right_mask(scores, 2).tolist() == [True, True, False, False]

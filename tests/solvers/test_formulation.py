@@ -7,11 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pins.errors import CardinalityError, ImportanceError, MaskError, ProgramError
-from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
 from solvers.closed_form import ClosedForm
-from solvers.enumeration import optimal_set
-from solvers.formulation import CardinalityFormulation, ConstrainedFormulation, Tensors
-from tests.pins.selection.constrained import Program, constrained, ones, optima
+from solvers.formulation import CardinalityFormulation, Tensors
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -116,45 +113,3 @@ def test_masks_that_do_not_fit_are_refused() -> None:
         formulation.apply({"a": torch.ones(2)})
     with pytest.raises(ProgramError, match=r"x of shape \(3,\)"):
         formulation.invert(np.ones(3, dtype=np.bool_))
-
-
-def test_each_condition_is_a_row() -> None:
-    importance = {"a": torch.tensor([[3.0, 1.0]]), "b": torch.zeros(0), "c": torch.tensor(2.0)}
-
-    def rows(constraint: Constraint) -> list[tuple[list[float], str, float]]:
-        program = ConstrainedFormulation(importance, constraint).program
-        assert program.objective.tolist() == [-3, -1, -2]
-        matrix = program.matrix.toarray().tolist()
-        senses = [sense.value for sense in program.senses]
-        return list(zip(matrix, senses, program.rhs.tolist(), strict=True))
-
-    assert rows(Cardinality(2)) == [([1, 1, 1], "=", 2)]
-    assert rows(MinimumPerTensor(2, {"c": 1, "b": 0})) == [
-        ([1, 1, 1], "=", 2),
-        ([0, 0, -1], "<=", -1),
-    ]
-    assert rows(PerTensor({"a": 1, "b": 0, "c": 0})) == [
-        ([1, 1, 1], "=", 1),
-        ([1, 1, 0], "=", 1),
-        ([0, 0, 0], "=", 0),
-        ([0, 0, 1], "=", 0),
-    ]
-
-
-@given(constrained())
-def test_the_points_of_a_constrained_program_are_the_masks_allowed(program: Program) -> None:
-    importance, constraint = program
-    formulation = ConstrainedFormulation(importance, constraint)
-    best = optimal_set(formulation.program)
-    masks = [formulation.invert(x) for x in best]
-    assert [ones(dict(each)) for each in masks if isinstance(each, dict)] == optima(*program)
-    for x, each in zip(best, masks, strict=True):
-        assert isinstance(each, dict)
-        assert np.array_equal(formulation.apply(each), x)
-
-
-def test_a_constraint_that_no_mask_meets_is_refused() -> None:
-    with pytest.raises(CardinalityError, match="PerTensor says nothing of 'w'"):
-        ConstrainedFormulation({"w": torch.zeros(2)}, PerTensor({}))
-    with pytest.raises(CardinalityError, match="keep=3 came for 2 entries"):
-        ConstrainedFormulation({"w": torch.zeros(2)}, MinimumPerTensor(3, {}))

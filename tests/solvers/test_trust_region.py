@@ -7,15 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pins.errors import CardinalityError, ImportanceError, MaskError, ProgramError
+from pins.errors import ImportanceError, MaskError, ProgramError
 from pins.importance.trust_region.program import Terms
-from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
+from pins.selection.constraints import Cardinality, Constraint, LayerBounds, PerTensor
+from pins.selection.tree import Node
 from solvers.enumeration import optimal_set
 from solvers.result import Status
 from solvers.solver import Solver
 from solvers.trust_region import TrustRegionFormulation
-from tests.pins.selection.constrained import constrained
 from tests.solvers.solver_cases import GENERAL_SOLVERS, UNSCALED
+from tests.tree_oracle import enumerate_tree, judge
+from verification.strategies import trees
 
 Masks = dict[str, torch.Tensor]
 
@@ -44,44 +46,37 @@ def test_each_condition_is_a_row_and_no_number_is_computed() -> None:
 
     budget = ([0.5, 0.25, 4.0], "<=", 0.1)
     assert rows(Cardinality(1)) == [([1, 1, 1], "=", 2), budget]
-    assert rows(MinimumPerTensor(2, {"b": 1})) == [
+    assert rows(Cardinality(2) & LayerBounds(minimum={"b": 1})) == [
         ([1, 1, 1], "=", 1),
         ([1, 1, 0], "<=", 1),
         budget,
     ]
     assert rows(PerTensor({"a": 0, "b": 2, "c": 0})) == [
-        ([1, 1, 1], "=", 1),
         ([1, 1, 0], "=", 0),
-        ([0, 0, 0], "=", 0),
         ([0, 0, 1], "=", 1),
         budget,
     ]
 
 
-@given(constrained(), st.data())
+@given(trees(max_total=8, allowed=True), st.data())
 def test_the_feasible_points_are_the_masks_allowed_within_the_radius(
-    instance: tuple[Masks, Constraint], data: st.DataObject
+    instance: tuple[Masks, Node], data: st.DataObject
 ) -> None:
-    importance, constraint = instance
+    importance, root = instance
     sizes = st.sampled_from([0.0, 0.1, 0.2, 1.0, 1e-40])
     terms = {
         name: Terms(s, torch.tensor([data.draw(sizes) for _ in range(s.numel())]).reshape(s.shape))
         for name, s in importance.items()
     }
     radius = data.draw(st.sampled_from([0.0, 0.1, 0.3, 0.30000000000000004, 2.0]))
-    formulation = TrustRegionFormulation(terms, constraint, radius)
+    formulation = TrustRegionFormulation(terms, root, radius)
     n = formulation.program.size
     x = np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
     masks = inverted(formulation, x)
     assert np.array_equal(formulation.apply(masks), x)
-    counts = {name: int(mask.sum()) for name, mask in masks.items()}
-    costs = [c for each in terms.values() for c in each.cost.double().reshape(-1).tolist()]
-    cost = sum((Fraction(c) for c, pruned in zip(costs, x, strict=True) if pruned), Fraction(0))
-    if isinstance(constraint, PerTensor):
-        allowed = counts == constraint.keeps
-    else:
-        allowed = all(counts[name] >= least for name, least in constraint.minimums.items())
-    allowed &= sum(counts.values()) == constraint.keep
+    pruned = [terms[name].cost[~mask].double().tolist() for name, mask in masks.items()]
+    cost = sum((Fraction(c) for each in pruned for c in each), Fraction(0))
+    allowed = judge(enumerate_tree(importance, root), masks).allowed
     assert formulation.program.feasible(x) == (allowed and cost <= Fraction(radius))
 
 
@@ -113,9 +108,7 @@ def test_an_unscaled_solver_does_not(solver: Solver) -> None:
     assert not formulation.program.feasible(result.solution.x)
 
 
-def test_what_no_mask_can_meet_is_refused() -> None:
-    with pytest.raises(CardinalityError, match="keep=4 came for 3 entries"):
-        TrustRegionFormulation(worked(), Cardinality(4), 1.0)
+def test_what_does_not_fit_is_refused() -> None:
     for radius in (float("nan"), float("inf")):
         with pytest.raises(ProgramError, match=f"radius={radius} came; pass a finite radius"):
             TrustRegionFormulation(worked(), Cardinality(1), radius)

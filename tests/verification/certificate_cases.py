@@ -1,8 +1,10 @@
-"""Certificates and their files, made independently of the checker and of the code that certifies.
+"""Certificates and their files, made independently of the checkers and of the code that certifies.
 
-The files are made byte by byte. `facts_hold` compares what any certificate states about its files.
+The files are made byte by byte. What a certificate claims is found by trying all masks
+(`certificate_oracle`), or given where there are too many.
 """
 
+import copy
 import functools
 import hashlib
 import json
@@ -10,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -18,14 +21,13 @@ from unittest import mock
 
 from hypothesis import strategies as st
 
+from tests.verification.certificate_oracle import Program, optima, total
 from verification import checker
 from verification.checker import Verdict, check
 
 CHECKER = Path(checker.__file__)
 DTYPES = ("F16", "BF16", "F32", "F64")
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
-KEYS = {"per-tensor": "keep", "minimum-per-tensor": "minimum"}
-Mask = tuple[int, ...]
 
 
 @functools.cache
@@ -58,10 +60,6 @@ def fraction(number: Fraction) -> dict[str, str]:
     return {"numerator": str(number.numerator), "denominator": str(number.denominator)}
 
 
-def rational(parts: dict[str, str]) -> Fraction:
-    return Fraction(int(parts["numerator"]), int(parts["denominator"]))
-
-
 def encode(values: list[float], dtype: str) -> bytes:
     if dtype == "BF16":
         return b"".join(struct.pack("<f", value)[2:] for value in values)
@@ -92,106 +90,153 @@ def tensor_file(
     return with_header(header, data)
 
 
+def leaf(name: str, *runs: tuple[int, int, int], **changes: Any) -> dict[str, Any]:
+    """The node of a tensor; a run is (length, minimum, maximum)."""
+    keys = ("length", "minimum", "maximum")
+    inner = [dict(zip(keys, each, strict=True)) for each in runs]
+    part = {"tensor": name, "minimum": 0, "maximum": 2**62, "transposed": False, "runs": inner}
+    return part | changes
+
+
+def node(name: str, minimum: int, maximum: int, *parts: dict[str, Any]) -> dict[str, Any]:
+    """A node of other parts."""
+    return {"name": name, "minimum": minimum, "maximum": maximum, "parts": list(parts)}
+
+
+Numbers = dict[str, list[float]]
+Bits = dict[str, list[int]]
+
+
 @dataclass
 class Case:
-    """Scores and mask by tensor, and the certificate to go with them."""
+    """Scores and masks by tensor, each as stored, and the certificate to go with them."""
 
-    scores: dict[str, list[float]]
-    mask: dict[str, list[int]]
+    scores: Numbers
+    mask: Bits
     dtype: str = "F32"
     packed: bool = True
+    tree: list[dict[str, Any]] | None = None
+    costs: Numbers | None = None
+    best: Bits | None = None
+    zeros: Bits | None = None
+    fixed: Bits | None = None
+    mu: float = 1.0
+    radius: Fraction | None = None
+    shapes: dict[str, list[int]] = field(default_factory=dict)
     certificate: dict[str, Any] = field(default_factory=dict)
 
     def shape(self, name: str) -> list[int]:
         size = len(self.scores[name])
-        return [2, size // 2] if size % 2 == 0 else [size]
+        return self.shapes.get(name, [2, size // 2] if size % 2 == 0 else [size])
 
-    def score_bytes(self) -> bytes:
+    def float_bytes(self, values: Numbers) -> bytes:
         return tensor_file(
-            {n: (self.dtype, self.shape(n), encode(v, self.dtype)) for n, v in self.scores.items()}
+            {n: (self.dtype, self.shape(n), encode(v, self.dtype)) for n, v in values.items()}
         )
 
-    def mask_bytes(self) -> bytes:
+    def mask_bytes(self, mask: Bits) -> bytes:
         if not self.packed:
-            return tensor_file(
-                {n: ("BOOL", self.shape(n), bytes(bits)) for n, bits in self.mask.items()}
-            )
-        shapes = json.dumps({name: self.shape(name) for name in self.mask})
+            return tensor_file({n: ("BOOL", self.shape(n), bytes(b)) for n, b in mask.items()})
+        shapes = json.dumps({name: self.shape(name) for name in mask})
         return tensor_file(
-            {n: ("U8", [-(-len(bits) // 8)], pack(bits)) for n, bits in self.mask.items()},
+            {n: ("U8", [-(-len(bits) // 8)], pack(bits)) for n, bits in mask.items()},
             {"format": "pins-mask", "version": "1", "shapes": shapes},
         )
 
-    def certify(self) -> "Case":
-        """The certificate that is true of scores and mask, digests included."""
-        values = [v for scores in self.scores.values() for v in scores]
-        bits = [b for mask in self.mask.values() for b in mask]
-        places = [(name, i) for name, scores in self.scores.items() for i in range(len(scores))]
-        kept = [i for i, bit in enumerate(bits) if bit]
-        pruned = [i for i, bit in enumerate(bits) if not bit]
-        keep = len(kept)
-        ordered = sorted(values, reverse=True)
-        regret = sum(map(Fraction, ordered[:keep]), Fraction(0))
-        regret -= sum(Fraction(values[i]) for i in kept)
-        low = min(kept, key=values.__getitem__, default=None)
-        high = max(pruned, key=values.__getitem__, default=None)
-        lam = ordered[keep - 1] if keep else ordered[0] if ordered else 0.0
-        claim: dict[str, Any] = {
-            "statement": "regret" if regret else "optimal",
-            "total": len(values),
-            "keep": keep,
-            "scope": [
-                {"name": name, "shape": self.shape(name), "dtype": self.dtype}
-                for name in self.scores
-            ],
-            "criterion": "made up",
-        }
-        evidence: dict[str, Any] = {
-            "lambda": lam.hex(),
-            "counts": [sum(bits) for bits in self.mask.values()],
-            "scores": {
-                "file": "scores.safetensors",
-                "sha256": digest(self.score_bytes()),
-            },
-            "mask": {
-                "file": "mask.safetensors",
-                "sha256": digest(self.mask_bytes()),
-            },
-        }
-        if regret:
-            claim["regret"] = fraction(regret)
-            evidence["violation"] = {
-                side: {"tensor": places[i][0], "index": places[i][1], "score": values[i].hex()}
-                for side, i in (("kept", low), ("pruned", high))
-                if i is not None
-            }
-        else:
-            threshold = None if low is None or high is None else values[low]
-            tied = threshold is not None and threshold == max(values[i] for i in pruned)
-            ties = [bit for bit, value in zip(bits, values, strict=True) if value == threshold]
-            by_index = not tied or ties == sorted(ties, reverse=True)
-            claim |= {"tie_rule": "lower-index" if by_index else "none", "unique": not tied}
-            evidence |= {
-                "kept_min": None if low is None else values[low].hex(),
-                "pruned_max": None if high is None else values[high].hex(),
-            }
-        self.certificate = {
-            "format": "pins-certificate",
-            "version": 1,
-            "claim": claim,
-            "evidence": evidence,
-            "provenance": {"anything": [1.5, None]},
-        }
-        return self
-
     def files(self) -> dict[str, bytes]:
         """The contents of the files by their role."""
-        return {"scores": self.score_bytes(), "mask": self.mask_bytes()}
+        floats = {"scores": self.scores, "cost": self.costs}
+        masks = {r: getattr(self, r) for r in ("mask", "best", "zeros", "fixed")}
+        return {r: self.float_bytes(v) for r, v in floats.items() if v is not None} | {
+            r: self.mask_bytes(v) for r, v in masks.items() if v is not None
+        }
+
+    def parts(self) -> list[dict[str, Any]]:
+        """The parts of the root: if none are given, the tensors, without bounds."""
+        return [leaf(name) for name in self.scores] if self.tree is None else self.tree
+
+    def program(self) -> Program:
+        """What the tree and the frozen weights allow."""
+        found = Program()
+        for part in self.parts():
+            found.add(part, {name: tuple(self.shape(name)) for name in self.scores})
+        for mask, bit in ((self.zeros, 0), (self.fixed, 1)):
+            frozen = found.bits(mask) if mask else 0
+            places = [i for i in range(len(found.order)) if frozen >> i & 1]
+            found.nodes += [(1 << i, bit, bit) for i in places]
+        return found
+
+    def removed(self, mask: Bits) -> Fraction:
+        """c·(1−m)."""
+        pairs = ((c, b) for n in mask for c, b in zip((self.costs or {})[n], mask[n], strict=True))
+        return sum((Fraction(cost) for cost, bit in pairs if not bit), Fraction(0))
+
+    def certify(
+        self, gap: Fraction | None = None, *, unique: bool = True, first: bool = True
+    ) -> "Case":
+        """The certificate that is true of the mask, digests included.
+
+        Args:
+            gap: of too many weights to try all masks, the gap, for a given `best`.
+            unique: likewise.
+            first: likewise, that the mask is the tie rule's.
+        """
+        if gap is None:
+            program = self.program()
+            scores = list(map(Fraction, program.flat(self.scores)))
+            ranks, mask = scores, program.bits(self.mask)
+            if self.costs:
+                costs = map(Fraction, program.flat(self.costs))
+                ranks = [c + Fraction(self.mu) * s for c, s in zip(costs, scores, strict=True)]
+            winners = optima(ranks, list(program.masks(mask.bit_count())))
+            best, unique, first = mask, len(winners) == 1, mask == winners[0]
+            self.best = None
+            if mask not in winners:
+                best = winners[-1]
+                self.best = {name: [0] * len(bits) for name, bits in self.mask.items()}
+                for i, (name, index) in enumerate(program.order):
+                    self.best[name][index] = best >> i & 1
+            gap = total(scores, best) - total(scores, mask)
+        if self.costs:
+            self.radius = self.removed(self.mask) if self.radius is None else self.radius
+            gap += (self.radius - self.removed(self.best or self.mask)) / Fraction(self.mu)
+        optimal = not (gap or self.costs)
+        given: dict[str, Any] = dict.fromkeys(("best", "cost", "multiplier"))
+        frozen: dict[str, Any] = dict.fromkeys(("zeros", "fixed"))
+        for role in self.files():
+            (frozen if role in frozen else given)[role] = {"file": f"{role}.safetensors"}
+        if self.costs:
+            given["multiplier"] = self.mu.hex()
+        names = list(self.scores)
+        self.certificate = {
+            "format": "pins-certificate",
+            "version": 4,
+            "kind": "selection",
+            "claim": {
+                "total": sum(map(len, self.scores.values())),
+                "keep": sum(map(sum, self.mask.values())),
+                "scope": [
+                    {"name": name, "shape": self.shape(name), "dtype": self.dtype} for name in names
+                ],
+                "tree": copy.deepcopy(self.parts()),
+                "frozen": frozen,
+                "criterion": "made up",
+                "tie_rule": "lower-index" if optimal and first else "none",
+                "unique": unique if optimal else None,
+                "radius": fraction(self.radius) if self.costs and self.radius is not None else None,
+                "gap": fraction(gap),
+            },
+            "evidence": {"counts": [sum(self.mask[name]) for name in names], **given},
+            "provenance": {"anything": [1.5, None]},
+        }
+        self.redigest()
+        return self
 
     def redigest(self) -> None:
         """State the digests of the files as they are now."""
         for role, raw in self.files().items():
-            self.certificate["evidence"][role]["sha256"] = digest(raw)
+            part = self.certificate["claim"]["frozen"]
+            (part if role in part else self.certificate["evidence"])[role]["sha256"] = digest(raw)
 
     def write(self, folder: Path) -> Path:
         for role, raw in self.files().items():
@@ -203,76 +248,68 @@ class Case:
     def verdict(self) -> Verdict:
         return check(self.write(scratch_folder()))
 
-
-@dataclass
-class RegionCase(Case):
-    """Scores, costs and mask by tensor, and the certificate to go with them."""
-
-    costs: dict[str, list[float]] = field(default_factory=dict)
-
-    def cost_bytes(self) -> bytes:
-        shaped = Case(self.costs, {}, self.dtype)
-        return shaped.score_bytes()
-
-    def files(self) -> dict[str, bytes]:
-        return super().files() | {"cost": self.cost_bytes()}
-
-    def removed(self) -> Fraction:
-        """c·(1−m)."""
-        total = Fraction(0)
-        for name, costs in self.costs.items():
-            total += sum(
-                Fraction(cost) for cost, bit in zip(costs, self.mask[name], strict=True) if not bit
-            )
-        return total
+    def verdict_of_files(self) -> Verdict:
+        """The verdict on the certificate as it is, whatever it is."""
+        path = Case.write(Case(self.scores, self.mask).certify(), scratch_folder())
+        path.write_text(json.dumps(self.certificate), encoding="utf-8")
+        return check(path)
 
 
-def names_of(case: Case) -> list[str]:
-    """The tensors of the claim in flat order."""
-    return [tensor["name"] for tensor in case.certificate["claim"]["scope"]]
+Edit = Callable[[Any], object]
+"""A change of a case in place."""
 
 
-def exact(case: Case, names: list[str]) -> list[Fraction]:
-    return [Fraction(value) for name in names for value in case.scores[name]]
+def claims(**changes: Any) -> Edit:
+    """State other values in the claim."""
+    return lambda case: case.certificate["claim"].update(changes)
 
 
-def ones(case: Case, names: list[str]) -> Mask:
-    """The flat indices that are kept."""
-    return tuple(i for i, bit in enumerate(b for n in names for b in case.mask[n]) if bit)
+def evidence(**changes: Any) -> Edit:
+    """State other values in the evidence."""
+    return lambda case: case.certificate["evidence"].update(changes)
 
 
-def owners(case: Case, names: list[str]) -> list[int]:
-    """The position of the tensor of each flat index."""
-    return [t for t, name in enumerate(names) for _ in case.scores[name]]
+def drops(part: str, key: str) -> Edit:
+    """Leave out a key."""
+    return lambda case: case.certificate[part].pop(key)
 
 
-def numbers_of_constraint(case: Case) -> list[int]:
-    """The claimed number or minimum of each tensor."""
-    constraint = case.certificate["claim"]["constraint"]
-    numbers: list[int] = constraint[KEYS[constraint["kind"]]]
-    return numbers
+def member(*keys: Any) -> Callable[[Any], Edit]:
+    """Set the member of the certificate at this path."""
+
+    def set_to(value: Any) -> Edit:
+        def edit(case: Case) -> None:
+            holder = case.certificate
+            for key in keys[:-1]:
+                holder = holder[key]
+            holder[keys[-1]] = value
+
+        return edit
+
+    return set_to
 
 
-def floats_of(*texts: str | None) -> list[Fraction | None]:
-    """Hexadecimal floats as rational numbers; None for None."""
-    return [None if text is None else Fraction(float.fromhex(text)) for text in texts]
+def redigested(change: Edit) -> Edit:
+    """Change the files, and state their new digests."""
+
+    def edit(case: Case) -> None:
+        change(case)
+        case.redigest()
+
+    return edit
 
 
-def facts_hold(case: Case) -> bool:
-    """Whether the stated total, numbers of ones and digests are those of the files."""
-    claim, evidence = case.certificate["claim"], case.certificate["evidence"]
-    counts = [sum(case.mask[name]) for name in names_of(case)]
-    total = sum(len(case.scores[name]) for name in names_of(case))
-    stated = (claim["total"], claim["keep"], evidence["counts"])
-    return (total, sum(counts), counts) == stated and all(
-        evidence[role]["sha256"] == digest(raw) for role, raw in case.files().items()
-    )
+def score(name: str, index: int, value: float) -> Edit:
+    """Another score."""
+    return redigested(lambda case: case.scores[name].__setitem__(index, value))
 
 
-def ends_hold(case: Case) -> bool:
-    """Whether the stated least kept and greatest pruned score are those of the mask."""
-    evidence, names = case.certificate["evidence"], names_of(case)
-    values, kept = exact(case, names), set(ones(case, names))
-    least = min((values[i] for i in kept), default=None)
-    greatest = max((v for i, v in enumerate(values) if i not in kept), default=None)
-    return floats_of(evidence["kept_min"], evidence["pruned_max"]) == [least, greatest]
+def masks(**masks: list[int]) -> Edit:
+    """Another mask with its counts."""
+
+    def edit(case: Case) -> None:
+        case.mask.update(masks)
+        case.certificate["evidence"]["counts"] = [sum(bits) for bits in case.mask.values()]
+        case.redigest()
+
+    return edit

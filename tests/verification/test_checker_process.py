@@ -43,7 +43,7 @@ def test_a_process_that_flushes_denormals_decides_nothing(
     path = false_about_denormals().write(tmp_path)
     right = checker.check(path, scan())
     assert right.outcome is Outcome.REFUTED
-    assert "w[1] is pruned with score 2e-310, above λ = 0.0" in right.message
+    assert "w[1] is pruned and w[0] kept, with 2e-310 and 1e-310" in right.message
     with flushing():
         assert checker.check(path, scan()) == UNDECIDED
         # The negative control: without the question, a false claim is proved.
@@ -99,10 +99,10 @@ def test_a_file_that_is_swapped_is_not_proved(
 ) -> None:
     case = Case({"w": [1.0, 2.0, 3.0]}, {"w": [0, 0, 1]}).certify()
     claimed = Case({"w": [3.0, 2.0, 1.0]}, {"w": [0, 0, 1]})  # of these the claim is false
-    case.certificate["evidence"]["scores"]["sha256"] = digest(claimed.score_bytes())
+    case.certificate["evidence"]["scores"]["sha256"] = digest(claimed.files()["scores"])
     path = case.write(tmp_path)
     scores, other = tmp_path / "scores.safetensors", tmp_path / "other"
-    other.write_bytes(claimed.score_bytes())
+    other.write_bytes(claimed.files()["scores"])
     verdict = checker.check(path, swapping(scan, lambda: other.replace(scores), after=after))
     assert verdict.outcome is Outcome.REFUTED
     assert "sha256" in verdict.message
@@ -113,10 +113,10 @@ def test_a_digest_of_the_path_would_prove_a_swapped_file(tmp_path: Path, scan: t
     # The negative control of the test above.
     case = Case({"w": [1.0, 2.0, 3.0]}, {"w": [0, 0, 1]}).certify()
     claimed = Case({"w": [3.0, 2.0, 1.0]}, {"w": [0, 0, 1]})
-    case.certificate["evidence"]["scores"]["sha256"] = digest(claimed.score_bytes())
+    case.certificate["evidence"]["scores"]["sha256"] = digest(claimed.files()["scores"])
     path = case.write(tmp_path)
     scores, other = tmp_path / "scores.safetensors", tmp_path / "other"
-    other.write_bytes(claimed.score_bytes())
+    other.write_bytes(claimed.files()["scores"])
     swapped = swapping(scan, lambda: other.replace(scores), after=False)
 
     def of_path(file: checker._TensorFile) -> str:
@@ -124,8 +124,8 @@ def test_a_digest_of_the_path_would_prove_a_swapped_file(tmp_path: Path, scan: t
 
     with mock.patch.object(checker._TensorFile, "sha256", of_path):
         assert "changed while it was read" in checker.check(path, swapped).message
-        other.write_bytes(claimed.score_bytes())
-        scores.write_bytes(case.score_bytes())
+        other.write_bytes(claimed.files()["scores"])
+        scores.write_bytes(case.files()["scores"])
         swapped = swapping(scan, lambda: other.replace(scores), after=False)
         with mock.patch.object(checker._TensorFile, "require_unchanged"):
             assert checker.check(path, swapped).outcome is Outcome.PROVED
@@ -135,10 +135,12 @@ def test_a_digest_of_the_path_would_prove_a_swapped_file(tmp_path: Path, scan: t
 def test_a_file_that_is_written_to_is_not_proved(tmp_path: Path, scan: type[Scan]) -> None:
     path = Case({"w": [1.0, 2.0]}, {"w": [0, 1]}).certify().write(tmp_path)
     scores = tmp_path / "scores.safetensors"
-    better = Case({"w": [0.0, 2.0]}, {"w": [0, 1]}).score_bytes()
+    better = Case({"w": [3.0, 2.0]}, {"w": [0, 1]}).files()["scores"]
     swapped = swapping(scan, lambda: scores.write_bytes(better), after=True)
     message = checker.check(path, swapped).message
-    assert message.startswith(("unreadable: scores.safetensors: changed", "refuted: pruned_max"))
+    assert message.startswith(
+        ("unreadable: scores.safetensors: changed", "refuted: w[0] is pruned")
+    )
 
 
 MEASURED = """

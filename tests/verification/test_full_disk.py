@@ -13,7 +13,7 @@ from pins.utils.io import load_tensors, save_tensors
 from tests.commands import Command
 from tests.full_disk import files_of_at_most
 from tests.tiny_model import save_tiny_bert
-from verification.certificates.certificate import save_scores
+from verification.certificates.selection import save_scores
 
 
 def contents(folder: Path) -> dict[str, bytes]:

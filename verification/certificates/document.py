@@ -1,10 +1,10 @@
-"""The certificate document: the parts that all versions share.
+"""The certificate document: the parts that all kinds share.
 
 `CERTIFICATE.md` specifies the format.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,21 @@ from torch import Tensor
 
 import pins
 from pins import masks as masks_module
-from pins.errors import CertificateError, PinsError
+from pins.errors import CertificateError, NoFormatError, PinsError
 from pins.masks import count, count_each, require_same_tensors
 from pins.selection.allocation import Allocation
-from pins.selection.constraints import Cardinality, Constraint, PerTensor, cardinality
+from pins.selection.constraints import (
+    Cardinality,
+    Constraint,
+    PerRow,
+    PerTensor,
+    cardinality,
+)
+from pins.selection.tree import Node, TensorNode, View
 from pins.utils.io import removed_on_failure, sha256, write_json
 
 FORMAT = "pins-certificate"
+VERSION = 4
 DTYPES = {
     torch.float16: "F16",
     torch.bfloat16: "BF16",
@@ -30,7 +38,7 @@ DTYPES = {
 
 
 def write_document(
-    version: int,
+    kind: str,
     claim: Mapping[str, Any],
     evidence: Mapping[str, Any],
     provenance: Mapping[str, Any] | None,
@@ -39,7 +47,8 @@ def write_document(
     """Write the certificate, and return it."""
     document = {
         "format": FORMAT,
-        "version": version,
+        "version": VERSION,
+        "kind": kind,
         "claim": claim,
         "evidence": evidence,
         "provenance": {"made_by": f"pins {pins.__version__}", **(provenance or {})},
@@ -61,12 +70,54 @@ def stated_counts(masks: Mapping[str, Tensor], importance: Mapping[str, Tensor])
     return [each.kept for each in count_each({name: masks[name] for name in importance}).values()]
 
 
-def stated_constraint(constraint: Constraint, importance: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The constraint in the format, with one number for each tensor in flat order."""
-    numbers = [constraint.minimums.get(name, 0) for name in importance]
-    if isinstance(constraint, PerTensor):
-        return {"kind": "per-tensor", "keep": numbers}
-    return {"kind": "minimum-per-tensor", "minimum": numbers}
+def stated_tree(tree: Node) -> list[dict[str, Any]]:
+    """The parts of the root: nodes with parts of their own, and tensors with their runs.
+
+    Raises:
+        NoFormatError: the elements of the tree are blocks.
+    """
+    return [_stated_part(child) for child in tree.children]
+
+
+def _stated_part(node: Node | TensorNode) -> dict[str, Any]:
+    high = node.size if node.maximum is None else node.maximum
+    bounds = {"minimum": max(node.minimum, 0), "maximum": high}  # the format has naturals
+    if isinstance(node, Node):
+        return {"name": node.name, **bounds, "parts": stated_tree(node)}
+    if node.view.block != (1, 1):
+        raise NoFormatError("the format of certificates has no blocks, only single weights")
+    runs = [
+        {
+            "length": each.length,
+            "minimum": max(each.minimum, 0),
+            "maximum": each.length if each.maximum is None else each.maximum,
+        }
+        for each in node.runs
+    ]
+    return {"tensor": node.name, **bounds, "transposed": node.view.transposed, "runs": runs}
+
+
+def stated_frozen(
+    tree: Node, like: Mapping[str, Tensor], certificate: Path, written: ExitStack
+) -> dict[str, Any]:
+    """The files of the weights that are frozen, which are written; None without any.
+
+    Args:
+        tree: of all weights.
+        like: tensors whose names and shapes the files have.
+        certificate: beside which they are written.
+        written: removes them if it is left by an error.
+    """
+    found: dict[str, Any] = {}
+    for role in ("zeros", "fixed"):
+        which = {node.name: getattr(node, role) for node in tree.tensors}
+        found[role] = None
+        if any(each is not None for each in which.values()):
+            file = beside(certificate, role)
+            none = {n: torch.zeros(s.shape, dtype=torch.bool) for n, s in like.items()}
+            write_masks(none | {n: w for n, w in which.items() if w is not None}, file, written)
+            found[role] = stated_file(file, certificate)
+    return found
 
 
 def stated_fraction(number: Fraction) -> dict[str, str]:
@@ -106,44 +157,37 @@ def name_beside(file: Path, certificate: Path) -> str:
     return name
 
 
-def mask_beside(certificate: Path, mask: Path | None, *files: Path) -> Path:
-    """The file of the given mask, or of the mask that will be written beside the certificate.
+def beside(certificate: Path, role: str) -> Path:
+    """The file that a certificate gets for a mask of its own."""
+    return certificate.with_name(f"{certificate.stem}.{role}.safetensors")
+
+
+def require_new(certificate: Path) -> None:
+    """Require that the certificate can be written.
 
     Raises:
-        CertificateError: the certificate exists, or one of `files` is elsewhere.
+        CertificateError: it exists, or is a folder.
     """
     if certificate.is_dir() or not certificate.name:
         raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
-    mask_file = mask or certificate.with_name(f"{certificate.stem}.mask.safetensors")
     if certificate.exists():
         raise _exists(certificate)
-    for file in (*files, mask_file):
-        name_beside(file, certificate)
-    return mask_file
 
 
-@contextmanager
-def written_masks(masks: Mapping[str, Tensor], file: Path, given: Path | None) -> Iterator[None]:
-    """Write masks that were not given, for a certificate that the block makes; remove them if not.
+def write_masks(masks: Mapping[str, Tensor], file: Path, written: ExitStack) -> None:
+    """Write masks of a certificate; they are removed if the stack is left by an error.
 
     A process that was killed before its certificate leaves its masks; the same masks may stay.
-
-    Args:
-        masks: by name.
-        file: where the certificate names them.
-        given: the file that they come from; None: they were computed.
 
     Raises:
         CertificateError: something else is at `file`.
     """
-    if given is not None or _holds(file, masks):
-        yield
+    if _holds(file, masks):
         return
     if file.exists():
         raise _exists(file)
-    with removed_on_failure(file):
-        masks_module.save(masks, file)
-        yield
+    written.enter_context(removed_on_failure(file))
+    masks_module.save(masks, file)
 
 
 def _exists(file: Path) -> CertificateError:
@@ -162,7 +206,7 @@ def _holds(file: Path, masks: Mapping[str, Tensor]) -> bool:
 
 
 def load_masks(
-    mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint
+    mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint | Node | None
 ) -> dict[str, Tensor]:
     """Read masks of these tensors with this number of ones.
 
@@ -172,49 +216,74 @@ def load_masks(
     """
     masks = masks_module.load(mask)
     require_same_tensors(importance, masks)
-    kept, said = count(masks), keep.keep if isinstance(keep, Constraint) else keep
-    if kept.kept != said:
+    kept = count(masks)
+    if isinstance(keep, int) and kept.kept != keep:
         raise CertificateError(
-            f"{mask} keeps {kept.kept} of {kept.total}, --keep says {said}: no certificate "
+            f"{mask} keeps {kept.kept} of {kept.total}, --keep says {keep}: no certificate "
             "can be made of a mask with another number of ones"
         )
     return masks
 
 
-def constraint_of(
-    keep: int | Constraint,
-    scope: Allocation | None,
-    importance: Mapping[str, Tensor],
+def allowed_masks(
+    keep: int | Constraint | Node | None,
+    allocation: Allocation | None,
+    views: Mapping[str, View],
     masks: Mapping[str, Tensor] | None,
-) -> Constraint:
-    """The constraint for a number of ones and a scope; a constraint is returned unchanged.
+) -> Node:
+    """The tree for a number of ones and an allocation, or of a constraint.
 
-    By tensor, given masks compete with the masks that have their number of ones in each tensor.
+    By tensor or row, given masks compete with the masks that have their number of ones in each.
 
     Raises:
         CardinalityError: no mask of these tensors keeps this number.
+        CertificateError: nothing says how many ones a mask has.
     """
-    if isinstance(keep, Constraint):
+    if isinstance(keep, Node):
         return keep
-    sizes = {name: scores.numel() for name, scores in importance.items()}
-    total = sum(sizes.values())
-    keep = cardinality(keep, total)
-    if scope is None or total == 0:
-        return Cardinality(keep)
-    if scope.by_tensor and masks is not None:
-        return PerTensor({name: each.kept for name, each in count_each(masks).items()})
-    return scope.constraint(1 - Fraction(keep, total), sizes)
+    if isinstance(keep, Constraint):
+        return keep.tree(views)
+    total = sum(view.size for view in views.values())
+    if keep is not None:
+        keep = cardinality(keep, total)
+    if keep is not None and (allocation is None or total == 0):
+        return Cardinality(keep).tree(views)
+    allocation = allocation or Allocation()
+    share = None if masks is None else _shares(allocation.scope, views, masks)
+    sparsity = allocation.sparsity if keep is None else 1 - Fraction(keep, total)
+    if sparsity is None and share is None:
+        raise CertificateError(
+            "nothing says how many weights are kept: give --keep, or a pattern without it, or a "
+            "mask with --scope tensor or row"
+        )
+    sparsity = sparsity or Fraction(0)  # a share replaces it
+    allocation.require_final(sparsity)
+    constraint = allocation.constraint(sparsity, views, share)
+    if not isinstance(constraint, Constraint):
+        raise NoFormatError("the format of certificates has no transposable patterns")
+    return constraint.tree(views)
 
 
-def require_own(constraint: Constraint, masks: Mapping[str, Tensor]) -> None:
-    """Require that the masks keep the number of ones of their constraint.
+def _shares(
+    scope: str, views: Mapping[str, View], masks: Mapping[str, Tensor]
+) -> PerTensor | PerRow | None:
+    """The number of ones that masks have in each tensor, or in each row; None if all are ranked.
 
     Raises:
-        CertificateError: they keep another number.
+        CertificateError: rows of a tensor have different numbers.
     """
-    kept = count(masks)
-    if constraint.keep != kept.kept:
-        raise CertificateError(
-            f"the mask keeps {kept.kept} of {kept.total} weights, its constraint asks for "
-            f"{constraint.keep}: certify it under its own"
-        )
+    if scope == "tensor":
+        return PerTensor({name: each.kept for name, each in count_each(masks).items()})
+    if scope != "row":
+        return None
+    keeps = {}
+    for name, view in views.items():
+        rows = view.apply(masks[name]).view(-1, max(view.inputs, 1)).sum(1)
+        low, high = (int(each) for each in rows.aminmax()) if rows.numel() else (0, 0)
+        if low < high:
+            raise CertificateError(
+                f"rows of {name!r} keep {low} to {high} weights: by row each keeps as many, choose "
+                "another scope"
+            )
+        keeps[name] = low
+    return PerRow(keeps)

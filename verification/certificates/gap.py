@@ -1,24 +1,15 @@
 """An upper bound of the gap to the optimum of a trust region, in rational arithmetic.
 
-Theorem 5 (`pins.importance.trust_region.program`): for any μ > 0 and λ, each mask m′ with as many
-ones as m and c·(1−m′) ≤ ρ satisfies
+Theorem 5 (`pins.importance.trust_region.program`): let best be an optimum for the scores
+r = c + μs, μ > 0, among the masks of a tree. Then each mask m′ of it with c·(1−m′) ≤ ρ satisfies
 
-    s·m′  ≤  s·m + (V + ρ − c·(1−m)) / μ,      V = Σ_{mᵢ=0} max(0, rᵢ−λ) + Σ_{mᵢ=1} max(0, λ−rᵢ)
+    s·m′  ≤  s·best + (ρ − c·(1−best)) / μ
 
-with r = c + μs. Here r is exact: c, s, μ and λ are floats, hence rational, and nothing is rounded.
-V is a sum over the *misplaced* weights only, and linear in r: it needs the sums of c and of s over
-them. Float64 decides which weights are misplaced, and rational arithmetic where float64 cannot.
-
-With a threshold λ_t for each tensor t (minimums, `pins.selection.constraints`) the bound holds for
-each m′ that keeps at least as many weights as m in the tensors whose λ_t is below the largest, λ.
-Proof:
-
-    r·m′ − r·m  =  Σᵢ (rᵢ−λ_t)(m′ᵢ−mᵢ) − Σ_t (λ−λ_t) Σ_{i∈t} (m′ᵢ−mᵢ)  ≤  V,
-
-because the first sum is ≤ V and the second is ≥ 0.
+Here r is exact: c, s and μ are floats, hence rational, and nothing is rounded (`exact_ranks`). A
+decision that ranked rounded scores may be another mask; its gap is larger by s·best − s·m.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -29,13 +20,13 @@ from torch import Tensor
 from pins.errors import CriterionError, ImportanceError
 from pins.importance.trust_region.program import Terms, TrustRegionDecision
 from pins.masks import require_same_tensors
-from pins.selection.optimality import ConstrainedOptimality
-from solvers.exact import BoolArray, FloatArray, exact_sum
+from pins.selection.exact_order import exact_ranks
+from pins.selection.optimality import optimality
+from pins.selection.select import select
+from pins.selection.tree import Node
+from solvers.exact import exact_sum
 from verification.certificates.denormals import require_denormals
-
-BLOCK = 1 << 20  # weights in a block: bounds the memory apart from terms and masks
-ROUNDING = 2.0**-51  # relative to c + μ|s|: twice the error of the two float64 roundings of r
-SMALLEST = 2.0**-1070  # absolute, for subnormal products: sixteen times their spacing
+from verification.certificates.regret import shortfall
 
 
 @dataclass(frozen=True)
@@ -43,12 +34,12 @@ class TrustRegionGap:
     """The numbers of Theorem 5, exactly.
 
     Attributes:
-        violation: V ≥ 0; 0 iff every kept r is ≥ λ and every pruned r is ≤ λ.
-        slack: ρ − c·(1−m), the unused part of the radius; negative if m exceeds it.
-        gap: (V + slack)/μ, an upper bound of s·m′ − s·m for all masks m′ within the radius.
+        best: an optimum for r; the mask itself if it is one.
+        slack: ρ − c·(1−best), the part of the radius that it leaves.
+        gap: s·best − s·m + slack/μ, at least s·m′ − s·m for all masks m′ within the radius.
     """
 
-    violation: Fraction
+    best: Mapping[str, Tensor]
     slack: Fraction
     gap: Fraction
 
@@ -57,22 +48,22 @@ def trust_region_gap(
     terms: Mapping[str, Terms],
     masks: Mapping[str, Tensor],
     multiplier: float,
-    threshold: float | Mapping[str, float],
-    radius: float | Fraction | None = None,
+    tree: Node,
+    radius: Fraction | None = None,
 ) -> TrustRegionGap:
-    """V, slack and gap of a mask at (μ, λ) for the radius ρ.
+    """Best mask, slack and gap of a mask at μ for the radius ρ.
 
     Args:
-        terms: s and c by tensor name, finite; each tensor is read once.
+        terms: s and c by tensor name, finite.
         masks: bool masks of the same names and shapes, True = keep.
         multiplier: μ, finite and > 0.
-        threshold: λ, or λ_t by tensor name.
-        radius: ρ; None for c·(1−m), the mask's own cost, with slack 0.
+        tree: the competing masks, apart from the radius.
+        radius: ρ; None for c·(1−m), the mask's own cost.
 
     Raises:
-        CriterionError: μ is not > 0, a number is not finite, or a tensor has no threshold.
+        CriterionError: μ is not > 0, or not finite.
         CertificateError: this process flushes denormals.
-        ImportanceError: a term is not finite.
+        ImportanceError: a term is not finite, or s and c have different shapes.
         MaskError: names or shapes differ.
     """
     require_denormals()
@@ -80,101 +71,58 @@ def trust_region_gap(
         raise CriterionError(
             f"trust_region_gap: the multiplier is {multiplier}: a gap needs one > 0, and finite"
         )
-    price, violation, spent = Fraction(multiplier), Fraction(0), Fraction(0)
-    require_same_tensors({}, {name: mask for name, mask in masks.items() if name not in terms})
-    for name, (importance, cost) in terms.items():
-        require_same_tensors({name: cost}, {n: masks[n] for n in masks if n == name})
-        limit = _threshold(threshold, name)
-        for s, c, kept in _blocks(name, importance, cost, masks[name]):
-            spent += exact_sum(c[~kept])
-            above, below = _sides(s, c, multiplier, limit)
-            for wrong, sign in ((above & ~kept, 1), (below & kept, -1)):
-                if wrong.any():
-                    lost = exact_sum(c[wrong]) + price * exact_sum(s[wrong])
-                    violation += sign * (lost - int(wrong.sum()) * Fraction(limit))
-    slack = Fraction(0) if radius is None else _rational(radius) - spent
-    return TrustRegionGap(violation, slack, (violation + slack) / price)
+    require_same_tensors({name: both.importance for name, both in terms.items()}, masks)
+    ranks = exact_scores(terms, multiplier)
+    best: Mapping[str, Tensor] = masks
+    if not optimality(ranks, masks, tree=tree).holds:
+        best = select(ranks, tree)
+    importance = {name: both.importance for name, both in terms.items()}
+    radius = removed_cost(terms, masks) if radius is None else radius
+    slack = radius - removed_cost(terms, best)
+    gap = shortfall(importance, best, masks) + slack / Fraction(multiplier)
+    return TrustRegionGap(best, slack, gap)
 
 
 def decision_gap(
-    terms: Mapping[str, Terms],
-    decision: TrustRegionDecision,
-    radius: float | Fraction | None = None,
+    terms: Mapping[str, Terms], decision: TrustRegionDecision, radius: Fraction | None = None
 ) -> TrustRegionGap:
-    """The gap of a decision with μ > 0, at its own thresholds.
+    """The gap of a decision with μ > 0.
 
     Raises:
         CriterionError: μ is 0: the decision is optimal brain damage, without a gap.
     """
-    proof = decision.proof
-    return trust_region_gap(
-        terms,
-        decision.masks,
-        decision.multiplier,
-        proof.thresholds if isinstance(proof, ConstrainedOptimality) else proof.dual_multiplier,
-        radius,
-    )
+    return trust_region_gap(terms, decision.masks, decision.multiplier, decision.tree, radius)
 
 
-def _sides(
-    s: FloatArray, c: FloatArray, multiplier: float, limit: float
-) -> tuple[BoolArray, BoolArray]:
-    """(r > λ, r < λ) for r = c + μs, exactly."""
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        product = multiplier * s
-        difference = (c + product) - limit
-        error = ROUNDING * (np.abs(c) + np.abs(product)) + SMALLEST
-        sure = np.abs(difference) > error  # False if not finite
-    above, below = sure & (difference > 0), sure & (difference < 0)
-    open_ones = np.flatnonzero(~sure)
-    if open_ones.size:
-        # equal terms are decided once: a model that is pruned already has many zeros
-        pairs, which = np.unique(c[open_ones] + 1j * s[open_ones], return_inverse=True)
-        price, level = Fraction(multiplier), Fraction(limit)
-        signs = np.array(
-            [_sign(Fraction(p.real) + price * Fraction(p.imag) - level) for p in pairs.tolist()]
-        )[which]
-        above[open_ones], below[open_ones] = signs > 0, signs < 0
-    return above, below
-
-
-def _sign(number: Fraction) -> int:
-    return (number > 0) - (number < 0)
-
-
-def _blocks(
-    name: str, importance: Tensor, cost: Tensor, mask: Tensor
-) -> Iterator[tuple[FloatArray, FloatArray, BoolArray]]:
-    """s, c and m of one tensor in blocks, as float64, which represents every score exactly."""
-    if importance.shape != cost.shape:
-        raise ImportanceError(
-            f"trust_region_gap: {name!r} has s of shape {tuple(importance.shape)} and c of shape "
-            f"{tuple(cost.shape)}: both have the shape of the tensor"
-        )
-    flat = (torch.split(each.detach().reshape(-1), BLOCK) for each in (importance, cost, mask))
-    for s, c, kept in zip(*flat, strict=True):
-        numbers = [part.cpu().to(torch.float64).numpy() for part in (s, c)]
-        if not all(np.isfinite(part).all() for part in numbers):
-            raise ImportanceError(f"trust_region_gap: {name!r} has a term that is not finite")
-        yield numbers[0], numbers[1], kept.cpu().numpy()
-
-
-def _threshold(threshold: float | Mapping[str, float], name: str) -> float:
-    """The threshold of one tensor."""
-    if isinstance(threshold, Mapping):
-        if name not in threshold:
-            raise CriterionError(
-                f"trust_region_gap: there is no threshold for {name!r}: give one for each tensor"
+def exact_scores(terms: Mapping[str, Terms], multiplier: float) -> dict[str, Tensor]:
+    """The ranks of r = c + μs over all tensors: the order of r without rounding."""
+    for name, both in terms.items():
+        if both.importance.shape != both.cost.shape:
+            raise ImportanceError(
+                f"trust_region_gap: {name!r} has s of shape {tuple(both.importance.shape)} and c "
+                f"of shape {tuple(both.cost.shape)}: both have the shape of the tensor"
             )
-        threshold = threshold[name]
-    if not np.isfinite(threshold):
-        raise CriterionError(f"trust_region_gap: the threshold of {name!r} is {threshold}")
-    return float(threshold)
+    s, c = (
+        np.concatenate([np.zeros(0), *(_flat(both[i]) for both in terms.values())]) for i in (0, 1)
+    )
+    ranks = torch.from_numpy(exact_ranks([c, s], [1.0, multiplier]))
+    split = torch.split(ranks, [both.cost.numel() for both in terms.values()])
+    return {
+        name: own.view(both.cost.shape)
+        for (name, both), own in zip(terms.items(), split, strict=True)
+    }
 
 
-def _rational(radius: float | Fraction) -> Fraction:
-    if isinstance(radius, float) and not np.isfinite(radius):
-        raise CriterionError(
-            f"trust_region_gap: the radius is {radius}: pass a finite one, or None"
-        )
-    return Fraction(radius)
+def removed_cost(terms: Mapping[str, Terms], masks: Mapping[str, Tensor]) -> Fraction:
+    """c·(1−m), without rounding."""
+    pruned = (
+        _flat(both.cost)[~masks[name].cpu().reshape(-1).numpy()] for name, both in terms.items()
+    )
+    return sum(map(exact_sum, pruned), Fraction(0))
+
+
+def _flat(part: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    flat: np.ndarray[tuple[int], np.dtype[np.float64]] = (
+        part.detach().cpu().to(torch.float64).reshape(-1).numpy()
+    )
+    return flat

@@ -12,7 +12,8 @@ from pins import masks as masks_module
 from pins.masks import count, count_each
 from pins.utils.io import sha256, write_json
 from verification import checker
-from verification.certificates.certificate import certify_files, save_scores
+from verification.certificates.from_files import certify_files
+from verification.certificates.selection import save_scores
 from verification.claims.claim import Claim, Finding, Setting, search
 from verification.laws import flat
 from verification.testing.synthetic_scores import FAMILIES

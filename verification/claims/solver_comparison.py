@@ -8,7 +8,6 @@ from torch import Tensor
 
 from solvers import (
     BinaryProgram,
-    ConstrainedFormulation,
     Status,
     TrustRegionFormulation,
     Verdict,
@@ -17,6 +16,7 @@ from solvers import (
     optimal_set,
 )
 from solvers.exact import BoolArray
+from solvers.formulation import Formulation
 from verification.claims.claim import Finding, search
 
 KEPT_RATIO = 0.2  # of all weights
@@ -38,7 +38,7 @@ class Instance(NamedTuple):
     def of(
         cls,
         name: str,
-        formulation: ConstrainedFormulation | TrustRegionFormulation,
+        formulation: Formulation | TrustRegionFormulation,
         masks: Mapping[str, Tensor],
     ) -> "Instance":
         """The program of a formulation, and the point of these masks."""

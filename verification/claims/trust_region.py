@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import Terms, TrustRegionDecision, TrustRegionProgram
-from pins.selection.constraints import Cardinality, MinimumPerTensor, PerTensor
+from pins.selection.constraints import Cardinality, LayerBounds, PerTensor
 from pins.selection.select import decide, select
 from solvers import BinaryProgram, TrustRegionFormulation, exact_sum, objective, optimal_set
 from solvers.exact import BoolArray
@@ -49,7 +49,7 @@ class Region:
     @property
     def gap(self) -> TrustRegionGap:
         """The certified gap of the decision."""
-        return decision_gap(self.program.terms, self.decision, self.radius)
+        return decision_gap(self.program.terms, self.decision, Fraction(self.radius))
 
     def formulation(self, reduced_by: float = 0.0) -> TrustRegionFormulation:
         """The 0-1 program, for the radius or a smaller one."""
@@ -102,7 +102,11 @@ def small_programs(setting: Setting, number: int, size: int) -> Iterator[TrustRe
         }
         least = {name: int(rng.integers(0, size)) for name, size in sizes.items()}
         keep = int(rng.integers(sum(least.values()), sum(sizes.values())))
-        for constraint in (Cardinality(keep), MinimumPerTensor(keep, least), PerTensor(least)):
+        for constraint in (
+            Cardinality(keep),
+            Cardinality(keep) & LayerBounds(minimum=least),
+            PerTensor(least),
+        ):
             yield TrustRegionProgram(terms, constraint)
 
 
@@ -122,13 +126,13 @@ def optimal_for_its_radius(setting: Setting, ranking: Ranking) -> Finding:
 
 
 def certified(found: TrustRegionGap, _: float) -> Fraction:
-    """(V + ρ − c·(1−m))/μ."""
+    """s·best − s·m + (ρ − c·(1−best))/μ."""
     return found.gap
 
 
 def without_slack(found: TrustRegionGap, multiplier: float) -> Fraction:
-    """The rival of the controls, V/μ."""
-    return found.violation / Fraction(multiplier)
+    """The rival of the controls: without what is left of the radius."""
+    return found.gap - found.slack / Fraction(multiplier)
 
 
 def bounded(setting: Setting, bound: Bound) -> Finding:

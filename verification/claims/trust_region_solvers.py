@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
-from pins.selection.constraints import Cardinality, minimum_per_tensor
+from pins.selection.constraints import Cardinality, LayerBounds
 from solvers import Relaxation, Status, find_solver, objective, optimal_set
 from solvers.exact import BoolArray
 from verification.claims.claim import Claim, Finding, Setting, search
@@ -60,10 +60,10 @@ def large_programs(setting: Setting) -> dict[str, TrustRegionProgram]:
         found[name] = TrustRegionProgram(terms, Cardinality(round(KEPT_RATIO * size)))
     real = real_terms(setting, size)
     keep = kept({kind: terms.cost for kind, terms in real.items()})
-    sizes = {kind: terms.cost.numel() for kind, terms in real.items()}
-    least = minimum_per_tensor(keep, MINIMUM_RATIO, sizes)
     found["real"] = TrustRegionProgram(real, Cardinality(keep))
-    found["real, minimums"] = TrustRegionProgram(real, least)
+    found["real, minimums"] = TrustRegionProgram(
+        real, Cardinality(keep) & LayerBounds(minimum=MINIMUM_RATIO)
+    )
     return found
 
 

@@ -15,8 +15,8 @@ from pins.models.batches import Batch
 from pins.pruning.pruner import Pruner
 from pins.runs.history import decision_row
 from pins.selection.select import Decision
-from verification.certificates.certificate import certify, save_scores
-from verification.certificates.trust_region import certify_trust_region
+from verification.certificates.selection import certify, save_scores
+from verification.certificates.trust_region import TrustRegion
 from verification.demo.run import DemoRun
 from verification.experiments.model_snapshot import layer_type
 from verification.experiments.score_curve import score_curve
@@ -123,13 +123,14 @@ class Training:
         if terms is None:
             importance = dict(importance)  # compute lazy scores once
             save_scores(importance, scores_file)
-            certify(importance, decision.masks, **about)
+            certify(importance, decision.masks, constraint=decision.tree, **about)
         else:
             assert isinstance(decision, TrustRegionDecision), "only a trust region has terms"
-            for file, part in ((scores_file, 0), (cost_file, 1)):
-                save_scores({name: both[part] for name, both in terms.items()}, file)
-            about["cost_file"] = cost_file
-            certify_trust_region(terms, decision.masks, decision.multiplier, **about)
+            s, c = ({name: both[i] for name, both in terms.items()} for i in (0, 1))
+            save_scores(s, scores_file)
+            save_scores(c, cost_file)
+            region = TrustRegion(c, cost_file, decision.multiplier)
+            certify(s, decision.masks, constraint=decision.tree, region=region, **about)
             self._terms = None
         self.decisions.append(
             {

@@ -5,6 +5,7 @@ An error names what is missing, and the command that writes it.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -135,7 +136,9 @@ class RunData:
             if self.is_demo:
                 same = {name: asked[name] for name in ("cooldown", "interval")}
                 return CubicSchedule(asked["sparse_steps"], asked["sparsity"], **same)
-            known = {name: value for name, value in asked.items() if name != "device"}
+            # a run of an earlier version has settings with other names, which no schedule reads
+            names = {field.name for field in fields(Settings)} - {"device"}
+            known = {name: value for name, value in asked.items() if name in names}
             known["without_quirks"] = tuple(known["without_quirks"])
             return Settings(**known).pruning_schedule()
 

@@ -6,16 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pins.selection.optimality import ConstrainedOptimality, Optimality
+from pins.selection.optimality import Optimality
 from verification.laws import flat
 
 POINTS = 400  # evenly spaced ranks of the whole curve
 AROUND = 20  # ranks shown on each side of the threshold
 
 
-def score_curve(
-    importance: Mapping[str, Tensor], proof: Optimality | ConstrainedOptimality
-) -> dict[str, Any]:
+def score_curve(importance: Mapping[str, Tensor], proof: Optimality) -> dict[str, Any]:
     """The numbers from which a decision is drawn, as JSON values.
 
     Args:

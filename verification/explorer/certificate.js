@@ -1,5 +1,5 @@
 /**
- * The proof of a decision as three files: scores, mask, certificate (verification/CERTIFICATE.md).
+ * The proof of a decision as files: scores, masks, certificate (verification/CERTIFICATE.md).
  *
  * `proved` is what proof() of decision.js returns.
  */
@@ -41,50 +41,95 @@ async function sha256(bytes) {
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+/** The mask meets the bounds and is not optimal: the certificate claims its gap. */
+function fallsShort({ feasible, optimal }) {
+  return feasible && !optimal;
+}
+
+/** The mask is the optimum by index. */
+function isByIndex({ kept, best }) {
+  return kept.every((keeps, i) => keeps === best[i]);
+}
+
 /**
- * The certificate of optimality, or of regret for a mask that keeps k and is not optimal.
+ * The certificate: of optimality, or of the gap of a mask that falls short.
  *
  * A mask that does not keep k gets a certificate of optimality, which a checker refutes.
  *
- * about: {name, criterion, byIndex, madeBy, files: {scores, mask}, digests: {scores, mask}}.
+ * about: {name, criterion, madeBy}; files: {scores, mask, best}, each {file, sha256}; best or null.
  */
-function certificate(proved, about) {
-  const { r, keep, kept, count, least, greatest } = proved;
-  const short = proved.feasible && !proved.optimal;
+function certificate(proved, about, files) {
+  const { r, tree, keep, count, gap } = proved;
+  const short = fallsShort(proved);
+  const runs = tree.slice(0, -1).reverse();
   const claim = {
-    statement: short ? "regret" : "optimal",
     total: r.length,
     keep,
     scope: [{ name: about.name, shape: [r.length], dtype: "F64" }],
+    tree: [{ tensor: about.name, minimum: 0, maximum: r.length, transposed: false, runs }],
+    frozen: { zeros: null, fixed: null },
     criterion: about.criterion,
+    tie_rule: !short && isByIndex(proved) ? "lower-index" : "none",
+    unique: short ? null : proved.unique,
+    radius: null,
+    gap: fraction(short ? gap : total([])),
   };
-  const evidence = { lambda: toHex(proved.multiplier), counts: [count] };
-  if (short) {
-    claim.regret = fraction(regret(r, kept).exact);
-    const weight = (i) => ({ tensor: about.name, index: i, score: toHex(r[i]) });
-    evidence.violation = { kept: weight(least), pruned: weight(greatest) };
-  } else {
-    claim.tie_rule = about.byIndex ? "lower-index" : "none";
-    claim.unique = proved.unique;
-    evidence.kept_min = least < 0 ? null : toHex(r[least]);
-    evidence.pruned_max = greatest < 0 ? null : toHex(r[greatest]);
-  }
-  for (const role of ["scores", "mask"]) {
-    evidence[role] = { file: about.files[role], sha256: about.digests[role] };
-  }
+  const evidence = { counts: [count], ...files, cost: null, multiplier: null };
   const provenance = { made_by: about.madeBy };
-  return { format: "pins-certificate", version: 1, claim, evidence, provenance };
+  const format = { format: "pins-certificate", version: 4, kind: "selection" };
+  return { ...format, claim, evidence, provenance };
 }
 
 /** The line that a checker prints for such a certificate. */
-function verdict(proved, about) {
-  const { r, keep, count } = proved;
+function verdict(proved, { criterion }) {
+  const { r, tree, keep, count, gap } = proved;
   if (!proved.feasible) return `refuted: kept ${count} of ${r.length}, the claim says ${keep}`;
-  const lam = `λ = ${repr(proved.multiplier)}`;
-  const ties = proved.unique ? "unique" : about.byIndex ? "ties by lower index" : "not unique";
+  const ties = isByIndex(proved) ? "ties by lower index" : "not unique";
+  const conclusion = fallsShort(proved)
+    ? `falls short of the optimum by exactly ${claimed(gap)}, among masks ${rivals(tree)}`
+    : `no mask ${rivals(tree)} has a larger score sum (${proved.unique ? "unique" : ties})`;
   return (
-    `proved: the mask keeps exactly ${keep} of ${r.length} weights in 1 tensor and no mask with ` +
-    `as many has a larger score sum (${lam}, ${ties}); not checked: that the scores are ` +
-    `'${about.criterion}'`
+    `proved: the mask keeps exactly ${keep} of ${r.length} weights in 1 tensor and ` +
+    `${conclusion}; not checked: that the scores are '${criterion}'`
   );
+}
+
+/** The competing masks, in the words of the checker. */
+function rivals(tree) {
+  const inside = tree.slice(0, -1).reverse();
+  const bounds = inside.map(({ length, minimum, maximum }) => {
+    if (minimum === maximum) return `exactly ${minimum} of each run of ${length}`;
+    const ends = [];
+    if (minimum > 0) ends.push(`at least ${minimum}`);
+    if (maximum < length) ends.push(`at most ${maximum}`);
+    return ends.length && `${ends.join(" and ")} of each run of ${length}`;
+  });
+  const said = bounds.filter(Boolean).join(", ");
+  return `with as many${said && ` that keeps ${said}`}`;
+}
+
+/** A positive gap in the words of the checker: exactly if it is short, and in four digits. */
+function claimed(number) {
+  const exact = fraction(number);
+  const near = `(≈ ${fourDigits(exact)})`;
+  const bits = Object.values(exact).map((digits) => BigInt(digits).toString(2).length);
+  const short = Math.max(...bits) < 200 && written(exact).length <= 40;
+  return short ? `${written(exact)} ${near}` : `the claimed fraction ${near}`;
+}
+
+/** p/q > 0 in four significant digits, half to even, as Python's Decimal in the format .3e. */
+function fourDigits({ numerator, denominator }) {
+  let exponent = numerator.length - denominator.length;
+  const scaled = (power) => [
+    BigInt(numerator) * 10n ** BigInt(Math.max(power, 0)),
+    BigInt(denominator) * 10n ** BigInt(Math.max(-power, 0)),
+  ];
+  const [top, bottom] = scaled(-exponent);
+  if (top < bottom) exponent -= 1;
+  const [p, q] = scaled(3 - exponent);
+  const rest = 2n * (p % q) - q;
+  const digits = p / q + (rest > 0n || (rest === 0n && (p / q) % 2n === 1n) ? 1n : 0n);
+  const [carry, text] = [digits === 10000n ? 1 : 0, String(digits)];
+  const power = exponent + carry;
+  return `${text[0]}.${text.slice(1, 4)}e${power < 0 ? "-" : "+"}${Math.abs(power)}`;
 }

@@ -101,21 +101,26 @@ function powersOfTen(low, high, y) {
   return ticks;
 }
 
-/**
- * The sorted scores with threshold, kept part and ties.
- *
- * The axis is asinh(r/w), w the median of |r|: linear near 0, logarithmic beyond, of either sign.
- */
-function drawRanking(host, solution, unit) {
-  const { r, order, keep, count, multiplier, tied } = solution;
-  const label = rankingInWords(solution);
-  const frame = chart(host, 300, label);
+/** Draw the axis asinh(r/w), w the median of |r|, and return its map to y. */
+function scoreAxis(frame, { r, order }, unit) {
   const { svg, left, right, top, bottom } = frame;
   const sizes = Array.from(r, Math.abs).filter(Boolean).sort((a, b) => a - b);
   const width = sizes[Math.floor(sizes.length / 2)] ?? 1;
   const [low, high] = [Math.min(0, r[order.at(-1)]), Math.max(0, r[order[0]])];
   const bend = linear(Math.asinh(low / width), Math.asinh(high / width), bottom, top);
   const y = (score) => bend(Math.asinh(score / width));
+  verticalAxis(frame, top, powersOfTen(low, high, y), y, `score, ${unit}`);
+  svg.append(line(left, y(0), right, y(0), "axis"));
+  return y;
+}
+
+/** The sorted scores with threshold, kept part and ties. */
+function drawRanking(host, solution, unit) {
+  const { r, order, keep, count, multiplier, tied } = solution;
+  const label = rankingInWords(solution);
+  const frame = chart(host, 300, label);
+  const { svg, left, right, top, bottom } = frame;
+  const y = scoreAxis(frame, solution, unit);
   const x = linear(0, order.length, left, right);
 
   const steps = (from, to) => {
@@ -125,19 +130,24 @@ function drawRanking(host, solution, unit) {
   if (count > 0) svg.append(drawn("path", { d: steps(0, count), class: "kept" }));
   if (count < order.length) svg.append(drawn("path", { d: steps(count), class: "pruned" }));
 
-  verticalAxis(frame, top, powersOfTen(low, high, y), y, `score, ${unit}`);
-  const ranks = roundNumbers(0, order.length, (right - left) / 70).values;
-  const ticks = ranks.map((rank) => ({ at: Math.max(rank, 1), text: String(Math.max(rank, 1)) }));
-  horizontalAxis(frame, ticks, (rank) => x(rank - 0.5), "rank");
-  svg.append(line(left, y(0), right, y(0), "axis"));
-
-  svg.append(line(left, y(multiplier), right, y(multiplier), "threshold"));
-  svg.append(text(right, y(multiplier) - 5, "λ", { "text-anchor": "end", class: "strong" }));
+  horizontalAxis(frame, ranksTo(order.length, right - left), (rank) => x(rank - 0.5), "rank");
+  svg.append(...lambdaLine(left, right, y(multiplier)));
   if (count !== keep) svg.append(line(x(keep), top, x(keep), bottom, "asked"));
   svg.append(line(x(count), top - 18, x(count), bottom, "boundary"));
   svg.append(...boundaryLabels(x(count), left, right, solution));
   if (tied.length) svg.append(tieMark(solution, x, y));
   return label;
+}
+
+/** Labels of ranks from 1. */
+function ranksTo(count, width) {
+  const ranks = roundNumbers(0, count, Math.min(width / 70, count)).values;
+  return ranks.map((rank) => ({ at: Math.max(rank, 1), text: String(Math.max(rank, 1)) }));
+}
+
+function lambdaLine(left, right, y) {
+  const look = { "text-anchor": "end", class: "strong halo" };
+  return [line(left, y, right, y, "threshold"), text(right, y - 5, "λ", look)];
 }
 
 /** The numbers kept and pruned, on both sides of the boundary or on the one with more room. */
@@ -173,16 +183,20 @@ function rankingInWords({ r, order, count, multiplier, tied, distinct }) {
 }
 
 /**
- * The dual function near its minimum, as its excess over the least value.
+ * The dual function of the root's λ near its minimum, as its excess over the least value.
  *
- * Between two neighbouring scores its slope is k − #{r > λ}. So it rises by 1, 2, … from s₍ₖ₎ on to
- * the right, and by the same to the left of s₍ₖ₊₁₎.
+ * Between two neighbouring scores that the root may exchange its slope is the number that it keeps
+ * of them less #{r > λ}. So it rises by 1, 2, … from b on to the right, and by the same to the left
+ * of a. Without any it is flat, and there is no chart.
  */
 function drawDual(host, solution) {
-  const { r, order, keep, interval, gap, feasible } = solution;
-  const sorted = order.map((i) => r[i]);
-  const above = sorted.slice(Math.max(keep - 1 - NEIGHBOURS, 0), keep).reverse();
-  const below = sorted.slice(keep, keep + 1 + NEIGHBOURS);
+  const { interval, gap, feasible, free } = solution;
+  if (!free.scores.length) {
+    host.replaceChildren(element("p", "The inner bounds decide every weight: λ is free."));
+    return;
+  }
+  const above = free.scores.slice(Math.max(free.keep - 1 - NEIGHBOURS, 0), free.keep).reverse();
+  const below = free.scores.slice(free.keep, free.keep + 1 + NEIGHBOURS);
   const rising = excess(above);
   const falling = excess(below.map((score) => -score)).map(([at, height]) => [-at, height]);
   const points = [...falling.reverse(), ...rising];

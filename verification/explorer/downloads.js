@@ -3,19 +3,17 @@
 /** Certificate and files of a decision; not `digested` if the browser computes no SHA-256. */
 async function proofFiles(proved, about) {
   const { prefix, name } = about;
-  const files = {
-    scores: { name: `${prefix}scores.safetensors`, bytes: scoresFile(name, proved.r) },
-    mask: { name: `${prefix}mask.safetensors`, bytes: maskFile(name, proved.kept) },
-  };
-  const [scores, mask] = await Promise.all([sha256(files.scores.bytes), sha256(files.mask.bytes)]);
-  const stated = certificate(proved, {
-    ...about,
-    files: { scores: files.scores.name, mask: files.mask.name },
-    digests: { scores, mask },
-  });
-  const text = `${JSON.stringify(stated, null, 1)}\n`;
-  const file = { name: `${prefix}certificate.json`, bytes: encoder.encode(text) };
-  return { text, digested: scores !== null, all: [files.scores, files.mask, file] };
+  const bytes = { scores: scoresFile(name, proved.r), mask: maskFile(name, proved.kept) };
+  if (fallsShort(proved)) bytes.best = maskFile(name, proved.best);
+  const [all, stated] = [[], { best: null }];
+  for (const [role, content] of Object.entries(bytes)) {
+    const file = `${prefix}${role}.safetensors`;
+    all.push({ name: file, bytes: content });
+    stated[role] = { file, sha256: await sha256(content) };
+  }
+  const text = `${JSON.stringify(certificate(proved, about, stated), null, 1)}\n`;
+  all.push({ name: `${prefix}certificate.json`, bytes: encoder.encode(text) });
+  return { text, digested: stated.scores.sha256 !== null, all };
 }
 
 /** Download the files, and put links to them into `host`. */

@@ -83,18 +83,6 @@ const ROUNDINGS = {
   bfloat16: toBfloat16,
 };
 
-/** A finite double in hexadecimal, as C's %a and Python's float.hex. */
-function toHex(value) {
-  scratch.setFloat64(0, value);
-  const bits = scratch.getBigUint64(0);
-  const sign = bits >> 63n ? "-" : "";
-  const exponent = Number((bits >> 52n) & 0x7ffn);
-  const digits = (bits & 0xfffffffffffffn).toString(16).padStart(13, "0");
-  if (value === 0) return `${sign}0x0.0p+0`;
-  const power = Math.max(exponent, 1) - 1023;
-  return `${sign}0x${exponent ? 1 : 0}.${digits}p${power < 0 ? "" : "+"}${power}`;
-}
-
 /** A finite double in the fewest digits that name it, as Python writes it. */
 function repr(value) {
   if (value === 0) return Object.is(value, -0) ? "-0.0" : "0.0";

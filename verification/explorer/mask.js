@@ -36,8 +36,19 @@ function weightInWords(solution, i) {
   const tie = tied.includes(i) ? `, ${MEANINGS.tied}` : "";
   return (
     `Weight ${i + 1} of ${r.length}, index ${layer.index[i]} in the tensor: ` +
-    `${numbers.join(", ")}; rank ${order.indexOf(i) + 1}; ${MEANINGS[shapeOf(solution, i)]}${tie}.`
+    `${numbers.join(", ")}; rank ${order.indexOf(i) + 1}; ${MEANINGS[shapeOf(solution, i)]}${tie}` +
+    `${nodesAround(solution, i).join("")}.`
   );
+}
+
+/** The nodes inside the root that hold a weight, the innermost first, in words. */
+function nodesAround({ nodes, r }, i) {
+  return nodes.slice(0, -1).map((level) => {
+    const node = Math.floor(i / level.length);
+    const name = `${nounOf(level, r.length)}, number ${node + 1}`;
+    const threshold = shown(level.thresholds[node], 4);
+    return `; ${name}: ${level.ones[node]} kept, threshold t = ${threshold}`;
+  });
 }
 
 /**

@@ -2,7 +2,7 @@
 
 const at = (id) => document.getElementById(id);
 const sample = read(at("sample").textContent);
-const names = ["layer", "criterion", "multiplier", "sparsity", "rate", "ties", "precision"];
+const names = "layer criterion multiplier sparsity bounds rate ties precision".split(" ");
 const controls = Object.fromEntries(names.map((id) => [id, at(id)]));
 const ratios = sparsities(sample.sparsity);
 const grid = new MaskGrid(at("mask"), at("legend"), at("weight"));
@@ -10,16 +10,20 @@ const parts = Array.from(document.querySelectorAll("[data-twelve]"));
 const twelve = new Twelve(Object.fromEntries(parts.map((p) => [p.dataset.twelve, p])), sample);
 const PAUSE = 150; // milliseconds after the last move: a thousand rows are slow to draw
 let latest = null; // the decision that is shown
-let waiting = 0; // timer of the table of all weights
+let lastMultiplier = Infinity; // μ that was chosen last
+let waiting = 0; // timer of the open tables
 
 /** The values of the controls: the layer, and the settings of solve(). */
 function chosen() {
   const layer = sample.layers[Number(controls.layer.value)];
+  const asked = keepCount(ratios.positions[Number(controls.sparsity.value)], layer.count);
+  const bounds = controls.bounds.value;
   return {
     layer,
     settings: {
       criterion: controls.criterion.value,
-      keep: keepCount(ratios.positions[Number(controls.sparsity.value)], layer.count),
+      bounds,
+      keep: ownCount(bounds, layer.count) ?? asked,
       rate: sample.learning_rates[Number(controls.rate.value)],
       multiplier: multipliers(layer)[Number(controls.multiplier.value)],
       precision: controls.precision.value,
@@ -36,33 +40,42 @@ function explore(number, settings) {
 function update() {
   const { layer, settings } = chosen();
   tell(layer, settings);
+  [latest, lastMultiplier] = [null, settings.multiplier];
+  clearTimeout(waiting);
   try {
     latest = solve(layer, settings);
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     at("summary").textContent = error.message;
-    return;
   }
+  at("decision").hidden = latest === null; // an earlier one is not what the controls say
+  if (latest === null) return;
   showNumbers(latest);
   at("summary").textContent = inWords(latest);
   draw();
   showCertificate(latest);
-  clearTimeout(waiting);
-  if (at("weights").open) waiting = setTimeout(() => showWeights(latest), PAUSE);
+  waiting = setTimeout(showTables, PAUSE);
 }
 
 function draw() {
   const unit = latest.settings.criterion === "magnitude" ? "in units of θ" : "in units of the loss";
-  drawRanking(at("ranking"), latest, unit);
+  const inside = latest.nodes.length > 1;
+  (inside ? drawNodes : drawRanking)(at("ranking"), latest, unit);
+  for (const part of document.querySelectorAll("[data-bounds]")) {
+    part.hidden = (part.dataset.bounds === "some") !== inside;
+  }
+  at("binding").textContent = inside ? bindingInWords(latest) : "";
   drawDual(at("dual"), latest);
   grid.show(latest);
 }
 
 /** Show the values of the sliders, also to a screen reader. */
-function tell(layer, { criterion, keep, rate, multiplier }) {
+function tell(layer, { criterion, bounds, keep, rate, multiplier }) {
   const { p, q } = ratios.positions[Number(controls.sparsity.value)];
+  const own = ownCount(bounds, layer.count) !== null;
+  const ratio = percent(own ? 1 - keep / layer.count : Number(p) / Number(q));
   const says = {
-    sparsity: `${percent(Number(p) / Number(q))}: keep ${keep} of ${layer.count}`,
+    sparsity: `${ratio}: keep ${keep} of ${layer.count}${own ? ", by the bounds" : ""}`,
     rate: rate === sample.learning_rate ? `${repr(rate)}, the run's own` : repr(rate),
     multiplier: multiplierInWords(multiplier),
   };
@@ -71,6 +84,7 @@ function tell(layer, { criterion, keep, rate, multiplier }) {
     controls[id].setAttribute("aria-valuetext", words);
   }
   controls.multiplier.disabled = criterion !== "path" || layer.curvature === null;
+  controls.sparsity.disabled = own;
 }
 
 function multiplierInWords(multiplier) {
@@ -117,21 +131,31 @@ function showNumbers(solution) {
   at("about-relative").textContent = relative;
 }
 
-/** The table of all weights. */
-function showWeights(solution) {
-  const { layer, order, r, s } = solution;
-  const rank = new Map(order.map((i, place) => [i, place + 1]));
-  const rows = Array.from(r, (score, i) => {
+/** The tables that are open. */
+function showTables() {
+  if (latest === null) return;
+  if (at("weights").open) fill(at("weights-rows"), weightRows(latest));
+  if (at("nodes").open) fill(at("nodes-rows"), nodeRows(latest));
+}
+
+function fill(table, rows) {
+  const made = rows.map((cells) => {
     const row = element("tr");
-    const numbers = [layer.weights[i], layer.gradient[i], layer.curvature?.[i], s[i], score];
-    const cells = numbers.map((number) => (number === undefined ? "–" : shown(number, 4)));
-    const tie = solution.tied.includes(i) ? ", tied" : "";
-    const said = `${solution.kept[i] ? "kept" : "pruned"}${tie}`;
-    const all = [layer.index[i], ...cells, rank.get(i), said];
-    row.append(...all.map((content) => element("td", String(content))));
+    row.append(...cells.map((content) => element("td", String(content))));
     return row;
   });
-  at("weights-rows").replaceChildren(...rows);
+  table.replaceChildren(...made);
+}
+
+/** The rows of the table of all weights. */
+function weightRows({ layer, order, r, s, kept, tied }) {
+  const rank = new Map(order.map((i, place) => [i, place + 1]));
+  return Array.from(r, (score, i) => {
+    const numbers = [layer.weights[i], layer.gradient[i], layer.curvature?.[i], s[i], score];
+    const cells = numbers.map((number) => (number === undefined ? "–" : shown(number, 4)));
+    const said = `${kept[i] ? "kept" : "pruned"}${tied.includes(i) ? ", tied" : ""}`;
+    return [layer.index[i], ...cells, rank.get(i), said];
+  });
 }
 
 /** The origin of the scores, in ASCII. */
@@ -147,40 +171,64 @@ function criterionInWords(layer, { criterion, rate, multiplier, precision }) {
 /** The statements of a certificate that are not numbers. */
 function about({ layer, settings }) {
   const criterion = criterionInWords(layer, settings);
-  const [byIndex, madeBy] = [settings.ties === "lower", `${sample.made_by}, explorer`];
-  return { name: layer.name, criterion, byIndex, madeBy, prefix: "" };
+  return { name: layer.name, criterion, madeBy: `${sample.made_by}, explorer`, prefix: "" };
 }
 
 async function showCertificate(solution) {
   const stated = about(solution);
   at("verdict").textContent = verdict(solution, stated);
-  at("verdict").className = solution.feasible ? "good" : "bad";
+  at("verdict").className = `line ${solution.feasible ? "good" : "bad"}`;
   const files = await proofFiles(solution, stated);
   if (solution === latest) at("certificate").textContent = files.text; // else a control moved
 }
 
-/** Show another layer: its twelve weights, and its range of μ; μ stays or moves up. */
+/** Show another layer: its twelve weights, bounds, and its range of μ; μ stays or moves up. */
 function enter() {
-  const { layer } = chosen();
+  const layer = sample.layers[Number(controls.layer.value)];
   const positions = multipliers(layer);
-  const before = latest?.settings.multiplier ?? Infinity;
+  offerBounds(layer.count);
   controls.multiplier.max = positions.length - 1;
-  controls.multiplier.value = positions.findIndex((multiplier) => multiplier >= before);
+  controls.multiplier.value = positions.findIndex((multiplier) => multiplier >= lastMultiplier);
   twelve.begin(layer);
   update();
+}
+
+/** The bounds that a sample of this size can have; others are disabled, with the reason. */
+function offerBounds(count) {
+  const before = controls.bounds.value || "none";
+  const options = Object.entries(BOUNDS).map(([name, { says }]) => {
+    const reason = misfit(name, count);
+    const option = new Option(reason ? `${says} (${reason})` : says, name);
+    option.disabled = reason !== "";
+    return option;
+  });
+  controls.bounds.replaceChildren(...options);
+  controls.bounds.value = misfit(before, count) ? "none" : before;
+  offerTies();
+}
+
+/** Under bounds equal scores go by index: all of them, or none, is a rule for the root alone. */
+function offerTies() {
+  const { ties, bounds } = controls;
+  for (const name of ["kept", "pruned"]) {
+    ties.querySelector(`[value=${name}]`).disabled = bounds.value !== "none";
+  }
+  if (ties.selectedOptions[0].disabled) ties.value = "lower";
 }
 
 controls.sparsity.max = ratios.positions.length - 1;
 controls.sparsity.value = ratios.start;
 controls.rate.max = sample.learning_rates.length - 1;
 controls.rate.value = sample.learning_rates.indexOf(sample.learning_rate);
+controls.bounds.addEventListener("input", offerTies);
 for (const [id, control] of Object.entries(controls)) {
   control.addEventListener("input", id === "layer" ? enter : update);
 }
-at("weights").addEventListener("toggle", () => at("weights").open && showWeights(latest));
+for (const id of ["weights", "nodes"]) at(id).addEventListener("toggle", showTables);
 at("ask").addEventListener("click", async () => {
   offer(at("downloads"), await proofFiles(latest, about(latest)));
 });
-window.pins = { sample, explore, select, exactSum, fraction, keepCount, toBfloat16, toHex, repr };
+window.pins = { sample, explore, select, treeOf, ownCount, misfit, exactSum, fraction, claimed };
+Object.assign(window.pins, { keepCount, toBfloat16, repr });
 enter();
 new ResizeObserver(() => latest && draw()).observe(at("ranking"));

@@ -20,8 +20,8 @@ TITLE = "A pruning decision to explore"
 TEMPLATE = "page.html.j2"
 STYLE = "style.css"
 SCRIPTS = (
-    "floats.js", "format.js", "data.js", "criteria.js", "program.js", "decision.js",
-    "certificate.js", "charts.js", "mask.js", "downloads.js", "twelve.js", "page.js",
+    "floats.js", "format.js", "data.js", "criteria.js", "bounds.js", "program.js", "decision.js",
+    "certificate.js", "charts.js", "nodes.js", "mask.js", "downloads.js", "twelve.js", "page.js",
 )  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 /**
- * The program max s·m subject to 1·m = k, m ∈ {0,1}ⁿ: its optimum, its dual, its proof.
+ * The program max s·m over the masks of a tree of bounds (bounds.js): optimum, dual, proof.
  *
  * Scores are compared and never added as floats; sums are exact (floats.js). A mask is an array of
  * booleans, true = keep.
@@ -13,33 +13,114 @@ function ranking(scores, higherFirst = false) {
   );
 }
 
-/** The dual interval [s₍ₖ₊₁₎, s₍ₖ₎]; −∞ or ∞ if nothing is pruned or nothing kept. */
-function dualInterval(scores, keep) {
-  const order = ranking(scores);
-  return {
-    low: keep < order.length ? scores[order[keep]] : -Infinity,
-    high: keep > 0 ? scores[order[keep - 1]] : Infinity,
-  };
+/**
+ * The optimum: from the inside to the outside, each node forces the best free weights up to its
+ * minimum, and excludes the worst ones down to its maximum.
+ *
+ * `free` are the weights that no node inside the root has decided, in the order of the ranking.
+ */
+function closedForm(tree, order) {
+  const sides = new Int8Array(order.length); // 1 forced, −1 excluded, 0 free
+  let free = order;
+  for (const { length, minimum, maximum } of tree) {
+    free = order.filter((i) => sides[i] === 0);
+    settle(sides, free, 1, length, minimum);
+    settle(sides, free.toReversed(), -1, length, length - maximum);
+  }
+  return { kept: Array.from(sides, (side) => side === 1), free };
 }
 
-/** λ of the proof: s₍ₖ₎, or s₍₁₎ if nothing is kept. */
-function dualMultiplier({ low, high }) {
-  return high === Infinity ? low : high;
+/** Put the first free weights of each node on a side, until `least` are there. */
+function settle(sides, free, side, length, least) {
+  const counts = new Int32Array(sides.length / length);
+  sides.forEach((own, i) => (counts[Math.floor(i / length)] += own === side));
+  for (const i of free) {
+    const node = Math.floor(i / length);
+    if (sides[i] !== 0 || counts[node] >= least) continue;
+    sides[i] = side;
+    counts[node] += 1;
+  }
+  const most = counts.find((number) => number < least);
+  if (most !== undefined) {
+    const asked = `${least} of ${length} weights are to be ${side > 0 ? "kept" : "pruned"}`;
+    throw new RangeError(`No mask: ${asked}, the bounds allow ${most}: choose another sparsity`);
+  }
 }
 
 /**
- * A mask of the k largest scores, by the rule for scores that tie at the threshold.
+ * An optimal mask, by the rule for equal scores.
  *
  * `lower` and `higher` keep exactly k: among equals the lower, the higher index. `kept` keeps all
- * scores ≥ s₍ₖ₎ and `pruned` all > s₍ₖ₊₁₎: too many, or too few, if these two are equal.
+ * scores ≥ s₍ₖ₎ and `pruned` all > s₍ₖ₊₁₎, for the root alone: too many, or too few, if these two
+ * are equal.
  */
-function select(scores, keep, ties = "lower") {
-  const { low, high } = dualInterval(scores, keep);
-  if (ties === "kept") return Array.from(scores, (score) => score >= high);
-  if (ties === "pruned") return Array.from(scores, (score) => score > low);
-  const kept = Array.from(scores, () => false);
-  for (const i of ranking(scores, ties === "higher").slice(0, keep)) kept[i] = true;
-  return kept;
+function select(scores, tree, ties = "lower") {
+  const { kept } = closedForm(tree, ranking(scores, ties === "higher"));
+  if (ties === "lower" || ties === "higher") return kept;
+  const { low, high } = dualInterval(scores, nodesOf(scores, kept, tree));
+  return Array.from(scores, (score) => (ties === "kept" ? score >= high : score > low));
+}
+
+/**
+ * The levels of a tree with what decides in each node A: `ones`, the number m(A) of kept weights;
+ * `gain` and `lose`, the weights that have the scores a_A and b_A, or −1.
+ *
+ * a_A is the greatest score that A may gain: of its pruned weights, and a_C of its parts C with
+ * m(C) below the maximum. b_A is the least that it may lose, likewise.
+ */
+function nodesOf(scores, kept, tree) {
+  const places = kept.map((_, i) => i);
+  let inner = { length: 1, minimum: 0, maximum: 1, ones: kept, gain: places, lose: places };
+  return tree.map((level) => {
+    const none = () => new Int32Array(kept.length / level.length);
+    const [ones, gain, lose] = [none(), none().fill(-1), none().fill(-1)];
+    inner.ones.forEach((number, part) => {
+      const node = Math.floor((part * inner.length) / level.length);
+      const [more, less] = [inner.gain[part], inner.lose[part]];
+      ones[node] += Number(number);
+      if (number < inner.maximum && more >= 0 && !(scores[more] <= scores[gain[node]])) {
+        gain[node] = more; // the first of equals: NaN without any, which is not ≤
+      }
+      if (number > inner.minimum && less >= 0 && !(scores[less] > scores[lose[node]])) {
+        lose[node] = less; // the last of equals
+      }
+    });
+    inner = { ...level, ones, gain, lose };
+    return inner;
+  });
+}
+
+/** The interval of λ, [a, b] of the root; −∞ or ∞ if it may gain or lose nothing. */
+function dualInterval(scores, nodes) {
+  const { gain, lose } = nodes.at(-1);
+  return { low: scores[gain[0]] ?? -Infinity, high: scores[lose[0]] ?? Infinity };
+}
+
+/**
+ * The levels with `thresholds`: of the root λ = b, else a, else the least kept score, else the
+ * greatest pruned one; of every other node t_A = clip(t_parent, a_A, b_A).
+ */
+function withThresholds(scores, kept, nodes) {
+  const [{ gain, lose, length }] = nodesOf(scores, kept, [bounded(kept.length, 0, kept.length)]);
+  const root = nodes.at(-1);
+  const ends = [root.lose[0], root.gain[0], lose[0], gain[0]];
+  let outer = { length, thresholds: [scores[ends.find((i) => i >= 0)]] };
+  const downwards = nodes.toReversed().map((level) => {
+    const clipped = (less, node) => {
+      let threshold = thresholdAround(level, node, outer);
+      if (scores[level.gain[node]] > threshold) threshold = scores[level.gain[node]];
+      return scores[less] < threshold ? scores[less] : threshold;
+    };
+    const thresholds = level === root ? outer.thresholds : Array.from(level.lose, clipped);
+    outer = { ...level, thresholds };
+    return outer;
+  });
+  return downwards.reverse();
+}
+
+/** The threshold of the node that holds node A of an inner level. */
+function thresholdAround({ length }, node, outer) {
+  return outer.thresholds[Math.floor((node * length) / outer.length)];
 }
 
 /** Σm. */
@@ -52,38 +133,53 @@ function value(scores, kept) {
   return exactSum(Array.from(scores).filter((_, i) => kept[i]));
 }
 
-/** kλ + Σ max(0, sᵢ − λ). */
-function dualValue(scores, keep, multiplier) {
-  const above = Array.from(scores).filter((score) => score > multiplier);
-  return total([exactSum(above), times(keep - above.length, dyadic(multiplier))]);
-}
-
-/** The kept weight of least score and the pruned one of greatest, the first of equals; or −1. */
-function ends(scores, kept) {
-  let [least, greatest] = [-1, -1];
-  kept.forEach((keeps, i) => {
-    if (keeps && (least < 0 || scores[i] < scores[least])) least = i;
-    if (!keeps && (greatest < 0 || scores[i] > scores[greatest])) greatest = i;
-  });
-  return { least, greatest };
-}
-
 /**
- * The regret of a mask against the best with as many ones: R = s·m* − s·m, exactly.
- *
- * `best` is m*; `gain` is the gain by exchanging the weights of `ends`; no exchange gains more.
+ * Σ (sᵢ − t)⁺ + Σ (h·y⁺ − l·y⁻): t of the innermost node of weight i, y = t_A − t_parent of each
+ * node A, t_parent = 0 for the root, l and h its minimum and maximum.
  */
-function regret(scores, kept) {
-  const best = select(scores, ones(kept));
-  const { least, greatest } = ends(scores, kept);
-  const exchanged = kept.filter((keeps, i) => keeps && !best[i]).length;
+function dualValue(scores, nodes) {
+  const terms = [];
+  const add = (count, number) => terms.push(times(count, dyadic(number)));
+  scores.forEach((score, i) => {
+    const threshold = nodes[0].thresholds[Math.floor(i / nodes[0].length)];
+    if (!(score > threshold)) return;
+    add(1, score);
+    add(-1, threshold);
+  });
+  nodes.forEach((level, depth) => {
+    level.thresholds.forEach((threshold, node) => {
+      const outer = nodes[depth + 1];
+      const around = outer ? thresholdAround(level, node, outer) : 0;
+      const count = threshold > around ? level.maximum : level.minimum;
+      if (threshold === around) return;
+      add(count, threshold);
+      add(-count, around);
+    });
+  });
+  return total(terms);
+}
+
+/** The weights whose state another optimum changes: equal scores that a node may exchange. */
+function tiedWeights(scores, kept, nodes) {
+  const isTied = (score, i) => {
+    for (const { length, minimum, maximum, ones, gain, lose } of nodes) {
+      const node = Math.floor(i / length);
+      if (scores[gain[node]] === score && scores[lose[node]] === score) return true;
+      if (kept[i] ? ones[node] <= minimum : ones[node] >= maximum) return false;
+    }
+    return false;
+  };
+  return Array.from(scores.keys()).filter((i) => isTied(scores[i], i));
+}
+
+/** The regret of a mask against the best of a tree: R = s·m* − s·m, exactly; `best` is m*. */
+function regret(scores, tree, kept) {
+  const best = select(scores, tree);
+  const changed = Array.from(scores.keys()).filter((i) => kept[i] !== best[i]);
   return {
     best,
-    exact: difference(value(scores, best), value(scores, kept)),
+    exact: exactSum(changed.map((i) => (best[i] ? scores[i] : -scores[i]))),
     scale: exactSum(Array.from(scores, Math.abs)),
-    exchanged,
-    least,
-    greatest,
-    gain: exchanged ? difference(dyadic(scores[greatest]), dyadic(scores[least])) : { n: 0n, e: 0 },
+    exchanged: changed.filter((i) => kept[i]).length,
   };
 }

@@ -63,7 +63,7 @@ class Twelve {
   }
 
   #check() {
-    const found = regret(this.scores, this.kept);
+    const tree = treeOf("none", this.kept.length, this.keep);
     const missing = this.keep - ones(this.kept);
     if (missing !== 0) {
       const change = missing > 0 ? `keep ${missing} more` : `prune ${-missing} more`;
@@ -71,35 +71,39 @@ class Twelve {
       this.#say({ said: `${count}, the claim says ${this.keep}: ${change}.`, exact: "" });
       return;
     }
-    const exact = `Regret, exactly: ${written(fraction(found.exact))}`;
-    const lost = `${this.#inUnits(found.exact)} × 10${raised(this.unit)}`;
-    const exchange = `prune ${letter(found.least)} and keep ${letter(found.greatest)}`;
+    const lost = regret(this.scores, tree, this.kept).exact;
+    const exact = `Regret, exactly: ${written(fraction(lost))}`;
+    const [{ gain, lose }] = nodesOf(this.scores, this.kept, tree);
+    const [more, less] = [gain[0], lose[0]];
+    const exchange = `prune ${letter(less)} and keep ${letter(more)}`;
+    const gained = difference(dyadic(this.scores[more]), dyadic(this.scores[less]));
     const optimal = "This is the optimum: its regret is 0, exactly.";
-    const short = `Not the optimum: its sum falls short by ${lost}. The exchange that gains most: `;
-    const gain = `${exchange}, ${this.#inUnits(found.gain)}.`;
-    this.#say({ said: found.exact.n === 0n ? optimal : short + gain, exact });
+    const sum = `its sum falls short by ${this.#inUnits(lost)} × 10${raised(this.unit)}`;
+    const most = `The exchange that gains most: ${exchange}, ${this.#inUnits(gained)}.`;
+    this.#say({ said: lost.n === 0n ? optimal : `Not the optimum: ${sum}. ${most}`, exact });
   }
 
   #showOptimum() {
-    const best = select(this.scores, this.keep);
+    const best = select(this.scores, treeOf("none", this.kept.length, this.keep));
     const letters = best.flatMap((keeps, i) => (keeps ? [letter(i)] : []));
     this.#set(best, `The optimum keeps ${letters.join(", ")}.`);
   }
 
   async #ask() {
-    const proved = proof(this.scores, this.keep, this.kept);
-    const { parts } = this;
-    parts.lambda.textContent = proofInWords(proved, this.#inUnits(dyadic(proved.multiplier)));
-    const sides = Array.from(this.scores, (score, i) => this.#side(proved, score, i));
-    parts.sides.replaceChildren(...sides);
-    parts.proof.hidden = false;
-    const files = await proofFiles(proved, {
+    const { parts, scores, kept, keep } = this;
+    const proved = proof(scores, treeOf("none", kept.length, keep), kept);
+    const about = {
       name: this.layer.name,
       criterion: `pins, eta = ${repr(this.sample.learning_rate)}`,
-      byIndex: proved.optimal,
       madeBy: `${this.sample.made_by}, explorer`,
       prefix: "twelve-",
-    });
+    };
+    parts.verdict.textContent = verdict(proved, about);
+    parts.lambda.textContent = proofInWords(proved, this.#inUnits(dyadic(proved.multiplier)));
+    const sides = Array.from(scores, (score, i) => this.#side(proved, score, i));
+    parts.sides.replaceChildren(...sides);
+    parts.proof.hidden = false;
+    const files = await proofFiles(proved, about);
     parts.certificate.textContent = files.text;
     offer(parts.downloads, files);
   }

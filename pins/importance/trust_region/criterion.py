@@ -27,6 +27,7 @@ from pins.importance.trust_region.multiplier import largest_multiplier
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.importance.trust_region.sample import Sample
 from pins.selection.constraints import Constraint
+from pins.selection.tree import Node
 from pins.utils.tensors import total
 
 # δ as a share of the mean of h. An estimate of h from few gradients is 0 for weights that those
@@ -100,7 +101,7 @@ class TrustRegion(Criterion):
         return found if math.isfinite(found) else 1.0
 
     def at(
-        self, observations: Mapping[str, Observation], constraint: Constraint
+        self, observations: Mapping[str, Observation], constraint: Constraint | Node
     ) -> TrustRegionProgram:
         """(R) for these observations, without its radius."""
         return TrustRegionProgram(

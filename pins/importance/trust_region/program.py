@@ -26,7 +26,7 @@ each tensor (`pins.selection.constraints`) may replace 1·m = k.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -36,8 +36,8 @@ from pins.distributed.collectives import sum_over_ranks
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CriterionError
 from pins.selection.constraints import Constraint
-from pins.selection.restriction import restricted
-from pins.selection.select import Decision, decide
+from pins.selection.select import Decision, decide, tree_of
+from pins.selection.tree import Node
 from pins.utils.lazy_tensors import Computed, Scores
 from pins.utils.tensors import total, upcast_half
 
@@ -79,14 +79,16 @@ class TrustRegionProgram:
             computes them saves memory.
         constraint: the allowed masks apart from the radius.
         group: the ranks, each with its part of every tensor.
-        allowed: the masks that every mask lies inside, as in `pins.selection.restriction`; the
-            terms of the other weights are 0.
     """
 
     terms: Mapping[str, Terms]
-    constraint: Constraint
+    constraint: Constraint | Node
     group: Group = SINGLE_PROCESS
-    allowed: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def tree(self) -> Node:
+        """The allowed masks, apart from the radius."""
+        return tree_of(self.constraint, self.scores(0), self.group)
 
     @property
     def shapes(self) -> Mapping[str, torch.Size]:
@@ -95,15 +97,14 @@ class TrustRegionProgram:
         return known or {name: terms.cost.shape for name, terms in self.terms.items()}
 
     def scores(self, multiplier: float) -> Scores:
-        """r = c + μs by tensor name, μ ≥ 0, restricted; computed from the terms at each access.
+        """r = c + μs by tensor name, μ ≥ 0, computed from the terms at each access.
 
         Raises:
             CriterionError: μ is not in [0, ∞).
         """
         if not 0 <= multiplier < float("inf"):
             raise CriterionError(f"the multiplier is {multiplier}: it is at least 0, and finite")
-        scores = Computed(self.shapes, lambda name: self.terms[name].scores(multiplier))
-        return restricted(scores, self.allowed)
+        return Computed(self.shapes, lambda name: self.terms[name].scores(multiplier))
 
     def solve(self, multiplier: float) -> TrustRegionDecision:
         """Keep the k largest r, ties by index, and prove it.
@@ -113,9 +114,7 @@ class TrustRegionProgram:
         """
         solved = decide(self.scores(multiplier), self.constraint, self.group)
         drop, cost = self._sums(solved.masks)
-        return TrustRegionDecision(
-            solved.masks, solved.proof, solved.constraint, multiplier, drop, cost
-        )
+        return TrustRegionDecision(solved.masks, solved.proof, solved.tree, multiplier, drop, cost)
 
     def drop(self, masks: Mapping[str, Tensor]) -> float:
         """−s·(1−m), summed in float64."""

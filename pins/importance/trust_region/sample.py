@@ -13,6 +13,8 @@ from torch import Tensor
 
 from pins.errors import ImportanceError
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
+from pins.selection.blocks import tree_block
+from pins.selection.reach import keep_of
 from pins.utils.tensors import sample_indices, upcast_half
 
 SAMPLE = 1 << 17  # weights; a smaller model is its own sample, and the search is exact
@@ -73,7 +75,7 @@ class Sample:
 def sample(program: TrustRegionProgram) -> Sample:
     """Evenly spread weights, and all weights of unusually large |s|; deterministic.
 
-    Weights outside the masks of the program, which it keeps at no μ, are left out.
+    Zeros that are frozen, which the program keeps at no μ, are left out.
 
     Gradients have heavy tails: few weights cause most of the drop, and an even sample misses them.
     Every number of ranks has the same sample, in the order of one device.
@@ -84,7 +86,8 @@ def sample(program: TrustRegionProgram) -> Sample:
     parts = _parts(program)
     if not parts:
         raise ImportanceError("importance is empty: there is no weight to rank")
-    total, keep = sum(part.size for part in parts.values()), program.constraint.keep
+    total = sum(part.size for part in parts.values())
+    keep = keep_of(program.tree, program.group) * tree_block(program.tree)
     if total <= SAMPLE:
         terms = _gather(program, parts, lambda part, _: torch.arange(part.own))
         return Sample(terms, torch.ones(len(terms.cost), dtype=torch.float64), keep)
@@ -94,8 +97,8 @@ def sample(program: TrustRegionProgram) -> Sample:
     large = float(magnitude.topk(max(1, round(share * magnitude.numel()))).values[-1])
     outliers = _gather(program, parts, lambda _, s: (s.abs() > large).nonzero().view(-1))
     common = magnitude <= large
-    outside = torch.tensor(sum(int((~mask).sum()) for mask in program.allowed.values()))
-    free = total - int(program.group.total(outside))
+    frozen = torch.tensor(sum(int(zeros.sum()) for zeros in _frozen(program).values()))
+    free = total - int(program.group.total(frozen))
     weight = (free - len(outliers.cost)) / max(int(common.sum()), 1)
     counts = torch.ones(len(outliers.cost) + int(common.sum()), dtype=torch.float64)
     counts[len(outliers.cost) :] = weight
@@ -136,16 +139,22 @@ def _parts(program: TrustRegionProgram) -> dict[str, _Part]:
     return {name: _Part(*row) for name, row in zip(program.shapes, rows, strict=True)}
 
 
+def _frozen(program: TrustRegionProgram) -> dict[str, Tensor]:
+    """The zeros of this rank that stay zero, by tensor name."""
+    return {node.name: node.zeros for node in program.tree.tensors if node.zeros is not None}
+
+
 def _gather(
     program: TrustRegionProgram, parts: dict[str, _Part], indices: Callable[[_Part, Tensor], Tensor]
 ) -> Terms:
     """s and c of the weights `indices(part, s)` of each tensor, over all ranks, in model order."""
     numbers, linear, curved = [], [], []
+    frozen = _frozen(program)
     for name, part in parts.items():
         s, c = (upcast_half(term.detach()).reshape(-1) for term in program.terms[name])
         index = indices(part, s).to(s.device)
-        if name in program.allowed:
-            index = index[program.allowed[name].reshape(-1)[index]]
+        if name in frozen:
+            index = index[~frozen[name].reshape(-1)[index]]
         numbers.append((index + (part.start + part.offset)).cpu())
         linear.append(s[index].cpu())
         curved.append(c[index].cpu())

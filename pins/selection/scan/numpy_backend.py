@@ -29,6 +29,7 @@ _FEW = 4  # blocks, for which no thread is worth starting
 
 Bools = NDArray[np.bool_]
 Found = TypeVar("Found")
+Block = TypeVar("Block")
 
 
 class _Block(NamedTuple):
@@ -244,10 +245,17 @@ def _counts(
 def _each(work: Callable[[_Block, Bools], Found], blocks: list[_Block]) -> list[Found]:
     """The result for each block, in their order; `work` gets bools for two blocks as well."""
 
-    def run(some: list[_Block]) -> list[Found]:
+    def run(some: Sequence[_Block]) -> list[Found]:
         buffer = np.empty((2, padded(BLOCK)), dtype=np.bool_)
         return [work(block, buffer) for block in some]
 
+    return in_threads(run, blocks)
+
+
+def in_threads(
+    run: Callable[[Sequence[Block]], list[Found]], blocks: Sequence[Block]
+) -> list[Found]:
+    """`run` on consecutive parts of the blocks, in as many threads as PyTorch has; in order."""
     threads = min(torch.get_num_threads(), len(blocks))
     if threads <= 1 or len(blocks) <= _FEW:
         return run(blocks)

@@ -98,8 +98,7 @@ class Scan:
             kinds.add(scores.dtype)
             self._devices[name] = scores.device
             flat = scores.detach().reshape(-1)
-            # a NaN or inf among the terms makes a sum one; a sum of finite terms may be one, too
-            sums[name] = _sum(flat)
+            sums[name] = sum_of(flat)
             for number, piece in enumerate(pieces):
                 if piece.name == name and draws[number]:
                     generator = torch.Generator(flat.device).manual_seed(_SEED)
@@ -310,8 +309,11 @@ def _blocks(piece: Piece, flat: Tensor) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, piece.stop)
 
 
-def _sum(flat: Tensor) -> Tensor:
-    """The sum of scores, in a type in which 16-bit floats do not overflow."""
+def sum_of(flat: Tensor) -> Tensor:
+    """The sum of scores, in a type in which 16-bit floats do not overflow.
+
+    A NaN or an infinity among the terms makes it one; a sum of finite terms may be one too.
+    """
     if flat.dtype.itemsize > 2:
         return flat.sum()
     if flat.device.type != "cpu":

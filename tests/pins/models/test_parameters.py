@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from pins.errors import ParameterError
-from pins.models.parameters import PrunableParameters, prunable_parameters
+from pins.models.parameters import PrunableParameters, prunable_parameters, views_of
 from tests.pins.networks import perceptron, tiny
 
 
@@ -262,6 +262,57 @@ def test_the_matrices_of_experts_are_prunable_and_their_routers_are_not(family: 
     assert not [name for name in names if router in name]
     routers = [name for name in found.left_out if router in name and "weight" in name]
     assert routers
+
+
+VIEWS: dict[str, tuple[dict[str, Any], dict[str, tuple[int, int, int, bool]]]] = {
+    "GPT2": (
+        {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 16},
+        {"attn.c_attn.weight": (1, 24, 8, True), "mlp.c_proj.weight": (1, 8, 32, True)},
+    ),
+    "GptOss": (
+        {"num_local_experts": 4, "num_key_value_heads": 2, "head_dim": 4, "intermediate_size": 12},
+        {
+            "q_proj.weight": (1, 8, 8, False),
+            "experts.gate_up_proj": (4, 24, 8, True),
+            "experts.down_proj": (4, 8, 12, True),
+        },
+    ),
+    "Mixtral": (
+        {"num_local_experts": 4, "num_key_value_heads": 2},
+        {"experts.gate_up_proj": (4, 32, 8, False), "experts.down_proj": (4, 8, 16, False)},
+    ),
+}
+
+
+@pytest.mark.parametrize("family", VIEWS)
+def test_a_row_holds_the_weights_of_one_output_however_it_is_stored(family: str) -> None:
+    changes, expected = VIEWS[family]
+    model = tiny(family, "LMHeadModel" if family == "GPT2" else "ForCausalLM", **changes)
+    parameters = prunable_parameters(model).parameters
+    found = views_of(model, parameters)
+    assert {name: view.size for name, view in found.items()} == {
+        name: parameter.numel() for name, parameter in parameters.items()
+    }
+    assert all(view.shape[-2:] == parameters[name].shape[-2:] for name, view in found.items())
+    for end, view in expected.items():
+        assert {found[name][:4] for name in found if name.endswith(end)} == {view}
+
+
+def test_what_llama_4_does_not_say_of_its_experts_is_known() -> None:
+    llama = pytest.importorskip("transformers.models.llama4.modeling_llama4")
+    config = llama.Llama4TextConfig(hidden_size=8, intermediate_size=12, num_local_experts=2)
+    experts = llama.Llama4TextExperts(config)
+    with torch.no_grad():
+        for parameter in experts.parameters():
+            parameter.normal_()
+        experts.gate_up_proj[:, :, 5] = 0  # one output: what it multiplies is gone everywhere
+        inputs = torch.randn(6, 8)
+        gate = torch.bmm(inputs.view(2, 3, 8), experts.gate_up_proj)
+    assert not gate[..., 5].any()
+    view = views_of(experts, dict(experts.named_parameters()))["gate_up_proj"]
+    assert view[:4] == (2, 24, 8, True)
+    rows = view.apply(experts.gate_up_proj).view(2, 24, 8)
+    assert not rows[:, 5].any()
 
 
 def wrapped(how: str) -> nn.Sequential:

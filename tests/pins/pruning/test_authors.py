@@ -45,6 +45,7 @@ from pins.pruning.schedules import (
     paper_phases,
 )
 from pins.selection.constraints import exact_ratio
+from pins.selection.reach import keep_of
 from pins.selection.select import decide
 from tests.pins.networks import tiny, tiny_batch
 from verification.strategies import cubic_schedules, scores
@@ -151,7 +152,7 @@ def test_loose_threshold_keeps_one_too_many() -> None:
     # 6655 scores lie below it, 8320 − 6655 = 1665 are kept. Asked for: 0.2·8320 = 1664.
     importance = {"w": torch.randperm(8320, generator=torch.Generator().manual_seed(0)).float()}
     loose = loose_decision(importance, 0.2)
-    assert int(loose.masks["w"].sum()) == loose.proof.keep == loose.constraint.keep == 1665
+    assert int(loose.masks["w"].sum()) == loose.proof.keep == keep_of(loose.tree) == 1665
     assert loose.proof.kept_min == 6655.0
     assert decide(importance, 1664).proof.kept_min == 6656.0
 
@@ -549,7 +550,7 @@ def test_the_callback_hears_what_was_decided() -> None:
     assert (step, told, none) == (1, decision, [])
     assert importance["output.dense.weight"].tolist() == [[1, 2, 3, 4]]
     # ⌊4·½⌋ = 2, τ = 2, and three are not below it
-    assert decision.proof.keep == decision.constraint.keep == 3
+    assert decision.proof.keep == keep_of(decision.tree) == 3
     assert pruner.sparsity == 0.25
 
 

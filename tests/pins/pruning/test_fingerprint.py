@@ -75,12 +75,12 @@ def resume(stored: Pruner, given: Pruner) -> None:
             "smoothing's beta of the window was None and is 1.0 now",
         ),
         (
-            pruner(allocation=Allocation(by_tensor=True)),
-            "allocation's by_tensor was False and is True now",
+            pruner(allocation=Allocation("tensor")),
+            "allocation's scope was 'global' and is 'tensor' now",
         ),
         (
-            pruner(allocation=Allocation(minimum_kept=Fraction(1, 9))),
-            "allocation's minimum_kept was 0 and is '1/9' now",
+            pruner(allocation=Allocation(layer_minimum=Fraction(1, 9))),
+            "allocation's layer_minimum was 0 and is '1/9' now",
         ),
         (pruner(curvature=dict), "curvature was \"the optimiser's\" and is 'given' now"),
     ],
@@ -122,7 +122,7 @@ def test_settings_of_a_criterion_are_compared(stored: Pruner, given: Pruner, mes
         pruner(schedule=cubic(final_sparsity=Fraction(4, 5), warmup=2)),
         pruner(schedule=cubic(steps=400, warmup=25, cooldown=153)),
         pruner(schedule=cubic(steps=20, warmup=0)),
-        pruner(allocation=Allocation(minimum_kept=0.0)),
+        pruner(allocation=Allocation(layer_minimum=0.0)),
     ],
 )
 def test_the_same_settings_and_another_number_of_steps_resume(given: Pruner) -> None:

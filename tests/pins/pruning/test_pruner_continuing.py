@@ -14,7 +14,7 @@ from pins.pruning.schedules import CubicSchedule, OneShotSchedule, Schedule
 from pins.selection.allocation import Allocation
 from tests.pins.networks import losses, perceptron
 
-EACH = Allocation(by_tensor=True)
+EACH = Allocation("tensor")
 
 
 class Training:

@@ -94,7 +94,7 @@ def region_pruner(
 
 
 @pytest.mark.parametrize(
-    "allocation", [Allocation(), Allocation(by_tensor=True), Allocation(minimum_kept=0.45)], ids=str
+    "allocation", [Allocation(), Allocation("tensor"), Allocation(layer_minimum=0.45)], ids=str
 )
 def test_a_trust_region_keeps_exactly_k_under_every_allocation(allocation: Allocation) -> None:
     _, _, pruner = region_pruner(allocation=allocation)
@@ -104,9 +104,9 @@ def test_a_trust_region_keeps_exactly_k_under_every_allocation(allocation: Alloc
     assert decision.proof.holds
     kept = {name: int(mask.sum()) for name, mask in pruner.masks.items()}
     assert sum(kept.values()) == 40
-    if allocation.by_tensor:
+    if allocation.scope == "tensor":
         assert kept == {"0.weight": 24, "2.weight": 16}
-    if allocation.minimum_kept:
+    if allocation.layer_minimum:
         assert kept["0.weight"] >= 22
         assert kept["2.weight"] >= 15
     assert_pruned_are_plus_zero(pruner)

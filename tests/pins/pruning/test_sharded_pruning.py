@@ -22,8 +22,9 @@ from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule
 from pins.selection.allocation import Allocation
-from pins.selection.constraints import Constraint
+from pins.selection.reach import keep_of
 from pins.selection.select import decide
+from pins.selection.tree import Node
 from tests.pins.ranks import mesh_of, on_ranks
 from tests.pins.sharded import assert_equal
 
@@ -90,8 +91,8 @@ def run(
     criterion: str,
     smoothing: Callable[[], Smoothing],
     scope: Allocation,
-) -> Iterator[tuple[Pruner, Pruner, Constraint | None]]:
-    """Both pruned side by side, step by step; the constraint where a decision was taken."""
+) -> Iterator[tuple[Pruner, Pruner, Node | None]]:
+    """Both pruned side by side, step by step; the allowed masks where a decision was taken."""
     taking, other = adam(alone), adam(model)
     reads_loss = Reads.LOSS in CRITERIA[criterion].reads
     one, many = (
@@ -115,7 +116,7 @@ def run(
         let_be_alike(alone, taking, model, other)
         first, second = one.step(), many.step()
         assert (first is None) == (second is None)
-        yield one, many, None if second is None else second.constraint
+        yield one, many, None if second is None else second.tree
 
 
 def assert_decided_alike(one: Pruner, many: Pruner, step: int) -> None:
@@ -148,11 +149,11 @@ def every_criterion_decides_alike(_rank: int, size: int, _folder: Path) -> None:
             model = sharded_layers(mesh_of(size))
             steps = run(model, layers(), criterion, smoothing, Allocation())
             decided = 0
-            for step, (one, many, constraint) in enumerate(steps, start=1):
+            for step, (one, many, tree) in enumerate(steps, start=1):
                 assert_decided_alike(one, many, step)
-                if constraint is not None:
+                if tree is not None:
                     decided += 1
-                    assert count(many.masks).kept == constraint.keep
+                    assert count(many.masks).kept == keep_of(tree, many.group)
                     assert many.decision is not None
                     assert one.decision is not None
                     assert many.decision.proof == one.decision.proof
@@ -162,8 +163,12 @@ def every_criterion_decides_alike(_rank: int, size: int, _folder: Path) -> None:
 
 
 def every_scope_decides_alike(_rank: int, size: int, _folder: Path) -> None:
-    """Tensor by tensor, and with a minimum that binds."""
-    for scope in (Allocation(by_tensor=True), Allocation(minimum_kept=0.25)):
+    """Tensor by tensor, row by row, and with bounds that bind."""
+    for scope in (
+        Allocation("tensor"),
+        Allocation("row"),
+        Allocation(layer_minimum=0.25, layer_maximum=0.75),
+    ):
         for criterion in ("pins", "obd"):
             steps = run(sharded_layers(mesh_of(size)), layers(), criterion, WindowMean, scope)
             for step, (one, many, _) in enumerate(steps, start=1):

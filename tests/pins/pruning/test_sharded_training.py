@@ -31,6 +31,8 @@ from pins.pruning.checkpoint import load_training, save_training
 from pins.pruning.keep_zeros import keep_zeros
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule, OneShotSchedule
+from pins.selection.reach import keep_of
+from pins.selection.tree import Node
 from pins.utils.io import load_tensors, save_tensors
 from tests.pins.ranks import Check, raises, run_together
 from tests.pins.sharded import assert_equal, batches, sharded_classifier, whole_weights
@@ -66,8 +68,10 @@ def train(
         decision = pruner.step()
         optimizer.zero_grad()
         if decision is not None:
-            assert count(pruner.masks).kept == decision.constraint.keep
-            assert decision.constraint.keep == pruner.constraint(step + 1).keep
+            tree = pruner.tree(step + 1)
+            assert isinstance(tree, Node)
+            keep = keep_of(tree, pruner.group)
+            assert count(pruner.masks).kept == decision.proof.keep == keep
         for name, mask in pruner.masks.items():
             held = local(pruner.parameters[name])
             assert not held[~local(mask)].any()

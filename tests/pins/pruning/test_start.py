@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pins.errors import CardinalityError, CheckpointError, MaskError, OptimalityError
+from pins.errors import CardinalityError, CheckpointError, MaskError
 from pins.importance.criteria import CRITERIA
 from pins.importance.smoothing import SMOOTHINGS, find_smoothing
 from pins.models.parameters import prunable_parameters
@@ -20,8 +20,10 @@ from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule, GradualSchedule, OneShotSchedule, sparsity_from
 from pins.pruning.start import Start
 from pins.selection.allocation import Allocation
-from pins.selection.constraints import keep_count
-from pins.selection.select import Decision, select
+from pins.selection.constraints import Cardinality, keep_count
+from pins.selection.optimality import optimality
+from pins.selection.select import Decision, decide, select
+from pins.selection.tree import View
 from tests.pins.networks import loss_on_rows, losses, perceptron
 from tests.pins.pruning.test_keep_zeros import sparse
 from verification.strategies import cubic_schedules
@@ -75,11 +77,11 @@ def test_zeros_stay_and_every_decision_is_the_best_of_the_others(
 
     def decided(step: int, importance: Mapping[str, Tensor], decision: Decision) -> None:
         free = {name: scores[~zeros[name]] for name, scores in importance.items()}
-        best = select(free, decision.constraint.keep)
+        best = select(free, decision.proof.keep)
         for name, mask in decision.masks.items():
             assert not (mask & zeros[name]).any()
             assert torch.equal(mask[~zeros[name]], best[name])
-        kept.append(decision.constraint.keep)
+        kept.append(decision.proof.keep)
         assert kept[-1] == keep_count(sparsity_from(SCHEDULE, Fraction(start, 80), step), 80)
 
     kept: list[int] = []
@@ -101,7 +103,7 @@ def test_if_asked_for_zeros_are_revived_and_the_schedule_starts_at_0() -> None:
     pruner = pruner_of(model, revive_zeros=True)
     assert (pruner.sparsity, pruner.start.zeros) == (0.0, 0)
     decision = next(found for found in train(pruner, model) if found is not None)
-    assert decision.constraint.keep == keep_count(SCHEDULE.sparsity(6), 80)
+    assert decision.proof.keep == keep_count(SCHEDULE.sparsity(6), 80)
     assert any((mask & zeros[name]).any() for name, mask in pruner.masks.items())
 
 
@@ -146,7 +148,7 @@ def test_a_target_below_the_zeros_is_refused_unless_they_are_revived() -> None:
     assert pruner_of(model, schedule=below, revive_zeros=True).start.zeros == 0
     same = pruner_of(model, schedule=CubicSchedule(STEPS, final_sparsity=Fraction(zeros, 80)))
     decisions = [found for found in train(same, model) if found is not None]
-    assert {found.constraint.keep for found in decisions} == {80 - zeros}
+    assert {found.proof.keep for found in decisions} == {80 - zeros}
     assert sum(int(zero.sum()) for zero in zeros_of(model).values()) == zeros
 
 
@@ -207,7 +209,7 @@ def with_zero_rows(rows: int) -> nn.Sequential:
 
 
 def test_each_tensor_keeps_its_share_as_soon_as_it_has_fewer_free_weights() -> None:
-    model, shares = with_zero_rows(6), Allocation(by_tensor=True)
+    model, shares = with_zero_rows(6), Allocation("tensor")
     pruner = pruner_of(model, allocation=shares)
     kept = [
         {name: int(mask.sum()) for name, mask in decision.masks.items()}
@@ -217,17 +219,30 @@ def test_each_tensor_keeps_its_share_as_soon_as_it_has_fewer_free_weights() -> N
     assert [each["0.weight"] for each in kept] == [12, 11, 10, 10]  # its share is 16 at first
     assert [each["2.weight"] for each in kept] == [11, 8, 6, 6]
     half = CubicSchedule(STEPS, final_sparsity=0.5)
-    with pytest.raises(CardinalityError, match=r"'0.weight' starts with 12 .* to keep 24: ask"):
+    with pytest.raises(
+        CardinalityError, match=r"'0.weight' is to keep exactly 24 .* allow 0 to 12:"
+    ):
         pruner_of(with_zero_rows(6), schedule=half, allocation=shares)
+
+
+def test_a_row_with_fewer_free_weights_than_its_share_keeps_all_of_them() -> None:
+    model = with_zero_rows(3)
+    with torch.no_grad():
+        model.get_parameter("0.weight")[3, 1:] = 0.0
+    pruner = pruner_of(model, allocation=Allocation("row"), schedule=OneShotSchedule(0.5))
+    list(train(pruner, model, last=3))
+    assert pruner.masks["0.weight"].sum(1).tolist() == [0, 0, 0, 1, 3, 3, 3, 3]
 
 
 def test_a_minimum_above_what_a_tensor_starts_with_is_refused() -> None:
     model = perceptron()
     with torch.no_grad():
         model.get_parameter("0.weight")[:7] = 0.0  # 6 of 48 are left
-    with pytest.raises(CardinalityError, match=r"'0.weight' starts with 6 .* to keep 8: ask"):
-        pruner_of(model, allocation=Allocation(minimum_kept=0.15))
-    pruner = pruner_of(model, allocation=Allocation(minimum_kept=0.1))
+    with pytest.raises(
+        CardinalityError, match=r"'0.weight' is to keep 8 to 48 .* allow 0 to 6: no"
+    ):
+        pruner_of(model, allocation=Allocation(layer_minimum=0.15))
+    pruner = pruner_of(model, allocation=Allocation(layer_minimum=0.1))
     list(train(pruner, model))
     assert int(pruner.masks["0.weight"].sum()) >= 5
     assert sum(int(mask.sum()) for mask in pruner.masks.values()) == 16
@@ -276,11 +291,19 @@ def test_the_released_code_knows_no_zeros_unless_that_quirk_is_left_out(
 
 
 def test_a_decision_that_leaves_the_start_is_a_defect() -> None:
-    start = Start.of(weights_of(sparse()))
-    start.require_inside(start.masks, 3)
-    whole = {name: torch.ones_like(mask) for name, mask in start.masks.items()}
-    with pytest.raises(OptimalityError, match=r"step 3 keeps 4\d weights that were zero at the"):
-        start.require_inside(whole, 3)
+    parameters = weights_of(sparse())
+    start, views = Start.of(parameters), {n: View.of(p.shape) for n, p in parameters.items()}
+    tree = start.inside(Cardinality(30).tree(views))
+    scores = {name: torch.zeros(parameter.shape) for name, parameter in parameters.items()}
+    inside = decide(scores, tree).masks
+    assert optimality(scores, inside, tree=tree).holds
+    swapped = {name: mask.clone() for name, mask in inside.items()}
+    first = swapped["0.weight"].reshape(-1)
+    first[
+        [int(first.nonzero()[0]), int((start.masks["0.weight"].reshape(-1) == 0).nonzero()[0])]
+    ] = torch.tensor([False, True])
+    fault = "'0.weight' keeps a weight that is frozen otherwise"
+    assert optimality(scores, swapped, tree=tree).fault == fault
 
 
 def test_a_gradual_schedule_decides_at_the_same_steps() -> None:

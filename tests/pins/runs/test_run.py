@@ -58,11 +58,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "criterion": "trust-region",
         "smoothing": None,
         "curvature": "hutchinson",
-        "minimum_kept": 0.15,
+        "layer_minimum": 0.15,
         "sparsity": 0.84,
     },
     "by tensor": {"scope": "tensor"},
-    "minimum": {"criterion": "magnitude", "minimum_kept": 0.15, "sparsity": 0.84},
+    "by row": {"scope": "row"},
+    "minimum": {"criterion": "magnitude", "layer_minimum": 0.15, "sparsity": 0.84},
     "plain loss": {"self_regularization": False},
     "bfloat16": {"precision": "bfloat16"},
     "parts": {"accumulation": 3},
@@ -114,12 +115,21 @@ def test_a_run_is_exactly_as_sparse_as_asked_for(
     wanted, run = whole(name)
     pruner = run.training.pruner
     kept = masks.count(pruner.masks)
-    share = [keep_count(wanted.sparsity, p.numel()) for p in pruner.parameters.values()]
-    keep = sum(share) if wanted.scope == "tensor" else keep_count(wanted.sparsity, pruner.total)
+    share = {
+        "global": [keep_count(wanted.final_sparsity(), pruner.total)],
+        "tensor": [
+            keep_count(wanted.final_sparsity(), p.numel()) for p in pruner.parameters.values()
+        ],
+        "row": [
+            len(p) * keep_count(wanted.final_sparsity(), p[0].numel())
+            for p in pruner.parameters.values()
+        ],
+    }
+    keep = sum(share[wanted.scope])
     assert kept.kept == keep
     for tensor, mask in pruner.masks.items():
         assert not (pruner.parameters[tensor].detach()[~mask] != 0).any()
-    if wanted.minimum_kept:
+    if wanted.layer_minimum:
         floors = {n: -(-15 * p.numel() // 100) for n, p in pruner.parameters.items()}
         assert all(int(pruner.masks[n].sum()) >= floor for n, floor in floors.items())
         assert run.history.decisions[-1]["binding"]

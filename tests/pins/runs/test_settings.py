@@ -30,7 +30,7 @@ RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
         ({"criterion": "best"}, "criterion is 'best': choose one of pins, abs-pins"),
         ({"schedule": "quartic"}, "schedule is 'quartic': choose one of"),
         ({"smoothing": "x"}, "smoothing is 'x': choose one of none, window"),
-        ({"scope": "layer"}, "scope is 'layer': choose one of global, tensor"),
+        ({"scope": "layer"}, "scope is 'layer': choose one of global, tensor, row"),
         ({"optimizer": "lion"}, "optimizer is 'lion': choose one of adamw, sgd"),
         ({"steps": 0}, "steps is 0: it is at least 1"),
         ({"warmup": -1}, "warmup is -1: it is at least 0"),
@@ -87,8 +87,10 @@ def test_settings_are_read_without_torch() -> None:
 
 
 def test_a_minimum_by_tensor_is_refused() -> None:
-    with pytest.raises(CardinalityError, match="leave the minimum out"):
-        Settings(scope="tensor", minimum_kept=0.1)
+    with pytest.raises(
+        CardinalityError, match="since the scope is tensor: leave one of the two out"
+    ):
+        Settings(scope="tensor", layer_minimum=0.1)
 
 
 def test_the_defaults_are_the_papers_recipe_for_rte() -> None:

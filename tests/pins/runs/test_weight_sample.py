@@ -13,7 +13,7 @@ from torch import Tensor
 from pins.errors import CriterionError, FileError, ObservationError
 from pins.importance.criteria import CRITERIA
 from pins.runs import weight_sample
-from pins.runs.weight_sample import LEAST, WeightSample, flat_indices, sample_sizes, take
+from pins.runs.weight_sample import GROUPS, LEAST, WeightSample, flat_indices, sample_sizes, take
 from pins.selection.select import select
 from pins.utils.io import save_tensors
 from verification.strategies import score_mappings
@@ -58,6 +58,7 @@ def test_every_tensor_gives_its_share_and_small_ones_what_they_have(
     taken, total = sample_sizes(sizes, size), sum(sizes.values())
     for name, own in sizes.items():
         assert min(own, LEAST) <= taken[name] <= own
+        assert taken[name] == own or taken[name] % GROUPS == 0
         if own > LEAST and total:
             assert taken[name] >= min(own * size / total, own) * (1 - 1e-12)
     assert sum(taken.values()) <= size + (LEAST + 1) * len(sizes)

@@ -11,15 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pins.errors import MaskError, OptimalityError
-from pins.selection.optimality import (
-    ConstrainedOptimality,
-    Optimality,
-    constrained_optimality,
-    optimality,
-)
-from pins.selection.select import decide, select
+from pins.selection.constraints import Cardinality, LayerBounds
+from pins.selection.optimality import Optimality, optimality
+from pins.selection.select import decide, select, tree_of
 from tests.flushing import flushing
-from tests.pins.selection.constrained import Program, constrained, optima
+from tests.pins.selection.constrained import Program, constrained
 from verification.strategies import masks_for, score_mappings, selections
 
 
@@ -67,7 +63,7 @@ def test_the_two_numbers_are_read_over_all_tensors() -> None:
             "c": torch.zeros(0, dtype=torch.bool),
         },
     )
-    assert found == Optimality(keep=2, total=3, kept_min=2.0, pruned_max=1.0)
+    assert (found.keep, found.total, found.kept_min, found.pruned_max) == (2, 3, 2.0, 1.0)
     assert found.holds
     assert found.unique
     assert found.dual_multiplier == 2.0
@@ -97,7 +93,7 @@ def test_scores_one_float_apart_decide() -> None:
 
 def test_a_mask_that_is_not_optimal_has_no_multiplier() -> None:
     found = optimality({"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([True, False])})
-    with pytest.raises(OptimalityError, match=r"least kept score 1\.0, largest pruned score 2\.0"):
+    with pytest.raises(OptimalityError, match=r"the model keeps 1\.0 and prunes 2\.0"):
         _ = found.dual_multiplier
 
 
@@ -106,61 +102,47 @@ def test_nothing_at_all_has_no_multiplier() -> None:
         _ = optimality({}, {}).dual_multiplier
 
 
-@given(st.data())
-def test_a_mask_is_optimal_with_minimums_iff_enumeration_says_so(data: st.DataObject) -> None:
-    importance, constraint = data.draw(constrained())
-    masks = data.draw(masks_for(importance))
-    mine = tuple(i for i, kept in enumerate(bits(masks)) if kept)
-    found = constrained_optimality(importance, masks, constraint.minimums)
-    if len(mine) == constraint.keep:
-        best = optima(importance, constraint)
-        assert found.holds == (mine in best)
-        assert found.unique == (best == [mine])
-    assert (found.keep, found.total) == (len(mine), len(exact(importance)))
-    plain = optimality(importance, masks)
-    assert (found.kept_min, found.pruned_max) == (plain.kept_min, plain.pruned_max)
-    without = constrained_optimality(importance, masks, {})
-    assert (without.holds, without.unique) == (plain.holds, plain.unique and plain.holds)
-    if plain.holds:
-        assert without.dual_multiplier == plain.dual_multiplier
-
-
 @given(constrained())
 def test_mask_multiplier_and_thresholds_are_a_proof(program: Program) -> None:
     """The dual is feasible, and its value is that of the mask."""
     importance, constraint = program
     decision = decide(importance, constraint)
-    proof = constrained_optimality(importance, decision.masks, constraint.minimums)
+    proof = optimality(importance, decision.masks, tree=decision.tree)
     multiplier = Fraction(proof.dual_multiplier)
-    dual = constraint.keep * multiplier
-    for name, scores in importance.items():
-        threshold = Fraction(proof.thresholds[name])
-        assert threshold <= multiplier
-        assert (threshold < multiplier) == (name in proof.binding)
-        dual -= (multiplier - threshold) * constraint.minimums[name]
-        dual += sum(max(Fraction(0), s - threshold) for s in exact({name: scores}))
+    dual = proof.keep * multiplier
+    for node in decision.tree.tensors:
+        threshold = Fraction(proof.thresholds[node.name])
+        if node.maximum is None:
+            assert threshold <= multiplier
+        if node.minimum < node.size and node.maximum is None:
+            assert (threshold < multiplier) == (node.name in proof.binding)
+        dual -= (multiplier - threshold) * node.minimum
+        scores = exact({node.name: importance[node.name]})
+        dual += sum(max(Fraction(0), s - threshold) for s in scores)
     kept = zip(exact(importance), bits(decision.masks), strict=True)
     assert dual == sum((s for s, bit in kept if bit), Fraction(0))
 
 
-def both(first: list[bool], second: list[bool], **minimums: int) -> ConstrainedOptimality:
-    importance = {"a": torch.tensor([4.0, 2.0]), "b": torch.tensor([3.0, 1.0])}
+FOUR = {"a": torch.tensor([4.0, 2.0]), "b": torch.tensor([3.0, 1.0])}
+
+
+def both(first: list[bool], second: list[bool], **minimums: int) -> Optimality:
     masks = {"a": torch.tensor(first), "b": torch.tensor(second)}
-    return constrained_optimality(importance, masks, minimums)
+    tree = tree_of(Cardinality(2) & LayerBounds(minimums), FOUR)
+    return optimality(FOUR, masks, tree=tree)
 
 
 @pytest.mark.parametrize(
     ("found", "fault"),
     [
-        (both([True, False], [False, True]), "'b' keeps 1.0 and prunes 3.0"),
-        (both([True, True], [False, False], b=1), "'b' keeps 0 weights, its minimum is 1"),
-        (
-            both([True, True], [False, False], a=1),
-            "'a' keeps 2.0 with more than its minimum of weights, and 'b' prunes 3.0",
-        ),
+        (both([True, False], [False, True]), "the model keeps 1.0 and prunes 3.0"),
+        (both([True, True], [False, False], b=1), "b keeps 0 weights, its bounds are 1 and 2"),
+        (both([True, True], [False, False], a=1), "the model keeps 2.0 and prunes 3.0"),
+        (both([True, True], [True, False]), "the model keeps 3 weights, its bounds are 2 and 2"),
+        (both([False, True], [True, False], a=1, b=1), "a keeps 2.0 and prunes 4.0"),
     ],
 )
-def test_why_a_mask_is_not_optimal_is_said(found: ConstrainedOptimality, fault: str) -> None:
+def test_why_a_mask_is_not_optimal_is_said(found: Optimality, fault: str) -> None:
     assert found.fault == fault
     assert not found.holds
     assert not found.unique
@@ -171,14 +153,17 @@ def test_why_a_mask_is_not_optimal_is_said(found: ConstrainedOptimality, fault: 
 
 
 def test_a_minimum_makes_another_mask_optimal() -> None:
-    found = both([True, True], [False, False], a=2)
-    assert found.holds
-    assert found.unique
-    assert (found.dual_multiplier, found.thresholds) == (3.0, {"a": 2.0, "b": 3.0})
-    assert found.binding == ("a",)
+    importance = {"a": torch.tensor([4.0, 2.0, 0.0]), "b": torch.tensor([3.0, 1.0])}
+    masks = {"a": torch.tensor([True, True, False]), "b": torch.tensor([False, False])}
+    bound = optimality(
+        importance, masks, tree=tree_of(Cardinality(2) & LayerBounds({"a": 2}), importance)
+    )
+    assert bound.holds
+    assert bound.unique
+    assert bound.dual_multiplier == 3.0
+    assert bound.thresholds == {"the model": 3.0, "a": 2.0, "b": 3.0}
+    assert bound.binding == ("a",)
     assert both([True, False], [True, False], a=1).binding == ()
-    with pytest.raises(OptimalityError, match="no dual multiplier: there is no weight"):
-        _ = constrained_optimality({}, {}, {}).dual_multiplier
 
 
 @pytest.mark.parametrize(
@@ -205,7 +190,7 @@ DENORMALS = {torch.float64: 2.0**-1060, torch.float32: 2.0**-140, torch.bfloat16
 def test_denormals_are_compared_exactly_where_they_are_flushed(dtype: torch.dtype) -> None:
     steps = torch.tensor([3.0, -1.0, 1.0, 2.0], dtype=torch.float64)
     scores = {"a": (steps * DENORMALS[dtype]).to(dtype), "b": (-steps * DENORMALS[dtype]).to(dtype)}
-    minimums = {"b": 2}
+    tree = tree_of(Cardinality(4) & LayerBounds({"b": 2}), scores)
     kept = list(product((False, True), repeat=4))
     decisions = [
         {"a": torch.tensor(a), "b": torch.tensor(b)} for a in kept for b in (kept[0], kept[9])
@@ -214,17 +199,10 @@ def test_denormals_are_compared_exactly_where_they_are_flushed(dtype: torch.dtyp
     def facts() -> list[object]:
         found: list[object] = []
         for masks in decisions:
-            for proof in (
-                optimality(scores, masks),
-                constrained_optimality(scores, masks, minimums),
-            ):
+            for proof in (optimality(scores, masks), optimality(scores, masks, tree=tree)):
                 found += [proof.holds, proof.unique, proof.kept_min, proof.pruned_max]
-                if isinstance(proof, ConstrainedOptimality):
-                    found.append(proof.fault is None)
                 if proof.holds:
-                    found.append(proof.dual_multiplier)
-                if proof.holds and isinstance(proof, ConstrainedOptimality):
-                    found += [proof.thresholds, proof.binding]
+                    found += [proof.dual_multiplier, proof.thresholds, proof.binding]
         return found
 
     expected = facts()

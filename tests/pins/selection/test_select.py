@@ -7,20 +7,30 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import pins
-from pins.distributed.process_group import Group
 from pins.errors import CardinalityError, ImportanceError, OptimalityError
 from pins.masks import count_each
-from pins.selection import select as selection
-from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
+from pins.selection import closed_form
+from pins.selection.constraints import Cardinality, Constraint, LayerBounds, PerTensor
 from pins.selection.kth_largest import KthLargest, kth_largest
-from pins.selection.optimality import constrained_optimality, optimality
+from pins.selection.optimality import optimality
+from pins.selection.reach import keep_of
 from pins.selection.scan import float_keys, numpy_backend, reference
-from tests.pins.selection.constrained import Program, constrained, flat, ones, optima
-from verification.strategies import DTYPES, selections
+from pins.selection.select import tree_of
+from tests.pins.selection.constrained import (
+    Program,
+    constrained,
+    flat,
+    least,
+    ones,
+    optima,
+    solvable,
+)
+from verification.strategies import DTYPES, score_mappings, selections
 
 NAN, INF = float("nan"), float("inf")
 
@@ -82,10 +92,12 @@ def test_the_proof_of_a_decision_is_read_from_its_masks(
     instance: tuple[dict[str, Tensor], int],
 ) -> None:
     importance, keep = instance
-    decision = pins.decide(importance, keep)
-    assert decision.proof == optimality(importance, decision.masks)
-    assert decision.proof.keep == keep
-    assert decision.proof.holds
+    proof = pins.decide(importance, keep).proof
+    plain = optimality(importance, pins.select(importance, keep))
+    for name in ("keep", "total", "kept_min", "pruned_max", "holds", "unique", "dual_multiplier"):
+        assert getattr(proof, name) == getattr(plain, name)
+    assert proof.keep == keep
+    assert proof.holds
 
 
 def test_more_scores_than_a_block_holds_are_cut_in_blocks() -> None:
@@ -152,124 +164,131 @@ def test_integers_of_other_libraries_are_integers() -> None:
         assert pins.select(torch.zeros(3), keep).tolist() == [True, True, False]
 
 
-# ---- More rows than one --------------------------------------------------------------------------
-
-
-@given(constrained())
-def test_a_constrained_decision_is_the_first_optimum(program: Program) -> None:
-    """Of all optima the one whose ones stand at the lowest flat indices: which no other rule is."""
-    importance, constraint = program
-    decision = pins.decide(importance, constraint)
-    assert ones(decision.masks) == optima(importance, constraint)[0]
-    assert {name: mask.shape for name, mask in decision.masks.items()} == {
-        name: scores.shape for name, scores in importance.items()
-    }
-    assert decision.constraint is constraint
-
-
-@given(constrained())
-def test_the_proof_of_a_constrained_decision_is_read_from_its_masks(program: Program) -> None:
-    importance, constraint = program
-    decision = pins.decide(importance, constraint)
-    proof = constrained_optimality(importance, decision.masks, constraint.minimums)
-    assert decision.proof == proof
-    assert proof.holds
-    assert (proof.keep, proof.total) == (constraint.keep, len(flat(importance)))
+# ---- Bounds of tensors; trees of any kind are in `test_closed_form` ------------------------------
 
 
 @given(constrained(max_size=8))
 def test_each_tensor_keeps_what_its_constraint_says(program: Program) -> None:
     importance, constraint = program
-    counts = {n: c.kept for n, c in count_each(pins.decide(importance, constraint).masks).items()}
-    assert sum(counts.values()) == constraint.keep
-    assert all(counts[name] >= least for name, least in constraint.minimums.items())
+    decision = pins.decide(importance, constraint)
+    counts = {name: each.kept for name, each in count_each(decision.masks).items()}
+    assert sum(counts.values()) == keep_of(decision.tree) == decision.proof.keep
+    assert all(counts[name] >= number for name, number in least(importance, constraint).items())
     if isinstance(constraint, PerTensor):
         assert counts == constraint.keeps
         for name, scores in importance.items():
             if scores.numel():
-                alone = pins.select(scores, counts[name])
-                assert torch.equal(pins.decide(importance, constraint).masks[name], alone)
+                assert torch.equal(decision.masks[name], pins.select(scores, counts[name]))
 
 
 @given(constrained(max_size=8))
 def test_where_plain_selection_has_every_minimum_it_is_the_decision(program: Program) -> None:
     importance, constraint = program
-    plain = pins.select(importance, constraint.keep)
-    decision = pins.decide(importance, MinimumPerTensor(constraint.keep, constraint.minimums))
+    minimums, keep = least(importance, constraint), keep_of(tree_of(constraint, importance))
+    plain = pins.select(importance, keep)
+    decision = pins.decide(importance, Cardinality(keep) & LayerBounds(minimums))
     kept = {name: each.kept for name, each in count_each(plain).items()}
-    enough = all(kept[name] >= least for name, least in constraint.minimums.items())
-    same = all(torch.equal(mask, plain[name]) for name, mask in decision.masks.items())
-    assert same == enough
-    without = pins.decide(importance, MinimumPerTensor(constraint.keep, dict.fromkeys(kept, 0)))
+    enough = all(kept[name] >= number for name, number in minimums.items())
+    assert (ones(decision.masks) == ones(plain)) == enough
+    without = pins.decide(importance, Cardinality(keep) & LayerBounds(0))
     assert ones(without.masks) == ones(plain)
     assert without.binding == ()
     assert without.proof.dual_multiplier == optimality(importance, plain).dual_multiplier
 
 
-@given(constrained())
-def test_no_minimum_binds_iff_the_mask_is_an_optimum_without_minimums(program: Program) -> None:
-    importance, constraint = program
-    decision = pins.decide(importance, constraint)
-    plain = optima(importance, Cardinality(constraint.keep))
-    if isinstance(constraint, PerTensor):
-        assert decision.binding == ()
-    else:
-        assert (decision.binding == ()) == (ones(decision.masks) in plain)
+@st.composite
+def bounded(draw: st.DrawFn) -> tuple[dict[str, Tensor], int, LayerBounds]:
+    """Tensors that may keep more than one number, around the numbers that a mask keeps."""
+    importance = draw(score_mappings(max_tensors=3, max_size=4))
+    assume(solvable(importance))
+    least, most, keep = {}, {}, 0
+    for name, scores in importance.items():
+        kept = draw(st.integers(0, scores.numel()))
+        least[name] = draw(st.integers(0, min(kept, scores.numel() - 1)))
+        most[name] = draw(st.integers(max(kept, least[name] + 1), scores.numel()))
+        keep += kept
+    return importance, keep, LayerBounds(least, most)
 
 
-@given(constrained(max_size=2))
-def test_a_minimum_binds_iff_the_optimum_without_it_is_larger(program: Program) -> None:
-    importance, constraint = program
-    decision = pins.decide(importance, MinimumPerTensor(constraint.keep, constraint.minimums))
+@given(bounded())
+def test_no_bound_binds_iff_the_mask_is_an_optimum_without_bounds(
+    program: tuple[dict[str, Tensor], int, LayerBounds],
+) -> None:
+    importance, keep, bounds = program
+    decision = pins.decide(importance, Cardinality(keep) & bounds)
+    plain = optima(importance, Cardinality(keep))
+    assert (decision.binding == ()) == (ones(decision.masks) in plain)
+
+
+@given(bounded(), st.sampled_from(("minimum", "maximum")))
+def test_a_bound_of_one_kind_binds_iff_the_optimum_without_it_is_larger(
+    program: tuple[dict[str, Tensor], int, LayerBounds], kind: str
+) -> None:
+    importance, keep, bounds = program
     scores = flat(importance)
+    numbers = dict(getattr(bounds, kind))
+    decision = pins.decide(importance, Cardinality(keep) & LayerBounds(**{kind: numbers}))
     value = sum(scores[i] for i in ones(decision.masks))
     for name in importance:
-        without = MinimumPerTensor(constraint.keep, {**constraint.minimums, name: 0})
+        rest = {other: number for other, number in numbers.items() if other != name}
+        without = Cardinality(keep) & LayerBounds(**{kind: rest})
         larger = sum(scores[i] for i in optima(importance, without)[0]) > value
         assert larger == (name in decision.binding)
 
 
-def test_a_minimum_takes_the_weight_from_the_lowest_that_may_be_lost() -> None:
-    importance = {"a": torch.tensor([5.0, 4.0, 3.0]), "b": torch.tensor([2.0, 1.0])}
-    decision = pins.decide(importance, MinimumPerTensor(3, {"b": 1}))
-    assert {n: m.tolist() for n, m in decision.masks.items()} == {
-        "a": [True, True, False],
-        "b": [True, False],
-    }
-    assert decision.binding == ("b",)
-    assert pins.decide(importance, MinimumPerTensor(4, {"b": 1})).binding == ()
+THREE_TWO = {"a": torch.tensor([5.0, 4.0, 3.0]), "b": torch.tensor([2.0, 1.0])}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "kept", "binding"),
+    [
+        (LayerBounds(minimum={"b": 1}), (0, 1, 3), ("b",)),
+        (LayerBounds(maximum={"a": 2}), (0, 1, 3), ("a",)),
+        (LayerBounds(minimum=0.5), (0, 1, 3), ("b",)),
+        (LayerBounds(minimum={"a": 3}), (0, 1, 2), ()),
+        (LayerBounds(maximum={"a": 1}), (0, 3, 4), ("a",)),
+        (LayerBounds(minimum={"b": 1}, maximum={"a": 2}), (0, 1, 3), ("a",)),
+    ],
+)
+def test_a_bound_moves_a_weight_to_the_best_that_may_have_it(
+    bounds: LayerBounds, kept: tuple[int, ...], binding: tuple[str, ...]
+) -> None:
+    decision = pins.decide(THREE_TWO, Cardinality(3) & bounds)
+    assert ones(decision.masks) == kept
+    assert decision.binding == binding
 
 
 def test_one_minimum_may_make_another_bind() -> None:
     """Without b's minimum a keeps two of its own accord; with it a's second has to be protected."""
     importance = {
-        "a": torch.tensor([9.0, 3.0]),
-        "b": torch.tensor([1.0]),
+        "a": torch.tensor([9.0, 3.0, 0.0]),
+        "b": torch.tensor([1.0, 0.0]),
         "c": torch.tensor([8.0, 4.0]),
     }
-    alone = pins.decide(importance, MinimumPerTensor(4, {"a": 2}))
+    alone = pins.decide(importance, Cardinality(4) & LayerBounds({"a": 2}))
     assert alone.binding == ()
-    both = pins.decide(importance, MinimumPerTensor(4, {"a": 2, "b": 1}))
+    both = pins.decide(importance, Cardinality(4) & LayerBounds({"a": 2, "b": 1}))
     assert both.binding == ("a", "b")
-    assert ones(both.masks) == (0, 1, 2, 3)
+    assert ones(both.masks) == (0, 1, 3, 5)
 
 
 @given(constrained(max_size=8))
 def test_with_the_same_minimums_what_k_keeps_is_kept_by_k_plus_1(program: Program) -> None:
     importance, constraint = program
-    if constraint.keep == len(flat(importance)):
+    minimums, keep = least(importance, constraint), keep_of(tree_of(constraint, importance))
+    if keep == len(flat(importance)):
         return
     fewer, more = (
-        ones(pins.decide(importance, MinimumPerTensor(keep, constraint.minimums)).masks)
-        for keep in (constraint.keep, constraint.keep + 1)
+        ones(pins.decide(importance, Cardinality(k) & LayerBounds(minimums)).masks)
+        for k in (keep, keep + 1)
     )
     assert set(fewer) < set(more)
 
 
 def test_with_other_minimums_nesting_is_not_promised() -> None:
     importance = {"a": torch.tensor([5.0, 4.0]), "b": torch.tensor([1.0])}
-    assert ones(pins.decide(importance, MinimumPerTensor(1, {"b": 1})).masks) == (2,)
-    assert ones(pins.decide(importance, MinimumPerTensor(2, {"b": 0})).masks) == (0, 1)
+    assert ones(pins.decide(importance, Cardinality(1) & LayerBounds({"b": 1})).masks) == (2,)
+    assert ones(pins.decide(importance, Cardinality(2) & LayerBounds({"b": 0})).masks) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -277,39 +296,19 @@ def test_with_other_minimums_nesting_is_not_promised() -> None:
     [
         (Cardinality(4), "keep is 4: .*an int from 0 to 3"),
         (PerTensor({"w": 1}), "PerTensor says nothing of 'v'"),
-        (MinimumPerTensor(3, {"v": 2}), r"minimums\['v'\] is 2, and 'v' has 1 weights"),
+        (LayerBounds({"v": 2}), r"minimum\['v'\] is 2, and 'v' has 1 weights"),
+        (LayerBounds({"v": 1}), "the model may keep 1 to 3 of 3 weights: say how many"),
     ],
 )
 def test_a_constraint_that_no_mask_meets_is_refused(constraint: Constraint, message: str) -> None:
-    with pytest.raises(CardinalityError, match=message):
-        pins.decide({"w": torch.zeros(2), "v": torch.zeros(1)}, constraint)
+    for call in (pins.decide, pins.select):
+        with pytest.raises(CardinalityError, match=message):
+            call({"w": torch.zeros(2), "v": torch.zeros(1)}, constraint)
 
 
-def test_scores_are_validated_before_the_constraint() -> None:
-    for bad in (torch.tensor([1.0, NAN]), torch.zeros(0)):
-        with pytest.raises(
-            ImportanceError, match=r"importance\['w'\] at index \(1\) is nan|is empty"
-        ):
-            pins.decide({"w": bad}, MinimumPerTensor(0, {"v": 0}))
+def test_a_decision_needs_names() -> None:
     with pytest.raises(ImportanceError, match=r"decide\(\) was given a Tensor"):
-        pins.decide(torch.zeros(2), MinimumPerTensor(0, {}))  # type: ignore[arg-type]
-
-
-def test_minimums_that_are_wrong_are_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    importance = {"a": torch.tensor([2.0, 1.0]), "b": torch.tensor([0.0])}
-
-    def last(
-        importance: dict[str, Tensor], keeps: list[int], _: Any, __: Group, names: list[str]
-    ) -> dict[str, Tensor]:
-        sizes = {name: importance[name].numel() for name in names}
-        return {
-            name: torch.arange(size) >= size - keep
-            for (name, size), keep in zip(sizes.items(), keeps, strict=True)
-        }
-
-    monkeypatch.setattr(selection, "largest", last)
-    with pytest.raises(OptimalityError, match="the selection kept 2 of 2 and proves"):
-        pins.decide(importance, MinimumPerTensor(2, {"a": 1, "b": 1}))
+        pins.decide(torch.zeros(2), Cardinality(0))  # type: ignore[arg-type]
 
 
 def swapped(found: KthLargest) -> KthLargest:
@@ -348,7 +347,7 @@ def test_a_selection_that_is_wrong_is_not_passed_on(
     importance = {"w": torch.tensor([3.0, 2.0, 2.0, 1.0]), "v": torch.tensor([5.0])}
     pins.decide(importance, 4)
     monkeypatch.setattr(
-        selection, "kth_largest", lambda *arguments: WRONG[wrong](kth_largest(*arguments))
+        closed_form, "kth_largest", lambda *arguments: WRONG[wrong](kth_largest(*arguments))
     )
     for constraint, keep in ((Cardinality(4), "[45] of 4"), (PerTensor({"w": 3, "v": 1}), "[34]")):
         with pytest.raises(OptimalityError, match=rf"the selection kept {keep}.*; of λ = "):
@@ -362,7 +361,7 @@ def test_a_tie_that_is_hidden_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) 
     def hidden(*arguments: Any) -> KthLargest:
         return with_scores(kth_largest(*arguments), pruned_max=1.0)
 
-    monkeypatch.setattr(selection, "kth_largest", hidden)
+    monkeypatch.setattr(closed_form, "kth_largest", hidden)
     with pytest.raises(OptimalityError, match="0 pruned ones above and 1 equal to it"):
         pins.decide(importance, 2)
 

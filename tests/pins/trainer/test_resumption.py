@@ -206,8 +206,8 @@ def test_a_longer_training_is_never_less_sparse(kind: str, after: int, tmp_path:
         (pruning(warmup=1), "schedule's warmup was 2 and is 1 now"),
         (pruning(smoothing="window"), "smoothing was 'uncertainty' and is 'window' now"),
         (
-            pruning(allocation=Allocation(by_tensor=True)),
-            "allocation's by_tensor was False and is True now",
+            pruning(allocation=Allocation("tensor")),
+            "allocation's scope was 'global' and is 'tensor' now",
         ),
         (PruningCallback(keep_zeros=True), "criterion was 'abs-pins' and is 'keep_zeros' now"),
     ],

@@ -102,7 +102,7 @@ def assert_zeros(given: PruningCallback, *_: Any) -> None:
         assert is_sharded(mask)
         assert not local(pruner.parameters[name])[~local(mask)].any()
     if pruner.decision is not None:
-        assert count(given.masks).kept == pruner.decision.constraint.keep
+        assert count(given.masks).kept == pruner.decision.proof.keep
 
 
 def masks_of(name: str, folder: Path) -> Path:

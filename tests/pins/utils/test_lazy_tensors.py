@@ -12,7 +12,7 @@ from torch import Tensor
 
 import pins
 from pins.masks import count_each
-from pins.selection.constraints import MinimumPerTensor
+from pins.selection.constraints import Cardinality, LayerBounds
 from pins.utils.lazy_tensors import Computed, shapes_of
 from verification.strategies import selections
 
@@ -57,7 +57,7 @@ def test_computed_scores_are_decided_as_those_that_are_held(
 
 def test_a_constrained_decision_is_the_same_too() -> None:
     importance = normal({"a": 50, "b": 30, "c": 20})
-    constraint = MinimumPerTensor(20, {"c": 15})
+    constraint = Cardinality(20) & LayerBounds({"c": 15})
     held, computed = (pins.decide(s, constraint) for s in (importance, Watched(importance)))
     assert computed.proof == held.proof
     assert count_each(computed.masks)["c"].kept == 15

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from typer.testing import CliRunner
+from verification.certificates.certificate import certify, certify_files, save_scores, summary
 
 from pins import masks as masks_module
 from pins.cli import command_line
@@ -19,7 +20,6 @@ from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor
 from pins.selection.select import decide, select
 from tests.pins.selection.constrained import Program, constrained, ones, optima
 from verification import checker
-from verification.certificates.certificate import certify, certify_files, save_scores, summary
 from verification.checker import Outcome
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from verification.certificates.certificate import certify, certify_files
 
 from pins.errors import CertificateError
 from pins.importance.trust_region.program import Terms
 from tests.flushing import flushing
-from verification.certificates.certificate import certify, certify_files
 from verification.certificates.gap import trust_region_gap
 from verification.certificates.regret import regret
 from verification.certificates.trust_region import certify_region_files, certify_trust_region

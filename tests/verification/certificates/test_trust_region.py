@@ -24,7 +24,7 @@ from pins.selection.select import select
 from tests.commands import Command
 from tests.pins.selection.constrained import flat, ones
 from verification import checker
-from verification.certificates.certificate import save_scores, summary
+from verification.certificates.selection import save_scores, summary
 from verification.certificates.trust_region import certify_region_files, certify_trust_region
 from verification.checker import Outcome
 from verification.strategies import DTYPES, masks_for, score_mappings, scores

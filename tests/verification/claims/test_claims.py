@@ -64,7 +64,7 @@ def test_a_claim_holds_only_if_its_control_fails(
     assert json.loads(json.dumps(ledger)) == ledger
 
 
-@pytest.mark.parametrize("name", ["constrained-cbc", "region-cbc", "unscaled-failure-noticed"])
+@pytest.mark.parametrize("name", ["closed-form-cbc-real", "region-cbc", "unscaled-failure-noticed"])
 def test_a_solver_that_cannot_start_refutes_no_claim(
     name: str, small_real: ModelSnapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,10 +11,14 @@ from torch import Tensor
 from pins.importance.criterion import Criterion
 from pins.importance.trust_region.criterion import TrustRegion
 from pins.runs.weight_sample import WeightSample
-from pins.selection.select import decide, select
+from pins.selection.constraints import AtMostNofM, Cardinality, Constraint, NofM
+from pins.selection.select import decide, select, tree_of
+from pins.selection.tree import Node, Runs, TensorNode, View
 from solvers.exact import exact_sum
 from verification.certificates.regret import regret
 from verification.explorer.data import offset
+
+WEIGHTS = "w"
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Settings:
     rate: float = 0.03
     multiplier: float = math.inf
     precision: str = "float64"
+    bounds: str = "none"
     ties: str = "lower"
 
     def in_the_page(self) -> dict[str, Any]:
@@ -87,12 +92,29 @@ def scores_of(sample: WeightSample, name: str, settings: Settings) -> Tensor:
     return sample.importance(criterion, settings.rate)[name]
 
 
-def mask_of(scores: Tensor, keep: int, ties: str) -> Tensor:
+def tree_under(bounds: str, count: int, keep: int) -> Node:
+    """The masks of `keep` of so many weights within bounds."""
+    groups: dict[str, Constraint] = {
+        "none": Cardinality(keep),
+        "2:4": NofM(2, 4) & Cardinality(keep),
+        "4:8": NofM(4, 8) & Cardinality(keep),
+        "at-most-2:4": AtMostNofM(2, 4) & Cardinality(keep),
+    }
+    if bounds in groups:
+        return tree_of(groups[bounds], {WEIGHTS: torch.empty(count)})
+    runs = [Runs(count // 2, keep // 2, name="half")]
+    runs += [Runs(4, 0, 2, "2:4 group")] * (bounds == "halves-2:4")
+    return Node(
+        "the layer", (TensorNode(WEIGHTS, View(1, 1, count), runs=tuple(runs)),), keep, keep
+    )
+
+
+def mask_of(scores: Tensor, tree: Node, keep: int, ties: str) -> Tensor:
     """The mask of a tie rule; all but the first are not those of PINS."""
     if ties == "lower":
-        return select(scores, keep)
+        return select({WEIGHTS: scores}, tree)[WEIGHTS]
     if ties == "higher":
-        return select(scores.flip(0), keep).flip(0)
+        return select({WEIGHTS: scores.flip(0)}, tree)[WEIGHTS].flip(0)
     low, high = interval(scores, keep)
     return scores >= high if ties == "kept" else scores > low
 
@@ -110,10 +132,20 @@ def expected(sample: WeightSample, name: str, settings: Settings) -> Answer:
     """The decision by PINS, its values by exact sums."""
     ranking = rounded(scores_of(sample, name, settings), settings.precision)
     objective = rounded(sample.importance("pins", settings.rate)[name], settings.precision)
-    kept = mask_of(ranking, settings.keep, settings.ties)
-    low, high = interval(ranking, settings.keep)
-    multiplier = decide({name: ranking}, settings.keep).proof.dual_multiplier
-    above = (Fraction(score) - Fraction(multiplier) for score in ranking.tolist())
+    tree = tree_under(settings.bounds, ranking.numel(), settings.keep)
+    kept = mask_of(ranking, tree, settings.keep, settings.ties)
+    proof = decide({WEIGHTS: ranking}, tree).proof
+    primal, multiplier = exact_sum(ranking[kept].numpy()), proof.dual_multiplier
+    if settings.bounds == "none":
+        low, high = interval(ranking, settings.keep)
+        above = (Fraction(score) - Fraction(multiplier) for score in ranking.tolist())
+        dual = settings.keep * Fraction(multiplier)
+        dual += sum((max(a, Fraction(0)) for a in above), Fraction(0))
+    else:  # equal, by thresholds that only valid ones make so
+        root, dual = proof.nodes[tree.name], primal
+        low = -math.inf if root.pruned_max is None else root.pruned_max
+        high = math.inf if root.kept_min is None else root.kept_min
+    as_many = tree if settings.bounds != "none" else None
     return Answer(
         ranking=ranking,
         objective=objective,
@@ -121,9 +153,8 @@ def expected(sample: WeightSample, name: str, settings: Settings) -> Answer:
         multiplier=multiplier,
         low=low,
         high=high,
-        primal=exact_sum(ranking[kept].numpy()),
-        dual=settings.keep * Fraction(multiplier)
-        + sum((max(a, Fraction(0)) for a in above), Fraction(0)),
-        regret=regret({name: objective}, {name: kept}).exact,
+        primal=primal,
+        dual=dual,
+        regret=regret({WEIGHTS: objective}, {WEIGHTS: kept}, as_many).exact,
         scale=exact_sum(objective.abs().numpy()),
     )

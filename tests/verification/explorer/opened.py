@@ -1,6 +1,6 @@
 """The page in a browser, and what it tells: numbers as they are computed and as they are shown."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from tests.verification.explorer.expected import Answer, Settings
 
@@ -19,8 +18,8 @@ EXPLORE = """([number, settings]) => {
   const { r, s, kept, multiplier, interval, primal, dual, regret } = pins.explore(number, settings);
   const written = (number) => Object.values(pins.fraction(number)).join("/");
   return {
-    ranking: Array.from(r, pins.toHex),
-    objective: Array.from(s, pins.toHex),
+    ranking: Array.from(r),
+    objective: Array.from(s),
     kept,
     multiplier,
     low: interval.low,
@@ -51,8 +50,8 @@ class Opened:
         """What the page computes for a layer under settings, its controls left alone."""
         told: Mapping[str, Any] = self.page.evaluate(EXPLORE, [number, settings.in_the_page()])
         return Answer(
-            ranking=_doubles(told["ranking"]),
-            objective=_doubles(told["objective"]),
+            ranking=torch.tensor(told["ranking"], dtype=torch.float64),
+            objective=torch.tensor(told["objective"], dtype=torch.float64),
             kept=torch.tensor(told["kept"], dtype=torch.bool),
             multiplier=float(told["multiplier"]),
             low=float(told["low"]),
@@ -101,7 +100,3 @@ def opened(
         yield it
         assert it.complaints == []
         assert [url for url in it.asked if not url.startswith(("file:", "data:", "blob:"))] == []
-
-
-def _doubles(hexadecimal: Sequence[str]) -> Tensor:
-    return torch.tensor([float.fromhex(each) for each in hexadecimal], dtype=torch.float64)

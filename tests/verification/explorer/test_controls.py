@@ -33,7 +33,7 @@ COLOURS = """() => Object.fromEntries(
 TIME = """() => {
   const slider = document.getElementById("sparsity");
   const times = [];
-  for (let value = 300; value < 900; value += 30) {
+  for (let value = 500; value < 900; value += 30) {
     slider.value = value;
     const start = performance.now();
     slider.dispatchEvent(new Event("input"));
@@ -59,7 +59,7 @@ def shows(page: Opened, sample: WeightSample, name: str, decision: Settings) -> 
     count, total = int(answer.kept.sum()), answer.kept.numel()
     assert page.text("#card-kept") == f"{count} of {total}"
     assert f"{count} of {total}" in page.text("#summary")
-    drawn = f"the first {count} are kept"
+    drawn = f"the first {count} are kept" if decision.bounds == "none" else "nodes a ≤ b"
     assert drawn in (page.page.get_attribute("#ranking svg", "aria-label") or "")
     if count == decision.keep:
         assert page.exact("primal") == page.exact("dual")
@@ -120,6 +120,63 @@ def test_every_control_by_the_keyboard(open_page: Opened, sample: WeightSample) 
         shows(open_page, sample, "tied", decision)
 
 
+def test_bounds_by_the_keyboard(open_page: Opened, sample: WeightSample) -> None:
+    decision = Settings(keep=120, rate=sample.learning_rate, bounds="2:4")
+    open_page.choose("#bounds", "2:4")
+    shows(open_page, sample, "dense", decision)
+    assert open_page.page.is_disabled("#sparsity")
+    assert open_page.text("#sparsity-value") == "50.0 %: keep 120 of 240, by the bounds"
+    assert open_page.text("#binding").startswith("All 60 groups of 4 keep exactly 2, each by")
+
+    open_page.choose("#bounds", "halves-2:4")
+    open_page.press("#sparsity", "Home", "PageUp", "PageUp", "PageUp", "PageUp", "PageUp")
+    decision = replace(decision, keep=120, bounds="halves-2:4")
+    shows(open_page, sample, "dense", decision)
+    open_page.press("#sparsity", "PageUp")
+    decision = replace(decision, keep=96)
+    shows(open_page, sample, "dense", decision)
+    kept = expected(sample, "dense", decision).kept
+    full = int((kept.view(-1, 4).sum(1) == 2).sum())
+    bound = re.findall(r"(\d+) at the maximum", open_page.text("#binding"))
+    assert 0 < sum(map(int, bound)) <= full
+    open_page.press("#nodes > summary", "Enter")
+    rows = open_page.page.locator("#nodes-rows tr")
+    rows.first.wait_for()
+    told = [row.split("\t") for row in rows.all_inner_texts()]
+    assert [row[:3] for row in told[:3]] == [
+        ["root", "96 to 96", "96"],
+        ["half: 1", "48 to 120", "48"],
+        ["half: 2", "48 to 120", "48"],
+    ]
+    assert [int(row[2]) for row in told[3:]] == kept.view(-1, 4).sum(1).tolist()
+    open_page.press("#mask", "Home")
+    assert "; group of 4, number 1: " in open_page.text("#weight")
+
+    open_page.choose("#layer", "2")  # of one weight, which nothing divides
+    shows(open_page, sample, "one", replace(decision, keep=0, bounds="none"))
+    option = open_page.page.locator("#bounds option[value='2:4']")
+    assert option.text_content() == "exactly 2 of each 4 (1 is no multiple of 4)"
+    assert option.is_disabled()
+
+
+def test_bounds_that_allow_no_mask_are_said_and_no_other_decision_is_shown(
+    open_page: Opened,
+) -> None:
+    open_page.choose("#ties", "kept")
+    open_page.choose("#bounds", "at-most-2:4")
+    assert open_page.page.input_value("#ties") == "lower"
+    assert open_page.page.locator("#ties option[value=kept]").is_disabled()
+    open_page.press("#sparsity", "Home")
+    assert open_page.text("#summary") == (
+        "No mask: 240 of 240 weights are to be kept, the bounds allow 120: choose another sparsity"
+    )
+    assert open_page.page.locator("#decision").is_hidden()
+    open_page.choose("#bounds", "none")
+    assert open_page.text("#card-kept") == "240 of 240"
+    assert open_page.page.locator("#decision").is_visible()
+    assert open_page.page.locator("#ties option[value=kept]").is_enabled()
+
+
 def explorer_rates(page: Opened) -> list[float]:
     """η on the slider."""
     return [float(rate) for rate in page.page.evaluate("pins.sample.learning_rates")]
@@ -156,6 +213,8 @@ def test_the_mask_is_read_by_arrow_keys_and_as_a_table(
 
 
 def test_a_move_is_shown_at_once(open_page: Opened) -> None:
+    assert open_page.page.evaluate(TIME) < 100
+    open_page.choose("#bounds", "at-most-2:4")
     assert open_page.page.evaluate(TIME) < 100
 
 

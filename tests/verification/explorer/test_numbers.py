@@ -18,7 +18,7 @@ from pins.selection.constraints import keep_count
 from pins.selection.select import select
 from tests.verification.explorer.expected import Settings, expected, rounded
 from tests.verification.explorer.opened import Opened, opened
-from verification import explorer
+from verification import checker, explorer
 from verification.strategies import selections, sparsities
 
 if TYPE_CHECKING:
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 CRITERIA = ("path", "obd", "abs-pins", "magnitude", "sensitivity", "movement")
 TIES = ("lower", "higher", "kept", "pruned")
+BOUNDS = ("2:4", "4:8", "at-most-2:4", "halves", "halves-2:4")
 PRECISIONS = ("float64", "float32", "bfloat16")
 REAL = Path(__file__).parents[3] / "benchmarks" / "results" / "demo" / "sample.safetensors"
-SELECT = "([scores, keep]) => pins.select(Float64Array.from(scores), keep)"
-BY_SIZE = "([scores, keep]) => pins.select(Float64Array.from(scores, Math.abs), keep)"
+TREE = "pins.treeOf('none', scores.length, keep)"
+SELECT = f"([scores, keep]) => pins.select(Float64Array.from(scores), {TREE})"
+BY_SIZE = f"([scores, keep]) => pins.select(Float64Array.from(scores, Math.abs), {TREE})"
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -65,6 +67,70 @@ def test_every_number_of_weights_from_none_to_all(
         [name],
         [Settings(keep=keep, ties=ties) for keep in keeps for ties in TIES],
     )
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+def test_bounds_at_every_precision_and_tie_rule_by_index(
+    numbers_page: Opened, sample: WeightSample, bounds: str
+) -> None:
+    for name, most in (("dense", 120), ("tied", 20)):
+        keeps = {most} if bounds in ("2:4", "4:8") else {0, most - 3, most}
+        kinds = [
+            Settings(bounds=bounds),
+            Settings("magnitude", precision="bfloat16", bounds=bounds),
+            Settings("magnitude", precision="bfloat16", bounds=bounds, ties="higher"),
+        ]
+        decisions = [replace(kind, keep=keep) for kind, keep in itertools.product(kinds, keeps)]
+        compare(numbers_page, sample, [name], decisions)
+
+
+def test_bounds_change_the_mask_its_threshold_and_its_values(
+    numbers_page: Opened, sample: WeightSample
+) -> None:
+    bound = Settings(keep=100, bounds="at-most-2:4")
+    told, alone = (
+        numbers_page.explored(0, each) for each in (bound, replace(bound, bounds="none"))
+    )
+    assert told.multiplier < alone.multiplier
+    assert told.primal == told.dual < alone.primal
+    assert told != expected(sample, "dense", replace(bound, keep=99))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "count", "reason"),
+    [
+        ("2:4", 911, "911 is no multiple of 4"),
+        ("4:8", 228, "228 is no multiple of 8"),
+        ("halves", 911, "911 is no multiple of 2"),
+        ("halves-2:4", 228, "228 is no multiple of 8"),
+        ("halves-2:4", 8, "a half of 8 is a group"),
+        ("halves", 228, ""),
+        ("none", 911, ""),
+    ],
+)
+def test_bounds_need_a_number_of_weights_that_they_divide(
+    numbers_page: Opened, bounds: str, count: int, reason: str
+) -> None:
+    told = numbers_page.page.evaluate("([bounds, n]) => pins.misfit(bounds, n)", [bounds, count])
+    assert told == reason
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [
+        (Fraction(5, 32), "5/32 (≈ 1.562e-1)"),  # half to even, as Python's decimals
+        (Fraction(7, 32), "7/32 (≈ 2.188e-1)"),
+        (Fraction(3), "3 (≈ 3.000e+0)"),
+        (Fraction(99999), "99999 (≈ 1.000e+5)"),
+        (Fraction(2**64 + 1, 2**100), "the claimed fraction (≈ 1.455e-11)"),
+        (Fraction(1, 2**1074), "the claimed fraction (≈ 4.941e-324)"),
+    ],
+)
+def test_a_gap_is_said_as_by_the_checker(numbers_page: Opened, gap: Fraction, said: str) -> None:
+    power = gap.denominator.bit_length() - 1
+    dyadic = "([n, e]) => pins.claimed({ n: BigInt(n), e })"
+    assert numbers_page.page.evaluate(dyadic, [str(gap.numerator), -power]) == said
+    assert checker._claimed(gap) == said
 
 
 def test_every_learning_rate_and_multiplier(numbers_page: Opened, sample: WeightSample) -> None:
@@ -137,7 +203,6 @@ def test_floats_are_rounded_written_and_summed_as_in_python(
     narrow = data.draw(st.lists(finite, min_size=1, max_size=6))
     page = numbers_page.page
     assert page.evaluate("values => values.map(pins.repr)", values) == list(map(repr, values))
-    assert page.evaluate("values => values.map(pins.toHex)", values) == [v.hex() for v in values]
     told = map(float, page.evaluate("values => values.map(pins.toBfloat16)", narrow))
     assert list(told) == rounded(torch.tensor(narrow, dtype=torch.float64), "bfloat16").tolist()
     everything = "values => Object.values(pins.fraction(pins.exactSum(values))).join('/')"

@@ -1,5 +1,6 @@
 """Twelve weights by hand: chosen so that rules of thumb fail, and judged exactly."""
 
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -56,15 +57,23 @@ def test_a_wrong_answer_is_told_with_its_regret_and_the_right_one_is_recognised(
     toggle(open_page, named(by_size)[4:])
     open_page.press("[data-twelve=check]", "Enter")
     lost = regret({"w": scores}, {"w": by_size})
-    assert lost.kept is not None
-    assert lost.pruned is not None
+    worst, best_pruned = (
+        int(scores.where(which, fill).argsort()[place])
+        for which, fill, place in ((by_size, math.inf, 0), (~by_size, -math.inf, -1))
+    )
     assert said(open_page, "said").startswith("Not the optimum: its sum falls short by ")
-    exchange = f"prune {LETTERS[lost.kept.index]} and keep {LETTERS[lost.pruned.index]}, "
+    exchange = f"prune {LETTERS[worst]} and keep {LETTERS[best_pruned]}, "
     assert exchange in said(open_page, "said")
     assert Fraction(said(open_page, "exact").rpartition(" ")[2]) == lost.exact
     files = downloaded(open_page, "[data-twelve=ask]", tmp_path)
+    assert [file.name for file in files] == [
+        "twelve-certificate.json",
+        "twelve-best.safetensors",
+        "twelve-mask.safetensors",
+        "twelve-scores.safetensors",
+    ]
     code, line = checked(files[0])
-    assert code == 0
+    assert (code, line) == (0, said(open_page, "verdict"))
     assert "falls short of the optimum by exactly " in line
     assert "✗ wrong" in said(open_page, "sides")
 
@@ -88,7 +97,7 @@ def test_the_proof_of_the_optimum_is_shown_and_checked(
     assert "✗" not in said(open_page, "sides")
     assert files[0].read_text(encoding="utf-8") == said(open_page, "certificate")
     code, line = checked(files[0])
-    assert code == 0
+    assert (code, line) == (0, said(open_page, "verdict"))
     assert line.startswith("proved: the mask keeps exactly 5 of 12 weights")
 
 
@@ -99,6 +108,7 @@ def test_a_wrong_number_has_no_proof(open_page: Opened, tmp_path: Path) -> None:
         "There is no proof: kept 6 of 12, the claim says 5."
     )
     assert checked(files[0]) == (1, "refuted: kept 6 of 12, the claim says 5")
+    assert said(open_page, "verdict") == "refuted: kept 6 of 12, the claim says 5"
     open_page.press("[data-twelve=clear]", "Enter")
     assert said(open_page, "live").startswith("0 of 5 kept, sum 0.00 ")
 

@@ -19,7 +19,7 @@ from pins.importance.trust_region.criterion import TrustRegion
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import OneShotSchedule
-from pins.selection.constraints import Cardinality, MinimumPerTensor
+from pins.selection.constraints import Cardinality, LayerBounds
 from pins.selection.select import decide
 from tests.pins.importance.fitting import fit_region
 from tests.pins.networks import loss_on_rows, losses, perceptron
@@ -160,7 +160,7 @@ def test_fitting_changes_only_a_copy() -> None:
 
 def test_it_is_fitted_to_minimums_too() -> None:
     observations = drawn(3, 20, 40)
-    constraint = MinimumPerTensor(20, {"layer.0": 15})
+    constraint = Cardinality(20) & LayerBounds({"layer.0": 15})
     fitted = fit_region(TrustRegion(), observations, constraint, 1.0)
     decision = fitted.at(observations, constraint).solve(fitted.multiplier)
     assert decision.proof.holds

@@ -19,7 +19,8 @@ from pins.importance.trust_region.multiplier import (
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.importance.trust_region.sample import OCTAVES, Sample, sample
 from pins.masks import count_each
-from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
+from pins.selection.constraints import Cardinality, Constraint, LayerBounds, PerTensor
+from pins.selection.reach import keep_of
 from pins.selection.select import select
 
 STEP = 2.0 ** (OCTAVES / 2**HALVINGS)  # how near to the largest μ the search comes
@@ -47,7 +48,7 @@ def region_programs(draw: st.DrawFn) -> TrustRegionProgram:
     keep = draw(st.integers(sum(least.values()), total - 1))
     constraints: list[Constraint] = [
         Cardinality(keep),
-        MinimumPerTensor(keep, least),
+        Cardinality(keep) & LayerBounds(least),
         PerTensor(least),
     ]
     return TrustRegionProgram(terms, draw(st.sampled_from(constraints)))
@@ -142,8 +143,8 @@ def test_the_radius_is_never_exceeded_and_the_constraint_kept(
     assert exact_cost(program, decision.masks) <= Fraction(radius)
     assert decision.proof.holds
     counts = {name: each.kept for name, each in count_each(decision.masks).items()}
-    assert sum(counts.values()) == program.constraint.keep
-    assert all(counts[name] >= least for name, least in program.constraint.minimums.items())
+    assert sum(counts.values()) == keep_of(program.tree)
+    assert all(counts[node.name] >= node.minimum for node in program.tree.tensors)
 
 
 @given(st.integers(0, 999), st.floats(0.01, 0.99))
@@ -241,7 +242,7 @@ class TestOfALargeModel:
     def test_it_stands_for_all_weights_in_proportion(self) -> None:
         some, program = sample(self.program()), self.program()
         assert not some.whole
-        assert some.keep == program.constraint.keep
+        assert some.keep == keep_of(program.tree)
         assert float(some.weights.sum()) == pytest.approx(sum(self.SIZES))
         assert some.weights.numel() < 3 << 10
         rest = some.terms.cost[some.weights > 1]

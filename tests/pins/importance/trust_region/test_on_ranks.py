@@ -11,7 +11,7 @@ from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.importance.trust_region.multiplier import largest_multiplier, within
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.importance.trust_region.sample import sample
-from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor
+from pins.selection.constraints import Cardinality, Constraint, LayerBounds
 from tests.pins.importance.trust_region.test_multiplier import drawn
 from verification.testing.threaded_group import shards, together
 
@@ -38,7 +38,7 @@ def programs(draw: st.DrawFn) -> TrustRegionProgram:
     keep = draw(st.integers(1, total))
     constraint: Constraint = Cardinality(keep)
     if draw(st.booleans()):
-        constraint = MinimumPerTensor(keep, {next(iter(terms)): min(keep, 1)})
+        constraint = Cardinality(keep) & LayerBounds({next(iter(terms)): min(keep, 1)})
     return TrustRegionProgram(terms, constraint)
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from pins.errors import CardinalityError, CriterionError, ImportanceError
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.masks import count_each
-from pins.selection.constraints import Cardinality, Constraint, MinimumPerTensor, PerTensor
+from pins.selection.constraints import Cardinality, Constraint, LayerBounds, PerTensor
 from pins.selection.optimality import optimality
+from pins.selection.reach import keep_of
 from pins.selection.select import decide
 
 DYADIC = st.integers(-6, 6).map(lambda octave: 2.0**octave)  # μ, and factors
@@ -36,7 +37,7 @@ def region_programs(
     keep = draw(st.integers(sum(least.values()), total))
     constraints: tuple[Constraint, ...] = (
         Cardinality(keep),
-        MinimumPerTensor(keep, least),
+        Cardinality(keep) & LayerBounds(least),
         PerTensor(least),
     )
     return TrustRegionProgram(terms, draw(st.sampled_from(constraints)))
@@ -99,13 +100,11 @@ def test_drop_and_cost_are_the_sums_over_what_is_pruned(
 def test_the_count_is_exact_and_the_constraint_is_kept(
     program: TrustRegionProgram, multiplier: float
 ) -> None:
-    decision, constraint = program.solve(multiplier), program.constraint
+    decision = program.solve(multiplier)
     counts = {name: each.kept for name, each in count_each(decision.masks).items()}
-    assert sum(counts.values()) == constraint.keep == decision.proof.keep
-    assert all(counts[name] >= least for name, least in constraint.minimums.items())
-    if isinstance(constraint, PerTensor):
-        assert counts == constraint.keeps
-    assert decision.constraint == constraint
+    assert sum(counts.values()) == keep_of(program.tree) == decision.proof.keep
+    assert allows(program, counts)
+    assert decision.tree == program.tree
 
 
 @given(region_programs(), DYADIC)
@@ -117,8 +116,9 @@ def test_the_proof_is_that_of_the_scores(program: TrustRegionProgram, multiplier
         assert scores[name].dtype == c.dtype
     assert decision.proof == decide(scores, program.constraint).proof
     assert decision.proof.holds
-    if isinstance(program.constraint, Cardinality):
-        assert decision.proof == optimality(scores, decision.masks)
+    read = optimality(scores, decision.masks, tree=decision.tree)
+    for name in ("keep", "total", "kept_min", "pruned_max", "unique", "dual_multiplier", "binding"):
+        assert getattr(decision.proof, name) == getattr(read, name)
 
 
 @given(region_programs())
@@ -136,20 +136,21 @@ def test_no_mask_that_costs_no_more_promises_more(
     decision = program.solve(multiplier)
     owner = [name for name, each in program.terms.items() for _ in range(each.cost.numel())]
     s, c = ([x for each in program.terms.values() for x in each[part].tolist()] for part in (0, 1))
-    for kept in combinations(range(len(s)), program.constraint.keep):
+    for kept in combinations(range(len(s)), keep_of(program.tree)):
         counts = {name: [owner[i] for i in kept].count(name) for name in program.terms}
-        if not allows(program.constraint, counts):
+        if not allows(program, counts):
             continue
         pruned = set(range(len(s))) - set(kept)
         if sum(c[i] for i in pruned) <= decision.cost:
             assert -sum(s[i] for i in pruned) <= decision.drop
 
 
-def allows(constraint: Constraint, counts: dict[str, int]) -> bool:
-    """Whether masks with so many ones are allowed."""
-    if isinstance(constraint, PerTensor):
-        return counts == constraint.keeps
-    return all(counts[name] >= least for name, least in constraint.minimums.items())
+def allows(program: TrustRegionProgram, counts: dict[str, int]) -> bool:
+    """Whether the bounds of each tensor allow so many ones."""
+    return all(
+        node.minimum <= counts[node.name] <= (node.size if node.maximum is None else node.maximum)
+        for node in program.tree.tensors
+    )
 
 
 def test_with_the_magnitude_in_place_of_the_importance_one_does() -> None:

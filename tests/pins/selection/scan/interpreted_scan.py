@@ -6,7 +6,6 @@ Needs TRITON_INTERPRET=1 from the start of the process.
 import math
 import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,16 +16,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pins
-from pins.distributed import process_group
 from pins.errors import ImportanceError, OptimalityError
 from pins.selection import kth_largest
 from pins.selection import select as selection
-from pins.selection.constraints import MinimumPerTensor
+from pins.selection.constraints import Cardinality, LayerBounds
 from pins.selection.scan import float_keys, triton_kernels, triton_launch
 from pins.selection.scan.dispatch import scan_of
 from pins.selection.scan.reference import Partition, Scan
 from pins.selection.scan.triton_backend import TritonScan
-from pins.selection.segments import Piece, runs
+from pins.selection.segments import Piece, each_tensor
 from pins.utils.lazy_tensors import Computed
 from verification.strategies import DTYPES, score_mappings, selections
 
@@ -157,7 +155,7 @@ def test_a_selection_among_many_scores_is_that_of_sorting(monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("on_kernels")
 def test_minimums_are_kept() -> None:
     importance = {"a": torch.tensor([5.0, 4.0, 3.0]), "b": torch.tensor([2.0, 1.0])}
-    decision = pins.decide(importance, MinimumPerTensor(3, {"b": 1}))
+    decision = pins.decide(importance, Cardinality(3) & LayerBounds({"b": 1}))
     assert [mask.tolist() for mask in decision.masks.values()] == [
         [True, True, False],
         [True, False],
@@ -165,16 +163,13 @@ def test_minimums_are_kept() -> None:
 
 
 @FEW
-@given(score_mappings(max_size=20, zero_size=True), st.sampled_from([1, 3, 4]))
-def test_segments_are_those_of_a_scan(importance: dict[str, Tensor], length: int) -> None:
-    sizes = {name: scores.numel() for name, scores in importance.items()}
-    number = sum(-(-size // length) for size in sizes.values())
-    keeps = np.zeros(number, dtype=np.int64) + (length > 1)
-    keeps = np.minimum(keeps, runs(length, sizes, process_group.SINGLE_PROCESS).sizes)
-    expected = selection.largest(importance, keeps, partial(runs, length))
+@given(score_mappings(max_size=20, zero_size=True), st.floats(0, 1))
+def test_segments_are_those_of_a_scan(importance: dict[str, Tensor], share: float) -> None:
+    keeps = [int(share * scores.numel()) for scores in importance.values()]
+    expected = selection.largest(importance, keeps, each_tensor)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(selection, "scan_of", interpreted)
-        found = selection.largest(importance, keeps, partial(runs, length))
+        found = selection.largest(importance, keeps, each_tensor)
     require_same_masks(dict(expected), dict(found))
 
 

@@ -1,0 +1,1 @@
+"""How good and how fast are transposable N:M masks, against a greedy and a solver?"""

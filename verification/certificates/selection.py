@@ -1,0 +1,196 @@
+"""Certificates of kind "selection": the best mask of a tree of bounds, as a claim and its evidence.
+
+`CERTIFICATE.md` specifies the format; `checker.py` checks it and shares no code with this module.
+The evidence of an optimum is the mask itself (Theorem 6). Of another mask the exact regret is
+claimed, with an optimal mask as evidence; within a trust region the gap to its optimum (Theorem 5).
+"""
+
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pins.errors import CertificateError
+from pins.masks import count, require_same_tensors
+from pins.selection.constraints import Cardinality, Constraint
+from pins.selection.optimality import optimality
+from pins.selection.select import select, tree_of
+from pins.selection.tree import Node
+from pins.utils.io import save_tensors
+from verification.certificates.denormals import require_denormals
+from verification.certificates.document import (
+    beside,
+    stated_counts,
+    stated_file,
+    stated_fraction,
+    stated_frozen,
+    stated_scope,
+    stated_tree,
+    write_document,
+    write_masks,
+)
+from verification.certificates.gap import removed_cost, trust_region_gap
+from verification.certificates.regret import regret
+from verification.certificates.trust_region import TrustRegion, paired
+
+KIND = "selection"
+
+
+def certify(
+    importance: Mapping[str, Tensor],
+    masks: Mapping[str, Tensor],
+    *,
+    certificate: Path,
+    scores_file: Path,
+    mask_file: Path,
+    constraint: Constraint | Node | None = None,
+    region: TrustRegion | None = None,
+    criterion: str | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write the certificate of a decision whose scores and masks are in files.
+
+    For an optimal mask it claims optimality; for any other its exact regret, or within a trust
+    region its gap, with another mask as evidence: `<certificate's stem>.best.safetensors`.
+
+    Args:
+        importance: the scores in `scores_file`; the flat order claimed is the one of the tree.
+        masks: the masks in `mask_file`, True = keep.
+        certificate: the file to write; all files must be in its folder or below.
+        scores_file: safetensors file of the scores.
+        mask_file: safetensors file of the masks.
+        constraint: the competing masks; default: all with the same number of ones.
+        region: a further condition on them.
+        criterion: the origin of the scores; stated without proof.
+        provenance: further facts; stated without proof.
+
+    Returns:
+        The certificate, as written.
+
+    Raises:
+        CertificateError: a file lies elsewhere, the constraint or the radius does not allow the
+            mask, or this process flushes denormals.
+        CardinalityError: no mask of these tensors meets the constraint.
+        ImportanceError, MaskError: scores that cannot be ranked, masks that do not fit.
+    """
+    require_denormals()
+    require_same_tensors(importance, masks)
+    tree = tree_of(constraint or Cardinality(count(masks).kept), importance)
+    importance = {node.name: importance[node.name] for node in tree.tensors}  # the flat order
+    proof = optimality(importance, masks, tree=tree)
+    if proof.broken is not None:
+        raise CertificateError(
+            f"the mask is not allowed: {proof.broken}; certify it under another constraint"
+        )
+    claim: dict[str, Any] = {
+        "total": proof.total,
+        "keep": proof.keep,
+        "scope": stated_scope(importance),
+        "tree": stated_tree(tree),
+        "criterion": criterion,
+        "tie_rule": "none",
+        "unique": None,
+        "radius": None,
+        "gap": stated_fraction(Fraction(0)),
+    }
+    evidence: dict[str, Any] = {
+        "counts": stated_counts(masks, importance),
+        "scores": stated_file(scores_file, certificate),
+        "mask": stated_file(mask_file, certificate),
+        **dict.fromkeys(("best", "cost", "multiplier")),
+    }
+    best: Mapping[str, Tensor] = masks
+    if region is not None:
+        terms = paired(importance, region.cost)
+        removed = removed_cost(terms, masks)
+        radius = removed if region.radius is None else region.radius
+        if removed > radius:
+            raise CertificateError(
+                f"the mask removes a cost of {float(removed):g}, {float(removed - radius):g} more "
+                f"than the radius {float(radius):g}: allow more, or certify another mask"
+            )
+        found = trust_region_gap(terms, masks, region.multiplier, tree, radius)
+        best = found.best
+        claim |= {"radius": stated_fraction(radius), "gap": stated_fraction(found.gap)}
+        evidence |= {
+            "cost": stated_file(region.cost_file, certificate),
+            "multiplier": float(region.multiplier).hex(),
+        }
+    elif proof.holds:
+        first = select(importance, tree)
+        by_index = all(torch.equal(mask, masks[name].cpu()) for name, mask in first.items())
+        claim |= {"tie_rule": "lower-index" if by_index else "none", "unique": proof.unique}
+    else:
+        shortfall = regret(importance, masks, tree)
+        best = shortfall.best
+        claim["gap"] = stated_fraction(shortfall.exact)
+    with ExitStack() as written:
+        if best is not masks:
+            file = beside(certificate, "best")
+            write_masks(best, file, written)
+            evidence["best"] = stated_file(file, certificate)
+        claim["frozen"] = stated_frozen(tree, importance, certificate, written)
+        return write_document(KIND, claim, evidence, provenance, certificate)
+
+
+def save_scores(importance: Mapping[str, Tensor], path: Path) -> None:
+    """Write scores to a safetensors file that preserves their flat order."""
+    save_tensors(importance, path, {"format": "pins-scores", "version": "1"})
+
+
+def summary(document: Mapping[str, Any]) -> str:
+    """The claim of a certificate as a sentence."""
+    claim = document["claim"]
+    what = f"keeps {claim['keep']:,} of {claim['total']:,} weights and "
+    gap, among = _about(claim["gap"]), _among(document)
+    if claim["radius"] is not None:
+        near = f"is within about {gap:.6g} of the optimum" if gap else "is optimal"
+        return f"{what}{near} at a cost of at most about {_about(claim['radius']):.6g}{among}"
+    if gap:
+        return f"{what}falls short of the optimum{among} by about {gap:.6g}"
+    if claim["unique"]:
+        return f"{what}is the only optimum{among}"
+    by_index = claim["tie_rule"] == "lower-index"
+    return f"{what}is optimal{among}, {'ties by index' if by_index else 'with other ties'}"
+
+
+def _about(exact: Mapping[str, str]) -> Decimal:
+    return Decimal(exact["numerator"]) / Decimal(exact["denominator"])
+
+
+def _among(document: Mapping[str, Any]) -> str:
+    """A phrase for the bounds that are narrower than what they bound; nothing without any."""
+    sizes = {each["name"]: math.prod(each["shape"]) for each in document["claim"]["scope"]}
+    said: dict[str, int] = {}
+
+    def visit(part: Mapping[str, Any]) -> int:
+        if "parts" in part:
+            size, what = sum(map(visit, part["parts"])), "groups of tensors"
+        else:
+            size, what = sizes[part["tensor"]], "tensors"
+        nodes = [(part, size, what, 1)]
+        nodes += [
+            (runs, runs["length"], f"runs of {runs['length']}", size // runs["length"])
+            for runs in part.get("runs", ())
+        ]
+        for node, most, kind, number in nodes:
+            least, largest = node["minimum"], min(node["maximum"], most)
+            if least > 0 or largest < most:
+                same = "runs" in kind
+                bounds = f"{least}" if least == largest else f"{least} to {largest}"
+                name = f"{bounds} of each of the {kind}" if same else f"bounds on {kind}"
+                said[name] = said.get(name, 0) + number
+        return size
+
+    for part in document["claim"]["tree"]:
+        visit(part)
+    phrases = [f"{name} ({number:,})" for name, number in said.items()]
+    frozen = document["claim"]["frozen"]
+    phrases += [f"frozen {each}" for each in ("zeros", "fixed") if frozen[each] is not None]
+    return f" among masks with {', '.join(phrases)}" if phrases else ""
