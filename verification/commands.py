@@ -18,14 +18,30 @@ Seed = typer.Option(min=0, max=LARGEST, help="Seed of all random numbers.")
 
 
 def certify(
-    scores: Annotated[Path, typer.Argument(help="Importance scores, a safetensors file.")],
     keep: Annotated[int, typer.Option(help="Number of weights that the mask keeps.")],
     out: Annotated[Path, typer.Option(help="The certificate to write, JSON.")],
+    scores: Annotated[
+        Path | None, typer.Argument(help="Importance scores, a safetensors file; or give --from.")
+    ] = None,
+    from_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="WHAT=FILE",
+            help="Instead of scores, a file that --criterion reads: weights, gradient, before, "
+            "curvature or momentum; repeat it for each. The scores are computed, and checked.",
+        ),
+    ] = None,
+    offset: Annotated[
+        float | None,
+        typer.Option(help="With --from, of a trust region: δ; default: 0.1 of the mean curvature."),
+    ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="The mask, safetensors; without it the optimal one is made.")
     ] = None,
     criterion: Annotated[
-        str | None, typer.Option(help="How the scores were made; stated in the claim, not checked.")
+        str | None,
+        typer.Option(help="How scores were made, not checked; with --from their formula, checked."),
     ] = None,
     scope: Annotated[
         Literal["global", "tensor", "row"],
@@ -56,20 +72,22 @@ def certify(
 
     require_open()
     from pins.selection.allocation import Allocation
-    from verification.certificates.from_files import certify_files
+    from verification.certificates.formula import Formula
+    from verification.certificates.from_files import certify_files, certify_formula
     from verification.certificates.selection import summary
 
-    document = certify_files(
-        scores,
-        out,
-        keep=keep,
-        allocation=Allocation(scope, layer_minimum, layer_maximum),
-        mask=mask,
-        criterion=criterion,
-        cost=cost,
-        multiplier=multiplier,
-        radius=radius,
-    )
+    how: dict[str, Any] = {"keep": keep, "mask": mask, "multiplier": multiplier, "radius": radius}
+    how["allocation"] = Allocation(scope, layer_minimum, layer_maximum)
+    if (scores is None) != bool(from_) or (from_ and (cost or not criterion)):
+        raise SettingError(
+            "certify takes either a file of scores, with --cost for a trust region, or --from "
+            "WHAT=FILE with --criterion, which gives scores and costs: give one of the two"
+        )
+    if from_:
+        inputs = {what: Path(file) for what, _, file in (each.partition("=") for each in from_)}
+        document = certify_formula(Formula(str(criterion), inputs, offset), out, **how)
+    else:
+        document = certify_files(scores, out, criterion=criterion, cost=cost, **how)
     if json:
         claim = document["claim"]
         print_json({"certificate": str(out), "sentence": summary(document), "claim": claim})
