@@ -78,7 +78,8 @@ def certify(
 
     how: dict[str, Any] = {"keep": keep, "mask": mask, "multiplier": multiplier, "radius": radius}
     how["allocation"] = Allocation(scope, layer_minimum, layer_maximum)
-    if (scores is None) != bool(from_) or (from_ and (cost or not criterion)):
+    misplaced = cost or not criterion if from_ else offset is not None
+    if (scores is None) != bool(from_) or misplaced:
         raise SettingError(
             "certify takes either a file of scores, with --cost for a trust region, or --from "
             "WHAT=FILE with --criterion, which gives scores and costs: give one of the two"
