@@ -24,6 +24,7 @@ from pins.runs.folder import (
     CERTIFICATE,
     CHECKPOINTS,
     COSTS,
+    INPUTS,
     MASKS,
     RUN,
     SCORES,
@@ -52,7 +53,8 @@ class FinalDecision:
         masks: file of the masks.
         certificate: the file to write.
         tree: the set of feasible masks.
-        criterion: name of the criterion.
+        criterion: name of the criterion, and why its scores are no formula of one step.
+        inputs: folder of the files from which the scores are computed; None: not kept.
     """
 
     scores: Path
@@ -62,6 +64,7 @@ class FinalDecision:
     certificate: Path
     tree: Node
     criterion: str
+    inputs: Path | None = None
 
 
 Certify = Callable[[FinalDecision], str]  # returns the sentence that was proved
@@ -92,8 +95,10 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     masks.save(pruner.masks, out / MASKS)
     packed = pack_folder(out, pruner.masks)
     certificate = None
+    multiplier = run.history.decisions[-1].get("multiplier")
+    fault, kept = run.not_a_formula(multiplier), run.settings.keep_inputs
     if certify is not None:
-        multiplier = run.history.decisions[-1].get("multiplier")
+        criterion = run.settings.criterion
         decision = FinalDecision(
             scores=out / SCORES,
             cost=out / COSTS if multiplier else None,
@@ -101,7 +106,8 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             masks=out / MASKS,
             certificate=out / CERTIFICATE,
             tree=_final_tree(run),
-            criterion=run.settings.criterion,
+            criterion=f"{criterion}, {fault}" if fault else criterion,
+            inputs=out / INPUTS if kept and not fault else None,
         )
         certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
     rows = range(min(LATENCY_ROWS, len(run.train)))
@@ -137,6 +143,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             "sample": run.test_sample,
         },
         **_authors_report(run),
+        **({"inputs": f"not checked: {fault}" if fault else INPUTS} if kept else {}),
         "start": {"zeros": pruner.start.zeros, "total": pruner.total},
         "decisions": run.history.decisions,
         "evaluations": run.history.evaluations,
@@ -237,6 +244,8 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("as the authors report", value))
     if facts["certificate"]:
         lines.append(("certificate", f"the final mask {facts['certificate']['sentence']}"))
+    if "inputs" in facts:
+        lines.append(("inputs", facts["inputs"]))
     if facts["decisions"] and (binding := facts["decisions"][-1]["binding"]):
         lines.append(("bounds bind", f"in {len(binding)} nodes: {', '.join(binding[:3])}"))
     return lines

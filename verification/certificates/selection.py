@@ -153,6 +153,8 @@ def summary(document: Mapping[str, Any]) -> str:
     claim = document["claim"]
     what = f"keeps {claim['keep']:,} of {claim['total']:,} weights and "
     gap, among = _about(claim["gap"]), _among(document)
+    if claim["formula"]:
+        among += f" (scores by the formula {claim['formula']['name']})"
     if claim["radius"] is not None:
         near = f"is within about {gap:.6g} of the optimum" if gap else "is optimal"
         return f"{what}{near} at a cost of at most about {_about(claim['radius']):.6g}{among}"

@@ -1,4 +1,4 @@
-"""Certificates that begin at files of weights and gradients, as `pins certify --from` makes them."""
+"""Certificates that begin at files of weights and gradients, as `pins certify --from` makes."""
 
 import json
 from pathlib import Path
