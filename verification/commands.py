@@ -78,17 +78,17 @@ def certify(
 
     how: dict[str, Any] = {"keep": keep, "mask": mask, "multiplier": multiplier, "radius": radius}
     how["allocation"] = Allocation(scope, layer_minimum, layer_maximum)
-    misplaced = cost or not criterion if from_ else offset is not None
-    if (scores is None) != bool(from_) or misplaced:
+    words = [each.partition("=") for each in from_ or ()]
+    inputs = {what: Path(file) for what, _, file in words if file}
+    if scores is not None and not words and offset is None:
+        document = certify_files(scores, out, criterion=criterion, cost=cost, **how)
+    elif not scores and inputs and len(inputs) == len(words) and criterion and not cost:
+        document = certify_formula(Formula(criterion, inputs, offset), out, **how)
+    else:
         raise SettingError(
             "certify takes either a file of scores, with --cost for a trust region, or --from "
-            "WHAT=FILE with --criterion, which gives scores and costs: give one of the two"
+            "WHAT=FILE, each WHAT once, with --criterion: give one of the two"
         )
-    if from_:
-        inputs = {what: Path(file) for what, _, file in (each.partition("=") for each in from_)}
-        document = certify_formula(Formula(str(criterion), inputs, offset), out, **how)
-    else:
-        document = certify_files(scores, out, criterion=criterion, cost=cost, **how)
     if json:
         claim = document["claim"]
         print_json({"certificate": str(out), "sentence": summary(document), "claim": claim})

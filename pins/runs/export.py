@@ -40,6 +40,7 @@ from pins.utils.io import write_json, write_text
 from pins.utils.provenance import provenance
 
 LATENCY_ROWS = 8
+LATE = "not kept in time"  # asked for after the final decision
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     packed = pack_folder(out, pruner.masks)
     certificate = None
     multiplier = run.history.decisions[-1].get("multiplier")
-    fault, kept = run.not_a_formula(multiplier), run.settings.keep_inputs
+    fault, asked = run.not_a_formula(multiplier), run.settings.keep_inputs
+    inputs = out / INPUTS if asked and not fault and (out / INPUTS).is_dir() else None
     if certify is not None:
         criterion = run.settings.criterion
         decision = FinalDecision(
@@ -107,7 +109,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             certificate=out / CERTIFICATE,
             tree=_final_tree(run),
             criterion=f"{criterion}, {fault}" if fault else criterion,
-            inputs=out / INPUTS if kept and not fault else None,
+            inputs=inputs,
         )
         certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
     rows = range(min(LATENCY_ROWS, len(run.train)))
@@ -143,7 +145,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             "sample": run.test_sample,
         },
         **_authors_report(run),
-        **({"inputs": f"not checked: {fault}" if fault else INPUTS} if kept else {}),
+        **({"inputs": INPUTS if inputs else f"not checked: {fault or LATE}"} if asked else {}),
         "start": {"zeros": pruner.start.zeros, "total": pruner.total},
         "decisions": run.history.decisions,
         "evaluations": run.history.evaluations,

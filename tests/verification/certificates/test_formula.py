@@ -212,6 +212,8 @@ def test_the_command_certifies_from_files(tmp_path: Path) -> None:
         [],
         ["s.safetensors", "--from", "weights=w.safetensors", "--criterion", "magnitude"],
         ["--from", "weights=w.safetensors"],
+        ["--from", "weights", "--criterion", "magnitude"],
+        ["--from", "weights=a", "--from", "weights=b", "--criterion", "magnitude"],
         ["--from", "weights=w.safetensors", "--criterion", "magnitude", "--cost", "c.safetensors"],
         ["s.safetensors", "--offset", "1.0"],
     ],
