@@ -1403,14 +1403,14 @@ def _check_selection(claim: dict[str, Any], evidence: dict[str, Any], where: str
         raise _unexpected(found, f"{where}.evidence.inputs", expected)
 
 
-def _formula(value: Any, where: str) -> dict[str, Any]:
+def _formula(value: Any, where: str) -> Any:
     """A known name, and the numbers of its formula."""
     name = _choice(*_FORMULAS)(_object(value, where).get("name"), f"{where}.name")
-    numbers = dict.fromkeys(_FORMULAS[name].numbers, _float64)
+    numbers: dict[str, _Reader] = dict.fromkeys(_FORMULAS[name].numbers, _float64)
     return _record({"name": _text, "numbers": _record(numbers)})(value, where)
 
 
-def _inputs(value: Any, where: str) -> dict[str, Any]:
+def _inputs(value: Any, where: str) -> Any:
     """Files by role, in the order of `_INPUTS`."""
     _object(value, where)
     return _record({role: _FILE for role in _INPUTS if role in value})(value, where)

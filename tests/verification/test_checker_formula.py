@@ -112,7 +112,7 @@ def formula_case(
     rows = [function(*(Number(x, dtype) for x in row), *delta) for row in columns]
     scores, *costs = ([float(each) for each in column] for column in zip(*rows, strict=True))
     keep = len(scores) // 2
-    ranks = scores
+    ranks: list[Any] = scores
     if costs:
         ranks = [Fraction(c) + Fraction(s) for c, s in zip(costs[0], scores, strict=True)]
     best = sorted(range(len(ranks)), key=lambda i: (-ranks[i], i))[:keep]

@@ -56,8 +56,8 @@ def certify_formula(formula: Formula, certificate: Path, **how: Any) -> dict[str
             require_absent(file)
             written.enter_context(removed_on_failure(file))
             save_scores(roles[role] or {}, file)
-        more = {"cost": files.get("cost"), "formula": computed}
-        return certify_files(files["scores"], certificate, **more, **how)
+        how |= {"cost": files.get("cost"), "formula": computed}
+        return certify_files(files["scores"], certificate, **how)
 
 
 def certify_files(
