@@ -29,6 +29,7 @@ from pins.runs.folder import (
     RUN,
     SCORES,
 )
+from pins.runs.inputs import no_formula
 from pins.runs.latency import latency
 from pins.runs.model_card import model_card
 from pins.runs.run import Run
@@ -97,7 +98,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     packed = pack_folder(out, pruner.masks)
     certificate = None
     multiplier = run.history.decisions[-1].get("multiplier")
-    fault, asked = run.not_a_formula(multiplier), run.settings.keep_inputs
+    fault, asked = no_formula(run.settings, multiplier), run.settings.keep_inputs
     inputs = out / INPUTS if asked and not fault and (out / INPUTS).is_dir() else None
     if certify is not None:
         criterion = run.settings.criterion

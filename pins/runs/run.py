@@ -1,12 +1,10 @@
 """A run of `pins prune`: load, fine-tune and prune, evaluate, save; it resumes at any step."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from operator import attrgetter
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,27 +16,18 @@ from pins.distributed.consistency import require_same_run
 from pins.distributed.launch import local_rank
 from pins.distributed.process_group import Group, world
 from pins.errors import CheckpointError, ModelError, SettingError, TaskError
-from pins.importance.criterion import Observation, Reads
 from pins.importance.curvature.adam import adam_second_moment, has_second_moment
-from pins.importance.trust_region.criterion import TrustRegion
 from pins.importance.trust_region.program import TrustRegionDecision, TrustRegionProgram
 from pins.models.batches import Encoded
 from pins.models.pretrained import Pretrained, load_model
 from pins.runs import checkpoints, weight_sample
 from pins.runs.finetuning import FineTuning
 from pins.runs.fingerprint import fingerprint
-from pins.runs.folder import (
-    CHECKPOINTS,
-    COSTS,
-    INPUTS,
-    SAMPLE,
-    SCORES,
-    require_free,
-    require_writable,
-)
+from pins.runs.folder import CHECKPOINTS, COSTS, SAMPLE, SCORES, require_free, require_writable
 from pins.runs.history import History, StepSummary, decision_row
+from pins.runs.inputs import are_kept, input_files
 from pins.runs.microbatches import evaluation_rows, microbatches
-from pins.runs.settings import AUTHORS, Settings
+from pins.runs.settings import Settings
 from pins.runs.weight_sample import WeightSample
 from pins.selection.select import Decision
 from pins.tasks import Scores, Task, load_task
@@ -46,10 +35,7 @@ from pins.utils.devices import Device, choose_device
 from pins.utils.io import save_tensors
 from pins.utils.lazy_tensors import Computed
 
-_INPUTS: Mapping[str, Callable[[Observation], Tensor]] = {  # files of what a decision reads
-    "weights": attrgetter("after"),
-    **{what: attrgetter(what) for what in ("gradient", "before", "curvature", "momentum")},
-}
+SCORES_FORMAT: Mapping[str, str] = {"format": "pins-scores", "version": "1"}
 
 
 class Run:
@@ -285,38 +271,10 @@ class Run:
         self.history.decisions.append({**row, "binding": list(decision.binding)})
         if self.training.pruner.finished and not isinstance(decision, TrustRegionDecision):
             self._save(importance, SCORES)
-        multiplier = getattr(decision, "multiplier", None)
-        if (
-            self.training.pruner.finished
-            and self.settings.keep_inputs
-            and self.not_a_formula(multiplier) is None
-        ):
-            self._save_inputs()
-
-    def not_a_formula(self, multiplier: float | None) -> str | None:
-        """Why the scores of a decision are no formula of one step; None if they are one.
-
-        Args:
-            multiplier: of a trust region.
-        """
-        settings = self.settings
-        if settings.criterion == AUTHORS:
-            return "averaged by the released code"
-        if settings.smoothing != "none":
-            return f"smoothed ({settings.smoothing})"
-        return "the costs alone, of multiplier 0" if multiplier == 0 else None
-
-    def _save_inputs(self) -> None:
-        """Save what the decision reads, a file for each quantity, and δ of a trust region."""
-        criterion, observed = self.settings.pruning_criterion(), self.training.pruner.observations
-        assert observed is not None, "a hook of the decision calls this"
-        header = {"format": "pins-inputs", "version": "1"}
-        if isinstance(criterion, TrustRegion):
-            header["offset"] = criterion.damped(observed).offset.hex()
-        for what, read in _INPUTS.items():
-            if what == "weights" or Reads[what.upper()] in criterion.reads:
-                tensors = {name: read(observed[name]) for name in observed}
-                self._save(tensors, f"{INPUTS}/{what}.safetensors", header)
+        observed = self.training.pruner.observations
+        if self.training.pruner.finished and observed and are_kept(self.settings, decision):
+            for file, tensors, header in input_files(self.settings.pruning_criterion(), observed):
+                self._save(tensors, file, header)
 
     def _sample(self, step: int) -> WeightSample:
         """A sample of θ, g and, with Adam, its h, as the decision of this step reads them."""
@@ -367,7 +325,7 @@ class Run:
         self,
         tensors: Mapping[str, Tensor],
         file: str,
-        header: Mapping[str, str] = MappingProxyType({"format": "pins-scores", "version": "1"}),
+        header: Mapping[str, str] = SCORES_FORMAT,
     ) -> None:
         on_rank_zero(self.group, lambda: save_tensors(dict(tensors), self.out / file, header))
 

@@ -11,6 +11,7 @@ from pins.utils.io import load_tensors, save_tensors, sha256
 pytest.importorskip("transformers", reason="runs load transformers models")
 
 from pins.runs.export import finish, headline
+from pins.runs.inputs import no_formula
 from pins.runs.run import Run
 from tests.pins.runs.tiny_runs import names, save_model, settings, take
 from verification import checker
@@ -114,3 +115,9 @@ def test_a_run_may_go_on_with_or_without_them(model: Path, data: Path, tmp_path:
     late = Run(wanted, tmp_path / "late", resume=True)  # after its final decision
     assert dict(headline(finish(late, certify_run)))["inputs"] == "not checked: not kept in time"
     assert verdict(late).message.endswith("; not checked: that the scores are 'pins'")
+
+
+def test_a_trust_region_of_multiplier_0_ranks_by_costs_alone(model: Path, data: Path) -> None:
+    wanted = settings(model, data, criterion="trust-region", smoothing="none")
+    assert no_formula(wanted, 0.5) is None
+    assert no_formula(wanted, 0.0) == "the costs alone, of multiplier 0"
