@@ -28,7 +28,8 @@ opinion: it shares all the rest.
 
     python verification/checker.py CERTIFICATE.json        exit 0 proved, 1 refuted, 2 unreadable
 
-Not checked: how the scores were computed, and from which model.
+If the claim names a formula, each score is recomputed from files of weights and gradients, bit for
+bit. Not checked: how those were made; without a formula, how the scores were.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ import os
 import re
 import reprlib
 import sys
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -49,7 +51,7 @@ from functools import partial
 from io import FileIO
 from itertools import compress, count, repeat
 from math import fsum, gcd, hypot, inf, isfinite, prod
-from operator import add, eq, ge, gt, le
+from operator import add, eq, ge, gt, le, mul, neg
 from os import fstat
 from pathlib import Path
 from struct import unpack
@@ -159,16 +161,28 @@ def _prove(path: Path, scan: Scan) -> str:
         for file in files.values():
             file.require_unchanged()
     what = "scores and costs" if "cost" in files else "scores"
-    made = (
-        f"that the {what} are {_quoted(claim['criterion'])}"
-        if claim["criterion"]
-        else f"how the {what} were made"
-    )
+    formula = ""
+    if claim["formula"]:
+        name, numbers = claim["formula"].values()
+        given = [f"{role} = {files[role].name}" for role in evidence["inputs"]]
+        given += [f"{key} = {value}" for key, value in numbers.items()]
+        formula = f"; the {what} are the formula {name} of {_listed(given)}"
+        made = f"how {_listed(evidence['inputs'])} were made"
+    elif claim["criterion"]:
+        made = f"that the {what} are {_quoted(claim['criterion'])}"
+    else:
+        made = f"how the {what} were made"
     tensors = len(claim["scope"])
     return (
         f"the mask keeps exactly {claim['keep']} of {claim['total']} weights in {tensors} "
-        f"tensor{'s' * (tensors != 1)} and {conclusion}; not checked: {made}"
+        f"tensor{'s' * (tensors != 1)} and {conclusion}{formula}; not checked: {made}"
     )
+
+
+def _listed(words: Iterable[str]) -> str:
+    """One; one and another; one, another and a third."""
+    *some, last = words
+    return f"{', '.join(some)} and {last}" if some else last
 
 
 def _check_digest(file: _TensorFile, said: str) -> None:
@@ -190,14 +204,17 @@ def _check_scope(
             if (have := found[name]) != shape:
                 sizes = f"{reprlib.repr(have)} in {file}, {reprlib.repr(shape)} in the scope"
                 raise _RefutedError(f"{said} has the shape {sizes}")
-        for numbers in (files[role] for role in _FLOATS if role in files):
-            if (have := numbers.tensors[name]["dtype"]) != dtype:
-                raise _RefutedError(
-                    f"{said} has the dtype {have} in {numbers.name}, {dtype} in the scope"
-                )
+        for role in (role for role in _NUMBERS if role in files):
+            have, file = files[role].tensors[name]["dtype"], files[role].name
+            if role in _FLOATS and have != dtype:
+                raise _RefutedError(f"{said} has the dtype {have} in {file}, {dtype} in the scope")
+            if role in _INPUTS and have not in _WIDENED.get(dtype, ()):
+                scores = f"from which no score of dtype {dtype} is computed"
+                raise _RefutedError(f"{said} has the dtype {have} in {file}, {scores}")
     inside = {tensor["name"] for tensor in claim["scope"]}
-    for file, found in held:
-        for name in sorted(found.keys() - inside):
+    for role, found in shapes.items():
+        for name in sorted(found.keys() - inside) if role not in _INPUTS else ():
+            file = files[role].name
             raise _RefutedError(f"{file} holds {_name(name)}, which is outside the scope")
     size = sum(prod(tensor["shape"]) for tensor in claim["scope"])
     if size != claim["total"]:
@@ -502,6 +519,8 @@ class Stored:
     masks: Mapping[str, str]  # the files' names
     outer: tuple[Runs, ...]
     inner: tuple[Runs, ...]
+    formula: Formula | None = None
+    inputs: tuple[tuple[bytes, str], ...] = ()  # what it reads, each with its dtype
 
     @property
     def last(self) -> bool:
@@ -554,6 +573,8 @@ class Block:
         if signs.translate(None, bytes(range(128))) and min(self.costs) < 0.0:
             index = next(i for i, value in enumerate(self.costs) if value < 0.0)
             raise _RefutedError(f"{stored.name(index)} has the cost {self.costs[index]}, below 0")
+        if stored.formula:
+            _check_formula(stored.formula, stored, (self.scores, self.costs))
         self.masks = {role: _flags(stored, role) for role in stored.flags}
         self.upper = self.lower = self.scores
         self.exact, self.unit = True, 1
@@ -840,6 +861,87 @@ def _integers(values: Sequence[float], wide: bool) -> list[int]:
     return [int(value * 2.0**149) for value in values]
 
 
+# ---- The formulas of scores and costs ------------------------------------------------------------
+
+
+class Rounded:
+    """Float32s or float64s, of which each operation is rounded by itself, as IEEE 754 says.
+
+    Python computes in float64. A float32 is that result, rounded again, which changes nothing: the
+    product of two float32s is a float64 without rounding, and of a sum two roundings, to 53 and to
+    24 bits, give what one to 24 bits gives, as 53 ≥ 2·24 + 2. (S. A. Figueroa, When is double
+    rounding innocuous?, 1995.) Subnormal sums of float32s are exact. Too large is ±∞.
+    """
+
+    def __init__(self, values: Iterable[float], letter: str) -> None:
+        self.values, self.letter = array(letter, values), letter  # array("f", …) rounds
+
+    def __neg__(self) -> Rounded:
+        return Rounded(map(neg, self.values), self.letter)
+
+    def __abs__(self) -> Rounded:
+        return Rounded(map(abs, self.values), self.letter)
+
+    def __mul__(self, other: Rounded | float) -> Rounded:
+        return Rounded(map(mul, self.values, _each(other)), self.letter)
+
+    def __add__(self, other: Rounded | float) -> Rounded:
+        return Rounded(map(add, self.values, _each(other)), self.letter)
+
+
+def _each(factor: Rounded | float) -> Iterable[float]:
+    return factor.values if isinstance(factor, Rounded) else repeat(factor)
+
+
+class Formula(NamedTuple):
+    """Scores, and costs, from files and numbers: a function of `Rounded`s, or arrays, and floats.
+
+    Operations in the order in which Python evaluates them: no two are fused.
+    """
+
+    inputs: tuple[str, ...]
+    function: Callable[..., tuple[Any, ...]]
+    numbers: tuple[Any, ...] = ()  # names in the table, values in a block, as floats of its dtype
+
+
+_FORMULAS = {
+    "magnitude": Formula(("weights",), lambda w: (abs(w),)),
+    "sensitivity": Formula(("gradient", "before"), lambda g, b: (abs(g * b),)),
+    "movement": Formula(("gradient", "before"), lambda g, b: (-g * b,)),
+    "pins": Formula(("gradient", "weights"), lambda g, w: (-g * w,)),
+    "abs-pins": Formula(("gradient", "weights"), lambda g, w: (abs(g * w),)),
+    "obd": Formula(("curvature", "weights"), lambda h, w: (h * 0.5 * (w * w),)),
+    "trust-region": Formula(
+        ("momentum", "curvature", "weights"),
+        lambda v, h, w, delta: (-v * w, (h + delta) * 0.5 * w * w),
+        ("offset",),
+    ),
+}
+_INPUTS = ("momentum", "gradient", "curvature", "before", "weights")  # files, by role
+_WIDENED = {"F32": ("F16", "BF16", "F32"), "F64": ("F64",)}  # by dtype of the scores: the inputs'
+
+
+def _bound(claimed: dict[str, Any], dtype: str) -> Formula:
+    """The claimed formula with its numbers, rounded to the dtype of the scores."""
+    numbers = array(_SCORE_LETTERS[dtype], claimed["numbers"].values())
+    return _FORMULAS[claimed["name"]]._replace(numbers=tuple(numbers))
+
+
+def _check_formula(formula: Formula, stored: Stored, said: tuple[Sequence[float], ...]) -> None:
+    """Require the bits that the formula gives, −0 and 0 told apart."""
+    letter, width = _SCORE_LETTERS[stored.dtype], _DTYPE_BYTES[stored.dtype]
+    read = (Rounded(_decode(*each), letter) for each in stored.inputs)
+    made = formula.function(*read, *formula.numbers)
+    for what, numbers, found in zip(("score", "cost"), said, made, strict=False):
+        have, expected = array(letter, numbers).tobytes(), found.values.tobytes()
+        if have != expected:
+            starts = range(0, len(have), width)
+            pairs = ((have[i : i + width], expected[i : i + width]) for i in starts)
+            index = next(i for i, (one, other) in enumerate(pairs) if one != other)
+            right = f"the formula gives {found.values[index]}"
+            raise _RefutedError(f"{stored.name(index)} has the {what} {numbers[index]}, {right}")
+
+
 class Scan:
     """The standard library's way to read the files: one after the other."""
 
@@ -885,17 +987,24 @@ def _stream(
     # blocks of whole runs, cut where the longer runs end
     stride = outer[-1].length if outer else total
     step = _BLOCK - _BLOCK % inner[0].length if inner else _BLOCK
-    masks = {role: file.name for role, file in files.items() if role not in _FLOATS}
-    make = partial(
-        Stored, position, name, shape, turned, dtype=dtype, masks=masks, outer=outer, inner=inner
+    masks = {role: file.name for role, file in files.items() if role not in _NUMBERS}
+    formula = _bound(claim["formula"], dtype) if claim["formula"] else None
+    reads = (
+        [(role, files[role].tensors[name]["dtype"]) for role in formula.inputs] if formula else []
     )
+    fixed: dict[str, Any] = {"dtype": dtype, "masks": masks, "outer": outer, "inner": inner}
+    make = partial(Stored, position, name, shape, turned, formula=formula, **fixed)
     for base in range(0, total, stride):
         for start in range(base, base + stride, step):
             stop = min(start + step, base + stride)
             scores = read("scores", start, stop)
             costs = read("cost", start, stop) if "cost" in files else b""
             flags = {role: (read(role, start, stop), packed[role]) for role in masks}
-            yield make(start=start, size=stop - start, scores=scores, costs=costs, flags=flags)
+            inputs = tuple((read(role, start, stop), kind) for role, kind in reads)
+            size = stop - start
+            yield make(
+                start=start, size=size, scores=scores, costs=costs, flags=flags, inputs=inputs
+            )
 
 
 def _transposed(raw: bytes, width: int, shape: tuple[int, ...]) -> bytes:
@@ -1173,7 +1282,7 @@ class _TensorFile:
 
 def _shapes(role: str, mask: _TensorFile) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor; of packed bits the recorded one."""
-    if role in _FLOATS:
+    if role in _NUMBERS:
         return {key: stored["shape"] for key, stored in mask.tensors.items()}
     shapes = {key: s["shape"] for key, s in mask.tensors.items() if s["dtype"] == "BOOL"}
     packed = {key: s["shape"] for key, s in mask.tensors.items() if s["dtype"] == "U8"}
@@ -1194,7 +1303,8 @@ def _shapes(role: str, mask: _TensorFile) -> dict[str, tuple[int, ...]]:
 
 # ---- The certificate -----------------------------------------------------------------------------
 
-_FLOATS = ("scores", "cost")  # the files of numbers, by role; all others are masks
+_FLOATS = ("scores", "cost")
+_NUMBERS = (*_FLOATS, *_INPUTS)  # the files of numbers, by role; all others are masks
 _Files = dict[str, _TensorFile]
 _VERSION = 4
 _CERTIFICATE_BYTES = 16 * 2**20  # a few lines for each tensor: more than any model needs
@@ -1245,7 +1355,7 @@ class _Kind(NamedTuple):
 def _selection_files(claim: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
     """The files by role, null for none."""
     named = {role: evidence[role] for role in ("scores", "cost", "mask", "best")}
-    return {**named, **claim["frozen"]}
+    return {**named, **claim["frozen"], **(evidence["inputs"] or {})}
 
 
 def _check_selection(claim: dict[str, Any], evidence: dict[str, Any], where: str) -> None:
@@ -1280,6 +1390,30 @@ def _check_selection(claim: dict[str, Any], evidence: dict[str, Any], where: str
         if claim[key] != nothing and (region or gap):
             expected = f"{nothing!r} where a radius or a gap is claimed"
             raise _unexpected(claim[key], f"{where}.claim.{key}", expected)
+    formula = claim["formula"]
+    if formula and claim["criterion"] is not None:
+        expected = "null where a formula is claimed"
+        raise _unexpected(claim["criterion"], f"{where}.claim.criterion", expected)
+    if formula and (formula["name"] == "trust-region") != region:
+        expected = "'trust-region' where a radius is claimed, else another"
+        raise _unexpected(formula["name"], f"{where}.claim.formula.name", expected)
+    reads = list(_FORMULAS[formula["name"]].inputs) if formula else None
+    if (found := evidence["inputs"] and list(evidence["inputs"])) != reads:
+        expected = f"files of {_listed(reads)}" if reads else "null without a formula"
+        raise _unexpected(found, f"{where}.evidence.inputs", expected)
+
+
+def _formula(value: Any, where: str) -> Any:
+    """A known name, and the numbers of its formula."""
+    name = _choice(*_FORMULAS)(_object(value, where).get("name"), f"{where}.name")
+    numbers: dict[str, _Reader] = dict.fromkeys(_FORMULAS[name].numbers, _float64)
+    return _record({"name": _text, "numbers": _record(numbers)})(value, where)
+
+
+def _inputs(value: Any, where: str) -> Any:
+    """Files by role, in the order of `_INPUTS`."""
+    _object(value, where)
+    return _record({role: _FILE for role in _INPUTS if role in value})(value, where)
 
 
 def _leaves(parts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -1300,6 +1434,7 @@ _KINDS = {
             "tree": _tree(0),
             "frozen": _record({"zeros": _nullable(_FILE), "fixed": _nullable(_FILE)}),
             "criterion": _nullable(_text),
+            "formula": _nullable(_formula),
             "tie_rule": _choice("lower-index", "none"),
             "unique": _nullable(_typed(bool, "true, false or null")),
             "radius": _nullable(_rational(1000)),
@@ -1313,6 +1448,7 @@ _KINDS = {
             "best": _nullable(_FILE),
             "cost": _nullable(_FILE),
             "multiplier": _nullable(_positive_float64),
+            "inputs": _nullable(_inputs),
         },
         _selection_files,
         _check_selection,

@@ -18,19 +18,35 @@ Seed = typer.Option(min=0, max=LARGEST, help="Seed of all random numbers.")
 
 
 def certify(
-    scores: Annotated[Path, typer.Argument(help="Importance scores, a safetensors file.")],
     out: Annotated[Path, typer.Option(help="The certificate to write, JSON.")],
+    scores: Annotated[
+        Path | None, typer.Argument(help="Importance scores, a safetensors file; or give --from.")
+    ] = None,
     keep: Annotated[
         int | None,
         typer.Option(
             help="Number of weights that the mask keeps; a pattern, or the rows of a mask, say it."
         ),
     ] = None,
+    from_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="WHAT=FILE",
+            help="Instead of scores, a file that --criterion reads: weights, gradient, before, "
+            "curvature or momentum; repeat it for each. The scores are computed, and checked.",
+        ),
+    ] = None,
+    offset: Annotated[
+        float | None,
+        typer.Option(help="With --from, of a trust region: δ; default: 0.1 of the mean curvature."),
+    ] = None,
     mask: Annotated[
         Path | None, typer.Option(help="The mask, safetensors; without it the optimal one is made.")
     ] = None,
     criterion: Annotated[
-        str | None, typer.Option(help="How the scores were made; stated in the claim, not checked.")
+        str | None,
+        typer.Option(help="How scores were made, not checked; with --from their formula, checked."),
     ] = None,
     scope: Annotated[
         Literal["global", "tensor", "row"],
@@ -73,28 +89,31 @@ def certify(
 
     require_open()
     from pins.selection.allocation import Allocation
-    from verification.certificates.from_files import certify_files
+    from verification.certificates.formula import Formula
+    from verification.certificates.from_files import certify_files, certify_formula
     from verification.certificates.selection import summary
 
-    document = certify_files(
-        scores,
-        out,
-        keep=keep,
-        allocation=Allocation.parse(
-            counted=keep is not None,
-            scope=scope,
-            layer_minimum=layer_minimum,
-            layer_maximum=layer_maximum,
-            pattern=pattern,
-            skip_indivisible=skip_indivisible,
-        ),
-        transposed=transposed,
-        mask=mask,
-        criterion=criterion,
-        cost=cost,
-        multiplier=multiplier,
-        radius=radius,
+    how: dict[str, Any] = {"keep": keep, "mask": mask, "multiplier": multiplier, "radius": radius}
+    how["transposed"] = transposed
+    how["allocation"] = Allocation.parse(
+        counted=keep is not None,
+        scope=scope,
+        layer_minimum=layer_minimum,
+        layer_maximum=layer_maximum,
+        pattern=pattern,
+        skip_indivisible=skip_indivisible,
     )
+    words = [each.partition("=") for each in from_ or ()]
+    inputs = {what: Path(file) for what, _, file in words if file}
+    if scores is not None and not words and offset is None:
+        document = certify_files(scores, out, criterion=criterion, cost=cost, **how)
+    elif not scores and inputs and len(inputs) == len(words) and criterion and not cost:
+        document = certify_formula(Formula(criterion, inputs, offset), out, **how)
+    else:
+        raise SettingError(
+            "certify takes either a file of scores, with --cost for a trust region, or --from "
+            "WHAT=FILE, each WHAT once, with --criterion: give one of the two"
+        )
     if json:
         claim = document["claim"]
         print_json({"certificate": str(out), "sentence": summary(document), "claim": claim})

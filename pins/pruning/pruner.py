@@ -141,6 +141,7 @@ class Pruner:
         self.decision: Decision | None = None
         self.loss_change: LossChange | None = None  # of the latest decision
         self.radius_factor = 1.0  # factor on the radius of a trust region
+        self.observations: StepObservations | None = None  # of a decision, for the hooks
         self.settings["revive_zeros"] = revive_zeros
         if revive_zeros:
             start = {}
@@ -345,11 +346,13 @@ class Pruner:
         self._due, self._decided = False, self._sparsity(self.steps)
         self.radius_factor = solution.factor
         predicted = 0.0 if before is None else first_order_change(self.parameters, decision.masks)
+        self.observations = observations
         if self._on_trust_region is not None and solution.program is not None:
             assert isinstance(decision, TrustRegionDecision), "a trust region has a program"
             self._on_trust_region(solution.importance, solution.program, decision)
         if self._on_decision is not None:
             self._on_decision(self.steps, solution.importance, decision)
+        self.observations = None
         self._active.set_local(decision.masks)
         # packed: without the n bytes of bools
         self.decision = replace(decision, masks=self._active.packed)

@@ -25,10 +25,12 @@ from pins.runs.folder import (
     CERTIFICATE,
     CHECKPOINTS,
     COSTS,
+    INPUTS,
     MASKS,
     RUN,
     SCORES,
 )
+from pins.runs.inputs import no_formula
 from pins.runs.latency import latency
 from pins.runs.model_card import model_card
 from pins.runs.run import Run
@@ -41,6 +43,7 @@ from pins.utils.io import write_json, write_text
 from pins.utils.provenance import provenance
 
 LATENCY_ROWS = 8
+LATE = "not kept in time"  # asked for after the final decision
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class FinalDecision:
         masks: file of the masks.
         certificate: the file to write.
         tree: the set of feasible masks.
-        criterion: name of the criterion.
+        criterion: name of the criterion, and why its scores are no formula of one step.
+        inputs: folder of the files from which the scores are computed; None: not kept.
     """
 
     scores: Path
@@ -64,6 +68,7 @@ class FinalDecision:
     certificate: Path
     tree: Node | TransposableNofM
     criterion: str
+    inputs: Path | None = None
 
 
 Certify = Callable[[FinalDecision], str]  # returns the sentence that was proved
@@ -94,8 +99,11 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     masks.save(pruner.masks, out / MASKS)
     packed = pack_folder(out, pruner.masks)
     certificate, no_certificate = None, None
+    multiplier = run.history.decisions[-1].get("multiplier")
+    fault, asked = no_formula(run.settings, multiplier), run.settings.keep_inputs
+    inputs = out / INPUTS if asked and not fault and (out / INPUTS).is_dir() else None
     if certify is not None:
-        multiplier = run.history.decisions[-1].get("multiplier")
+        criterion = run.settings.criterion
         decision = FinalDecision(
             scores=out / SCORES,
             cost=out / COSTS if multiplier else None,
@@ -103,7 +111,8 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             masks=out / MASKS,
             certificate=out / CERTIFICATE,
             tree=_final_tree(run),
-            criterion=run.settings.criterion,
+            criterion=f"{criterion}, {fault}" if fault else criterion,
+            inputs=inputs,
         )
         try:
             certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
@@ -142,6 +151,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             "sample": run.test_sample,
         },
         **_authors_report(run),
+        **({"inputs": INPUTS if inputs else f"not checked: {fault or LATE}"} if asked else {}),
         "start": {"zeros": pruner.start.zeros, "total": pruner.total},
         "decisions": run.history.decisions,
         "evaluations": run.history.evaluations,
@@ -247,6 +257,8 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("as the authors report", value))
     if facts["certificate"]:
         lines.append(("certificate", f"the final mask {facts['certificate']['sentence']}"))
+    if "inputs" in facts:
+        lines.append(("inputs", facts["inputs"]))
     if facts["decisions"] and (binding := facts["decisions"][-1]["binding"]):
         lines.append(("bounds bind", f"in {len(binding)} nodes: {', '.join(binding[:3])}"))
     return lines

@@ -13,7 +13,7 @@ from pins.runs.settings import Settings
 from pins.tasks import Task
 
 # settings that may differ when a run resumes; the fingerprint has digests in place of the paths
-NOT_COMPARED = ("model", "teacher", "data", "device", "checkpoint_every")
+NOT_COMPARED = ("model", "teacher", "data", "device", "checkpoint_every", "keep_inputs")
 # settings that follow from others where they are not given, each after those it follows from; they
 # are last in a fingerprint: the first name that differs is then the cause of the others
 DERIVED = (

@@ -7,6 +7,7 @@ OUT/
 ├── masks.safetensors     one bit a weight
 ├── packed.safetensors    the model as bit mask and kept values
 ├── scores.safetensors    importance at the final decision
+├── inputs/               with keep_inputs: what they are computed from
 ├── certificate.json      the proof of that decision
 ├── sample.safetensors    some weights at the first decision, for plots and the explorer
 ├── checkpoints/          while the run lasts
@@ -24,7 +25,7 @@ from pins.utils.io import require_utf8
 RUN, CARD, CERTIFICATE = "run.json", "README.md", "certificate.json"
 SCORES, COSTS, MASKS = "scores.safetensors", "costs.safetensors", "masks.safetensors"
 SAMPLE = "sample.safetensors"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, INPUTS = "checkpoints", "inputs"
 
 
 def require_free(out: Path, resume: bool) -> None:
@@ -51,7 +52,7 @@ def require_free(out: Path, resume: bool) -> None:
     others = [
         name
         for name in found
-        if name not in (CHECKPOINTS, SCORES, COSTS, SAMPLE) and name[0] != "."
+        if name not in (CHECKPOINTS, SCORES, COSTS, SAMPLE, INPUTS) and name[0] != "."
     ]
     if others and checkpoints.latest(out / CHECKPOINTS) is None:
         raise FileError(

@@ -25,6 +25,7 @@ from pins.runs.finetuning import FineTuning
 from pins.runs.fingerprint import fingerprint
 from pins.runs.folder import CHECKPOINTS, COSTS, SAMPLE, SCORES, require_free, require_writable
 from pins.runs.history import History, StepSummary, decision_row
+from pins.runs.inputs import are_kept, input_files
 from pins.runs.microbatches import evaluation_rows, microbatches
 from pins.runs.settings import Settings
 from pins.runs.weight_sample import WeightSample
@@ -33,6 +34,8 @@ from pins.tasks import Scores, Task, load_task
 from pins.utils.devices import Device, choose_device
 from pins.utils.io import save_tensors
 from pins.utils.lazy_tensors import Computed
+
+SCORES_FORMAT: Mapping[str, str] = {"format": "pins-scores", "version": "1"}
 
 
 class Run:
@@ -278,6 +281,10 @@ class Run:
         self.history.decisions.append({**row, "binding": list(decision.binding)})
         if self.training.pruner.finished and not isinstance(decision, TrustRegionDecision):
             self._save(importance, SCORES)
+        observed = self.training.pruner.observations
+        if self.training.pruner.finished and observed and are_kept(self.settings, decision):
+            for file, tensors, header in input_files(self.settings.pruning_criterion(), observed):
+                self._save(tensors, file, header)
 
     def _sample(self, step: int) -> WeightSample:
         """A sample of θ, g and, with Adam, its h, as the decision of this step reads them."""
@@ -324,9 +331,13 @@ class Run:
         if measurement is not None and decisions and decisions[-1]["step"] == self.step:
             decisions[-1] |= measurement.as_json()
 
-    def _save(self, scores: Mapping[str, Tensor], file: str) -> None:
-        header = {"format": "pins-scores", "version": "1"}
-        on_rank_zero(self.group, lambda: save_tensors(dict(scores), self.out / file, header))
+    def _save(
+        self,
+        tensors: Mapping[str, Tensor],
+        file: str,
+        header: Mapping[str, str] = SCORES_FORMAT,
+    ) -> None:
+        on_rank_zero(self.group, lambda: save_tensors(dict(tensors), self.out / file, header))
 
     def _resume(self, folder: Path) -> None:
         path = checkpoints.latest(folder)

@@ -130,6 +130,8 @@ class Settings:
         test_rows: number of test rows to use, drawn with the seed; default: all.
         evaluate_every: steps from one evaluation on held-out training rows to the next; default: a
             twentieth of the run.
+        keep_inputs: keep what the final decision reads, weights, gradient and the like, so that the
+            certificate proves the scores too; not of smoothed scores.
         checkpoint_every: steps from one checkpoint to the next; default: as evaluations.
         seed: seed of all random numbers.
         device: where to compute: cuda (one for each process), mps or cpu; default: the first that
@@ -178,6 +180,7 @@ class Settings:
     train_rows: int | None = None
     test_rows: int | None = None
     evaluate_every: int | None = None
+    keep_inputs: bool = False
     checkpoint_every: int | None = None
     seed: int = 0
     device: str | None = None

@@ -201,7 +201,7 @@ class Case:
             self.radius = self.removed(self.mask) if self.radius is None else self.radius
             gap += (self.radius - self.removed(self.best or self.mask)) / Fraction(self.mu)
         optimal = not (gap or self.costs)
-        given: dict[str, Any] = dict.fromkeys(("best", "cost", "multiplier"))
+        given: dict[str, Any] = dict.fromkeys(("best", "cost", "multiplier", "inputs"))
         frozen: dict[str, Any] = dict.fromkeys(("zeros", "fixed"))
         for role in self.files():
             (frozen if role in frozen else given)[role] = {"file": f"{role}.safetensors"}
@@ -221,6 +221,7 @@ class Case:
                 "tree": copy.deepcopy(self.parts()),
                 "frozen": frozen,
                 "criterion": "made up",
+                "formula": None,
                 "tie_rule": "lower-index" if optimal and first else "none",
                 "unique": unique if optimal else None,
                 "radius": fraction(self.radius) if self.costs and self.radius is not None else None,

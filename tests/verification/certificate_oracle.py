@@ -302,6 +302,7 @@ _FORM = {
         "tree": list,
         "frozen": {"zeros": _null_or(_FILE), "fixed": _null_or(_FILE)},
         "criterion": _null_or(str),
+        "formula": _either(None),
         "tie_rule": _either("lower-index", "none"),
         "unique": _null_or(bool),
         "radius": _null_or(_fraction),
@@ -314,6 +315,7 @@ _FORM = {
         "best": _null_or(_FILE),
         "cost": _null_or(_FILE),
         "multiplier": _null_or(_positive),
+        "inputs": _either(None),
     },
     "provenance": dict,
 }

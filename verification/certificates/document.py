@@ -170,8 +170,7 @@ def require_new(certificate: Path) -> None:
     """
     if certificate.is_dir() or not certificate.name:
         raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
-    if certificate.exists():
-        raise _exists(certificate)
+    require_absent(certificate)
 
 
 def write_masks(masks: Mapping[str, Tensor], file: Path, written: ExitStack) -> None:
@@ -184,14 +183,19 @@ def write_masks(masks: Mapping[str, Tensor], file: Path, written: ExitStack) -> 
     """
     if _holds(file, masks):
         return
-    if file.exists():
-        raise _exists(file)
+    require_absent(file)
     written.enter_context(removed_on_failure(file))
     masks_module.save(masks, file)
 
 
-def _exists(file: Path) -> CertificateError:
-    return CertificateError(f"{file} exists: remove it, or write to another file")
+def require_absent(file: Path) -> None:
+    """Require that nothing is at `file`.
+
+    Raises:
+        CertificateError: something is.
+    """
+    if file.exists():
+        raise CertificateError(f"{file} exists: remove it, or write to another file")
 
 
 def _holds(file: Path, masks: Mapping[str, Tensor]) -> bool:

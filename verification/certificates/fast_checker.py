@@ -56,6 +56,7 @@ class Arrays(Scan):
         with np.errstate(invalid="ignore"):  # a signalling NaN, which is rejected
             scores, costs = (_decode(raw, stored.dtype) for raw in (stored.scores, stored.costs))
             sound = _finite(scores) and (not costs.size or (_finite(costs) and costs.min() >= 0))
+        sound = sound and _as_formula(stored, (scores, costs))
         masks = {role: _mask(stored, role) for role in stored.flags}
         if not sound or any(mask is None for mask in masks.values()):
             return super().block(stored, mu)
@@ -277,6 +278,23 @@ def _decode(raw: bytes, dtype: str) -> Floats:
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
     stored: Floats = np.frombuffer(raw, _STORED[dtype])
     return stored.astype(np.float64 if dtype == "F64" else np.float32, copy=False)
+
+
+def _as_formula(stored: Stored, said: tuple[Floats, Floats]) -> bool:
+    """True if all have the bits that the formula gives, or there is none.
+
+    Numpy rounds each operation on float32s to float32, and a float beside them is one of them.
+    """
+    if stored.formula is None:
+        return True
+    with np.errstate(all="ignore"):  # what is not finite differs from every score
+        read = (_decode(*each) for each in stored.inputs)
+        made = stored.formula.function(*read, *stored.formula.numbers)
+    words = f"u{said[0].itemsize}"
+    return all(
+        found.dtype == numbers.dtype and np.array_equal(found.view(words), numbers.view(words))
+        for numbers, found in zip(said, made, strict=False)
+    )
 
 
 def _finite(values: Floats) -> bool:

@@ -13,23 +13,54 @@ from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
 from pins.selection.select import select
 from pins.selection.tree import Node, View
-from pins.utils.io import load_tensors
+from pins.utils.io import load_tensors, removed_on_failure
 from verification.certificates.denormals import require_denormals
 from verification.certificates.document import (
     allowed_masks,
     beside,
     load_masks,
     name_beside,
+    require_absent,
     require_new,
     write_masks,
 )
-from verification.certificates.selection import certify
+from verification.certificates.formula import ComputedFormula, Formula, same_bits
+from verification.certificates.selection import certify, save_scores
 from verification.certificates.trust_region import (
     TrustRegion,
     decided,
     paired,
     require_numbers,
 )
+
+
+def certify_formula(formula: Formula, certificate: Path, **how: Any) -> dict[str, Any]:
+    """Compute scores from files, write them beside the certificate, and certify them.
+
+    Args:
+        formula: gives the scores, and the costs of a trust region.
+        certificate: the file to write; the scores are in `<its stem>.scores.safetensors`, the
+            costs in `….cost.safetensors`.
+        how: as in `certify_files`.
+
+    Raises:
+        CertificateError: the files do not fit, or as `certify_files`.
+        FileError, ImportanceError, CardinalityError, MaskError: as the parts raise them.
+    """
+    require_denormals()
+    require_new(certificate)
+    for file in formula.inputs.values():
+        name_beside(file, certificate)
+    computed = formula.computed()
+    roles = {"scores": computed.scores, "cost": computed.costs}
+    files = {r: beside(certificate, r) for r, made in roles.items() if made is not None}
+    with ExitStack() as written:
+        for role, file in files.items():
+            require_absent(file)
+            written.enter_context(removed_on_failure(file))
+            save_scores(roles[role] or {}, file)
+        how |= {"cost": files.get("cost"), "formula": computed}
+        return certify_files(files["scores"], certificate, **how)
 
 
 def certify_files(
@@ -41,6 +72,7 @@ def certify_files(
     transposed: bool = False,
     mask: Path | None = None,
     criterion: str | None = None,
+    formula: ComputedFormula | None = None,
     cost: Path | None = None,
     multiplier: float | None = None,
     radius: float | None = None,
@@ -59,13 +91,16 @@ def certify_files(
         mask: safetensors file of masks; default: the optimum is computed and written to
             `<certificate's stem>.mask.safetensors`.
         criterion: the origin of the scores; stated without proof.
+        formula: instead of a criterion: what gives the scores, and the costs, bit for bit; the
+            checker computes them too.
         cost: safetensors file of c, of the same tensors, for a trust region.
         multiplier: its μ; default, without a mask: computed from the radius.
         radius: its ρ, read as a decimal; default: the cost of the mask.
 
     Raises:
         CertificateError: the mask keeps another number, μ or ρ is missing or invalid, the files
-            have different tensors, or something would be overwritten.
+            have different tensors, the formula gives other scores, or something would be
+            overwritten.
         FileError, ImportanceError, CardinalityError, MaskError: as the parts raise them.
     """
     require_denormals()
@@ -77,8 +112,8 @@ def certify_files(
     require_numbers(multiplier, radius)
     require_new(certificate)
     mask_file = mask or beside(certificate, "mask")
-    for file in (scores, mask_file, *([] if cost is None else [cost])):
-        name_beside(file, certificate)
+    for read in (scores, mask_file, *([] if cost is None else [cost])):
+        name_beside(read, certificate)
     importance, _ = load_tensors(scores)
     masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)
@@ -93,6 +128,17 @@ def certify_files(
     elif masks is None:
         masks = select(importance, tree)
     assert masks is not None, "given, or selected"
+    if formula is not None:
+        for file, given, made in (
+            (scores, importance, formula.scores),
+            (cost, costs, formula.costs),
+        ):
+            if not same_bits(given or {}, made or {}):
+                raise CertificateError(
+                    f"{file} does not hold what {formula.formula.name} gives, bit for bit, of "
+                    f"{' and '.join(map(str, formula.formula.inputs.values()))}: certify it as "
+                    "scores, without the formula"
+                )
     region = None
     if costs is not None and cost is not None:
         assert multiplier is not None, "a mask that is given comes with it"
@@ -110,4 +156,5 @@ def certify_files(
             constraint=tree,
             region=region,
             criterion=criterion,
+            formula=formula,
         )

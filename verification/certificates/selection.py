@@ -35,6 +35,7 @@ from verification.certificates.document import (
     write_document,
     write_masks,
 )
+from verification.certificates.formula import ComputedFormula
 from verification.certificates.gap import removed_cost, trust_region_gap
 from verification.certificates.regret import regret
 from verification.certificates.trust_region import TrustRegion, paired
@@ -52,6 +53,7 @@ def certify(
     constraint: Constraint | Node | None = None,
     region: TrustRegion | None = None,
     criterion: str | None = None,
+    formula: ComputedFormula | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the certificate of a decision whose scores and masks are in files.
@@ -68,6 +70,7 @@ def certify(
         constraint: the competing masks; default: all with the same number of ones.
         region: a further condition on them.
         criterion: the origin of the scores; stated without proof.
+        formula: instead of a criterion: what gives the scores, and the costs, bit for bit.
         provenance: further facts; stated without proof.
 
     Returns:
@@ -94,6 +97,7 @@ def certify(
         "scope": stated_scope(importance),
         "tree": stated_tree(tree),
         "criterion": criterion,
+        "formula": formula and formula.claim(),
         "tie_rule": "none",
         "unique": None,
         "radius": None,
@@ -104,6 +108,7 @@ def certify(
         "scores": stated_file(scores_file, certificate),
         "mask": stated_file(mask_file, certificate),
         **dict.fromkeys(("best", "cost", "multiplier")),
+        "inputs": formula and formula.evidence(certificate),
     }
     best: Mapping[str, Tensor] = masks
     if region is not None:
@@ -149,6 +154,8 @@ def summary(document: Mapping[str, Any]) -> str:
     claim = document["claim"]
     what = f"keeps {claim['keep']:,} of {claim['total']:,} weights and "
     gap, among = _about(claim["gap"]), _among(document)
+    if claim["formula"]:
+        among += f" (scores by the formula {claim['formula']['name']})"
     if claim["radius"] is not None:
         near = f"is within about {gap:.6g} of the optimum" if gap else "is optimal"
         return f"{what}{near} at a cost of at most about {_about(claim['radius']):.6g}{among}"

@@ -31,7 +31,7 @@ from verification.checker import Block, Outcome, Scan, Stored
 LARGEST = 10**6  # weights
 # what `Program` states of a claim; one with more would become a program that is not its own
 CLAIM = {"total", "keep", "scope", "tree", "frozen", "radius", "gap"}
-CLAIM |= {"criterion", "tie_rule", "unique"}  # not stated
+CLAIM |= {"criterion", "formula", "tie_rule", "unique"}  # not stated
 UNSAID = "how the scores were made, whether the optimum is unique, and the tie rule"
 
 

@@ -69,12 +69,13 @@ function certificate(proved, about, files) {
     tree: [{ tensor: about.name, minimum: 0, maximum: r.length, transposed: false, runs }],
     frozen: { zeros: null, fixed: null },
     criterion: about.criterion,
+    formula: null,
     tie_rule: !short && isByIndex(proved) ? "lower-index" : "none",
     unique: short ? null : proved.unique,
     radius: null,
     gap: fraction(short ? gap : total([])),
   };
-  const evidence = { counts: [count], ...files, cost: null, multiplier: null };
+  const evidence = { counts: [count], ...files, cost: null, multiplier: null, inputs: null };
   const provenance = { made_by: about.madeBy };
   const format = { format: "pins-certificate", version: 4, kind: "selection" };
   return { ...format, claim, evidence, provenance };
