@@ -42,7 +42,7 @@ from pins.selection.blocks import block_masks, block_scores, elements, is_blocke
 from pins.selection.runs import extremes_of_runs
 from pins.selection.scan import float_keys
 from pins.selection.scan.float_keys import key
-from pins.selection.scan.reference import BLOCK, GPU_BLOCK
+from pins.selection.scan.reference import BLOCK, GPU_BLOCK, label, require_rankable
 from pins.selection.tree import Node, TensorNode, View, in_view, require_over
 
 FARTHEST = torch.iinfo(torch.int64).max  # the gap where nothing can be exchanged
@@ -177,12 +177,15 @@ def optimality(
         tree: the competing masks; default: all with as many ones.
 
     Raises:
+        ImportanceError: scores are no dense tensor of floats.
         MaskError: names or shapes differ.
     """
     require_same_tensors(importance, masks)
     if tree is not None and is_blocked(tree):
         importance, masks = block_scores(importance, tree, group), block_masks(masks, tree, group)
         tree = elements(tree)
+    for name, scores in importance.items():
+        require_rankable(label(name), scores)
     whole = {
         name: _of_tensor(_plain(scores).reshape(-1), masks[name].reshape(-1))
         for name, scores in importance.items()

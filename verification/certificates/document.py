@@ -75,7 +75,7 @@ def stated_tree(tree: Node) -> list[dict[str, Any]]:
 
 def _stated_part(node: Node | TensorNode) -> dict[str, Any]:
     high = node.size if node.maximum is None else node.maximum
-    bounds = {"minimum": node.minimum, "maximum": high}
+    bounds = {"minimum": max(0, node.minimum), "maximum": high}
     if isinstance(node, Node):
         return {"name": node.name, **bounds, "parts": stated_tree(node)}
     if node.view.block != (1, 1):
@@ -83,7 +83,7 @@ def _stated_part(node: Node | TensorNode) -> dict[str, Any]:
     runs = [
         {
             "length": each.length,
-            "minimum": each.minimum,
+            "minimum": max(0, each.minimum),
             "maximum": each.length if each.maximum is None else each.maximum,
         }
         for each in node.runs
