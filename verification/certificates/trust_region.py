@@ -44,7 +44,7 @@ def paired(importance: Mapping[str, Tensor], cost: Mapping[str, Tensor]) -> dict
     """s and c by tensor name, in the order of s.
 
     Raises:
-        CertificateError: the tensors differ in name, shape or dtype, or a cost is < 0 or not finite.
+        CertificateError: the tensors differ in name, shape or dtype, or a cost is not in [0, ∞).
     """
     for name in [*importance, *cost]:
         if name not in importance or name not in cost:

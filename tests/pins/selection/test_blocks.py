@@ -16,9 +16,10 @@ from pins.selection.blocks import Blocks, block_masks, block_scores, elements
 from pins.selection.constraints import AtMostNofM, Cardinality, LayerBounds, NofM, PerTensor
 from pins.selection.optimality import optimality
 from pins.selection.tree import View
+from tests.flushing import flushing
 from verification.testing.threaded_group import shards, together
 
-FEW = [0.0, 1.0, -1.0, 2.0**-60, -(2.0**-60), 1.0 + 2.0**-52, 0.1, 1e300]
+FEW = [0.0, 1.0, -1.0, 2.0**-60, -(2.0**-60), 1.0 + 2.0**-52, 0.1, 1e300, 2.0**1023]
 CASES = (
     ((2, 2), (4, 4), Cardinality(2)),
     ((1, 4), (4, 8), NofM(1, 2)),
@@ -152,3 +153,15 @@ def test_scores_that_cannot_be_summed_are_refused() -> None:
     scores = {"w": torch.tensor([[1.0, float("nan")]])}
     with pytest.raises(ImportanceError, match=r"importance\['w'\] at index \(0, 1\) is nan"):
         pins.select(scores, Blocks((1, 2), Cardinality(1)))
+
+
+def test_blocks_are_not_summed_where_denormals_are_flushed() -> None:
+    """Their sums would be 0, and the first block would be kept."""
+    scores = {"w": torch.tensor([[1e-310, 0.0, 1e-310, 1e-310]], dtype=torch.float64)}
+    blocks = Blocks((1, 2), Cardinality(1))
+    with (
+        flushing(),
+        pytest.raises(ImportanceError, match=r"takes the floats below 2\.3e-308 for 0"),
+    ):
+        pins.select(scores, blocks)
+    assert pins.select(scores, blocks)["w"].tolist() == [[False, False, True, True]]

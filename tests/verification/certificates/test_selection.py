@@ -24,7 +24,7 @@ from pins.selection.constraints import (
     PerTensor,
 )
 from pins.selection.select import select, tree_of
-from pins.selection.tree import Node
+from pins.selection.tree import Node, TensorNode, View
 from pins.utils.io import write_json
 from tests.pins.selection.constrained import solvable
 from tests.tree_oracle import Enumerated, enumerate_tree, judge
@@ -227,6 +227,14 @@ def test_a_certificate_says_what_its_mask_competes_with(
     assert proved()
 
 
+def test_frozen_weights_may_be_given_flat() -> None:
+    matrix = {"w": torch.tensor([[4.0, 3.0], [2.0, 1.0]])}
+    leaf = TensorNode("w", View.of((2, 2)), zeros=torch.tensor([True, False, False, False]))
+    tree = Node("the model", (leaf,), 2, 2)
+    assert write(matrix, select(matrix, tree), tree)["evidence"]["counts"] == [2]
+    assert proved()
+
+
 def test_runs_are_counted_in_the_sentence() -> None:
     ties = {"w": torch.zeros(2, 4)}
     for constraint, said in (
@@ -267,6 +275,17 @@ def test_a_mask_is_certified_under_its_own_constraint_only() -> None:
     blocks = Blocks((1, 2), Cardinality(1))
     pair = {"a": SCORES["a"]}
     refused(CertificateError, "the format has no blocks", pair, mask_of(pair, (0, 1)), blocks)
+
+
+def test_a_tree_is_certified_as_deep_as_the_format_goes() -> None:
+    masks = select(SCORES, 3)
+    node = Node("16", tree_of(Cardinality(3), SCORES).children)
+    for i in reversed(range(16)):
+        node = Node(str(i), (node,), 3 if i == 0 else 0, 3)
+    write(SCORES, masks, node)
+    assert proved()
+    deeper = Node("the model", (node,), 3, 3)
+    refused(CertificateError, "'16' is inside 17 nodes, the format has 16", SCORES, masks, deeper)
 
 
 def test_a_mask_is_certified_within_its_radius_only() -> None:
