@@ -161,7 +161,7 @@ def test_blocks_are_not_summed_where_denormals_are_flushed() -> None:
     blocks = Blocks((1, 2), Cardinality(1))
     with (
         flushing(),
-        pytest.raises(ImportanceError, match=r"takes the floats below 2\.3e-308 for 0"),
+        pytest.raises(ImportanceError, match="blocks cannot be summed exactly"),
     ):
         pins.select(scores, blocks)
     assert pins.select(scores, blocks)["w"].tolist() == [[False, False, True, True]]
