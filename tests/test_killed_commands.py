@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 import torch
-from verification.certificates.certificate import save_scores
 
 from pins.cli import main
 from tests.commands import Command
 from tests.pins.runs.tiny_runs import save_data, save_model
+from verification.certificates.selection import save_scores
 
 pytest.importorskip("transformers", reason="the models are those of transformers")
 pytest.importorskip("matplotlib", reason="the figures are drawn by matplotlib")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pins import masks as masks_module
 from pins.masks import count, count_each
+from pins.selection.tree import Node
 from pins.utils.io import sha256, write_json
 from verification import checker
 from verification.certificates.from_files import certify_files
@@ -45,7 +46,8 @@ def accepted_iff_true(setting: Setting, judge: Judge) -> Finding:
     for name, family in FAMILIES.items():
         for _ in range(setting.pick(2, 20)):
             scores = {"a": family(rng, 60).reshape(6, 10), "b": family(rng, 17)}
-            for keep in (KEEP, *random_trees(rng, scores)):
+            allowed: list[int | Node] = [KEEP, *random_trees(rng, scores)]
+            for keep in allowed:
                 with tempfile.TemporaryDirectory() as folder:
                     certificate = Path(folder) / "cert.json"
                     save_scores(scores, scores_file := certificate.with_name("scores.safetensors"))

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_files_are_certified_under_a_constraint(
 ) -> None:
     """Without a mask the optimum; another mask has another certificate beside it."""
     scores, cost, out = files
-    region = {"cost": cost, "multiplier": 0.5} if costed else {}
+    region: Any = {"cost": cost, "multiplier": 0.5} if costed else {}
     made = certify_files(scores, out, keep=constraint, **region)
     own = masks_module.load(out.with_name("cert.mask.safetensors"))
     ranks = {name: term.scores(0.5 if costed else 1e9) for name, term in TERMS.items()}
@@ -246,7 +247,7 @@ def test_the_command_finds_the_multiplier_of_a_radius(files: tuple[Path, Path, P
     masks = masks_module.load(out.with_name("cert.mask.safetensors"))
     assert ones(masks) == ones(found.masks)
     mask = out.with_name("cert.mask.safetensors")
-    more = {"cost": cost, "multiplier": 0.5, "mask": mask}
+    more: Any = {"cost": cost, "multiplier": 0.5, "mask": mask}
     gaps = [
         rational(
             certify_files(scores, out.with_name(f"{r}.json"), keep=3, radius=r, **more)["claim"][

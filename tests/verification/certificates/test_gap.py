@@ -65,9 +65,9 @@ def test_by_hand() -> None:
     # r = c + s/2 = 2, 3.5, 0: the second is better than the third, by 3.5, and removes 1
     found = trust_region_gap(named, masks, 0.5, tree, Fraction(5))
     assert found.best["w"].tolist() == [True, True, False]
-    assert (found.slack, found.gap) == (4, 3 + 8)
+    assert [found.slack, found.gap] == [4, 3 + 8]
     own = trust_region_gap(named, masks, 0.5, tree)
-    assert (own.slack, own.gap) == (2, 3 + 4)
+    assert [own.slack, own.gap] == [2, 3 + 4]
     assert trust_region_gap(named, masks, 0.5, tree, Fraction(1, 3)).slack == Fraction(-2, 3)
 
 

@@ -4,6 +4,7 @@ import math
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -221,7 +222,7 @@ ZEROS = {"a": torch.tensor([True, False, False, False])}
 def test_a_certificate_says_what_its_mask_competes_with(
     constraint: Bounds, kept: tuple[int, ...], radius: int | None, said: str
 ) -> None:
-    given = {"costs": COSTS, "radius": Fraction(9, 8) + Fraction(1, 4)} if radius else {}
+    given: Any = {"costs": COSTS, "radius": Fraction(9, 8) + Fraction(1, 4)} if radius else {}
     document = write(SCORES, mask_of(SCORES, kept), constraint, **given)
     assert summary(document).startswith(f"keeps 3 of 7 weights and {said}")
     assert proved()
