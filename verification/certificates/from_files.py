@@ -73,8 +73,8 @@ def certify_files(
         what = "of a mask that is given" if mask else "without a radius"
         raise CertificateError(f"a certificate {what} needs the multiplier: give the μ of c + μs")
     require_numbers(multiplier, radius)
+    require_new(certificate, *(file for file in (scores, mask, cost) if file is not None))
     mask_file = mask or beside(certificate, "mask")
-    require_new(certificate, scores, mask_file, *([] if cost is None else [cost]))
     importance, _ = load_tensors(scores)
     masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)

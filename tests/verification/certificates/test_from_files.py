@@ -181,8 +181,9 @@ def test_files_that_no_certificate_can_name_are_refused(files: tuple[Path, Path,
     with pytest.raises(CertificateError, match="is not beside or below"):
         certify_files(scores, out.parent / "sub" / "c.json", keep=2)
     assert not (out.parent / "sub").exists()
-    with pytest.raises(CertificateError, match="is a folder: give a file for the certificate"):
-        certify_files(scores, out.parent, keep=2)
+    for folder in (out.parent, Path(), Path("/")):
+        with pytest.raises(CertificateError, match="is a folder: give a file for the certificate"):
+            certify_files(scores, folder, keep=2)
     odd = out.with_name("a:b.safetensors")
     save_scores(SCORES, odd)
     with pytest.raises(CertificateError, match=r"a:b\.safetensors has a colon or a backslash"):
