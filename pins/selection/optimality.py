@@ -184,10 +184,8 @@ def optimality(
     if tree is not None and is_blocked(tree):
         importance, masks = block_scores(importance, tree, group), block_masks(masks, tree, group)
         tree = elements(tree)
-    for name, scores in importance.items():
-        require_rankable(label(name), scores)
     whole = {
-        name: _of_tensor(_plain(scores).reshape(-1), masks[name].reshape(-1))
+        name: _of_tensor(_rankable(name, scores).reshape(-1), masks[name].reshape(-1))
         for name, scores in importance.items()
     }
     if tree is not None:
@@ -349,6 +347,11 @@ def _gaps(least: Tensor, most: Tensor) -> Tensor:
     gaps = least - most  # an overflow changes its sign
     gaps.masked_fill_((least > most) & (gaps < 0), FARTHEST)
     return gaps.masked_fill_((least < most) & (gaps > 0), -FARTHEST)
+
+
+def _rankable(name: Any, scores: Tensor) -> Tensor:
+    require_rankable(label(name), scores)
+    return _plain(scores)
 
 
 def _plain(scores: Tensor) -> Tensor:
