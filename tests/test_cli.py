@@ -74,10 +74,7 @@ def test_a_tampered_certificate_is_refuted(pins: Command, scores: Path) -> None:
     out.write_text(json.dumps(forged))
     code, _, err = pins("check", out)
     assert code == 1
-    assert (
-        "w[4] is pruned and w[1] kept, with 3.0 and -1.0: exchanged, they gain within w"
-        in one_line(err)
-    )
+    assert "w[4] is pruned and w[1] kept, with 3.0 and -1.0: exchanged, they gain" in one_line(err)
 
 
 @pytest.mark.parametrize("out", [".", "", "/"])

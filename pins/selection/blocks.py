@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from pins.distributed.process_group import Group
-from pins.errors import CardinalityError, MaskError
+from pins.errors import CardinalityError, ImportanceError, MaskError
 from pins.selection.constraints import Bounds
 from pins.selection.exact_order import Doubles, exact_ranks
+from pins.selection.scan.float_keys import denormals_compare_everywhere
 from pins.selection.scan.reference import label, require_finite, require_rankable
 from pins.selection.tree import Node, TensorNode, View, change_each, in_view
 
@@ -96,8 +97,13 @@ def block_scores(importance: Mapping[Any, Tensor], tree: Node, group: Group) -> 
     """The exact sum of each block, or its rank; of each tensor this rank's share of the blocks.
 
     Raises:
-        ImportanceError: a score cannot be ranked.
+        ImportanceError: a score cannot be ranked, or this process flushes denormals.
     """
+    if not denormals_compare_everywhere():
+        raise ImportanceError(
+            "blocks cannot be summed exactly: this process takes the floats below 2.3e-308 for 0 "
+            "(torch.set_flush_denormal(True), or a library that was built with -ffast-math)"
+        )
     terms = {}
     for node in tree.tensors:
         scores = importance[node.name]

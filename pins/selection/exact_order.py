@@ -33,6 +33,8 @@ def exact_ranks(terms: Sequence[Doubles], factors: Sequence[float]) -> Doubles:
     Raises:
         ImportanceError: a term is not finite.
     """
+    if not all(np.isfinite(term).all() for term in terms):
+        raise ImportanceError("a term of a score is not finite: look for overflow in it")
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         products = [factor * term for factor, term in zip(factors, terms, strict=True)]
         near = np.sum(products, axis=0)
@@ -64,8 +66,6 @@ def exact_ranks(terms: Sequence[Doubles], factors: Sequence[float]) -> Doubles:
 
 def _ranked(rows: Doubles, factors: Sequence[float]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
     """The places of sums in ascending order, and the rank of each of them."""
-    if not np.isfinite(rows).all():
-        raise ImportanceError("a term of a score is not finite: look for overflow in it")
     exact = [Fraction(factor) for factor in factors]
     unique, which = np.unique(rows + 0.0, axis=0, return_inverse=True)
     sums = [

@@ -42,7 +42,7 @@ from pins.selection.blocks import block_masks, block_scores, elements, is_blocke
 from pins.selection.runs import extremes_of_runs
 from pins.selection.scan import float_keys
 from pins.selection.scan.float_keys import key
-from pins.selection.scan.reference import BLOCK, GPU_BLOCK
+from pins.selection.scan.reference import BLOCK, GPU_BLOCK, label, require_rankable
 from pins.selection.tree import Node, TensorNode, View, in_view, require_over
 
 FARTHEST = torch.iinfo(torch.int64).max  # the gap where nothing can be exchanged
@@ -177,6 +177,7 @@ def optimality(
         tree: the competing masks; default: all with as many ones.
 
     Raises:
+        ImportanceError: scores are no dense tensor of floats.
         MaskError: names or shapes differ.
     """
     require_same_tensors(importance, masks)
@@ -184,7 +185,7 @@ def optimality(
         importance, masks = block_scores(importance, tree, group), block_masks(masks, tree, group)
         tree = elements(tree)
     whole = {
-        name: _of_tensor(_plain(scores).reshape(-1), masks[name].reshape(-1))
+        name: _of_tensor(_rankable(name, scores).reshape(-1), masks[name].reshape(-1))
         for name, scores in importance.items()
     }
     if tree is not None:
@@ -346,6 +347,11 @@ def _gaps(least: Tensor, most: Tensor) -> Tensor:
     gaps = least - most  # an overflow changes its sign
     gaps.masked_fill_((least > most) & (gaps < 0), FARTHEST)
     return gaps.masked_fill_((least < most) & (gaps > 0), -FARTHEST)
+
+
+def _rankable(name: Any, scores: Tensor) -> Tensor:
+    require_rankable(label(name), scores)
+    return _plain(scores)
 
 
 def _plain(scores: Tensor) -> Tensor:

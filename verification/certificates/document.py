@@ -29,6 +29,7 @@ from pins.utils.io import removed_on_failure, sha256, write_json
 
 FORMAT = "pins-certificate"
 VERSION = 4
+DEPTH = 16  # nodes within nodes, apart from the root
 DTYPES = {
     torch.float16: "F16",
     torch.bfloat16: "BF16",
@@ -70,20 +71,25 @@ def stated_counts(masks: Mapping[str, Tensor], importance: Mapping[str, Tensor])
     return [each.kept for each in count_each({name: masks[name] for name in importance}).values()]
 
 
-def stated_tree(tree: Node) -> list[dict[str, Any]]:
-    """The parts of the root: nodes with parts of their own, and tensors with their runs.
+def stated_tree(tree: Node, depth: int = 0) -> list[dict[str, Any]]:
+    """The parts of a node at this depth: nodes with parts of their own, and tensors with runs.
 
     Raises:
         NoFormatError: the elements of the tree are blocks.
+        CertificateError: it is too deep for the format.
     """
-    return [_stated_part(child) for child in tree.children]
+    if depth > DEPTH:
+        raise CertificateError(
+            f"{tree.name!r} is inside {depth} nodes, the format has {DEPTH}: leave nodes out"
+        )
+    return [_stated_part(child, depth) for child in tree.children]
 
 
-def _stated_part(node: Node | TensorNode) -> dict[str, Any]:
+def _stated_part(node: Node | TensorNode, depth: int) -> dict[str, Any]:
     high = node.size if node.maximum is None else node.maximum
     bounds = {"minimum": max(node.minimum, 0), "maximum": high}  # the format has naturals
     if isinstance(node, Node):
-        return {"name": node.name, **bounds, "parts": stated_tree(node)}
+        return {"name": node.name, **bounds, "parts": stated_tree(node, depth + 1)}
     if node.view.block != (1, 1):
         raise NoFormatError("the format of certificates has no blocks, only single weights")
     runs = [
@@ -114,8 +120,11 @@ def stated_frozen(
         found[role] = None
         if any(each is not None for each in which.values()):
             file = beside(certificate, role)
-            none = {n: torch.zeros(s.shape, dtype=torch.bool) for n, s in like.items()}
-            write_masks(none | {n: w for n, w in which.items() if w is not None}, file, written)
+            masks = {n: torch.zeros(s.shape, dtype=torch.bool) for n, s in like.items()}
+            for name, own in which.items():
+                if own is not None:  # perhaps flat
+                    masks[name] = own.reshape(like[name].shape)
+            write_masks(masks, file, written)
             found[role] = stated_file(file, certificate)
     return found
 
@@ -162,15 +171,17 @@ def beside(certificate: Path, role: str) -> Path:
     return certificate.with_name(f"{certificate.stem}.{role}.safetensors")
 
 
-def require_new(certificate: Path) -> None:
-    """Require that the certificate can be written.
+def require_new(certificate: Path, *files: Path) -> None:
+    """Require that the certificate can be written, and that its files are in its folder.
 
     Raises:
-        CertificateError: it exists, or is a folder.
+        CertificateError: it exists, or is a folder; or a file is elsewhere.
     """
     if certificate.is_dir() or not certificate.name:
         raise CertificateError(f"{str(certificate)!r} is a folder: give a file for the certificate")
     require_absent(certificate)
+    for file in files:
+        name_beside(file, certificate)
 
 
 def write_masks(masks: Mapping[str, Tensor], file: Path, written: ExitStack) -> None:

@@ -19,7 +19,6 @@ from verification.certificates.document import (
     allowed_masks,
     beside,
     load_masks,
-    name_beside,
     require_absent,
     require_new,
     write_masks,
@@ -48,9 +47,7 @@ def certify_formula(formula: Formula, certificate: Path, **how: Any) -> dict[str
         FileError, ImportanceError, CardinalityError, MaskError: as the parts raise them.
     """
     require_denormals()
-    require_new(certificate)
-    for file in formula.inputs.values():
-        name_beside(file, certificate)
+    require_new(certificate, *formula.inputs.values())
     computed = formula.computed()
     roles = {"scores": computed.scores, "cost": computed.costs}
     files = {r: beside(certificate, r) for r, made in roles.items() if made is not None}
@@ -110,10 +107,8 @@ def certify_files(
         what = "of a mask that is given" if mask else "without a radius"
         raise CertificateError(f"a certificate {what} needs the multiplier: give the μ of c + μs")
     require_numbers(multiplier, radius)
-    require_new(certificate)
+    require_new(certificate, *(file for file in (scores, mask, cost) if file is not None))
     mask_file = mask or beside(certificate, "mask")
-    for read in (scores, mask_file, *([] if cost is None else [cost])):
-        name_beside(read, certificate)
     importance, _ = load_tensors(scores)
     masks: Mapping[str, Tensor] | None
     masks = None if mask is None else load_masks(mask, importance, keep)

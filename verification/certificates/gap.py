@@ -22,6 +22,7 @@ from pins.importance.trust_region.program import Terms, TrustRegionDecision
 from pins.masks import require_same_tensors
 from pins.selection.exact_order import exact_ranks
 from pins.selection.optimality import optimality
+from pins.selection.scan.reference import label, require_finite
 from pins.selection.select import select
 from pins.selection.tree import Node
 from solvers.exact import exact_sum
@@ -102,6 +103,8 @@ def exact_scores(terms: Mapping[str, Terms], multiplier: float) -> dict[str, Ten
                 f"trust_region_gap: {name!r} has s of shape {tuple(both.importance.shape)} and c "
                 f"of shape {tuple(both.cost.shape)}: both have the shape of the tensor"
             )
+        require_finite(label(name), both.importance)
+        require_finite(f"the cost of {name!r}", both.cost)
     s, c = (
         np.concatenate([np.zeros(0), *(_flat(both[i]) for both in terms.values())]) for i in (0, 1)
     )

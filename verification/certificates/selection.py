@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pins.errors import CertificateError
+from pins.errors import CertificateError, ImportanceError
 from pins.masks import count, require_same_tensors
 from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.optimality import optimality
@@ -62,7 +62,8 @@ def certify(
     region its gap, with another mask as evidence: `<certificate's stem>.best.safetensors`.
 
     Args:
-        importance: the scores in `scores_file`; the flat order claimed is the one of the tree.
+        importance: the scores in `scores_file`. The flat order claimed is that of the constraint's
+            tensors: this one, unless the constraint is a tree in another order.
         masks: the masks in `mask_file`, True = keep.
         certificate: the file to write; all files must be in its folder or below.
         scores_file: safetensors file of the scores.
@@ -87,10 +88,13 @@ def certify(
     tree = tree_of(constraint or Cardinality(count(masks).kept), importance)
     importance = {node.name: importance[node.name] for node in tree.tensors}  # the flat order
     proof = optimality(importance, masks, tree=tree)
+    if not proof.total:
+        raise ImportanceError("importance is empty: there is no weight to rank")
     if proof.broken is not None:
         raise CertificateError(
             f"the mask is not allowed: {proof.broken}; certify it under another constraint"
         )
+    # the format numbers weights through its tree, which may have the tensors in another order
     claim: dict[str, Any] = {
         "total": proof.total,
         "keep": proof.keep,

@@ -44,7 +44,7 @@ def paired(importance: Mapping[str, Tensor], cost: Mapping[str, Tensor]) -> dict
     """s and c by tensor name, in the order of s.
 
     Raises:
-        CertificateError: the tensors differ in name, shape or dtype, or a cost is < 0.
+        CertificateError: the tensors differ in name, shape or dtype, or a cost is not in [0, ∞).
     """
     for name in [*importance, *cost]:
         if name not in importance or name not in cost:
@@ -61,9 +61,11 @@ def paired(importance: Mapping[str, Tensor], cost: Mapping[str, Tensor]) -> dict
                 f"{name!r} has scores of {scores.dtype} in shape {tuple(scores.shape)} and "
                 f"costs of {costs.dtype} in shape {tuple(costs.shape)}: give both in one"
             )
-        if not bool((costs >= 0).all()):
-            worst = costs[~(costs >= 0)].reshape(-1)[0].item()
-            raise CertificateError(f"{name!r} has the cost {worst}: a cost is at least 0")
+        wrong = ~((costs >= 0) & costs.isfinite())
+        if wrong.any():
+            raise CertificateError(
+                f"{name!r} has the cost {costs[wrong][0].item()}: a cost is at least 0, and finite"
+            )
     return terms
 
 
