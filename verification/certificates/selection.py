@@ -86,7 +86,8 @@ def certify(
     require_denormals()
     require_same_tensors(importance, masks)
     tree = tree_of(constraint or Cardinality(count(masks).kept), importance)
-    importance = {node.name: importance[node.name] for node in tree.tensors}  # the flat order
+    # the format numbers weights through its tree, which may have the tensors in another order
+    importance = {node.name: importance[node.name] for node in tree.tensors}
     proof = optimality(importance, masks, tree=tree)
     if not proof.total:
         raise ImportanceError("importance is empty: there is no weight to rank")
@@ -94,7 +95,6 @@ def certify(
         raise CertificateError(
             f"the mask is not allowed: {proof.broken}; certify it under another constraint"
         )
-    # the format numbers weights through its tree, which may have the tensors in another order
     claim: dict[str, Any] = {
         "total": proof.total,
         "keep": proof.keep,
