@@ -104,7 +104,7 @@ class Traffic:
     @property
     def passes(self) -> int:
         """Number of passes over the scores, without the first (sample) and the last (proof)."""
-        return self.exchanges.count(_total(3))
+        return self.exchanges[1:].count(_total(3))  # the first sums the sizes of the tensors
 
     @property
     def given(self) -> float:
@@ -145,7 +145,7 @@ def plan(sizes: Sequence[int], keep: int, ranks: int, constants: Constants) -> P
     room = constants.room(total)
     size = float(constants.sample_size(total)) if total > room else 0.0
     inside, share, ranked = float(total), 1 - keep / total, size
-    exchanges = [_total(1), _total(1), _gathered(SCORE * size, ranks)]
+    exchanges = [_total(len(sizes)), _total(1), _gathered(SCORE * size, ranks)]
     while True:
         if inside > room:
             inside *= _between(size, share, constants.deviations) / size

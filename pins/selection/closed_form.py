@@ -44,7 +44,7 @@ from pins.selection.runs import largest_of_runs
 from pins.selection.scan.dispatch import scan_of
 from pins.selection.scan.reference import label, require_finite, require_rankable, sum_of
 from pins.selection.segments import segments_of
-from pins.selection.tree import Node, TensorNode, in_view, require_over
+from pins.selection.tree import Node, TensorNode, in_view
 from pins.utils import bit_packing
 from pins.utils.lazy_tensors import Computed, shapes_of
 
@@ -87,7 +87,6 @@ class ClosedForm:
         self._importance, self._root, self._group = importance, root, group
         self._limits = Limits(importance, group)
         self._shapes = shapes_of(importance)
-        require_over(root, {name: shape.numel() for name, shape in self._shapes.items()}, group)
         self._nodes = {node.name: node for node in root.tensors}
         self._inner = {name: reaches(node, group) for name, node in self._nodes.items()}
         self._reach: dict[Any, Reach] = {}
@@ -252,7 +251,8 @@ class ClosedForm:
         shapes = {name: shape for name, shape in self._shapes.items() if name in owner}
         shapes |= {name: s.shape for name, s in self._changed.items() if name in owner}
         scan = scan_of(Computed(shapes, self._scores))
-        ranked = validate_and_sample(scan, segments_of(owner, scan.sizes, self._group), self._group)
+        totals = {name: node.size for name, node in self._nodes.items()}
+        ranked = validate_and_sample(scan, segments_of(owner, scan.sizes, totals), self._group)
         return Solved(nodes, ranked, kth_largest(ranked, keeps))
 
     def _scores(self, name: Any) -> Tensor:

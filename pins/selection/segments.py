@@ -55,24 +55,28 @@ def whole_model(sizes: Mapping[Any, int], group: Group) -> Segments:
         sizes: number of scores of this rank by tensor name.
         group: the ranks.
     """
-    return segments_of(dict.fromkeys(sizes, 0), sizes, group)
+    total = group.total(torch.tensor([sum(sizes.values())]))
+    return Segments(np.array(total.tolist()), [Piece(name, 0, n) for name, n in sizes.items()])
 
 
 def each_tensor(sizes: Mapping[Any, int], group: Group) -> Segments:
     """A segment for each tensor, in their order; arguments as for `whole_model`."""
-    return segments_of({name: number for number, name in enumerate(sizes)}, sizes, group)
+    totals = group.total(torch.tensor([*sizes.values()], dtype=torch.int64)).tolist()
+    owner = {name: number for number, name in enumerate(sizes)}
+    return segments_of(owner, sizes, dict(zip(sizes, totals, strict=True)))
 
 
-def segments_of(owner: Mapping[Any, int], sizes: Mapping[Any, int], group: Group) -> Segments:
+def segments_of(
+    owner: Mapping[Any, int], sizes: Mapping[Any, int], totals: Mapping[Any, int]
+) -> Segments:
     """Segments of whole tensors.
 
     Args:
         owner: the number of each tensor's segment, by name; numbers from 0, none left out.
-        sizes: as for `whole_model`.
-        group: as for `whole_model`.
+        sizes: number of scores of this rank by tensor name.
+        totals: of all ranks.
     """
-    totals = np.zeros(max(owner.values(), default=0) + 1, dtype=np.int64)
-    own = torch.tensor([*sizes.values()], dtype=torch.int64)
-    np.add.at(totals, [owner[name] for name in sizes], group.total(own).tolist())
+    found = np.zeros(max(owner.values(), default=0) + 1, dtype=np.int64)
+    np.add.at(found, [owner[name] for name in sizes], [totals[name] for name in sizes])
     pieces = [Piece(name, 0, size, owner[name]) for name, size in sizes.items()]
-    return Segments(totals, sorted(pieces, key=lambda piece: piece.segment))
+    return Segments(found, sorted(pieces, key=lambda piece: piece.segment))

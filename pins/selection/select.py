@@ -26,7 +26,7 @@ from pins.selection.scan.dispatch import scan_of
 from pins.selection.scan.reference import Integers
 from pins.selection.segments import Segments, whole_model
 from pins.selection.transposable.constraint import TransposableNofM
-from pins.selection.tree import Node, View
+from pins.selection.tree import Node, View, require_over
 from pins.utils.lazy_tensors import shapes_of
 
 Pattern = Callable[[Mapping[Any, int], Group], Segments]
@@ -219,10 +219,8 @@ def tree_of(
     Raises:
         CardinalityError: as `Constraint.tree`; or there are runs, several ranks and no views.
     """
-    if isinstance(constraint, Node):
-        return constraint
-    if views is None:
-        shapes = shapes_of(importance)
+    shapes = shapes_of(importance)
+    if views is None and not isinstance(constraint, Node):
         views = {name: View.of(shape) for name, shape in shapes.items()}
         if group.size > 1:  # of parts only the sizes are known
             totals = group.total(torch.tensor([each.numel() for each in shapes.values()]))
@@ -234,7 +232,10 @@ def tree_of(
                     "ones: give views="
                 )
             return tree
-    return constraint.tree(views)
+        return constraint.tree(views)
+    tree = constraint if isinstance(constraint, Node) else constraint.tree(views or {})
+    require_over(tree, {name: shape.numel() for name, shape in shapes.items()}, group)
+    return tree
 
 
 def _proofs(ranked: Ranked, found: KthLargest) -> list[Part]:

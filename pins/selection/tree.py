@@ -221,7 +221,7 @@ def require_over(root: Node, sizes: Mapping[Any, int], group: Group = SINGLE_PRO
     odd = [
         name
         for name in {**known, **sizes}
-        if name not in known or found.get(name) != [known[name].size] * 3
+        if name not in known or found.get(name) != [known[name].view.weights.size] * 3
     ]
     if odd:
         raise CardinalityError(

