@@ -275,7 +275,13 @@ def test_a_mask_is_certified_under_its_own_constraint_only() -> None:
     refused(MaskError, "'b' has no mask", SCORES, {"a": masks["a"]})
     blocks = Blocks((1, 2), Cardinality(1))
     pair = {"a": SCORES["a"]}
-    refused(CertificateError, "the format of certificates has no blocks", pair, mask_of(pair, (0, 1)), blocks)
+    refused(
+        CertificateError,
+        "the format of certificates has no blocks",
+        pair,
+        mask_of(pair, (0, 1)),
+        blocks,
+    )
 
 
 def test_a_tree_is_certified_as_deep_as_the_format_goes() -> None:
