@@ -17,6 +17,7 @@ from typing import Any
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1  # prctl's option
+_IF_PARENT_LIVES = '[ "$PPID" = "$0" ] && exec "$@"'
 
 
 class _TerminatedError(BaseException):
@@ -36,7 +37,7 @@ def run(
         OSError: the child cannot be started.
         subprocess.TimeoutExpired: it was killed after `timeout` seconds.
     """
-    command = [*_setpriv(), *command]
+    command = [*ending_with(os.getpid()), *command]
     with cleaning_up_when_terminated(), subprocess.Popen(command, **options) as child:  # noqa: S603
         try:
             output, errors = child.communicate(timeout=timeout)
@@ -45,6 +46,17 @@ def run(
             child.wait()  # which `subprocess.run` leaves out after KeyboardInterrupt
             raise
         return subprocess.CompletedProcess(command, child.returncode, output, errors)
+
+
+def ending_with(parent: int) -> tuple[str, ...]:
+    """The beginning of a command whose process ends with its parent, of that number.
+
+    If the parent has ended already, before Linux was asked, the command is not started. Empty if
+    nothing here does so.
+    """
+    first = _setpriv()
+    # the shell and the program after it are the same process, so what Linux was asked stays
+    return first and (*first, "sh", "-c", _IF_PARENT_LIVES, str(parent), first[0], "--")
 
 
 @functools.cache

@@ -11,19 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from pins import masks
 from pins.errors import FileError
 from pins.importance.trust_region.program import Terms
 from pins.pruning.schedules import CubicSchedule, Schedule
 from pins.runs import weight_sample
-from pins.runs.folder import COSTS, MASKS, RUN, SAMPLE, SCORES
+from pins.runs.folder import CERTIFICATE, COSTS, MASKS, RUN, SAMPLE, SCORES
 from pins.runs.settings import Settings
 from pins.runs.weight_sample import WeightSample
 from pins.selection.optimality import optimality
 from pins.utils.io import load_tensors
 from pins.utils.text_files import read_object, reading
+from verification.certificates.document import beside
 from verification.experiments.model_snapshot import layer_type
 from verification.experiments.score_curve import score_curve
 
@@ -167,10 +166,13 @@ class RunData:
                 costs, _ = load_tensors(self.folder / COSTS)
                 multiplier = self.decisions[-1]["multiplier"]
                 scores = {n: Terms(s, costs[n]).scores(multiplier) for n, s in scores.items()}
-            proof = optimality(scores, masks.load(self.folder / MASKS))
-            # zeros that stayed have the lowest number there is: no point of a curve
-            ranked = {n: s[s > torch.finfo(s.dtype).min] for n, s in scores.items()}
-            return score_curve(ranked, proof)
+            kept = masks.load(self.folder / MASKS)
+            zeros = beside(self.folder / CERTIFICATE, "zeros")
+            if zeros.is_file():  # which were not decided: no points of the curve
+                free = {name: ~stayed for name, stayed in masks.load(zeros).items()}
+                scores = {name: s[free[name]] for name, s in scores.items()}
+                kept = {name: mask[free[name]] for name, mask in kept.items()}
+            return score_curve(scores, optimality(scores, kept))
 
     def rows(self, pattern: str, command: str) -> dict[str, Any]:
         """The first results file of a benchmark whose name matches.

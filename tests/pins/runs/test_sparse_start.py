@@ -79,7 +79,7 @@ def test_the_zeros_stay_are_proved_and_a_resumed_run_is_the_same(
     read = RunData(tmp_path / "whole")
     assert read.start == pruner.start.sparsity
     assert min(read.curve["scores"]) > -1e9  # the lowest number is no score of a weight
-    assert read.curve["total"] == total - (pruner.start.zeros if variant != "trust region" else 0)
+    assert read.curve["total"] == total - pruner.start.zeros
 
 
 def test_a_sparser_result_is_a_start_too_and_zeros_come_back_only_if_asked_for(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pins.utils.child_process import cleaning_up_when_terminated, run, scratch_folder
+from pins.utils.child_process import cleaning_up_when_terminated, ending_with, run, scratch_folder
 
 PARENT = """
 import subprocess
@@ -73,6 +73,15 @@ def test_killing_the_parent_ends_the_child(tmp_path: Path) -> None:
     assert len(folders) == 1  # nobody is left to remove it
     # The negative control: a plain child goes on.
     assert end_parent("subprocess.run", signal.SIGKILL, tmp_path)[1]
+
+
+@pytest.mark.skipif(not ending_with(os.getpid()), reason="there is no setpriv")
+def test_a_child_whose_parent_has_ended_before_it_could_ask_does_not_start(tmp_path: Path) -> None:
+    made, ended = tmp_path / "made", subprocess.Popen(["true"])
+    ended.wait()
+    for parent, starts in ((ended.pid, False), (os.getpid(), True)):
+        done = subprocess.run([*ending_with(parent), "touch", str(made)], check=False)
+        assert (done.returncode == 0, made.exists()) == (starts, starts)
 
 
 def test_a_time_limit_kills_the_child() -> None:
