@@ -300,7 +300,7 @@ def test_a_small_counterexample_is_found_within_the_deadline_of_an_outer_test(
     small = integer_selections(max_total=2, max_value=2)
     searches: tuple[tuple[Any, ...], ...] = ((), (small,))
     times = [min(timed(selector, LAW[law], *tried_on) for _ in range(3)) for tried_on in searches]
-    assert times[1] > 5 * times[0]
+    assert times[1] > 2 * times[0]  # on a quiet machine over 50 times
 
 
 def timed(*given: Any) -> float:

@@ -97,22 +97,19 @@ function dualInterval(scores, nodes) {
 }
 
 /**
- * The levels with `thresholds`: of the root λ = b, else a, else the least kept score, else the
- * greatest pruned one; of every other node t_A = clip(t_parent, a_A, b_A).
+ * The levels with `thresholds` t_A = clip(t_parent, a_A, b_A); around the root it is the least kept
+ * score, or without one the greatest pruned score.
  */
 function withThresholds(scores, kept, nodes) {
   const [{ gain, lose, length }] = nodesOf(scores, kept, [bounded(kept.length, 0, kept.length)]);
-  const root = nodes.at(-1);
-  const ends = [root.lose[0], root.gain[0], lose[0], gain[0]];
-  let outer = { length, thresholds: [scores[ends.find((i) => i >= 0)]] };
+  let outer = { length, thresholds: [scores[lose[0] >= 0 ? lose[0] : gain[0]]] };
   const downwards = nodes.toReversed().map((level) => {
     const clipped = (less, node) => {
       let threshold = thresholdAround(level, node, outer);
       if (scores[level.gain[node]] > threshold) threshold = scores[level.gain[node]];
       return scores[less] < threshold ? scores[less] : threshold;
     };
-    const thresholds = level === root ? outer.thresholds : Array.from(level.lose, clipped);
-    outer = { ...level, thresholds };
+    outer = { ...level, thresholds: Array.from(level.lose, clipped) };
     return outer;
   });
   return downwards.reverse();
