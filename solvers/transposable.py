@@ -1,15 +1,16 @@
-"""The 0-1 program of transposable N:M: a row for each row and each column of each block."""
+"""The 0-1 program of transposable N:M: two trees, of which one holds the columns."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from scipy import sparse
 
-from solvers.formulation import CardinalityFormulation, Formulation
-from solvers.program import BinaryProgram, Sense
+from pins.selection.constraints import NofM
+from pins.selection.tree import View
+from solvers.formulation import Formulation
+from solvers.program import BinaryProgram
+from solvers.tree import TreeFormulation
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class TransposableFormulation(Formulation):
 
     Raises:
         ImportanceError: as `CardinalityFormulation`.
+        CardinalityError: not 0 ≤ N ≤ M, or M does not divide both sides.
     """
 
     importance: torch.Tensor
@@ -34,17 +36,11 @@ class TransposableFormulation(Formulation):
     program: BinaryProgram = field(init=False)
 
     def __post_init__(self) -> None:
-        outputs, inputs = self.importance.shape
-        objective = CardinalityFormulation(self.importance, 0).program.objective
-        numbers = np.arange(objective.size).reshape(outputs, inputs)
-        rows = numbers.reshape(-1, self.m)
-        columns = numbers.reshape(outputs // self.m, self.m, inputs).swapaxes(1, 2)
-        members = np.concatenate([rows, columns.reshape(-1, self.m)])
-        places = np.repeat(np.arange(len(members)), self.m), members.reshape(-1)
-        program = BinaryProgram(
-            objective=objective,
-            matrix=sparse.csr_array((np.ones(members.size), places)),
-            senses=(Sense.EQUAL,) * len(members),
-            rhs=np.full(len(members), self.n, dtype=np.float64),
-        )
-        object.__setattr__(self, "program", program)
+        scores = {"scores": self.importance}
+        trees = [
+            NofM(self.n, self.m).tree(
+                {"scores": View.of(self.importance.shape, transposed=columns)}
+            )
+            for columns in (False, True)
+        ]
+        object.__setattr__(self, "program", TreeFormulation(scores, trees).program)

@@ -12,7 +12,7 @@ from pins import masks
 from pins.errors import SettingError
 from pins.runs.settings import Settings, read_settings
 from tests.commands import Command
-from tests.pins.runs.tiny_runs import save_data, save_model
+from tests.pins.runs.tiny_runs import save_run
 
 pytest.importorskip("transformers", reason="runs load transformers models")
 
@@ -22,26 +22,14 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, its data, and a file of settings."""
-    folder = tmp_path_factory.mktemp("patterns")
-    save_model(folder / "model")
-    save_data(folder / "data")
-    (folder / "run.toml").write_text(
-        f"""
-        model = "{folder / "model"}"
-        data = "{folder / "data"}"
-        task = "sst2"
-        steps = 6
-        batch_size = 4
-        max_length = 16
-        interval = 2
-        measure = false
-        self_regularization = false
-        criterion = "magnitude"
-        smoothing = "none"
-        device = "cpu"
-        """
+    return save_run(
+        tmp_path_factory.mktemp("patterns"),
+        steps=6,
+        measure=False,
+        self_regularization=False,
+        criterion="magnitude",
+        smoothing="none",
     )
-    return folder
 
 
 def test_a_run_to_2_4_ends_with_a_proof_that_the_checker_alone_confirms(

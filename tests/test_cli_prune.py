@@ -26,7 +26,7 @@ from pins.runs.finetuning import FineTuning
 from pins.runs.run import Run
 from pins.runs.settings import Settings, read_settings
 from tests.commands import Command
-from tests.pins.runs.tiny_runs import names, save_data, save_model, take
+from tests.pins.runs.tiny_runs import names, save_run, take
 
 pytest.importorskip("transformers", reason="runs load transformers models")
 
@@ -36,24 +36,7 @@ RESULTS = ("model.safetensors", "masks.safetensors", "scores.safetensors", "pack
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, its data, and a file of settings."""
-    folder = tmp_path_factory.mktemp("prune")
-    save_model(folder / "model")
-    save_data(folder / "data")
-    (folder / "run.toml").write_text(
-        f"""
-        model = "{folder / "model"}"
-        data = "{folder / "data"}"
-        task = "sst2"
-        steps = 12
-        batch_size = 4
-        learning_rate = 1e-3
-        max_length = 16
-        interval = 2
-        sparsity = 0.75
-        device = "cpu"
-        """
-    )
-    return folder
+    return save_run(tmp_path_factory.mktemp("prune"), steps=12, learning_rate=1e-3, sparsity=0.75)
 
 
 def test_code_of_a_model_is_not_run_whatever_stands_on_standard_input(

@@ -6,13 +6,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pins import masks
-from pins.importance.trust_region.program import Terms
-from pins.selection.constraints import Cardinality, Constraint, NofM, Rows
-from pins.selection.select import select, tree_of
-from verification.certificates.gap import exact_scores
-from verification.certificates.selection import certify, save_scores
-from verification.certificates.trust_region import TrustRegion
+from pins.selection.constraints import Constraint, NofM, Rows
+from verification.certificates.document import beside
+from verification.certificates.from_files import certify_files
+from verification.certificates.selection import save_scores
 
 KEPT_ONE_IN = 5
 
@@ -48,26 +45,17 @@ def write(scores: Mapping[str, Tensor], claim: Claim, folder: Path) -> tuple[Pat
     """Write the certificate of the best mask, with its files, to an empty folder; return all."""
     if claim.near:
         scores = {name: 0.5 + 1e-7 * values.tanh() for name, values in scores.items()}
-    files = {role: folder / f"{role}.safetensors" for role in ("scores", "mask")}
+    certificate, file = folder / "certificate.json", folder / "scores.safetensors"
+    save_scores(scores, file)
+    cost = folder / "cost.safetensors" if claim.region else None
+    if cost is not None:
+        save_scores({name: values.abs() for name, values in scores.items()}, cost)
     total = sum(values.numel() for values in scores.values())
-    asked = claim.constraint() if claim.constraint else Cardinality(total // KEPT_ONE_IN)
-    tree, ranks, region = tree_of(asked, scores), scores, None
-    if claim.region:
-        files["cost"] = folder / "cost.safetensors"
-        costs = {name: values.abs() for name, values in scores.items()}
-        save_scores(costs, files["cost"])
-        region = TrustRegion(costs, files["cost"], 1.0)
-        ranks = exact_scores({name: Terms(s, costs[name]) for name, s in scores.items()}, 1.0)
-    best = select(ranks, tree)
-    save_scores(scores, files["scores"])
-    masks.save(best, files["mask"])
-    certify(
-        scores,
-        best,
-        certificate=folder / "certificate.json",
-        scores_file=files["scores"],
-        mask_file=files["mask"],
-        constraint=tree,
-        region=region,
+    certify_files(
+        file,
+        certificate,
+        keep=claim.constraint() if claim.constraint else total // KEPT_ONE_IN,
+        cost=cost,
+        multiplier=1.0 if claim.region else None,
     )
-    return folder / "certificate.json", [*files.values()]
+    return certificate, [file, beside(certificate, "mask"), *([cost] if cost else [])]

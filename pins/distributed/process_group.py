@@ -32,6 +32,17 @@ class Group(ABC):
     def gathered(self, values: Tensor) -> list[Tensor]:
         """The 1-D values of every rank, in the order of the ranks; of one dtype, of any lengths."""
 
+    def whole(self, own: Tensor) -> Tensor:
+        """A tensor of which each rank has a part, contiguous and in their order; 1-D if several."""
+        return own if self.size == 1 else torch.cat(self.gathered(own.reshape(-1)))
+
+    def part(self, whole: Tensor, size: int) -> Tensor:
+        """This rank's part of a whole 1-D tensor; each rank says the size of its own."""
+        if self.size == 1:
+            return whole
+        sizes = torch.cat(self.gathered(torch.tensor([size]))).tolist()
+        return torch.split(whole, sizes)[self.rank]
+
 
 class SingleProcess(Group):
     """The group of one process: nothing is sent."""

@@ -259,18 +259,13 @@ def loose_decision(
     tree = tree or tree_of(Cardinality(0), importance, group)
     loose = replace(tree, minimum=0, maximum=None)
     keep = min(total - rank + 1, int(total_reach(loose, group).high[0]))
-    threshold = decide(importance, _with_keep(loose, keep), group).proof.kept_min
+    threshold = decide(importance, Cardinality(keep).tighten(loose), group).proof.kept_min
     assert threshold is not None  # at least one weight is kept
-    zeros = {node.name: node.zeros for node in tree.tensors if node.zeros is not None}
     masks = {name: scores >= threshold for name, scores in importance.items()}
-    masks |= {name: masks[name] & ~frozen for name, frozen in zeros.items()}
+    masks |= {name: masks[name] & ~frozen for name, frozen in tree.zeros.items()}
     kept = int(group.total(torch.tensor(sum(int(mask.sum()) for mask in masks.values()))))
-    tree = _with_keep(loose, kept)
+    tree = Cardinality(kept).tighten(loose)
     return Decision(masks, optimality(importance, masks, group, tree=tree), tree)
-
-
-def _with_keep(tree: Node, keep: int) -> Node:
-    return replace(tree, minimum=keep, maximum=keep)
 
 
 class AuthorsPruner(Pruner):

@@ -13,7 +13,7 @@ from pins.distributed.sharding import group_of, like_sharding, local, part
 from pins.errors import CardinalityError
 from pins.masks import PackedMasks, nonzero_masks, require_same_tensors
 from pins.selection.blocks import is_blocked
-from pins.selection.constraints import Frozen
+from pins.selection.constraints import Cardinality, Frozen
 from pins.selection.reach import keep_of, total_reach
 from pins.selection.tree import Node, change_each
 from pins.utils.bit_packing import ones
@@ -112,8 +112,7 @@ class Start:
                 node, minimum=0, runs=tuple(replace(runs, minimum=0) for runs in node.runs)
             ),
         )
-        keep = int(total_reach(upto, self.group).high[0])
-        return replace(upto, minimum=keep, maximum=keep)
+        return Cardinality(int(total_reach(upto, self.group).high[0])).tighten(upto)
 
     def not_left_out(self, what: str) -> CardinalityError:
         """The error for a constraint under which no zeros can be frozen."""

@@ -157,13 +157,9 @@ def of_weights(
     for name, tensor in like.items():
         view = nodes[name].view
         rows, columns = view.block
-        kept = masks[name] if group.size == 1 else torch.cat(group.gathered(masks[name]))
-        kept = kept.view(view.groups, view.outputs, 1, view.inputs, 1)
+        kept = group.whole(masks[name]).view(view.groups, view.outputs, 1, view.inputs, 1)
         kept = kept.expand(-1, -1, rows, -1, columns).reshape(-1)
-        own = view.weights.invert(kept)
-        if group.size > 1:
-            sizes = [int(n) for n in group.gathered(torch.tensor([tensor.numel()]))]
-            own = torch.split(own, sizes)[group.rank]
+        own = group.part(view.weights.invert(kept), tensor.numel())
         found[name] = own.view(tensor.shape)
     return found
 

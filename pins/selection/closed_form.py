@@ -176,19 +176,13 @@ class ClosedForm:
 
     def _own(self, node: TensorNode, whole: Tensor) -> Tensor:
         """This rank's part of what is in the order of the view."""
-        if self._group.size == 1:
-            return whole
-        own = torch.tensor([self._shapes[node.name].numel()])
-        sizes = [int(each) for each in self._group.gathered(own)]
-        return torch.split(whole, sizes)[self._group.rank]
+        return self._group.part(whole, self._shapes[node.name].numel())
 
     def _restored(self, name: Any) -> Tensor:
         """The mask of a tensor in the shape and order of its scores."""
         mask, node = self._masks[name], self._nodes[name]
         if node.view.transposed:
-            if self._group.size > 1:
-                mask = torch.cat(self._group.gathered(mask))
-            mask = self._own(node, node.view.invert(mask))
+            mask = self._own(node, node.view.invert(self._group.whole(mask)))
         return mask.view(self._shapes[name])
 
     # ---- tensors and the nodes above them --------------------------------------------------------

@@ -184,12 +184,9 @@ class Rows(Bounds):
 
     def tighten(self, tree: Node) -> Node:
         """As above."""
-
-        def rows(node: TensorNode) -> TensorNode:
-            keep = keep_count(self.sparsity, node.view.inputs)
-            return _with(node, Runs(node.view.inputs, keep, keep, "row"))
-
-        return change_each(tree, rows)
+        return change_each(
+            tree, lambda node: _by_row(node, keep_count(self.sparsity, node.view.inputs))
+        )
 
 
 @dataclass(frozen=True)
@@ -205,12 +202,7 @@ class PerRow(_Keeps):
 
     def tighten(self, tree: Node) -> Node:
         """`keeps` names every tensor."""
-
-        def rows(node: TensorNode) -> TensorNode:
-            keep = self._keep(node)
-            return _with(node, Runs(node.view.inputs, keep, keep, "row"))
-
-        return change_each(tree, rows)
+        return change_each(tree, lambda node: _by_row(node, self._keep(node)))
 
 
 @dataclass(frozen=True)
@@ -317,6 +309,11 @@ def per_tensor(sparsity: float | Fraction, sizes: Mapping[str, int]) -> PerTenso
 def _within(node: TensorNode, minimum: int, maximum: int) -> TensorNode:
     """The node with these bounds too."""
     return replace(node, minimum=max(node.minimum, minimum), maximum=_least(node.maximum, maximum))
+
+
+def _by_row(node: TensorNode, keep: int) -> TensorNode:
+    """The node of which each row keeps so many weights too."""
+    return _with(node, Runs(node.view.inputs, keep, keep, "row"))
 
 
 def _with(node: TensorNode, runs: Runs) -> TensorNode:

@@ -55,9 +55,7 @@ class Limits:
     def _beyond(self) -> tuple[torch.dtype, float]:
         """The least dtype that has every score and the number, and the number."""
         own, dtypes = on_all_ranks(self._group, self._read)
-        most = max(
-            torch.cat(self._group.gathered(torch.tensor([own], dtype=torch.float64))).tolist()
-        )
+        most = max(self._group.whole(torch.tensor([own], dtype=torch.float64)).tolist())
         for dtype in (functools.reduce(torch.promote_types, dtypes), torch.float64):
             beyond = min(2 * most + 1, torch.finfo(dtype).max)
             beyond = torch.tensor(beyond, dtype=torch.float64).to(dtype).item()

@@ -260,7 +260,7 @@ def of_nodes(root: Node, found: Mapping[Any, Part]) -> Optimality:
 def _bounded_inside(node: Node) -> str | None:
     """Which node inside another one has a bound, if one has."""
     for child in node.children:
-        bounded = child.minimum > 0 or (child.maximum is not None and child.maximum < child.size)
+        bounded = child.minimum > 0 or child.upper < child.size
         if bounded or (isinstance(child, TensorNode) and child.inside):
             return f"{child.name} has bounds, and what it keeps was not read"
         if isinstance(child, Node) and (found := _bounded_inside(child)):
@@ -270,18 +270,16 @@ def _bounded_inside(node: Node) -> str | None:
 
 def _exchangeable(node: Node | TensorNode, own: Part) -> Exchange:
     """What a node may lose to another one, and gain from it."""
-    high = node.size if node.maximum is None else node.maximum
     return Exchange(
         own.exchange.kept_min if own.keep > node.minimum else None,
-        own.exchange.pruned_max if own.keep < high else None,
+        own.exchange.pruned_max if own.keep < node.upper else None,
     )
 
 
 def _broken(node: Node | TensorNode, keep: int) -> str | None:
-    high = node.size if node.maximum is None else node.maximum
-    if node.minimum <= keep <= high:
+    if node.minimum <= keep <= node.upper:
         return None
-    return f"{node.name} keeps {keep} weights, its bounds are {node.minimum} and {high}"
+    return f"{node.name} keeps {keep} weights, its bounds are {node.minimum} and {node.upper}"
 
 
 def _ends(parts: Iterable[Exchange]) -> Exchange:
@@ -324,7 +322,7 @@ def _inside(node: TensorNode, whole: Part, scores: Tensor, mask: Tensor, group: 
     kinds = [*reversed(node.runs)]
     lengths = [*(kind.length for kind in kinds), node.size]
     for each, longer in zip(kinds, lengths[1:], strict=True):
-        low, high = each.minimum, each.length if each.maximum is None else each.maximum
+        low, high = each.minimum, each.upper
         outside = (kept < low) | (kept > high)
         if broken is None and outside.any():
             i = int(outside.nonzero()[0])

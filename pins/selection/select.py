@@ -6,7 +6,7 @@ the same on every device, for every chunking and on every rank. With a minimum i
 (`pins.selection.constraints`) a few such selections make the mask.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pins.distributed.process_group import SINGLE_PROCESS, Group
 from pins.errors import CardinalityError, ImportanceError, OptimalityError
-from pins.selection.blocks import block_scores, elements, is_blocked, of_weights
+from pins.selection.blocks import block_masks, block_scores, elements, is_blocked, of_weights
 from pins.selection.closed_form import ClosedForm
 from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.kth_largest import KthLargest, Ranked, count, kth_largest, validate_and_sample
@@ -127,7 +127,6 @@ def largest(
     keeps: Sequence[int] | Integers,
     pattern: Pattern,
     group: Group = SINGLE_PROCESS,
-    names: Collection[Any] | None = None,
 ) -> Mapping[Any, Tensor]:
     """The masks of the k largest scores of each segment; the lower flat index among equals.
 
@@ -136,13 +135,12 @@ def largest(
         keeps: k by segment.
         pattern: which scores are a segment: one of `pins.selection.segments`.
         group: as `select`.
-        names: of the tensors to select from; default: all.
 
     Raises:
         ImportanceError: as `select`.
         CardinalityError: a k is not an int in [0, n].
     """
-    return kth_largest(_ranked(importance, pattern, group, names), keeps).masks
+    return kth_largest(_ranked(importance, pattern, group), keeps).masks
 
 
 def decide(
@@ -176,8 +174,10 @@ def decide(
     constraint = keep if isinstance(keep, Constraint | Node) else Cardinality(keep)
     tree = tree_of(constraint, importance, group, views)
     if is_blocked(tree):
-        masks = _optimum(importance, tree, group)
-        return Decision(masks, _proved(optimality(importance, masks, group, tree=tree)), tree)
+        masks, scores = _of_blocks(importance, tree, group)
+        own = block_masks(masks, tree, group)
+        proof = optimality(scores, own, group, tree=elements(tree))
+        return Decision(masks, _proved(proof), tree)
     closed_form = ClosedForm(importance, tree, group)
     masks = closed_form.masks()
     if (solved := closed_form.alone) is not None:
@@ -190,11 +190,18 @@ def decide(
 
 def _optimum(importance: Mapping[Any, Tensor], tree: Node, group: Group) -> dict[Any, Tensor]:
     """The first optimum of a tree in lexicographic order."""
-    if not is_blocked(tree):
-        return ClosedForm(importance, tree, group).masks()
+    if is_blocked(tree):
+        return _of_blocks(importance, tree, group)[0]
+    return ClosedForm(importance, tree, group).masks()
+
+
+def _of_blocks(
+    importance: Mapping[Any, Tensor], tree: Node, group: Group
+) -> tuple[dict[Any, Tensor], dict[Any, Tensor]]:
+    """The optimum of a tree over blocks, of their weights, and the scores of the blocks."""
     scores = block_scores(importance, tree, group)
     masks = ClosedForm(scores, elements(tree), group).masks()
-    return of_weights(masks, tree, importance, group)
+    return of_weights(masks, tree, importance, group), scores
 
 
 def _proved(proof: Optimality) -> Optimality:
@@ -266,19 +273,14 @@ def _proofs(ranked: Ranked, found: KthLargest) -> list[Part]:
     ]
 
 
-def _ranked(
-    importance: Mapping[Any, Tensor],
-    pattern: Pattern,
-    group: Group,
-    names: Collection[Any] | None = None,
-) -> Ranked:
-    """The scores of some tensors by segment, and a sample of them.
+def _ranked(importance: Mapping[Any, Tensor], pattern: Pattern, group: Group) -> Ranked:
+    """The scores by segment, and a sample of them.
 
     Raises:
-        ImportanceError: they cannot be ranked, or the model has none.
+        ImportanceError: they cannot be ranked, or there is none.
     """
-    scan = scan_of(importance, names)
+    scan = scan_of(importance)
     ranked = validate_and_sample(scan, pattern(scan.sizes, group), group)
-    if not ranked.segments.sizes.sum() and len(scan.sizes) == len(importance):
+    if not ranked.segments.sizes.sum():
         raise ImportanceError("importance is empty: there is no weight to rank")
     return ranked

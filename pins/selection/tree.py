@@ -102,6 +102,11 @@ class Runs:
     maximum: int | None = None
     name: str = "run"
 
+    @property
+    def upper(self) -> int:
+        """h as a number."""
+        return self.length if self.maximum is None else self.maximum
+
 
 @dataclass(frozen=True)
 class TensorNode:
@@ -130,6 +135,11 @@ class TensorNode:
     def size(self) -> int:
         """Number of weights of all ranks."""
         return self.view.size
+
+    @property
+    def upper(self) -> int:
+        """h as a number."""
+        return self.size if self.maximum is None else self.maximum
 
     @property
     def inside(self) -> bool:
@@ -176,6 +186,11 @@ class Node:
         return sum(child.size for child in self.children)
 
     @property
+    def upper(self) -> int:
+        """h as a number."""
+        return self.size if self.maximum is None else self.maximum
+
+    @property
     def tensors(self) -> Iterator[TensorNode]:
         """The tensors below it, in order."""
         for child in self.children:
@@ -183,6 +198,11 @@ class Node:
                 yield child
             else:
                 yield from child.tensors
+
+    @property
+    def zeros(self) -> dict[Any, Tensor]:
+        """The weights with h = 0 of each tensor that has any, by its name."""
+        return {node.name: node.zeros for node in self.tensors if node.zeros is not None}
 
 
 def change_each(tree: Node, change: Callable[[TensorNode], TensorNode]) -> Node:
@@ -198,9 +218,7 @@ def change_each(tree: Node, change: Callable[[TensorNode], TensorNode]) -> Node:
 
 def in_view(view: View, own: Tensor, group: Group) -> Tensor:
     """A tensor in the order of its view, flat, from this rank's part of it."""
-    if group.size > 1:
-        own = torch.cat(group.gathered(own.reshape(-1)))
-    return view.apply(own.reshape(view.shape))
+    return view.apply(group.whole(own).reshape(view.shape))
 
 
 def require_over(root: Node, sizes: Mapping[Any, int], group: Group = SINGLE_PROCESS) -> None:

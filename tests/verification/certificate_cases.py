@@ -246,6 +246,12 @@ class Case:
         path.write_text(json.dumps(self.certificate), encoding="utf-8")
         return path
 
+    def after(self, edit: "Edit") -> "Case":
+        """A copy that was edited."""
+        other = copy.deepcopy(self)
+        edit(other)
+        return other
+
     def verdict(self) -> Verdict:
         return check(self.write(scratch_folder()))
 

@@ -4,7 +4,6 @@ The files are made here, byte by byte. Truth is the matter of `test_checker_camp
 """
 
 import ast
-import copy
 import io
 import json
 import math
@@ -219,9 +218,7 @@ def _outside(case: Case) -> None:
 def test_a_false_certificate_is_refuted_with_its_reason(
     case: Case, edit: Edit, message: str
 ) -> None:
-    case = copy.deepcopy(case)
-    edit(case)
-    verdict = case.verdict()
+    verdict = case.after(edit).verdict()
     assert verdict.outcome is Outcome.REFUTED, verdict.message
     assert verdict.message.startswith(f"refuted: {message}")
 
@@ -295,9 +292,7 @@ UNREADABLE_CERTIFICATES = [
 
 @pytest.mark.parametrize(("edit", "message"), UNREADABLE_CERTIFICATES)
 def test_a_malformed_certificate_is_unreadable(edit: Edit, message: str) -> None:
-    case = example()
-    edit(case)
-    verdict = case.verdict()
+    verdict = example().after(edit).verdict()
     assert verdict.outcome is Outcome.UNREADABLE, verdict.message
     assert verdict.message.startswith("unreadable: certificate.json: ")
     assert message in verdict.message

@@ -3,7 +3,6 @@
 Truth is the matter of `test_checker_campaign`: here each bound has a certificate that breaks it.
 """
 
-import copy
 import json
 import math
 import sys
@@ -249,9 +248,7 @@ def test_the_program_that_was_proved_is_named(case: Case, message: str) -> None:
 def test_a_false_certificate_is_refuted_with_its_reason(
     case: Case, edit: Edit, message: str
 ) -> None:
-    case = copy.deepcopy(case)
-    edit(case)
-    verdict = case.verdict()
+    verdict = case.after(edit).verdict()
     assert verdict.outcome is Outcome.REFUTED, verdict.message
     assert verdict.message.startswith(f"refuted: {message}")
 
@@ -298,9 +295,7 @@ for _ in range(17):
     ],
 )
 def test_a_malformed_certificate_is_unreadable(case: Case, edit: Edit, message: str) -> None:
-    case = copy.deepcopy(case)
-    edit(case)
-    verdict = case.verdict()
+    verdict = case.after(edit).verdict()
     assert verdict.outcome is Outcome.UNREADABLE, verdict.message
     assert verdict.message.startswith("unreadable: certificate.json: ")
     assert message in verdict.message

@@ -86,18 +86,13 @@ def stated_tree(tree: Node, depth: int = 0) -> list[dict[str, Any]]:
 
 
 def _stated_part(node: Node | TensorNode, depth: int) -> dict[str, Any]:
-    high = node.size if node.maximum is None else node.maximum
-    bounds = {"minimum": max(node.minimum, 0), "maximum": high}  # the format has naturals
+    bounds = {"minimum": max(node.minimum, 0), "maximum": node.upper}  # the format has naturals
     if isinstance(node, Node):
         return {"name": node.name, **bounds, "parts": stated_tree(node, depth + 1)}
     if node.view.block != (1, 1):
         raise NoFormatError("the format of certificates has no blocks, only single weights")
     runs = [
-        {
-            "length": each.length,
-            "minimum": max(each.minimum, 0),
-            "maximum": each.length if each.maximum is None else each.maximum,
-        }
+        {"length": each.length, "minimum": max(each.minimum, 0), "maximum": each.upper}
         for each in node.runs
     ]
     return {"tensor": node.name, **bounds, "transposed": node.view.transposed, "runs": runs}

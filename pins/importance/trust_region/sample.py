@@ -3,7 +3,7 @@
 The sample decides only how good μ is. That the mask is the optimum for μ is proved on all weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,18 +87,19 @@ def sample(program: TrustRegionProgram) -> Sample:
     if not parts:
         raise ImportanceError("importance is empty: there is no weight to rank")
     total = sum(part.size for part in parts.values())
-    keep = keep_of(program.tree, program.group) * tree_block(program.tree)
+    tree = program.tree
+    keep, frozen = keep_of(tree, program.group) * tree_block(tree), tree.zeros
     if total <= SAMPLE:
-        terms = _gather(program, parts, lambda part, _: torch.arange(part.own))
+        terms = _gather(program, parts, frozen, lambda part, _: torch.arange(part.own))
         return Sample(terms, torch.ones(len(terms.cost), dtype=torch.float64), keep)
     share = SAMPLE / total
-    even = _gather(program, parts, lambda part, _: part.even(share))
+    even = _gather(program, parts, frozen, lambda part, _: part.even(share))
     magnitude = even.importance.abs()
     large = float(magnitude.topk(max(1, round(share * magnitude.numel()))).values[-1])
-    outliers = _gather(program, parts, lambda _, s: (s.abs() > large).nonzero().view(-1))
+    outliers = _gather(program, parts, frozen, lambda _, s: (s.abs() > large).nonzero().view(-1))
     common = magnitude <= large
-    frozen = torch.tensor(sum(int(zeros.sum()) for zeros in _frozen(program).values()))
-    free = total - int(program.group.total(frozen))
+    lost = torch.tensor(sum(int(zeros.sum()) for zeros in frozen.values()))
+    free = total - int(program.group.total(lost))
     weight = (free - len(outliers.cost)) / max(int(common.sum()), 1)
     counts = torch.ones(len(outliers.cost) + int(common.sum()), dtype=torch.float64)
     counts[len(outliers.cost) :] = weight
@@ -139,17 +140,17 @@ def _parts(program: TrustRegionProgram) -> dict[str, _Part]:
     return {name: _Part(*row) for name, row in zip(program.shapes, rows, strict=True)}
 
 
-def _frozen(program: TrustRegionProgram) -> dict[str, Tensor]:
-    """The zeros of this rank that stay zero, by tensor name."""
-    return {node.name: node.zeros for node in program.tree.tensors if node.zeros is not None}
-
-
 def _gather(
-    program: TrustRegionProgram, parts: dict[str, _Part], indices: Callable[[_Part, Tensor], Tensor]
+    program: TrustRegionProgram,
+    parts: dict[str, _Part],
+    frozen: Mapping[str, Tensor],
+    indices: Callable[[_Part, Tensor], Tensor],
 ) -> Terms:
-    """s and c of the weights `indices(part, s)` of each tensor, over all ranks, in model order."""
+    """s and c of the weights `indices(part, s)` of each tensor, over all ranks, in model order.
+
+    Those that are frozen zeros, bool by tensor name, are left out.
+    """
     numbers, linear, curved = [], [], []
-    frozen = _frozen(program)
     for name, part in parts.items():
         s, c = (upcast_half(term.detach()).reshape(-1) for term in program.terms[name])
         index = indices(part, s).to(s.device)
@@ -158,8 +159,6 @@ def _gather(
         numbers.append((index + (part.start + part.offset)).cpu())
         linear.append(s[index].cpu())
         curved.append(c[index].cpu())
-    number, s, c = (
-        torch.cat(program.group.gathered(torch.cat(each))) for each in (numbers, linear, curved)
-    )
+    number, s, c = (program.group.whole(torch.cat(each)) for each in (numbers, linear, curved))
     order = number.argsort(stable=True)
     return Terms(s[order], c[order])

@@ -13,15 +13,14 @@ from pins.selection.scan.reference import Scan
 from pins.utils.lazy_tensors import Scores
 
 
-def scan_of(importance: Mapping[Any, Tensor], names: Collection[Any] | None = None) -> Scan:
+def scan_of(importance: Mapping[Any, Tensor]) -> Scan:
     """The scores of this process, to be read pass by pass.
 
     Args:
         importance: as for `Scan`. Of scores that are computed the smallest tensor is asked for
             where there is another device than the CPU, to see which one they are on.
-        names: as for `Scan`.
     """
-    scan = ArrayScan(importance, names)
+    scan = ArrayScan(importance)
     if not torch.accelerator.is_available():
         return scan
     known: Collection[Any] = scan.sizes
@@ -34,5 +33,5 @@ def scan_of(importance: Mapping[Any, Tensor], names: Collection[Any] | None = No
     if kinds == {"cuda"} and importlib.util.find_spec("triton") is not None:
         from pins.selection.scan.triton_backend import TritonScan  # Triton is not everywhere
 
-        return TritonScan(importance, names, device=devices[0])
-    return Scan(importance, names)
+        return TritonScan(importance, device=devices[0])
+    return Scan(importance)

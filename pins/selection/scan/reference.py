@@ -59,19 +59,15 @@ class Scan:
 
     dtype: torch.dtype
 
-    def __init__(
-        self, importance: Mapping[Any, Tensor], names: Collection[Any] | None = None
-    ) -> None:
+    def __init__(self, importance: Mapping[Any, Tensor]) -> None:
         """Read nothing yet.
 
         Args:
             importance: scores by name; a `Scores` computes a tensor each time it is asked for.
-            names: of the tensors to look at; default: all.
         """
         self._importance = importance
-        shapes = shapes_of(importance)
-        self.sizes = {name: shapes[name].numel() for name in (shapes if names is None else names)}
-        self._shapes = shapes
+        self._shapes = shapes_of(importance)
+        self.sizes = {name: shape.numel() for name, shape in self._shapes.items()}
         self._devices: dict[Any, torch.device] = {}  # known after validation
 
     def validate_and_sample(

@@ -5,7 +5,7 @@ whose scores in an interval are gathered. Here a kernel reads every score once a
 scores that are computed when they are asked for are a launch each, without a wait in between.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,21 +34,14 @@ _SEED = 0  # of the sample: another one finds the same mask
 class TritonScan(Scan):
     """The scores of this process on one GPU."""
 
-    def __init__(
-        self,
-        importance: Mapping[Any, Tensor],
-        names: Collection[Any] | None = None,
-        *,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, importance: Mapping[Any, Tensor], *, device: torch.device) -> None:
         """Read nothing yet.
 
         Args:
             importance: as for `Scan`.
-            names: as for `Scan`.
             device: where to look at them; scores from elsewhere are copied there.
         """
-        super().__init__(importance, names)
+        super().__init__(importance)
         self._device = device
 
     def validate_and_sample(

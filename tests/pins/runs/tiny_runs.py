@@ -1,5 +1,6 @@
 """A run small enough for a test: a tiny BERT on two classes of made-up texts."""
 
+import json
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -106,6 +107,21 @@ def save_data(folder: Path, rows: int = 60) -> Path:
             picked = [words[(row * 7 + 3 * at) % len(words)] for at in range(2 + row % 6)]
             lines.append(f"{' '.join(picked)} \t{int('class' in picked or 'list' in picked)}")
         (folder / name).write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def save_run(folder: Path, **given: Any) -> Path:
+    """A model, its data, and `run.toml`: the settings of a run on them."""
+    stated = {
+        "model": str(save_model(folder / "model")),
+        "data": str(save_data(folder / "data")),
+        **{
+            name: SMALL[name] for name in ("task", "batch_size", "max_length", "interval", "device")
+        },
+        **given,
+    }
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in stated.items()]
+    (folder / "run.toml").write_text("".join(lines))
     return folder
 
 

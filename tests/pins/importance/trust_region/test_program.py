@@ -147,10 +147,7 @@ def test_no_mask_that_costs_no_more_promises_more(
 
 def allows(program: TrustRegionProgram, counts: dict[str, int]) -> bool:
     """Whether the bounds of each tensor allow so many ones."""
-    return all(
-        node.minimum <= counts[node.name] <= (node.size if node.maximum is None else node.maximum)
-        for node in program.tree.tensors
-    )
+    return all(node.minimum <= counts[node.name] <= node.upper for node in program.tree.tensors)
 
 
 def test_with_the_magnitude_in_place_of_the_importance_one_does() -> None:

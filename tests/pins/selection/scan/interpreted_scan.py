@@ -33,8 +33,8 @@ CPU = torch.device("cpu")
 FEW = settings(max_examples=10, deadline=None, phases=[Phase.explicit, Phase.generate])
 
 
-def interpreted(importance: Any, names: Any = None) -> TritonScan:
-    return TritonScan(importance, names, device=CPU)
+def interpreted(importance: Any) -> TritonScan:
+    return TritonScan(importance, device=CPU)
 
 
 @pytest.fixture(autouse=True, scope="module")
