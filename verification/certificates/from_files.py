@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from pins.distributed.process_group import SINGLE_PROCESS
 from pins.errors import CertificateError
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
 from pins.selection.select import select
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node, View
 from pins.utils.io import load_tensors, removed_on_failure
 from verification.certificates.denormals import require_denormals
@@ -30,6 +32,7 @@ from verification.certificates.trust_region import (
     decided,
     paired,
     require_numbers,
+    require_tree,
 )
 
 
@@ -64,7 +67,7 @@ def certify_files(
     scores: Path,
     certificate: Path,
     *,
-    keep: int | Constraint | Node | None,
+    keep: int | Constraint | Node | TransposableNofM | None,
     allocation: Allocation | None = None,
     transposed: bool = False,
     mask: Path | None = None,
@@ -79,8 +82,8 @@ def certify_files(
     Args:
         scores: safetensors file of scores s.
         certificate: the file to write.
-        keep: the claimed number of ones, or the constraint; None if the allocation says it: exactly
-            N of each M, or by row with a mask.
+        keep: the claimed number of ones, of kept blocks if the allocation has them, or the
+            constraint; None if the allocation says it: exactly N of each M, or by row with a mask.
         allocation: for a number `keep`: the competing masks with the same number of ones; default:
             all. By tensor or row, a given mask competes with the masks that have its number of ones
             in each; without a mask, each keeps the ratio keep/n, to the nearest integer.
@@ -111,7 +114,8 @@ def certify_files(
     mask_file = mask or beside(certificate, "mask")
     importance, _ = load_tensors(scores)
     masks: Mapping[str, Tensor] | None
-    masks = None if mask is None else load_masks(mask, importance, keep)
+    allocation = allocation or Allocation()
+    masks = None if mask is None else load_masks(mask, importance, keep, allocation)
     views = {name: View.of(s.shape, transposed=transposed) for name, s in importance.items()}
     tree = allowed_masks(keep, allocation, views, masks)
     costs = None
@@ -119,7 +123,9 @@ def certify_files(
         costs = load_tensors(cost)[0]
         terms = paired(importance, costs)
         if masks is None:
-            masks, multiplier = decided(terms, tree, multiplier, radius, cost)
+            masks, multiplier = decided(terms, require_tree(tree), multiplier, radius, cost)
+    elif masks is None and isinstance(tree, TransposableNofM):
+        masks, _ = tree.solve(importance, SINGLE_PROCESS)
     elif masks is None:
         masks = select(importance, tree)
     assert masks is not None, "given, or selected"

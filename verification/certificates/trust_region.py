@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,9 +14,12 @@ from pins.errors import CertificateError
 from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.selection.select import select
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node
 from verification.certificates.document import DTYPES
 from verification.certificates.gap import exact_scores
+
+Tree = TypeVar("Tree")
 
 DIGITS = 1000  # of numerator and denominator of a radius, as the format allows
 
@@ -82,7 +86,7 @@ def decided(
         CertificateError: μ would be 0.
     """
     if multiplier is not None:
-        return select(exact_scores(terms, multiplier), tree), multiplier
+        return select(exact_scores(terms, multiplier, tree), tree), multiplier
     assert radius is not None, "one of the two is given"
     # in float64, to reduce the rounding of c + μs
     double = {
@@ -96,6 +100,20 @@ def decided(
             f"radius or a multiplier, or certify {cost} by itself, as scores"
         )
     return decision.masks, decision.multiplier
+
+
+def require_tree(constraint: Tree | TransposableNofM) -> Tree:
+    """The constraint.
+
+    Raises:
+        CertificateError: it is no tree.
+    """
+    if isinstance(constraint, TransposableNofM):
+        raise CertificateError(
+            f"transposable {constraint.n}:{constraint.m} is no tree of bounds, as a trust region "
+            "needs: leave the costs out, or choose another pattern"
+        )
+    return constraint
 
 
 def require_numbers(multiplier: float | None, radius: float | Fraction | None) -> None:
