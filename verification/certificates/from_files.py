@@ -8,11 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from pins.distributed.process_group import SINGLE_PROCESS
 from pins.errors import CertificateError
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
-from pins.selection.select import select
+from pins.selection.select import decide
 from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node, View
 from pins.utils.io import load_tensors, removed_on_failure
@@ -30,9 +29,9 @@ from verification.certificates.selection import certify, save_scores
 from verification.certificates.trust_region import (
     TrustRegion,
     decided,
+    no_tree,
     paired,
     require_numbers,
-    require_tree,
 )
 
 
@@ -122,12 +121,12 @@ def certify_files(
     if cost is not None:
         costs = load_tensors(cost)[0]
         terms = paired(importance, costs)
+        if isinstance(tree, TransposableNofM):
+            raise no_tree(tree)
         if masks is None:
-            masks, multiplier = decided(terms, require_tree(tree), multiplier, radius, cost)
-    elif masks is None and isinstance(tree, TransposableNofM):
-        masks, _ = tree.solve(importance, SINGLE_PROCESS)
+            masks, multiplier = decided(terms, tree, multiplier, radius, cost)
     elif masks is None:
-        masks = select(importance, tree)
+        masks = decide(importance, tree).masks
     assert masks is not None, "given, or selected"
     if formula is not None:
         for file, given, made in (

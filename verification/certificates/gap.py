@@ -125,7 +125,7 @@ def exact_scores(
     )
     first = np.zeros_like(c)
     first[0] = exact_ranks([*c, *s], [1.0] * size + [multiplier] * size)
-    split = torch.from_numpy(first).split([view.size for view in views.values()], 1)
+    split = torch.split(torch.from_numpy(first), [view.size for view in views.values()], 1)
     return {
         name: from_blocks(view, own).view(terms[name].cost.shape)
         for (name, view), own in zip(views.items(), split, strict=True)

@@ -45,7 +45,7 @@ from verification.certificates.formula import ComputedFormula
 from verification.certificates.gap import removed_cost, trust_region_gap
 from verification.certificates.regret import regret
 from verification.certificates.squares import gap_of_squares, potentials_of
-from verification.certificates.trust_region import TrustRegion, paired, require_tree
+from verification.certificates.trust_region import TrustRegion, no_tree, paired
 
 KIND = "selection"
 
@@ -94,15 +94,14 @@ def certify(
     """
     require_denormals()
     require_same_tensors(importance, masks)
-    constraint = constraint or Cardinality(count(masks).kept)
-    if region is not None:
-        constraint = require_tree(constraint)
     squares = None
     if isinstance(constraint, TransposableNofM):
+        if region is not None:
+            raise no_tree(constraint)
         tree = constraint.rows(shapes_of(importance))
         squares = constraint if constraint.n < constraint.m else None  # else all are kept
     else:
-        tree = tree_of(constraint, importance)
+        tree = tree_of(constraint or Cardinality(count(masks).kept), importance)
     # the format numbers weights through its tree, which may have the tensors in another order
     importance = {node.name: importance[node.name] for node in tree.tensors}
     proof = optimality(importance, masks, tree=tree)

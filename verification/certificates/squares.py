@@ -22,9 +22,7 @@ from solvers.exact import exact_sum
 LARGEST = 970  # e, as the format allows: then no t_ij overflows
 
 
-def potentials_of(
-    importance: Mapping[str, Tensor], pattern: TransposableNofM
-) -> dict[str, Tensor]:
+def potentials_of(importance: Mapping[str, Tensor], pattern: TransposableNofM) -> dict[str, Tensor]:
     """a, b and e of each square, int64 of shape (squares, 2M + 1), of each tensor that has squares.
 
     Raises:
@@ -62,7 +60,7 @@ def gap_of_squares(
         start = 0
         strips = (cut(each[name].cpu(), m, ROOM) for each in (importance, masks))
         for given, own in zip(*strips, strict=True):
-            a, b, e = lines[start : start + own.shape[2]].T.split([m, m, 1])
+            a, b, e = torch.split(lines[start : start + own.shape[2]].T, [m, m, 1])
             start += own.shape[2]
             if ((own.sum(0) != pattern.n) | (own.sum(1) != pattern.n)).any():
                 raise CertificateError(

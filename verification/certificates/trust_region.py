@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +17,6 @@ from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node
 from verification.certificates.document import DTYPES
 from verification.certificates.gap import exact_scores
-
-Tree = TypeVar("Tree")
 
 DIGITS = 1000  # of numerator and denominator of a radius, as the format allows
 
@@ -102,18 +99,12 @@ def decided(
     return decision.masks, decision.multiplier
 
 
-def require_tree(constraint: Tree | TransposableNofM) -> Tree:
-    """The constraint.
-
-    Raises:
-        CertificateError: it is no tree.
-    """
-    if isinstance(constraint, TransposableNofM):
-        raise CertificateError(
-            f"transposable {constraint.n}:{constraint.m} is no tree of bounds, as a trust region "
-            "needs: leave the costs out, or choose another pattern"
-        )
-    return constraint
+def no_tree(pattern: TransposableNofM) -> CertificateError:
+    """The error for a trust region over a constraint that is no tree."""
+    return CertificateError(
+        f"transposable {pattern.n}:{pattern.m} is no tree of bounds, as a trust region needs: "
+        "leave the costs out, or choose another pattern"
+    )
 
 
 def require_numbers(multiplier: float | None, radius: float | Fraction | None) -> None:
