@@ -50,7 +50,7 @@ from fractions import Fraction
 from functools import partial
 from io import FileIO
 from itertools import compress, count, repeat
-from math import fsum, gcd, inf, isfinite, ldexp, prod
+from math import fsum, gcd, hypot, inf, isfinite, ldexp, prod
 from operator import add, eq, ge, gt, le, lt, mul, ne, neg
 from os import fstat
 from pathlib import Path
@@ -768,16 +768,14 @@ class Block:
             found.append(next(wrong))
         if scan.first(self.gain) is None or scan.first(self.lose) is None:
             return found
-        highs = scan.extremes(max, self.near, self.gain, length)
-        lows = scan.extremes(min, self.near, self.lose, length)
+        highs, lows = scan.extremes(self.near, self.gain, self.lose, length)
         if self.slack:
             close = scan.places(scan.compare(ge, scan.plus(highs, self.slack), lows))
             return found + self._close_faults(length, close)
         equal = scan.compare(eq, highs, lows)
         firsts = [scan.first(scan.compare(gt, highs, lows)), scan.first(equal)]
         if by_index and firsts[1] is not None:
-            same = scan.compare(eq, self.near, scan.spread(highs, length))
-            same = scan.both(same, scan.spread(equal, length))
+            same = scan.both(scan.matches(self.near, highs, length), scan.spread(equal, length))
             before, after = (scan.both(flags, same) for flags in (self.gain, self.lose))
             firsts.append(scan.disordered(before, after, length))
         return found + [run for run in firsts if run is not None]
@@ -805,12 +803,12 @@ class Block:
         flags, near = (self.lose if kept else self.gain)[start:stop], self.near[start:stop]
         if scan.first(flags) is None:
             return None
-        (best,), slack = scan.extremes(pick, near, flags, stop - start), self.slack
+        best, slack = scan.extreme(pick, near, flags), self.slack
         edge = best + slack if kept else best - slack
         if rival and (best - slack > rival.score if kept else best + slack <= rival.score):
             return None
         hits = scan.places(scan.both(flags, scan.compare(how, near, edge)))
-        score: float | Fraction = float(best)
+        score: float | Fraction = best
         if slack:
             ranks = [
                 self._rank(start + i) for i in (hits[:1] if self._alike(start, hits) else hits)
@@ -948,19 +946,32 @@ class Scan:
 
     def ranks(self, costs: Any, mu: float, scores: Any, each: int) -> tuple[Any, float]:
         """Σ(cᵢ + μsᵢ) of `each` weights, in float64, and a bound for the error of differences."""
-        slack = 2 * each * _rounding(sum(costs), mu * sum(map(abs, scores)))
+        # hypot takes less time than the largest |sᵢ|; Σ|s| of an element is at most `each` times it
+        slack = 2 * each * _rounding(sum(costs), mu * hypot(*scores))
         if not slack < inf:
             return [0.0] * (len(scores) // each), inf
         near = [c + mu * s for c, s in zip(costs, scores, strict=True)] if costs else scores
         return near if each == 1 else [*map(fsum, zip(*[iter(near)] * each, strict=True))], slack
 
-    def extremes(self, pick: Any, values: Any, flags: Any, length: int) -> Any:
-        """The greatest or least flagged value of each `length`; ∓inf without one."""
-        none = -inf if pick is max else inf
-        if length == len(values):
-            return [pick(compress(values, flags), default=none)]
-        values = [value if flag else none for value, flag in zip(values, flags, strict=True)]
-        return [*map(pick, *(values[j::length] for j in range(length)))] if length > 1 else values
+    def extreme(self, pick: Any, values: Any, flags: Any) -> float:
+        """The greatest or least flagged value."""
+        return float(pick(compress(values, flags)))
+
+    def extremes(self, values: Any, gain: Any, lose: Any, length: int) -> tuple[Any, Any]:
+        """Of each `length` the greatest value to gain and the least to lose; ∓inf without one."""
+        starts = range(0, len(values), length)
+        if length > 16:
+            parts = [(values[i : i + length], slice(i, i + length)) for i in starts]
+            highs = [max(compress(part, gain[at]), default=-inf) for part, at in parts]
+            return highs, [min(compress(part, lose[at]), default=inf) for part, at in parts]
+        highs, lows = [-inf] * len(starts), [inf] * len(starts)
+        for j in range(length):  # by columns, since a call for each run takes longer
+            column, more, less = (each[j::length] for each in (values, gain, lose))
+            highs = [
+                x if may and x > y else y for x, may, y in zip(column, more, highs, strict=True)
+            ]
+            lows = [x if may and x < y else y for x, may, y in zip(column, less, lows, strict=True)]
+        return highs, lows
 
     def plus(self, values: Any, number: float) -> Any:
         """The values plus a number."""
@@ -1003,12 +1014,19 @@ class Scan:
         """The first place where they are 1."""
         return None if (i := flags.find(1)) < 0 else i
 
-    def spread(self, values: Any, length: int) -> Any:
-        """Each value, or flag, `length` times."""
-        if isinstance(values, bytes) and (0 not in values or 1 not in values):
-            return values[:1] * len(values) * length
-        many = [value for value in values for _ in range(length)]
-        return bytes(many) if isinstance(values, bytes) else many
+    def matches(self, values: Any, of_runs: Any, length: int) -> Any:
+        """Flags: the values that equal the number of their run."""
+        found = bytearray(len(values))
+        for j in range(length):
+            found[j::length] = bytes(map(eq, values[j::length], of_runs))
+        return bytes(found)
+
+    def spread(self, flags: Any, length: int) -> Any:
+        """Each flag `length` times."""
+        found = bytearray(len(flags) * length)
+        for j in range(length):
+            found[j::length] = flags
+        return bytes(found)
 
     def turned(self, flags: Any, side: int) -> Any:
         """Flags of squares in the order of their columns."""
