@@ -50,11 +50,11 @@ from fractions import Fraction
 from functools import partial
 from io import FileIO
 from itertools import compress, count, repeat
-from math import fsum, gcd, hypot, inf, isfinite, prod
-from operator import add, eq, ge, gt, le, mul, neg
+from math import fsum, gcd, hypot, inf, isfinite, ldexp, prod
+from operator import add, eq, ge, gt, le, lt, mul, ne, neg
 from os import fstat
 from pathlib import Path
-from struct import unpack
+from struct import pack, unpack
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -148,7 +148,7 @@ def _prove(path: Path, scan: Scan) -> str:
             for role, said in named.items()
         }
         files = {role: _TensorFile(named[role]["file"], each) for role, each in streams.items()}
-        shapes = {role: _shapes(role, file) for role, file in files.items()}
+        shapes = {r: _shapes(r, file) for r, file in files.items() if r != "potentials"}
 
         def conclude() -> str:
             _check_scope(claim, files, shapes)
@@ -172,11 +172,17 @@ def _prove(path: Path, scan: Scan) -> str:
         made = f"that the {what} are {_quoted(claim['criterion'])}"
     else:
         made = f"how the {what} were made"
-    tensors = len(claim["scope"])
+    tensors, elements = len(claim["scope"]), _elements(claim)
     return (
-        f"the mask keeps exactly {claim['keep']} of {claim['total']} weights in {tensors} "
+        f"the mask keeps exactly {claim['keep']} of {claim['total']} {elements} in {tensors} "
         f"tensor{'s' * (tensors != 1)} and {conclusion}{formula}; not checked: {made}"
     )
+
+
+def _elements(claim: dict[str, Any]) -> str:
+    """What is decided over, in words."""
+    rows, columns = claim["block"]
+    return "weights" if rows * columns == 1 else f"blocks of {rows} × {columns}"
 
 
 def _listed(words: Iterable[str]) -> str:
@@ -216,9 +222,31 @@ def _check_scope(
         for name in sorted(found.keys() - inside) if role not in _INPUTS else ():
             file = files[role].name
             raise _RefutedError(f"{file} holds {_name(name)}, which is outside the scope")
-    size = sum(prod(tensor["shape"]) for tensor in claim["scope"])
+    size = sum(prod(tensor["shape"]) for tensor in claim["scope"]) // prod(claim["block"])
     if size != claim["total"]:
-        raise _RefutedError(f"the scope holds {size} weights, the claim says {claim['total']}")
+        elements = f"{size} {_elements(claim)}"
+        raise _RefutedError(f"the scope holds {elements}, the claim says {claim['total']}")
+    if "potentials" in files:
+        _check_potentials(claim, files["potentials"])
+
+
+def _check_potentials(claim: dict[str, Any], file: _TensorFile) -> None:
+    """Require a line of 2M + 1 integers for each square of the claim, and nothing else."""
+    wanted = {}
+    for tensor, leaf in zip(claim["scope"], _leaves(claim["tree"]), strict=True):
+        if leaf["squares"]:
+            side = leaf["squares"]["side"]
+            wanted[leaf["tensor"]] = "I64", (prod(tensor["shape"]) // side**2, 2 * side + 1)
+    for name in sorted(wanted.keys() ^ file.tensors.keys()):
+        differ = f"the squares of the claim differ in the tensor {_name(name)}"
+        raise _RefutedError(f"{file.name} and {differ}")
+    for name, (dtype, shape) in wanted.items():
+        stored = file.tensors[name]
+        if (stored["dtype"], stored["shape"]) != (dtype, shape):
+            found = f"the dtype {stored['dtype']} and the shape {reprlib.repr(stored['shape'])}"
+            raise _RefutedError(
+                f"{_name(name)} has {found} in {file.name}, expected {dtype} and {shape}"
+            )
 
 
 # ---- Kind "selection": the best mask of a tree of bounds -----------------------------------------
@@ -246,7 +274,7 @@ def _prove_selection(
                 for role, walk in walks.items():
                     walk.add(block)
                     removed[role] += block.removed(role)
-                short += block.difference(best, "mask")
+                short += block.difference(best, "mask") + block.excess("mask")
             counts.append(walks["mask"].stack[-1].ones)
         for walk in walks.values():
             walk.close()
@@ -296,6 +324,7 @@ def _wrong(text: str) -> None:
 def _conclusion(claim: dict[str, Any], mu: float, removed: Fraction, tied: bool) -> str:
     """The theorem that was proved, in words."""
     gap, radius, rivals = claim["gap"], claim["radius"], _rivals(claim)
+    squares = any(leaf["squares"] for leaf in _leaves(claim["tree"]))
     larger = f"score sum larger by more than {_claimed(gap)}" if gap else "larger score sum"
     if radius is not None:
         cost, most = _show(removed), f"at most {_claimed(radius)}"
@@ -304,6 +333,8 @@ def _conclusion(claim: dict[str, Any], mu: float, removed: Fraction, tied: bool)
         within = f"removes {most} has a {larger} (μ = {mu})"
         joint = "and" if "that" in rivals else "that"
         return f"removes a cost of {cost}, and no mask {rivals} {joint} {within}"
+    if squares:
+        return f"no mask {rivals} has a {larger}"
     if gap:
         return f"falls short of the optimum by exactly {_claimed(gap)}, among masks {rivals}"
     ties = "not unique" if tied else "unique"
@@ -314,13 +345,17 @@ def _conclusion(claim: dict[str, Any], mu: float, removed: Fraction, tied: bool)
 
 def _rivals(claim: dict[str, Any]) -> str:
     """A phrase for the competing masks: with as many ones, and within the bounds that can bind."""
-    sizes, said = iter([prod(tensor["shape"]) for tensor in claim["scope"]]), []
+    each, said = prod(claim["block"]), []
+    sizes = iter([prod(tensor["shape"]) // each for tensor in claim["scope"]])
 
     def visit(part: dict[str, Any]) -> int:
         size = next(sizes) if "tensor" in part else sum(map(visit, part["parts"]))
         say(_title(part), size, part)
         for runs in part.get("runs", ()):
             say(f"each run of {runs['length']}", runs["length"], runs)
+        if squares := part.get("squares"):
+            side, ones = squares.values()
+            said.append(f"exactly {ones} of each row and column of {side} × {side} squares")
         return size
 
     def say(what: str, size: int, node: dict[str, Any]) -> None:
@@ -447,25 +482,6 @@ def _score(weight: Weight) -> str:
     return str(weight.score) if isinstance(weight.score, float) else _show(weight.score)
 
 
-def _exact_sum(terms: list[float]) -> Fraction:
-    """Σ terms, without rounding; `terms` is changed.
-
-    fsum rounds only its result, so the sum of the terms and of the negated results so far is the
-    remaining error. It shrinks by 2⁵³ in each round and reaches 0: every term is a multiple of
-    2⁻¹⁰⁷⁴, so a remainder cannot underflow.
-    """
-    total, unit = Fraction(0), 2**1074
-    try:
-        while part := fsum(terms):
-            total += Fraction(part)
-            terms.append(-part)
-    except OverflowError:  # near the largest float64: slower, in integer multiples of 2⁻¹⁰⁷⁴
-        ratios = map(float.as_integer_ratio, terms)
-        multiples = sum(numerator * (unit // denominator) for numerator, denominator in ratios)
-        total += Fraction(multiples, unit)
-    return total
-
-
 def _show(value: Fraction) -> str:
     """p/q if it is short, else its leading digits; by Decimal, because a float may overflow."""
     if not value:
@@ -484,15 +500,78 @@ def _claimed(value: Fraction) -> str:
 # ---- The weights, streamed -----------------------------------------------------------------------
 
 _BLOCK = 2**16  # weights held at a time
-_SHORT = 16  # shorter runs are compared all at once, by columns
-_UNIT, _LEAST = 2.0**-50, 2.0**-1072  # of `_rounding`
 _BITS = [bytes(byte >> i & 1 for i in range(8)) for byte in range(256)]  # least significant first
-_EQUAL = [bytes(i == j for j in range(256)) for i in range(256)]  # tables for bytes.translate:
-_NEGATE = bytes([1, 0]) + bytes(254)  # 0 to 1, 1 to 0
+_NEGATE = bytes([1, 0]) + bytes(254)  # a table for bytes.translate: 0 to 1, 1 to 0
+
+
+class View(NamedTuple):
+    """The order of a tensor's weights: the last two dimensions swapped or not, then by tiles."""
+
+    shape: tuple[int, ...]
+    transposed: bool
+    tile: tuple[int, int]
+
+    @classmethod
+    def of(cls, claim: dict[str, Any], position: int, leaf: dict[str, Any]) -> View:
+        """That of a leaf: its squares are tiles, or the claim's blocks."""
+        squares = leaf["squares"]
+        tile = (squares["side"],) * 2 if squares else claim["block"]
+        return cls(claim["scope"][position]["shape"], leaf["transposed"], tile)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Rows and columns of each matrix, after the swap."""
+        rows, columns = (1, 1, *self.shape)[-2:]
+        return (columns, rows) if self.transposed else (rows, columns)
+
+    @property
+    def divides(self) -> bool:
+        """Whether tiles fill the matrices."""
+        return not any(side % by for side, by in zip(self.sides, self.tile, strict=True))
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether nothing moves."""
+        return not self.transposed and self.tile[0] == 1
+
+    def index_of(self, place: int) -> int:
+        """The flat index, as the tensor is stored, of the weight at this place of the view."""
+        (rows, columns), (height, width) = self.sides, self.tile
+        strip, place = divmod(place, height * columns)
+        tile, place = divmod(place, height * width)
+        row, column = strip * height + place // width, tile * width + place % width
+        if not self.transposed:
+            return row * columns + column
+        matrix, row = divmod(row, rows)
+        return (matrix * columns + column) * rows + row
+
+    def arrange(self, raw: bytes, width: int) -> bytes:
+        """Elements of `width` bytes in the order of the view."""
+        (rows, columns), (height, breadth) = self.sides, self.tile
+        if self.transposed:
+            kind: Any = {1: "B", 2: "H", 4: "I", 8: "Q"}[width]
+            stored, view = memoryview(raw).cast(kind), memoryview(bytearray(len(raw))).cast(kind)
+            for base in range(0, len(stored), rows * columns):
+                matrix = stored[base : base + rows * columns]
+                for row in range(rows):
+                    start = base + row * columns
+                    view[start : start + columns] = matrix[row::rows]
+            raw = bytes(view)
+        if height == 1:
+            return raw
+        line, piece = columns * width, breadth * width
+        return b"".join(
+            [
+                raw[start : start + piece]
+                for strip in range(0, len(raw), height * line)
+                for tile in range(strip, strip + line, piece)
+                for start in range(tile, tile + height * line, line)
+            ]
+        )
 
 
 class Runs(NamedTuple):
-    """Nodes: each `length` consecutive weights of a tensor in the order of its view."""
+    """Nodes: each `length` consecutive elements of a tensor in the order of its view."""
 
     length: int
     minimum: int
@@ -501,45 +580,47 @@ class Runs(NamedTuple):
 
 @dataclass(frozen=True)
 class Stored:
-    """Consecutive weights of one tensor, in the order of its view, as stored in the files.
+    """Consecutive elements of one tensor, in the order of its view, as stored in the files.
 
     They are whole runs of `inner`, and part of one run of each of `outer`, longest first.
     """
 
     position: int  # of the tensor in the scope
     tensor: str
-    shape: tuple[int, ...]
-    transposed: bool
-    start: int  # of the first weight in the view
+    view: View
+    start: int  # of the first element in the view
     size: int
+    each: int  # weights of an element
     dtype: str  # of scores and costs
     scores: bytes
     costs: bytes  # empty if the certificate names no costs
     flags: Mapping[str, tuple[bytes, bool]]  # by role: a bit for each weight if packed, or a byte
-    masks: Mapping[str, str]  # the files' names
-    outer: tuple[Runs, ...]
-    inner: tuple[Runs, ...]
+    names: Mapping[str, str]  # of the files, by role
+    outer: tuple[Runs, ...] = ()
+    inner: tuple[Runs, ...] = ()
+    squares: int | None = None  # ones in each row and each column of a tile
+    potentials: bytes = b""
     formula: Formula | None = None
     inputs: tuple[tuple[bytes, str], ...] = ()  # what it reads, each with its dtype
 
     @property
+    def first(self) -> int:
+        """The place of its first weight in the view."""
+        return self.start * self.each
+
+    @property
+    def weights(self) -> int:
+        """Their number."""
+        return self.size * self.each
+
+    @property
     def last(self) -> bool:
         """They are the last of the tensor."""
-        return self.start + self.size == prod(self.shape)
-
-    def index(self, i: int) -> int:
-        """The flat index of weight i as the tensor is stored."""
-        place = self.start + i
-        if not self.transposed:
-            return place
-        inputs, outputs = self.shape[-2:]
-        matrix, place = divmod(place, inputs * outputs)
-        output, column = divmod(place, inputs)
-        return (matrix * inputs + column) * outputs + output
+        return self.first + self.weights == prod(self.view.shape)
 
     def name(self, i: int) -> str:
         """Weight i as a word of a message."""
-        return f"{_name(self.tensor)}[{self.index(i)}]"
+        return f"{_name(self.tensor)}[{self.view.index_of(self.first + i)}]"
 
     def title(self, runs: Runs, place: int) -> str:
         """The run that begins at this place of the view, as words of a message."""
@@ -547,54 +628,67 @@ class Stored:
 
 
 class Block:
-    """Weights of `Stored`, sᵢ and cᵢ finite, cᵢ ≥ 0, in Python's floats: exact, as is every result.
+    """Elements of `Stored`: scores sᵢ and costs cᵢ of their weights are finite, cᵢ ≥ 0.
 
-    The scores to rank by lie between `lower` and `upper`, give or take `slack`. They are sᵢ, and
-    `exact`; with costs rᵢ = cᵢ + μsᵢ, in float64 with one bound for the error of all; where that
-    cannot decide, with a bound for each; then as integers in units of 1 / `unit`. A weight is a
-    candidate to gain (pruned) or to lose (kept) as long as each node around it may do so too.
+    Elements are ranked by Σ(cᵢ + μsᵢ) over their weights; without costs it is Σsᵢ. `near` has these
+    numbers, in float64, so that differences have errors of at most `slack`. With a slack of 0 they
+    are exact, else integers decide where it matters. An element is a candidate to gain (pruned) or
+    to lose (kept) as long as each node around it may do so too.
     """
 
-    scores: Any  # sequences of numbers, or of 0 and 1; arrays in another kind of block
-    costs: Any
-    masks: Any
-    kept: Any
-    upper: Any
-    lower: Any
+    kept: Any  # vectors of the scan: numbers, or flags
+    gain: Any
+    lose: Any
+    near: Any
+    slack: float
 
-    def __init__(self, stored: Stored, mu: float | None) -> None:
-        self.stored, self.mu, width = stored, mu or 0.0, _DTYPE_BYTES[stored.dtype]
+    def __init__(self, stored: Stored, mu: float | None, scan: Scan) -> None:
+        self.stored, self.mu, self.scan = stored, 1.0 if mu is None else mu, scan
         self.scores, self.costs = (
-            _decode(raw, stored.dtype) for raw in (stored.scores, stored.costs)
+            scan.decode(raw, stored.dtype) for raw in (stored.scores, stored.costs)
         )
-        for what, numbers in (("score", self.scores), ("cost", self.costs)):
-            _check_finite(numbers, stored, what)
-        signs = stored.costs[width - 1 :: width]  # the last byte begins with the sign
-        if signs.translate(None, bytes(range(128))) and min(self.costs) < 0.0:
-            index = next(i for i, value in enumerate(self.costs) if value < 0.0)
-            raise _RefutedError(f"{stored.name(index)} has the cost {self.costs[index]}, below 0")
+        for what, values, least in (("score", self.scores, -inf), ("cost", self.costs, 0.0)):
+            if not scan.within(values, least):
+                pairs = [*enumerate(map(float, values))]
+                for i, value in pairs:
+                    if not isfinite(value):
+                        raise _RefutedError(f"{stored.name(i)} has the {what} {value}")
+                at, low = next(pair for pair in pairs if pair[1] < least)
+                raise _RefutedError(f"{stored.name(at)} has the {what} {low}, below 0")
         if stored.formula:
-            _check_formula(stored.formula, stored, (self.scores, self.costs))
-        self.masks = {role: _flags(stored, role) for role in stored.flags}
-        self.upper = self.lower = self.scores
-        self.exact, self.unit = True, 1
-        self.slack: float = 0
+            _check_formula(stored, stored.formula, scan)
+        self.masks = {role: scan.flags(stored, role) for role in stored.flags}
+        for role, flags in self.masks.items() if stored.each > 1 else ():
+            whole = scan.spread(flags[:: stored.each], stored.each)
+            if (wrong := scan.first(scan.compare(ne, flags, whole))) is not None:
+                part = f"{_name(stored.tensor)} keeps a part of the block of"
+                named = stored.name(wrong - wrong % stored.each)
+                raise _RefutedError(f"{stored.names[role]}: {part} {named}")
 
     # -- Sums
 
     def removed(self, role: str) -> Fraction:
         """Σ{cᵢ : pruned}."""
-        return _exact_sum([*compress(self.costs, self.masks[role].translate(_NEGATE))])
+        return self.scan.total(self.costs, self.scan.negate(self.masks[role]))
 
     def difference(self, more: str, less: str) -> Fraction:
         """s·m of one mask minus s·m of another."""
         if more == less:
             return Fraction(0)
-        gained, lost = (
-            list(compress(self.scores, _both(self.masks[a], self.masks[b].translate(_NEGATE))))
-            for a, b in ((more, less), (less, more))
-        )
-        return _exact_sum(gained) - _exact_sum(lost)
+        scan, one, other = self.scan, self.masks[more], self.masks[less]
+        gained, lost = scan.both(one, scan.negate(other)), scan.both(other, scan.negate(one))
+        return scan.total(self.scores, gained) - scan.total(self.scores, lost)
+
+    def excess(self, role: str) -> Fraction:
+        """Σ (s − t)⁺ over the pruned and (t − s)⁺ over the kept weights, t by the potentials."""
+        if self.stored.squares is None:
+            return Fraction(0)
+        scan, scores, kept = self.scan, self.scores, self.masks[role]
+        prices = scan.prices(self.stored)
+        below = scan.both(kept, scan.compare(lt, scores, prices))
+        above = scan.both(scan.negate(kept), scan.compare(gt, scores, prices))
+        gained = scan.total(scores, above) - scan.total(prices, above)
+        return gained + scan.total(prices, below) - scan.total(scores, below)
 
     # -- Theorem 6
 
@@ -608,235 +702,163 @@ class Block:
             m, and the weights that have the greatest score to gain and the least to lose; None
             where these would change nothing in `node`, which holds the block.
         """
-        stored, found = self.stored, []
-        for i, bit in self.mark(role, ranked):
-            found.append((i, 0, Node(stored.name(i), bit, bit, 1 - bit)))
+        stored, scan = self.stored, self.scan
+        self.kept = kept = self.masks[role][:: stored.each]
+        found = [*self._frozen(ranked), *self._squares()]
+        self.near, self.slack = self.scores, 0.0
+        if ranked and (stored.costs or stored.each > 1):
+            self.near, self.slack = scan.ranks(self.costs, self.mu, self.scores, stored.each)
         for runs in reversed(stored.inner):
-            for run in self.judge(runs, by_index):
+            counts = scan.count(kept, runs.length)
+            for run in self._faults(runs, counts, by_index):
                 start, stop = run * runs.length, (run + 1) * runs.length
                 name = stored.title(runs, stored.start + start)
                 ends = (self.end(start, stop, kept) for kept in (False, True))
-                ones = self.ones(start, stop)
-                inner = Node(name, runs.minimum, runs.maximum, ones, *ends)
+                inner = Node(name, runs.minimum, runs.maximum, int(counts[run]), *ends)
                 found.append((stop - 1, runs.length, inner))
-            self.settle(runs)
+            free = scan.compare(lt, counts, runs.maximum), scan.compare(gt, counts, runs.minimum)
+            self.gain, self.lose = (
+                scan.both(flags, scan.spread(each, runs.length))
+                for flags, each in zip((self.gain, self.lose), free, strict=True)
+            )
         gain = self.end(0, stored.size, False, node.gain)
         lose = self.end(0, stored.size, True, node.lose)
         found.sort(key=lambda each: each[:2])
-        return [each for *_, each in found], self.ones(0, stored.size), gain, lose
+        ones = int(scan.count(self.kept, stored.size)[0])
+        return [each for *_, each in found], ones, gain, lose
 
-    def mark(self, role: str, ranked: bool) -> Iterator[tuple[int, int]]:
-        """Begin with a mask; yield the first weight at fault of each frozen kind, and its bit."""
-        self.kept = kept = self.masks[role]
-        self.gain, self.lose = kept.translate(_NEGATE), kept
-        for frozen, bit in (("zeros", 0), ("fixed", 1)):
-            if frozen in self.masks:
-                chosen = self.masks[frozen]
-                wrong = _both(chosen, kept.translate(_NEGATE) if bit else kept)
-                free = chosen.translate(_NEGATE)
-                self.gain, self.lose = _both(self.gain, free), _both(self.lose, free)
-                if 1 in wrong:
-                    yield wrong.index(1), bit
-        if not ranked:
-            self.gain = self.lose = bytes(len(kept))
-        elif self.costs:
-            pairs, mu = zip(self.costs, self.scores, strict=True), self.mu
-            self.upper = self.lower = [c + mu * s for c, s in pairs]
-            # sums, because they take less time than the largest terms
-            self.slack = 2 * _rounding(sum(self.costs), mu * hypot(*self.scores))
-            self.exact = False
-            if not self.slack < inf:
-                self.refine()
+    def _frozen(self, ranked: bool) -> Iterator[tuple[int, int, Node]]:
+        """Begin with the mask; the first weight at fault of each frozen kind."""
+        scan, stored = self.scan, self.stored
+        pruned = scan.negate(self.kept)
+        self.gain, self.lose = pruned, self.kept
+        for role, bit in (("zeros", 0), ("fixed", 1)):
+            if role in self.masks:
+                frozen = self.masks[role][:: stored.each]
+                free = scan.negate(frozen)
+                self.gain, self.lose = scan.both(self.gain, free), scan.both(self.lose, free)
+                i = scan.first(scan.both(frozen, pruned if bit else self.kept))
+                if i is not None:
+                    yield i, 0, Node(stored.name(i * stored.each), bit, bit, 1 - bit)
+        if not ranked or stored.squares is not None:  # nothing is exchanged
+            self.gain = self.lose = scan.both(pruned, self.kept)
 
-    def refine(self) -> None:
-        """Rank with a bound for each weight, or if that is so already, by exact integers."""
-        pairs, mu = zip(self.costs, self.scores, strict=True), self.mu
-        if self.slack and self.slack < inf:
-            errors = [_UNIT * (c + abs(mu * s)) + _LEAST for c, s in pairs]
-            near = self.upper
-            self.upper = [n + e for n, e in zip(near, errors, strict=True)]
-            self.lower = [n - e for n, e in zip(near, errors, strict=True)]
-        else:
-            (top, bottom), wide = mu.as_integer_ratio(), self.stored.dtype == "F64"
-            costs, scores = (_integers(each, wide) for each in (self.costs, self.scores))
-            exact = zip(costs, scores, strict=True)
-            self.upper = self.lower = [c * bottom + top * s for c, s in exact]
-            self.exact, self.unit = True, bottom << (1074 if wide else 149)
-        self.slack = 0
+    def _squares(self) -> Iterator[tuple[int, int, Node]]:
+        """The first row and the first column of a square with another number of ones."""
+        scan, ones, side = self.scan, self.stored.squares, self.stored.view.tile[0]
+        if ones is None:
+            return
+        for order, what in enumerate(("row", "column")):
+            kept = scan.turned(self.kept, side) if order else self.kept
+            counts = scan.count(kept, side)
+            i = scan.first(scan.compare(ne, counts, ones))
+            if i is not None:
+                square, place = divmod(i, side)
+                number = self.stored.start // side**2 + square
+                name = f"{what} {place} of square {number} in {_name(self.stored.tensor)}"
+                yield (square + 1) * side**2 - 1, order, Node(name, ones, ones, int(counts[i]))
 
-    def ones(self, start: int, stop: int) -> int:
-        """Σ mᵢ of weights start … stop − 1."""
-        found: int = self.kept.count(1, start, stop)
-        return found
-
-    def judge(self, runs: Runs, by_index: bool) -> list[int]:
+    def _faults(self, runs: Runs, counts: Any, by_index: bool) -> list[int]:
         """The first run out of bounds, with a gain, with a tie, against the tie rule."""
-        length, counts = runs.length, _counts(self.kept, runs.length)
+        scan, length = self.scan, runs.length
+        low, high = scan.ends(counts)
         found = []
-        if counts and not runs.minimum <= min(counts) <= max(counts) <= runs.maximum:
+        if not runs.minimum <= low <= high <= runs.maximum:
             wrong = (i for i, m in enumerate(counts) if not runs.minimum <= m <= runs.maximum)
             found.append(next(wrong))
-        if not (1 in self.gain and 1 in self.lose):
+        if scan.first(self.gain) is None or scan.first(self.lose) is None:
             return found
-        numbers, highs, lows = self._extremes(length)
-        while close := any(map(ge, map(add, highs, repeat(self.slack)), lows)):
-            if self.exact:
-                break
-            self.refine()
-            numbers, highs, lows = self._extremes(length)
-        if not close:
-            return found
-        better, tied = (
-            dict(compress(zip(numbers, highs, strict=True), map(how, highs, lows)))
-            for how in (gt, eq)
-        )
-        found += [min(those) for those in (better, tied) if those]
-        return found + (self._disordered(length, tied)[:1] if by_index and tied else [])
+        highs, lows = scan.extremes(self.near, self.gain, self.lose, length)
+        if self.slack:
+            close = scan.places(scan.compare(ge, scan.plus(highs, self.slack), lows))
+            return found + self._close_faults(length, close)
+        equal = scan.compare(eq, highs, lows)
+        firsts = [scan.first(scan.compare(gt, highs, lows)), scan.first(equal)]
+        if by_index and firsts[1] is not None:
+            same = scan.both(scan.matches(self.near, highs, length), scan.spread(equal, length))
+            before, after = (scan.both(flags, same) for flags in (self.gain, self.lose))
+            firsts.append(scan.disordered(before, after, length))
+        return found + [run for run in firsts if run is not None]
 
-    def _disordered(self, length: int, tied: Mapping[int, Any]) -> list[int]:
-        """The runs, of those with a tie at this score, where it is pruned before it is kept."""
-        keys, gain, lose = self.upper, self.gain, self.lose
-        if length >= _SHORT:
-            for run in sorted(tied):
-                here = slice(run * length, (run + 1) * length)
-                equal = bytes(map(eq, keys[here], repeat(tied[run])))
-                if 0 <= _both(gain[here], equal).find(1) < _both(lose[here], equal).rfind(1):
-                    return [run]
-            return []
-        scores = list(map(tied.get, range(len(keys) // length)))
-        before = wrong = 0
-        for j in range(length):
-            same = _large(bytes(map(eq, keys[j::length], scores)))
-            wrong |= same & _large(lose[j::length]) & before
-            before |= same & _large(gain[j::length])
-        return list(compress(range(len(scores)), wrong.to_bytes(len(scores), "little")))
-
-    def _extremes(self, length: int) -> tuple[Sequence[int], list[Any], list[Any]]:
-        """Runs with both kinds of candidates: the greatest score to gain, the least to lose."""
-        upper, lower, gain, lose = self.upper, self.lower, self.gain, self.lose
-        numbers: Sequence[int] = range(len(gain) // length)
-        if length < 4 * _SHORT:
-            gains, losses = (bytes(_counts(flags, length)) for flags in (gain, lose))
-            pairs = set(zip(gains, losses, strict=True))
-        if length >= 4 * _SHORT or length * len(pairs) > 4 * _SHORT:
-            parts = [slice(i, i + length) for i in range(0, len(gain), length)]
-            highs = [max(compress(upper[i], gain[i]), default=-inf) for i in parts]
-            lows = [min(compress(lower[i], lose[i]), default=inf) for i in parts]
-            return numbers, highs, lows
-        found: tuple[list[int], list[Any], list[Any]] = [], [], []
-        for more, less in pairs:  # runs with as many candidates of each kind, which form columns
-            if more and less:
-                chosen = _both(gains.translate(_EQUAL[more]), losses.translate(_EQUAL[less]))
-                here = _spread(chosen, length)
-                found[0].extend(compress(numbers, chosen))
-                found[1].extend(_greatest(list(compress(upper, _both(gain, here))), more))
-                found[2].extend(_least(list(compress(lower, _both(lose, here))), less))
-        return found
-
-    def settle(self, runs: Runs) -> None:
-        """Full runs cannot gain, runs at their minimum cannot lose."""
-        counts = _counts(self.kept, runs.length)
-        self.gain = _those(self.gain, counts, runs.length, runs.maximum.__gt__)
-        self.lose = _those(self.lose, counts, runs.length, runs.minimum.__lt__)
+    def _close_faults(self, length: int, close: Iterable[int]) -> list[int]:
+        """Likewise, among runs that float64 does not decide."""
+        firsts: dict[str, int] = {}
+        for run in close:
+            gain, lose = (
+                self.end(run * length, (run + 1) * length, kept) for kept in (False, True)
+            )
+            if gain and lose and gain.score >= lose.score:
+                tied = gain.score == lose.score
+                firsts.setdefault("tie" if tied else "gain", run)
+                if tied and gain.place < lose.place:
+                    firsts.setdefault("order", run)
+        return [*firsts.values()]
 
     def end(self, start: int, stop: int, kept: bool, rival: Weight | None = None) -> Weight | None:
         """The last candidate of the least score to lose, or the first of the greatest to gain.
 
         None without a candidate, and if `rival`, which comes before them, stays the one.
         """
-        flags, pick = (self.lose if kept else self.gain)[start:stop], min if kept else max
-        if 1 not in flags:
+        scan, pick, how = self.scan, min if kept else max, le if kept else ge
+        flags, near = (self.lose if kept else self.gain)[start:stop], self.near[start:stop]
+        if scan.first(flags) is None:
             return None
-        near, far = (self.lower, self.upper) if kept else (self.upper, self.lower)
-        near, slack = near[start:stop], -self.slack if kept else self.slack
-        best = pick(compress(near, flags))
-        if rival:
-            bound = Fraction(best, self.unit) if self.unit > 1 else best + slack
-            if bound > rival.score if kept else bound <= rival.score:
-                return None
-        if self.exact:
-            return self.weight(start + _find(near, flags, best, last=kept))
-        sure = best - slack if slack else pick(compress(far[start:stop], flags))
-        hit = _both(flags, bytes(map(le if kept else ge, near, repeat(sure))))
-        hits = list(compress(range(start, stop), hit))
-        cost, score = ((each[hits[0]] if hits else None) for each in (self.costs, self.scores))
-        if hits and all(self.costs[i] == cost and self.scores[i] == score for i in hits):
-            return self.weight(hits[-1 if kept else 0])
-        self.refine()
-        return self.end(start, stop, kept, rival)
+        best, slack = scan.extreme(pick, near, flags), self.slack
+        edge = best + slack if kept else best - slack
+        if rival and (best - slack > rival.score if kept else best + slack <= rival.score):
+            return None
+        hits = scan.places(scan.both(flags, scan.compare(how, near, edge)))
+        score: float | Fraction = best
+        if slack:
+            ranks = [
+                self._rank(start + i) for i in (hits[:1] if self._alike(start, hits) else hits)
+            ]
+            score = pick(ranks)
+            if len(ranks) > 1:
+                hits = [i for i, rank in zip(hits, ranks, strict=True) if rank == score]
+        i, stored = start + hits[-1 if kept else 0], self.stored
+        index = stored.view.index_of(stored.first + i * stored.each)
+        return Weight(stored.tensor, index, score, (stored.position, stored.start + i))
 
-    def weight(self, i: int) -> Weight:
-        """Weight i with its exact score to rank by."""
-        score: float | Fraction = float(self.scores[i])
-        if len(self.costs):
-            score = Fraction(float(self.costs[i])) + Fraction(self.mu) * Fraction(score)
-        stored = self.stored
-        return Weight(stored.tensor, stored.index(i), score, (stored.position, stored.start + i))
+    def _alike(self, start: int, hits: Sequence[int]) -> bool:
+        """Whether elements have the same scores and costs, as the zeros of a sparse model."""
+        each = self.stored.each
+        parts = (
+            v[start * each + j :: each] for v in (self.scores, self.costs) for j in range(each)
+        )
+        return all(self.scan.alike(part, hits) for part in parts if len(part))
 
-
-def _find(keys: Sequence[Any], flags: bytes, key: Any, *, last: bool) -> int:
-    """The index of the first flagged key equal to this one, or of the last."""
-    if last:
-        return len(keys) - 1 - _find(keys[::-1], flags[::-1], key, last=False)
-    i = keys.index(key)
-    while not flags[i]:
-        i = keys.index(key, i + 1)
-    return i
+    def _rank(self, i: int) -> Fraction:
+        """Exactly, the number by which element i is ranked."""
+        here = slice(i * self.stored.each, (i + 1) * self.stored.each)
+        score, cost = (
+            sum(map(_least, map(float, each[here]))) for each in (self.scores, self.costs)
+        )
+        above, below = self.mu.as_integer_ratio()
+        return Fraction(above * score + below * cost, below << 1074)
 
 
-def _counts(flags: bytes, length: int) -> Sequence[int]:
-    """The number of ones in each `length` consecutive flags."""
-    if length < 256:  # no byte carries
-        parts = [flags[j::length] for j in range(length)]
-        return sum(map(_large, parts)).to_bytes(len(parts[0]), "little")
-    return [flags.count(1, i, i + length) for i in range(0, len(flags), length)]
+def _least(value: float) -> int:
+    """A float64 as a multiple of the least positive one, 2⁻¹⁰⁷⁴."""
+    above, below = value.as_integer_ratio()
+    return above << 1075 - below.bit_length()
 
 
-def _large(flags: bytes) -> int:
-    """The bytes as one integer, of which sums and bits are taken all at once."""
-    return int.from_bytes(flags, "little")
+def _exact_sum(terms: list[float]) -> Fraction:
+    """Σ terms, without rounding; `terms` is changed.
 
-
-def _both(one: bytes, other: bytes) -> bytes:
-    """The flags that are 1 in both."""
-    return (_large(one) & _large(other)).to_bytes(len(one), "little")
-
-
-def _those(flags: bytes, counts: Sequence[int], length: int, free: Callable[[int], bool]) -> bytes:
-    """The flags in runs whose count is free."""
-    if isinstance(counts, bytes):
-        chosen = counts.translate(bytes(map(free, range(256))))
-    else:
-        chosen = bytes(map(free, counts))
-    if 0 not in chosen:
-        return flags
-    return _both(flags, _spread(chosen, length)) if 1 in chosen else bytes(len(flags))
-
-
-def _spread(flags: bytes, length: int) -> bytes:
-    """Each flag `length` times."""
-    if length >= _SHORT:
-        return b"".join([bytes((flag,)) * length for flag in flags])
-    wide = bytearray(len(flags) * length)
-    for j in range(length):
-        wide[j::length] = flags
-    return bytes(wide)
-
-
-def _greatest(values: list[Any], width: int) -> list[Any]:
-    """The greatest of each `width` consecutive values."""
-    found = values[::width]
-    for j in range(1, width):
-        found = [x if x > y else y for x, y in zip(found, values[j::width], strict=True)]
-    return found
-
-
-def _least(values: list[Any], width: int) -> list[Any]:
-    """The least of each `width` consecutive values."""
-    found = values[::width]
-    for j in range(1, width):
-        found = [x if x < y else y for x, y in zip(found, values[j::width], strict=True)]
-    return found
+    fsum rounds only its result, so the sum of the terms and of the negated results so far is the
+    remaining error. It shrinks by 2⁵³ in each round and reaches 0: every term is a multiple of
+    2⁻¹⁰⁷⁴, so a remainder cannot underflow.
+    """
+    total = Fraction(0)
+    try:
+        while part := fsum(terms):
+            total += Fraction(part)
+            terms.append(-part)
+    except OverflowError:  # near the largest float64: slower, in integers
+        total += Fraction(sum(map(_least, terms)), 1 << 1074)
+    return total
 
 
 def _rounding(cost: float, product: float) -> float:
@@ -851,14 +873,257 @@ def _rounding(cost: float, product: float) -> float:
     times as large, which covers its own rounding and that of a comparison with it. If a product or
     a sum overflows, the bound is infinite, and float64 decides nothing.
     """
-    return _UNIT * (cost + product) + _LEAST
+    return 2.0**-50 * (cost + product) + 2.0**-1072
 
 
-def _integers(values: Sequence[float], wide: bool) -> list[int]:
-    """Exactly: multiples of 2⁻¹⁰⁷⁴ if `wide`, the floats of 64 bits; else of 2⁻¹⁴⁹."""
-    if wide:
-        return [n << (1075 - d.bit_length()) for n, d in map(float.as_integer_ratio, values)]
-    return [int(value * 2.0**149) for value in values]
+class Scan:
+    """What is done with many weights at once, by the standard library.
+
+    A vector of numbers is a tuple or list of floats; one of flags has a byte, 0 or 1, for each.
+    """
+
+    def block(self, stored: Stored, mu: float | None) -> Block:
+        """The weights of `stored`; raises if a score, a cost or a mask byte is not allowed."""
+        return Block(stored, mu, self)
+
+    def after(self, checks: Sequence[Callable[[], None]], proof: Callable[[], str]) -> str:
+        """Run the checks in order, then `proof`; return its result or raise the first error."""
+        for check in checks:
+            check()
+        return proof()
+
+    # -- From bytes
+
+    def decode(self, raw: bytes, dtype: str) -> Any:
+        """The stored numbers."""
+        if dtype == "BF16":  # the upper half of a float32 whose lower half is zero
+            wide = bytearray(2 * len(raw))
+            wide[2::4], wide[3::4] = raw[0::2], raw[1::2]
+            raw, dtype = bytes(wide), "F32"
+        return unpack(f"<{len(raw) // _DTYPE_BYTES[dtype]}{_SCORE_LETTERS[dtype]}", raw)
+
+    def flags(self, stored: Stored, role: str) -> Any:
+        """The flags of a mask, by weights."""
+        (flags, packed), where = stored.flags[role], f"{stored.names[role]}: {_name(stored.tensor)}"
+        if packed:
+            first, size = stored.first % 8, stored.weights
+            flags = _unpack(flags, first, size, stored.last, where)
+        if flags.translate(None, b"\0\1"):
+            raise _UnreadableError(f"{where} holds a byte that is not 0 or 1")
+        return flags
+
+    def computed(self, stored: Stored, formula: Formula) -> tuple[bytes, ...]:
+        """What a formula gives, as it would be stored."""
+        letter = _SCORE_LETTERS[stored.dtype]
+        read = (Rounded(self.decode(*each), letter) for each in stored.inputs)
+        return tuple(made.stored() for made in formula.function(*read, *formula.numbers))
+
+    def prices(self, stored: Stored) -> Any:
+        """tᵢⱼ = (aᵢ + bⱼ)·2ᵉ of each weight of squares: exact, as |aᵢ + bⱼ| < 2⁵³."""
+        side, found = stored.view.tile[0], []
+        numbers = unpack(f"<{len(stored.potentials) // 8}q", stored.potentials)
+        for start in range(0, len(numbers), 2 * side + 1):
+            *both, e = numbers[start : start + 2 * side + 1]
+            if max(map(abs, both)) >= 2**52 or not -1074 <= e <= 970:
+                square = stored.start // side**2 + start // (2 * side + 1)
+                where = f"{stored.names['potentials']}: square {square} of {_name(stored.tensor)}"
+                raise _RefutedError(f"{where} has a potential or an exponent out of range")
+            scaled = [ldexp(each, e) for each in both]
+            found += [a + b for a in scaled[:side] for b in scaled[side:]]
+        return found
+
+    # -- Numbers
+
+    def within(self, values: Any, least: float) -> bool:
+        """Whether all are finite and at least `least`; True of none."""
+        # a sum with a NaN or an infinity is never finite; one of finite values may overflow too
+        finite = isfinite(sum(values)) or all(map(isfinite, values))
+        return finite and (least == -inf or min(values, default=least) >= least)
+
+    def total(self, values: Any, flags: Any) -> Fraction:
+        """The exact sum of the flagged values."""
+        return _exact_sum([*compress(values, flags)])
+
+    def ranks(self, costs: Any, mu: float, scores: Any, each: int) -> tuple[Any, float]:
+        """Σ(cᵢ + μsᵢ) of `each` weights, in float64, and a bound for the error of differences."""
+        # hypot takes less time than the largest |sᵢ|; Σ|s| of an element is at most `each` times it
+        slack = 2 * each * _rounding(sum(costs), mu * hypot(*scores))
+        if not slack < inf:
+            return [0.0] * (len(scores) // each), inf
+        near = [c + mu * s for c, s in zip(costs, scores, strict=True)] if costs else scores
+        return near if each == 1 else [*map(fsum, zip(*[iter(near)] * each, strict=True))], slack
+
+    def extreme(self, pick: Any, values: Any, flags: Any) -> float:
+        """The greatest or least flagged value."""
+        return float(pick(compress(values, flags)))
+
+    def extremes(self, values: Any, gain: Any, lose: Any, length: int) -> tuple[Any, Any]:
+        """Of each `length` the greatest value to gain and the least to lose; ∓inf without one."""
+        starts = range(0, len(values), length)
+        if length > 16:
+            parts = [(values[i : i + length], slice(i, i + length)) for i in starts]
+            highs = [max(compress(part, gain[at]), default=-inf) for part, at in parts]
+            return highs, [min(compress(part, lose[at]), default=inf) for part, at in parts]
+        highs, lows = [-inf] * len(starts), [inf] * len(starts)
+        for j in range(length):  # by columns, since a call for each run takes longer
+            column, more, less = (each[j::length] for each in (values, gain, lose))
+            highs = [
+                x if may and x > y else y for x, may, y in zip(column, more, highs, strict=True)
+            ]
+            lows = [x if may and x < y else y for x, may, y in zip(column, less, lows, strict=True)]
+        return highs, lows
+
+    def plus(self, values: Any, number: float) -> Any:
+        """The values plus a number."""
+        return [value + number for value in values]
+
+    def compare(self, how: Callable[[Any, Any], bool], values: Any, others: Any) -> Any:
+        """Flags: how each value compares with another one, or all with a number."""
+        return bytes(map(how, values, others if isinstance(others, Sequence) else repeat(others)))
+
+    # -- Flags, and what they count
+
+    def negate(self, flags: Any) -> Any:
+        """1 where they are 0."""
+        return flags.translate(_NEGATE)
+
+    def both(self, one: Any, other: Any) -> Any:
+        """1 where both are."""
+        return (_large(one) & _large(other)).to_bytes(len(one), "little")
+
+    def count(self, flags: Any, length: int) -> Any:
+        """The number of ones in each `length`."""
+        if length < 256:  # no byte carries
+            parts = [flags[j::length] for j in range(length)]
+            return sum(map(_large, parts)).to_bytes(len(parts[0]), "little")
+        return [flags.count(1, i, i + length) for i in range(0, len(flags), length)]
+
+    def ends(self, counts: Any) -> tuple[int, int]:
+        """The least and the greatest count."""
+        return min(counts), max(counts)
+
+    def places(self, flags: Any) -> Sequence[int]:
+        """Where they are 1."""
+        return [*compress(range(len(flags)), flags)]
+
+    def alike(self, values: Any, places: Sequence[int]) -> bool:
+        """Whether the values at these places are equal."""
+        return all(values[i] == values[places[0]] for i in places)
+
+    def first(self, flags: Any) -> int | None:
+        """The first place where they are 1."""
+        return None if (i := flags.find(1)) < 0 else i
+
+    def matches(self, values: Any, of_runs: Any, length: int) -> Any:
+        """Flags: the values that equal the number of their run."""
+        found = bytearray(len(values))
+        for j in range(length):
+            found[j::length] = bytes(map(eq, values[j::length], of_runs))
+        return bytes(found)
+
+    def spread(self, flags: Any, length: int) -> Any:
+        """Each flag `length` times."""
+        found = bytearray(len(flags) * length)
+        for j in range(length):
+            found[j::length] = flags
+        return bytes(found)
+
+    def turned(self, flags: Any, side: int) -> Any:
+        """Flags of squares in the order of their columns."""
+        found, size = bytearray(len(flags)), side * side
+        for i in range(side):
+            for j in range(side):
+                found[j * side + i :: size] = flags[i * side + j :: size]
+        return bytes(found)
+
+    def disordered(self, before: Any, after: Any, length: int) -> int | None:
+        """The first run where a flag of `before` comes before one of `after`."""
+        runs, seen, step = len(before) // length, _large(before), 1
+        while step < length:  # from each flag on, 1 to the end of its run
+            seen |= seen << 8 * step & _large((bytes(step) + b"\1" * (length - step)) * runs)
+            step *= 2
+        i = self.first(self.both(seen.to_bytes(len(before), "little"), after))
+        return None if i is None else i // length
+
+
+def _large(flags: bytes) -> int:
+    """The bytes as one integer, of which sums and bits are taken all at once."""
+    return int.from_bytes(flags, "little")
+
+
+def _unpack(packed: bytes, first: int, size: int, last: bool, where: str) -> bytes:
+    """One byte for each of `size` bits from `first`; bit i % 8 of byte i // 8 is weight i."""
+    flags = b"".join(map(_BITS.__getitem__, packed))
+    if last and 1 in flags[first + size :]:
+        raise _UnreadableError(f"{where} has a one among its padding bits")
+    return flags[first : first + size]
+
+
+def _stream(
+    claim: dict[str, Any], position: int, leaf: dict[str, Any], files: _Files
+) -> Iterator[Stored]:
+    """All elements of one tensor, in the order of its view."""
+    name, shape, dtype = claim["scope"][position].values()
+    view, each, squares = View.of(claim, position, leaf), prod(claim["block"]), leaf["squares"]
+    if not (total := prod(shape) // each):
+        return
+    runs = [Runs(**run) for run in leaf["runs"]]
+    outer = tuple(run for run in runs if run.length * each > _BLOCK)
+    inner = tuple(run for run in runs if run.length * each <= _BLOCK)
+    formula = _bound(claim["formula"], dtype) if claim["formula"] else None
+    names = {role: file.name for role, file in files.items()}
+    masks = [role for role in files if role not in (*_NUMBERS, "potentials")]
+    kinds = {role: files[role].tensors[name]["dtype"] for role in files if role != "potentials"}
+    packed = {role: kinds[role] == "U8" for role in masks}
+    whole: dict[str, bytes] = {}
+    for role, kind in kinds.items() if not view.as_stored else ():
+        tensor = files[role].tensors[name]
+        raw = files[role].read(name, 0, prod(tensor["shape"]) * _DTYPE_BYTES[kind])
+        if packed.get(role):
+            raw = _unpack(raw, 0, prod(shape), True, f"{names[role]}: {_name(name)}")
+            packed[role] = False
+        whole[role] = view.arrange(raw, _DTYPE_BYTES[kind])
+
+    def read(role: str, start: int, stop: int) -> bytes:
+        width = _DTYPE_BYTES[kinds[role]]
+        if role in whole:
+            return whole[role][start * width : stop * width]
+        if packed.get(role):
+            return files[role].read(name, start // 8, -(-stop // 8))
+        return files[role].read(name, start * width, stop * width)
+
+    # blocks of whole runs or squares, cut where the longer runs end
+    unit, ones, line = inner[0].length if inner else 1, None, 0
+    if squares:
+        unit, ones, line = squares["side"] ** 2, squares["keep"], 8 * (2 * squares["side"] + 1)
+    stride = outer[-1].length if outer else total
+    step = max(_BLOCK // (unit * each), 1) * unit
+    for base in range(0, total, stride):
+        for start in range(base, base + stride, step):
+            stop = min(start + step, base + stride)
+            here = start * each, stop * each
+            at = start // unit * line, stop // unit * line
+            yield Stored(
+                position=position,
+                tensor=name,
+                view=view,
+                start=start,
+                size=stop - start,
+                each=each,
+                dtype=dtype,
+                scores=read("scores", *here),
+                costs=read("cost", *here) if "cost" in files else b"",
+                flags={role: (read(role, *here), packed[role]) for role in masks},
+                names=names,
+                outer=outer,
+                inner=inner,
+                squares=ones,
+                potentials=files["potentials"].read(name, *at) if squares else b"",
+                formula=formula,
+                inputs=tuple(
+                    (read(r, *here), kinds[r]) for r in (formula.inputs if formula else ())
+                ),
+            )
 
 
 # ---- The formulas of scores and costs ------------------------------------------------------------
@@ -887,6 +1152,10 @@ class Rounded:
 
     def __add__(self, other: Rounded | float) -> Rounded:
         return Rounded(map(add, self.values, _each(other)), self.letter)
+
+    def stored(self) -> bytes:
+        """As files have them."""
+        return pack(f"<{len(self.values)}{self.letter}", *self.values)
 
 
 def _each(factor: Rounded | float) -> Iterable[float]:
@@ -927,134 +1196,17 @@ def _bound(claimed: dict[str, Any], dtype: str) -> Formula:
     return _FORMULAS[claimed["name"]]._replace(numbers=tuple(numbers))
 
 
-def _check_formula(formula: Formula, stored: Stored, said: tuple[Sequence[float], ...]) -> None:
+def _check_formula(stored: Stored, formula: Formula, scan: Scan) -> None:
     """Require the bits that the formula gives, −0 and 0 told apart."""
     letter, width = _SCORE_LETTERS[stored.dtype], _DTYPE_BYTES[stored.dtype]
-    read = (Rounded(_decode(*each), letter) for each in stored.inputs)
-    made = formula.function(*read, *formula.numbers)
-    for what, numbers, found in zip(("score", "cost"), said, made, strict=False):
-        have, expected = array(letter, numbers).tobytes(), found.values.tobytes()
-        if have != expected:
-            starts = range(0, len(have), width)
-            pairs = ((have[i : i + width], expected[i : i + width]) for i in starts)
-            index = next(i for i, (one, other) in enumerate(pairs) if one != other)
-            right = f"the formula gives {found.values[index]}"
-            raise _RefutedError(f"{stored.name(index)} has the {what} {numbers[index]}, {right}")
-
-
-class Scan:
-    """The standard library's way to read the files: one after the other."""
-
-    def block(self, stored: Stored, mu: float | None) -> Block:
-        """The weights of `stored`; raises if a score, a cost or a mask byte is not allowed."""
-        return Block(stored, mu)
-
-    def after(self, checks: Sequence[Callable[[], None]], proof: Callable[[], str]) -> str:
-        """Run the checks in order, then `proof`; return its result or raise the first error."""
-        for check in checks:
-            check()
-        return proof()
-
-
-def _stream(
-    claim: dict[str, Any], position: int, leaf: dict[str, Any], files: _Files
-) -> Iterator[Stored]:
-    """All weights of one tensor, in the order of its view."""
-    name, shape, dtype = claim["scope"][position].values()
-    runs = [Runs(**each) for each in leaf["runs"]]
-    outer = tuple(each for each in runs if each.length > _BLOCK)
-    inner = tuple(each for each in runs if each.length <= _BLOCK)
-    turned, total = leaf["transposed"], prod(shape)
-    if not total:
-        return
-    packed = {role: files[role].tensors[name]["dtype"] == "U8" for role in files}
-    widths = {role: _DTYPE_BYTES[file.tensors[name]["dtype"]] for role, file in files.items()}
-    whole: dict[str, bytes] = {}
-    if turned:
-        for role, file in files.items():
-            raw = file.read(name, 0, prod(file.tensors[name]["shape"]) * widths[role])
-            if packed[role]:
-                raw = _unpack(raw, 0, total, True, f"{file.name}: {_name(name)}")
-            whole[role] = _transposed(raw, widths[role], shape)
-        packed = dict.fromkeys(files, False)
-
-    def read(role: str, start: int, stop: int) -> bytes:
-        begin, end = start * widths[role], stop * widths[role]
-        if packed[role]:
-            begin, end = start // 8, -(-stop // 8)
-        return whole[role][begin:end] if turned else files[role].read(name, begin, end)
-
-    # blocks of whole runs, cut where the longer runs end
-    stride = outer[-1].length if outer else total
-    step = _BLOCK - _BLOCK % inner[0].length if inner else _BLOCK
-    masks = {role: file.name for role, file in files.items() if role not in _NUMBERS}
-    formula = _bound(claim["formula"], dtype) if claim["formula"] else None
-    reads = (
-        [(role, files[role].tensors[name]["dtype"]) for role in formula.inputs] if formula else []
-    )
-    fixed: dict[str, Any] = {"dtype": dtype, "masks": masks, "outer": outer, "inner": inner}
-    make = partial(Stored, position, name, shape, turned, formula=formula, **fixed)
-    for base in range(0, total, stride):
-        for start in range(base, base + stride, step):
-            stop = min(start + step, base + stride)
-            scores = read("scores", start, stop)
-            costs = read("cost", start, stop) if "cost" in files else b""
-            flags = {role: (read(role, start, stop), packed[role]) for role in masks}
-            inputs = tuple((read(role, start, stop), kind) for role, kind in reads)
-            size = stop - start
-            yield make(
-                start=start, size=size, scores=scores, costs=costs, flags=flags, inputs=inputs
-            )
-
-
-def _transposed(raw: bytes, width: int, shape: tuple[int, ...]) -> bytes:
-    """The elements of `width` bytes with the last two dimensions of `shape` swapped."""
-    rows, columns = shape[-2:]
-    kind: Any = {1: "B", 2: "H", 4: "I", 8: "Q"}[width]
-    stored, view = memoryview(raw).cast(kind), memoryview(bytearray(len(raw))).cast(kind)
-    for base in range(0, len(stored), rows * columns):
-        for j in range(columns):
-            place = base + j * rows
-            view[place : place + rows] = stored[base + j : base + rows * columns : columns]
-    return bytes(view)
-
-
-def _check_finite(values: tuple[float, ...], stored: Stored, what: str) -> None:
-    """Require finite values.
-
-    A sum with a NaN or an infinity is never finite. A sum of finite float64 values may overflow
-    too, so each value is checked if the sum is not finite.
-    """
-    if not isfinite(sum(values)):
-        for index, value in enumerate(values):
-            if not isfinite(value):
-                raise _RefutedError(f"{stored.name(index)} has the {what} {value}")
-
-
-def _decode(raw: bytes, dtype: str) -> tuple[float, ...]:
-    if dtype == "BF16":  # the upper half of a float32 whose lower half is zero
-        wide = bytearray(2 * len(raw))
-        wide[2::4], wide[3::4] = raw[0::2], raw[1::2]
-        raw, dtype = bytes(wide), "F32"
-    return unpack(f"<{len(raw) // _DTYPE_BYTES[dtype]}{_SCORE_LETTERS[dtype]}", raw)
-
-
-def _flags(stored: Stored, role: str) -> bytes:
-    """A byte, 0 or 1, for each weight."""
-    (flags, packed), where = stored.flags[role], f"{stored.masks[role]}: {_name(stored.tensor)}"
-    if packed:
-        flags = _unpack(flags, stored.start % 8, stored.size, stored.last, where)
-    if flags.translate(None, b"\0\1"):
-        raise _UnreadableError(f"{where} holds a byte that is not 0 or 1")
-    return flags
-
-
-def _unpack(packed: bytes, first: int, size: int, last: bool, where: str) -> bytes:
-    """One byte for each of `size` bits from `first`; bit i % 8 of byte i // 8 is weight i."""
-    flags = b"".join(map(_BITS.__getitem__, packed))
-    if last and 1 in flags[first + size :]:
-        raise _UnreadableError(f"{where} has a one among its padding bits")
-    return flags[first : first + size]
+    said_of = (("score", stored.scores), ("cost", stored.costs))
+    for (what, said), made in zip(said_of, scan.computed(stored, formula), strict=False):
+        if said != made:
+            starts = range(0, len(said), width)
+            i = next(i for i in starts if said[i : i + width] != made[i : i + width])
+            (have,), (right,) = (unpack(f"<{letter}", raw[i : i + width]) for raw in (said, made))
+            where = stored.name(i // width)
+            raise _RefutedError(f"{where} has the {what} {have}, the formula gives {right}")
 
 
 # ---- JSON: a reader takes a value and its path, and returns the parsed value or raises -----------
@@ -1307,6 +1459,7 @@ _FLOATS = ("scores", "cost")
 _NUMBERS = (*_FLOATS, *_INPUTS)  # the files of numbers, by role; all others are masks
 _Files = dict[str, _TensorFile]
 _VERSION = 4
+_SIDE = 64  # of a square
 _CERTIFICATE_BYTES = 16 * 2**20  # a few lines for each tensor: more than any model needs
 _DEPTH = 16  # nodes within nodes
 _SCORE_LETTERS = {"F16": "e", "BF16": "f", "F32": "f", "F64": "d"}  # struct's; BF16 once widened
@@ -1324,7 +1477,13 @@ _FILE = _record(
 )
 _BOUNDS: dict[str, _Reader] = {"minimum": _natural, "maximum": _natural}
 _RUNS = _sequence(_record({"length": _natural, **_BOUNDS}), longest=64)
-_LEAF = {"tensor": _text, **_BOUNDS, "transposed": _typed(bool, "true or false"), "runs": _RUNS}
+_LEAF: dict[str, _Reader] = {
+    "tensor": _text,
+    **_BOUNDS,
+    "transposed": _typed(bool, "true or false"),
+    "runs": _RUNS,
+    "squares": _nullable(_record({"side": _natural, "keep": _natural})),
+}
 
 
 def _tree(depth: int) -> _Reader:
@@ -1354,7 +1513,7 @@ class _Kind(NamedTuple):
 
 def _selection_files(claim: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
     """The files by role, null for none."""
-    named = {role: evidence[role] for role in ("scores", "cost", "mask", "best")}
+    named = {role: evidence[role] for role in ("scores", "cost", "mask", "best", "potentials")}
     return {**named, **claim["frozen"], **(evidence["inputs"] or {})}
 
 
@@ -1368,27 +1527,46 @@ def _check_selection(claim: dict[str, Any], evidence: dict[str, Any], where: str
     names = [leaf["tensor"] for leaf in found]
     if names != [tensor["name"] for tensor in scope]:
         raise _unexpected(names, f"{where}.claim.tree", "the tensors of the scope, in order")
-    for leaf, tensor in zip(found, scope, strict=True):
-        its, longer = f"{where}.claim.tree: {_name(leaf['tensor'])}", prod(tensor["shape"])
-        if leaf["transposed"] and len(tensor["shape"]) < 2:
-            raise _UnreadableError(f"{its} is transposed, and has less than two dimensions")
+    block, region, gap = claim["block"], claim["radius"] is not None, claim["gap"]
+    if len(block) != 2 or 0 in block:
+        raise _unexpected(block, f"{where}.claim.block", "two sides of at least 1")
+    for position, leaf in enumerate(found):
+        its, view = f"{where}.claim.tree: {_name(leaf['tensor'])}", View.of(claim, position, leaf)
+        height, width = view.tile
+        if len(view.shape) < 2 and (leaf["transposed"] or leaf["squares"]):
+            what = "transposed" if leaf["transposed"] else "cut into squares"
+            raise _UnreadableError(f"{its} is {what}, and has less than two dimensions")
+        if leaf["squares"]:
+            if not leaf["squares"]["keep"] <= height <= _SIDE or not height:
+                expected = f"a side from 1 to {_SIDE}, and at most as many to keep"
+                raise _unexpected(leaf["squares"], f"{its} has squares, which", expected)
+            if region or block != (1, 1) or leaf["runs"]:
+                raise _UnreadableError(f"{its} has squares beside a radius, blocks or runs")
+        if not view.divides:
+            rows, columns = view.sides
+            what = "squares" if leaf["squares"] else "blocks"
+            of = f"{what} of {height} × {width} do not divide"
+            raise _UnreadableError(f"{its} has {rows} × {columns} weights, which {of}")
+        longer = prod(view.shape) // prod(block)
         for place, runs in enumerate(leaf["runs"]):
             length = runs["length"]
             if not length or longer % length or (place and length == longer):
                 expected = f"a divisor of {longer}" + " below it" * (place > 0)
                 raise _unexpected(length, f"{its} has runs whose length", expected)
             longer = length
-    region, gap = claim["radius"] is not None, claim["gap"]
-    for key in ("cost", "multiplier"):
-        if (evidence[key] is not None) != region:
-            expected = "a value where a radius is claimed, else null"
-            raise _unexpected(evidence[key], f"{where}.evidence.{key}", expected)
-    if not region and (evidence["best"] is not None) != (gap > 0):
-        expected = "a file where a gap is claimed, else null"
-        raise _unexpected(evidence["best"], f"{where}.evidence.best", expected)
+    squares = any(leaf["squares"] for leaf in found)
+    for key, asked, why in (
+        ("cost", region, "a value where a radius is claimed, else null"),
+        ("multiplier", region, "a value where a radius is claimed, else null"),
+        ("potentials", squares, "a file where squares are claimed, else null"),
+        ("best", gap > 0 and not squares, "a file where a gap is claimed, else null"),
+    ):
+        if (evidence[key] is not None) != asked and not (key == "best" and region):
+            raise _unexpected(evidence[key], f"{where}.evidence.{key}", why)
     for key, nothing in (("tie_rule", "none"), ("unique", None)):
-        if claim[key] != nothing and (region or gap):
+        if claim[key] != nothing and (region or gap or squares):
             expected = f"{nothing!r} where a radius or a gap is claimed"
+            expected = f"{nothing!r} where squares are claimed" if squares else expected
             raise _unexpected(claim[key], f"{where}.claim.{key}", expected)
     formula = claim["formula"]
     if formula and claim["criterion"] is not None:
@@ -1430,6 +1608,7 @@ _KINDS = {
         {
             "total": _natural,
             "keep": _natural,
+            "block": _sequence(_natural, longest=2),
             "scope": _TENSORS,
             "tree": _tree(0),
             "frozen": _record({"zeros": _nullable(_FILE), "fixed": _nullable(_FILE)}),
@@ -1446,6 +1625,7 @@ _KINDS = {
             "scores": _FILE,
             "mask": _FILE,
             "best": _nullable(_FILE),
+            "potentials": _nullable(_FILE),
             "cost": _nullable(_FILE),
             "multiplier": _nullable(_positive_float64),
             "inputs": _nullable(_inputs),

@@ -2,18 +2,17 @@
 
 This is the standalone reader with faster blocks, and no second opinion: format, claims, checks and
 messages are those of `checker.py`. Here a block is a set of arrays, with equally exact results:
-comparisons use the stored floats, sums are free of rounding, and where float64 cannot decide, the
-standard library's block does. Threads compute the digests at the same time; SHA-256 on one core is
+comparisons use the stored floats, sums are free of rounding, and where float64 cannot decide,
+integers do. Threads compute the digests at the same time; SHA-256 on one core is
 then the limit.
 
     python -m verification.certificates.fast_checker CERTIFICATE.json       same exit codes
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from functools import cached_property
 from math import frexp, inf, ldexp
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from verification import checker
-from verification.checker import Block, Node, Runs, Scan, Stored, Verdict, Weight
+from verification.checker import Formula, Scan, Stored, Verdict
 
 Floats = npt.NDArray[np.floating[Any]]
 Bools = npt.NDArray[np.bool_]
@@ -45,22 +44,125 @@ def main(arguments: Sequence[str]) -> int:
     return checker.main(arguments, Arrays())
 
 
-class Arrays(Scan):
-    """Blocks as arrays, and threads for the digests."""
+class _Vectors(Scan):
+    """Vectors as arrays: float32 or float64, and bools."""
 
-    def block(self, stored: Stored, mu: float | None) -> Block:
-        """The weights of `stored`; raises if a score, a cost or a byte of a mask is not allowed.
-
-        The standard library's block raises the error, so that the message is the same.
-        """
+    def decode(self, raw: bytes, dtype: str) -> Floats:
+        if dtype == "BF16":  # the upper half of a float32
+            return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
+        stored: Floats = np.frombuffer(raw, _STORED[dtype])
         with np.errstate(invalid="ignore"):  # a signalling NaN, which is rejected
-            scores, costs = (_decode(raw, stored.dtype) for raw in (stored.scores, stored.costs))
-            sound = _finite(scores) and (not costs.size or (_finite(costs) and costs.min() >= 0))
-        sound = sound and _as_formula(stored, (scores, costs))
-        masks = {role: _mask(stored, role) for role in stored.flags}
-        if not sound or any(mask is None for mask in masks.values()):
-            return super().block(stored, mu)
-        return _ArrayBlock(stored, mu, scores, costs, masks)
+            return stored.astype(np.float64 if dtype == "F64" else np.float32, copy=False)
+
+    def flags(self, stored: Stored, role: str) -> Bools:
+        (raw, packed), first, size = stored.flags[role], stored.first % 8, stored.weights
+        bits = np.frombuffer(raw, np.uint8)
+        padding = stored.last and first + size < 8 * bits.size
+        if not packed and bits.max() <= 1:
+            return bits.view(np.bool_)
+        if packed and not (padding and int(bits[-1]) >> (first + size) % 8):
+            found = np.unpackbits(bits, count=first + size, bitorder="little")[first:]
+            return found.view(np.bool_)
+        super().flags(stored, role)
+        raise AssertionError("the standard library says what is wrong")
+
+    def computed(self, stored: Stored, formula: Formula) -> tuple[bytes, ...]:
+        # numpy rounds each operation on float32s to float32, and a float beside them is one of them
+        with np.errstate(all="ignore"):  # what is not finite differs from every score
+            read = (self.decode(*each) for each in stored.inputs)
+            return tuple(made.tobytes() for made in formula.function(*read, *formula.numbers))
+
+    def prices(self, stored: Stored) -> Floats:
+        side = stored.view.tile[0]
+        lines = np.frombuffer(stored.potentials, "<i8").reshape(-1, 2 * side + 1)
+        both, e = lines[:, :-1], lines[:, -1:]
+        if (np.abs(both) >> 52).any() or (e < -1074).any() or (e > 970).any():
+            super().prices(stored)
+        scaled = np.ldexp(both.astype(np.float64), e)
+        found: Floats = (scaled[:, :side, None] + scaled[:, None, side:]).reshape(-1)
+        return found
+
+    def within(self, values: Floats, least: float) -> bool:
+        if not values.size:
+            return True
+        low, high = values.min(), values.max()  # comparisons with NaN are False
+        return bool(-inf < low and low >= least and high < inf)
+
+    def total(self, values: Floats, flags: Bools) -> Fraction:
+        return exact_sum(np.float64(values) * flags) if len(values) else Fraction(0)
+
+    def ranks(self, costs: Floats, mu: float, scores: Floats, each: int) -> tuple[Floats, float]:
+        with np.errstate(all="ignore"):
+            near: Floats = mu * scores.astype(np.float64)
+            size = float(np.abs(near).sum())
+            near = near + costs if costs.size else near
+            slack = 2 * each * checker._rounding(float(costs.sum(dtype=np.float64)), size)
+        if not slack < inf:
+            return np.zeros(len(scores) // each), inf
+        return near if each == 1 else near.reshape(-1, each).sum(1), slack
+
+    def extreme(self, pick: Any, values: Floats, flags: Bools) -> float:
+        among = _masked(pick, values, flags)
+        return float(among.max() if pick is max else among.min())
+
+    def extremes(self, values: Floats, gain: Bools, lose: Bools, length: int) -> tuple[Any, Any]:
+        highs, lows = _masked(max, values, gain), _masked(min, values, lose)
+        return _fold(np.maximum, highs, length), _fold(np.minimum, lows, length)
+
+    def plus(self, values: Floats, number: float) -> Floats:
+        return values + number
+
+    def compare(self, how: Any, values: Any, others: Any) -> Bools:
+        found: Bools = how(values, others)
+        return found
+
+    def negate(self, flags: Bools) -> Bools:
+        return ~flags
+
+    def both(self, one: Bools, other: Bools) -> Bools:
+        return one & other
+
+    def count(self, flags: Bools, length: int) -> Any:
+        if length == flags.size:
+            return np.array([np.count_nonzero(flags)])
+        return _fold(np.add, flags.astype(np.uint32), length)
+
+    def ends(self, counts: Any) -> tuple[int, int]:
+        return int(counts.min()), int(counts.max())
+
+    def places(self, flags: Bools) -> Sequence[int]:
+        found: Sequence[int] = np.flatnonzero(flags).tolist()
+        return found
+
+    def alike(self, values: Floats, places: Sequence[int]) -> bool:
+        return bool((values[places] == values[places[0]]).all())
+
+    def first(self, flags: Bools) -> int | None:
+        i = int(flags.argmax())
+        return i if flags[i] else None
+
+    def matches(self, values: Floats, of_runs: Floats, length: int) -> Bools:
+        found: Bools = (values.reshape(-1, length) == of_runs[:, None]).reshape(-1)
+        return found
+
+    def spread(self, flags: Bools, length: int) -> Bools:
+        return flags.repeat(length)
+
+    def turned(self, flags: Bools, side: int) -> Bools:
+        return flags.reshape(-1, side, side).transpose(0, 2, 1).reshape(-1)
+
+    def disordered(self, before: Bools, after: Bools, length: int) -> int | None:
+        runs = np.flatnonzero(
+            _fold(np.logical_or, before, length) & _fold(np.logical_or, after, length)
+        )
+        first = before.reshape(-1, length)[runs].argmax(1)
+        last = after.reshape(-1, length)[runs, ::-1].argmax(1)  # from the end
+        wrong = runs[first + last < length - 1]
+        return int(wrong[0]) if wrong.size else None
+
+
+class Arrays(_Vectors):
+    """Blocks as arrays, and threads for the digests."""
 
     def after(self, checks: Sequence[Callable[[], None]], proof: Callable[[], str]) -> str:
         """Run the checks in threads beside `proof` and return its result.
@@ -76,158 +178,14 @@ class Arrays(Scan):
                     each.result()  # raises instead of the proof
 
 
-class _UndecidedError(Exception):
-    """Float64 cannot tell which score is greater."""
-
-
-class _ArrayBlock(Block):
-    """A block as arrays: scores and costs in float32 or float64, masks as bools.
-
-    `high` has the scores of the candidates to gain, else −∞, and `low` those to lose, else ∞;
-    `highs`, `lows` and `counts` are the same of each of the runs judged last.
-    """
-
-    def __init__(
-        self, stored: Stored, mu: float | None, scores: Floats, costs: Floats, masks: Any
-    ) -> None:
-        self.stored, self.mu, self.masks = stored, mu or 0.0, masks
-        self.scores, self.costs = scores, costs
-
-    def removed(self, role: str) -> Fraction:
-        if not len(self.costs):
-            return Fraction(0)
-        return exact_sum(np.float64(self.costs) * ~self.masks[role])
-
-    def difference(self, more: str, less: str) -> Fraction:
-        if more == less:
-            return Fraction(0)
-        signs = self.masks[more].view(np.int8) - self.masks[less].view(np.int8)
-        return exact_sum(np.float64(self.scores) * signs)
-
-    def part(
-        self, role: str, ranked: bool, by_index: bool, node: Node
-    ) -> tuple[list[Node], int, Weight | None, Weight | None]:
-        try:
-            return super().part(role, ranked, by_index, node)
-        except _UndecidedError:
-            return self._exact.part(role, ranked, by_index, node)
-
-    @cached_property
-    def _exact(self) -> Block:
-        return Block(self.stored, self.mu)
-
-    def mark(self, role: str, ranked: bool) -> Iterator[tuple[int, int]]:
-        self.kept = kept = self.masks[role]
-        gain, lose = None, kept  # None: all that are pruned
-        if not ranked:
-            gain = lose = np.zeros_like(kept)
-        for frozen, bit in (("zeros", 0), ("fixed", 1)):
-            if frozen in self.masks:
-                wrong, free = self.masks[frozen] & (kept != bool(bit)), ~self.masks[frozen]
-                gain, lose = (~kept if gain is None else gain) & free, lose & free
-                if wrong.any():
-                    yield int(wrong.argmax()), bit
-        upper = lower = self.scores
-        if ranked and len(self.costs):
-            with np.errstate(all="ignore"):
-                products = self.mu * np.float64(self.scores)
-                near = self.costs + products
-                errors = checker._rounding(self.costs, np.abs(products))
-                upper, lower = near + errors, near - errors
-            if not (_finite(upper) and _finite(lower)):
-                raise _UndecidedError
-        self.upper, self.lower, self.exact = upper, lower, upper is lower
-        self.width, self.counts = 1, kept.view(np.uint8)
-        within = _limits(lose, upper.dtype)
-        self.low = self.lows = np.maximum(lower, within)
-        if gain is not None:
-            within = _limits(~gain, upper.dtype)
-        self.high = self.highs = np.minimum(upper, within)
-        self.pending: list[tuple[int, Bools, Bools]] = []
-
-    def ones(self, start: int, stop: int) -> int:
-        return int(np.count_nonzero(self.kept[start:stop]))
-
-    def judge(self, runs: Runs, by_index: bool) -> list[int]:
-        parts, self.width = runs.length // self.width, runs.length
-        self.counts = _fold(np.add, self.counts.astype(np.uint32, copy=False), parts)
-        self.highs = highs = _fold(np.maximum, self.highs, parts)
-        self.lows = lows = _fold(np.minimum, self.lows, parts)
-        if not self.exact and bool((highs >= lows).any()):
-            raise _UndecidedError
-        ties = highs == lows
-        found = [
-            int(wrong.argmax())
-            for wrong in (
-                (self.counts < runs.minimum) | (self.counts > runs.maximum),
-                highs > lows,
-                ties,
-            )
-            if wrong.any()
-        ]
-        if by_index and ties.any():
-            self._settle()
-            tied = np.flatnonzero(ties)
-            equal = highs[tied, None]
-            first = (self.high.reshape(-1, runs.length)[tied] == equal).argmax(1)
-            last = (self.low.reshape(-1, runs.length)[tied, ::-1] == equal).argmax(1)
-            found += tied[first + last < runs.length - 1][:1].tolist()
-        return found
-
-    def settle(self, runs: Runs) -> None:
-        full, least = self.counts >= runs.maximum, self.counts <= runs.minimum
-        self.highs, self.lows = _without(self.highs, full, -1), _without(self.lows, least, 1)
-        self.pending.append((runs.length, full, least))
-
-    def _settle(self) -> None:
-        """Take full runs from the candidates to gain, runs at their minimum from those to lose."""
-        for length, full, least in self.pending:
-            self.high = _without(self.high, full.repeat(length), -1)
-            self.low = _without(self.low, least.repeat(length), 1)
-        self.pending.clear()
-
-    def end(self, start: int, stop: int, kept: bool, rival: Weight | None = None) -> Weight | None:
-        values = self.lows if kept else self.highs
-        if stop - start < self.stored.size:
-            self._settle()
-            values = (self.low if kept else self.high)[start:stop]
-        best = float(values.min() if kept else values.max())
-        if abs(best) == inf:
-            return None
-        if rival and (best > rival.score if kept else best <= rival.score):
-            return None
-        self._settle()
-        values = (self.low if kept else self.high)[start:stop]
-        if self.exact:
-            equal = values == best
-            i = len(equal) - 1 - equal[::-1].argmax() if kept else equal.argmax()
-            return self.weight(start + int(i))
-        if kept:
-            hits = np.flatnonzero(values <= self.upper[start:stop][values < inf].min())
-        else:
-            hits = np.flatnonzero(values >= self.lower[start:stop][values > -inf].max())
-        hits += start
-        if any((each[hits] != each[hits[0]]).any() for each in (self.costs, self.scores)):
-            raise _UndecidedError
-        return self.weight(int(hits[-1 if kept else 0]))
-
-
-def _without(values: Floats, flags: Bools, sign: int) -> Floats:
-    """±∞ where flagged."""
-    if not flags.any():
-        return values
-    if sign > 0:
-        return np.maximum(values, -_limits(flags, values.dtype))
-    return np.minimum(values, _limits(flags, values.dtype))
-
-
-def _limits(flags: Bools, dtype: Any) -> Floats:
-    """−∞ where flagged, else ∞: the minimum or maximum with values leaves some of them unchanged.
+def _masked(pick: Any, values: Floats, flags: Bools) -> Floats:
+    """The flagged values, and ∓inf for the others.
 
     By a table for each byte of flags, which takes a tenth of the time of `np.where`.
     """
-    packed = np.packbits(flags, bitorder="little")
-    found: Floats = _LIMITS[dtype].take(packed, axis=0).reshape(-1)[: flags.size]
+    packed, table = np.packbits(flags, bitorder="little"), _LIMITS[values.dtype]
+    limits = (-table if pick is max else table).take(packed, axis=0).reshape(-1)[: flags.size]
+    found: Floats = np.minimum(values, limits) if pick is max else np.maximum(values, limits)
     return found
 
 
@@ -258,48 +216,6 @@ def exact_sum(terms: npt.NDArray[np.float64]) -> Fraction:
         total += Fraction(float(parts.sum()))
         terms -= parts
     return total
-
-
-def _mask(stored: Stored, role: str) -> Bools | None:
-    """One bool for each weight; None if a byte or a padding bit is not allowed."""
-    (raw, packed), size = stored.flags[role], stored.size
-    bits = np.frombuffer(raw, np.uint8)
-    if not packed:
-        return bits.view(np.bool_) if bits.max() <= 1 else None
-    first = stored.start % 8
-    if stored.last and first + size < 8 * bits.size and int(bits[-1]) >> (first + size) % 8:
-        return None
-    return np.unpackbits(bits, count=first + size, bitorder="little")[first:].view(np.bool_)
-
-
-def _decode(raw: bytes, dtype: str) -> Floats:
-    """The stored numbers exactly: F64 in float64, the others in float32."""
-    if dtype == "BF16":  # the upper half of a float32
-        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32)
-    stored: Floats = np.frombuffer(raw, _STORED[dtype])
-    return stored.astype(np.float64 if dtype == "F64" else np.float32, copy=False)
-
-
-def _as_formula(stored: Stored, said: tuple[Floats, Floats]) -> bool:
-    """True if all have the bits that the formula gives, or there is none.
-
-    Numpy rounds each operation on float32s to float32, and a float beside them is one of them.
-    """
-    if stored.formula is None:
-        return True
-    with np.errstate(all="ignore"):  # what is not finite differs from every score
-        read = (_decode(*each) for each in stored.inputs)
-        made = stored.formula.function(*read, *stored.formula.numbers)
-    words = f"u{said[0].itemsize}"
-    return all(
-        found.dtype == numbers.dtype and np.array_equal(found.view(words), numbers.view(words))
-        for numbers, found in zip(said, made, strict=False)
-    )
-
-
-def _finite(values: Floats) -> bool:
-    """True if no value is NaN or infinite; comparisons with NaN are False."""
-    return bool(values.min() > -np.inf) and bool(values.max() < np.inf)
 
 
 if __name__ == "__main__":
