@@ -289,7 +289,8 @@ class Case:
                 "keep": sum(map(sum, self.mask.values())) // size,
                 "block": list(self.block),
                 "scope": [
-                    {"name": name, "shape": self.shape(name), "dtype": self.dtype} for name in names
+                    {"name": name, "shape": [*self.shape(name)], "dtype": self.dtype}
+                    for name in names
                 ],
                 "tree": copy.deepcopy(self.parts()),
                 "frozen": frozen,

@@ -7,6 +7,7 @@ program with its true certificate; then any field, mask, score or cost is change
 import copy
 import json
 import random
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
@@ -106,6 +107,8 @@ def random_case(draw: random.Random) -> Case:
     pool = [draw.randint(-4, 4) / 8 for _ in range(draw.randint(1, 5))]
     if dtype in ("F32", "F64") and draw.random() < 0.3:  # close to each other
         pool += [nextafter(0.5, 1) if dtype == "F64" else 0.5 + 2.0**-24, 2.0**-60, -0.0]
+    elif dtype == "F64" and not case.squares() and draw.random() < 0.3:  # sums overflow
+        pool += [sys.float_info.max, -sys.float_info.max, 5e-324]
 
     def numbers() -> dict[str, list[float]]:
         return {name: draw.choices(pool, k=prod(case.shapes[name])) for name in names}

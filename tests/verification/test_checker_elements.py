@@ -261,6 +261,12 @@ def test_sums_of_blocks_are_compared_exactly(scores: list[float]) -> None:
     assert "refuted: w[2] is pruned and w[0] kept" in said(case.after(masks(w=[1, 1, 0, 0])))
 
 
+def test_a_run_without_a_candidate_where_bounds_of_rounding_overflow() -> None:
+    scores, kept = {"w": [HUGE] * 4 + [1.0, 2.0, 1.0, 1.0]}, {"w": [1, 1, 1, 1, 0, 0, 1, 1]}
+    case = Case(scores, kept, "F64", block=(1, 2), tree=[leaf("w", (2, 1, 2))], shapes={"w": [8]})
+    assert "falls short of the optimum by exactly 1 (≈ 1.000e+0)" in said(case.certify())
+
+
 def test_blocks_larger_than_those_of_the_stream_join_without_a_seam() -> None:
     """4 × 4 and 8 × 2 blocks of 16 × 16, against 8 weights at a time."""
     draw = random.Random(0)
