@@ -116,12 +116,12 @@ def random_case(draw: random.Random) -> Case:
     case.scores = numbers()
     program, size = case.program(), sum(sizes)
     mask = draw.getrandbits(size) if size else 0
-    for name, places in ((n, each) for n, found in program.squares.items() for each in found):
+    for name, place in ((n, each) for n, found in program.squares.items() for each in found):
         side, keep = case.squares()[name].values()
         rows, columns = (draw.sample(range(side), side) for _ in range(2))
         for i, j in product(range(side), repeat=2):
-            place = places[side * rows[i] + columns[j]]
-            mask = mask & ~(1 << place) | ((i + j) % side < keep) << place
+            bit = 1 << place[side * rows[i] + columns[j]]
+            mask = mask | bit if (i + j) % side < keep else mask & ~bit
     for role in ("zeros", "fixed"):
         if draw.random() < 0.2:
             frozen = draw.getrandbits(size + 1) & draw.getrandbits(size + 1)
@@ -142,12 +142,9 @@ def random_case(draw: random.Random) -> Case:
         kept, number = (sum(ones[each["tensor"]][i] for each in leaves(inside)) for i in (0, 1))
         tree[start:stop] = [node("group", *bounds(draw, kept, number), *inside)]
     if program.squares:  # optimal outside of them, perhaps inside too
-        allowed, fixed = case.program().masks(mask.bit_count()), program.inside()
-        if draw.random() < 0.5:
-            fixed = 0
-        mask = optima(
-            program.sums(case.scores), [each for each in allowed if not (each ^ mask) & fixed]
-        )[0]
+        allowed, fixed = case.program().masks(mask.bit_count()), draw.choice([0, program.inside()])
+        rivals = [each for each in allowed if not (each ^ mask) & fixed]
+        mask = optima(program.sums(case.scores), rivals)[0]
         case.potentials = case.duals()
         if draw.random() < 0.4:
             random_potentials(draw, case.potentials)
@@ -254,9 +251,9 @@ def mutate(draw: random.Random, case: Case) -> None:
         (frozen if role in frozen else document["evidence"])[role]["sha256"] = digest(b"")
         return
     (name, weights), (other, others) = draw.choice(order), draw.choice(order)
-    part = role not in ("scores", "cost") and draw.random() < 0.3
+    part = role not in ("scores", "cost") and len(weights) > 1 and draw.random() < 0.3
     if part:
-        weights = (draw.choice(weights),)  # of a block
+        weights = (draw.choice(weights),)
     if role == "potentials":
         change_potentials(draw, case)
     elif kind == "reverse":
@@ -270,7 +267,7 @@ def mutate(draw: random.Random, case: Case) -> None:
     else:
         for i in weights:
             values[name][i] ^= 1
-    if role == "mask" and not (part and prod(case.block) > 1) and draw.random() < 0.8:
+    if role == "mask" and not part and draw.random() < 0.8:
         recount(case)
     if case.potentials and role == "mask" and draw.random() < 0.5:
         document["claim"]["gap"] = fraction(case.excess())

@@ -336,7 +336,7 @@ def test_squares_are_proved(case: Case, message: str) -> None:
 def lines(*changed: list[int]) -> Edit:
     """Other potentials of w."""
 
-    def edit(case: Case) -> None:
+    def edit(case: Any) -> None:
         case.potentials["w"] = [list(each) for each in changed]
 
     return redigested(edit)
@@ -345,13 +345,13 @@ def lines(*changed: list[int]) -> Edit:
 def places(square: int, place: int, value: int) -> Edit:
     """Another number among the potentials of w."""
 
-    def edit(case: Case) -> None:
+    def edit(case: Any) -> None:
         case.potentials["w"][square][place] = value
 
     return redigested(edit)
 
 
-def swapped(case: Case) -> None:
+def swapped(case: Any) -> None:
     """Potentials of rows are those of columns."""
     for line in case.potentials["w"]:
         line[:4] = line[2:4] + line[:2]
