@@ -23,7 +23,7 @@ from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.optimality import optimality
 from pins.selection.select import select, tree_of
 from pins.selection.transposable.constraint import TransposableNofM
-from pins.selection.tree import Node
+from pins.selection.tree import Node, require_over
 from pins.utils.io import save_tensors
 from pins.utils.lazy_tensors import shapes_of
 from verification.certificates.denormals import require_denormals
@@ -102,6 +102,7 @@ def certify(
         squares = constraint if constraint.n < constraint.m else None  # else all are kept
     else:
         tree = tree_of(constraint or Cardinality(count(masks).kept), importance)
+    require_over(tree, {name: scores.numel() for name, scores in importance.items()})
     # the format numbers weights through its tree, which may have the tensors in another order
     importance = {node.name: importance[node.name] for node in tree.tensors}
     proof = optimality(importance, masks, tree=tree)

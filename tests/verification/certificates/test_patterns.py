@@ -140,7 +140,7 @@ def test_rows_of_blocks_are_read_from_a_mask(
     assert pins("check", tmp_path / "c.json")[0] == 0
     (tmp_path / "c.json").unlink()
     line = refusal(pins, tmp_path, "--block", "1x4", *options[2:])
-    assert "keeps a part of block 0: a block is kept or pruned as a whole" in line
+    assert "keeps a part of block 1: a block is kept or pruned as a whole" in line
 
 
 @pytest.mark.usefixtures("scores")
