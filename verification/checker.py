@@ -1,7 +1,8 @@
 """Check a proof that a pruning mask is optimal within a tree of bounds, or how far it falls short.
 
-The nodes of the tree are sets of weights: the root holds all of them, the children of a node are
-disjoint parts of it, and m(A) is the number of kept weights in A:
+The nodes of the tree are sets of weights, or of blocks of weights that are kept or pruned together:
+the root holds all of them, the children of a node are disjoint parts of it, and m(A) is the number
+of kept ones in A:
 
     max s·m   s.t.   l_A ≤ m(A) ≤ h_A for each node A,   m(root) = k,   m ∈ {0,1}ⁿ
 
@@ -21,10 +22,15 @@ optimum of the scores r = c + μs
 
     s·m′  ≤  s·best + (ρ − c·(1−best)) / μ
 
+A tensor may also be cut into squares, of which each row and each column keeps N weights. Potentials
+of rows and columns are prices t of the weights, and prove for every such m′
+
+    s·m′ − s·m  ≤  Σ_pruned max(0, s − t) + Σ_kept max(0, t − s)
+
 This file is self-contained: it needs Python's standard library, and nothing of the project that it
-checks. CERTIFICATE.md specifies the format and every check, in the order used here. The weights are
-read through a `Block`; `fast_checker.py` makes the same blocks faster with numpy, and is no second
-opinion: it shares all the rest.
+checks. CERTIFICATE.md specifies the format and every check, in the order used here. Many weights at
+once are read, compared and added up by a `Scan`; `fast_checker.py` has one of numpy arrays, and is
+no second opinion: it shares all the rest.
 
     python verification/checker.py CERTIFICATE.json        exit 0 proved, 1 refuted, 2 unreadable
 

@@ -5,6 +5,7 @@ two answer alike, block by block and certificate by certificate.
 """
 
 import math
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -30,8 +31,8 @@ from tests.verification.certificate_cases import (
 from tests.verification.test_checker import example, lossy
 from verification import checker
 from verification.certificates import fast_checker
-from verification.certificates.fast_checker import Arrays, _ArrayBlock, exact_sum
-from verification.checker import Block, Node, Outcome, Runs, Scan, Stored
+from verification.certificates.fast_checker import Arrays, exact_sum
+from verification.checker import Block, Node, Outcome, Runs, Scan, Stored, View
 
 ROOT = Path(__file__).parents[3]
 TINIEST, HUGE = 5e-324, sys.float_info.max
@@ -56,42 +57,77 @@ def numbers_of(dtype: str) -> st.SearchStrategy[float]:
 
 @st.composite
 def blocks(draw: st.DrawFn, *, valid: bool = True) -> tuple[Stored, float]:
-    """Up to 24 weights of a few values of any size, as stored, in runs of runs, and a μ.
+    """Up to 24 elements of a few values of any size, in runs of runs or in squares, and a μ.
 
-    Scores and costs that are not valid may be NaN, infinite or negative, and masks hold any byte.
+    Scores and costs that are not valid may be NaN, infinite or negative, masks hold any byte, and
+    potentials any number.
     """
     dtype = draw(st.sampled_from(DTYPES))
     number = numbers_of(dtype)
     if not valid:
         number |= st.sampled_from([math.nan, math.inf, -math.inf])
     values = st.sampled_from(draw(st.lists(number, min_size=1, max_size=5)))
-    long = draw(st.sampled_from([1, 2, 4, 6, 8, 12]))
+    side = draw(st.sampled_from([0, 0, 1, 2, 3]))  # of squares, if any
+    each = 1 if side else draw(st.sampled_from([1, 1, 2, 3]))
+    long = side**2 or draw(st.sampled_from([1, 2, 4, 6, 8, 12]))
     short = draw(st.sampled_from([i for i in range(1, long) if long % i == 0] or [0]))
     size = long * draw(st.integers(1, 24 // long))
-    scores = draw(st.lists(values, min_size=size, max_size=size))
-    costs = draw(st.lists(values, min_size=size, max_size=size) | st.just([]))
+    weights = size * each
+    scores = draw(st.lists(values, min_size=weights, max_size=weights))
+    costs = draw(st.lists(values, min_size=weights, max_size=weights) | st.just([]))
     if valid:
         costs = [abs(cost) for cost in costs]
     inner = [
         Runs(length, draw(st.integers(0, 2)), draw(st.integers(1, length + 1)))
         for length in draw(st.sampled_from([[], [long], [long, short], [short]]))
-        if length
+        if length and not side
     ]
     packed = draw(st.booleans())
     start = draw(st.integers(0, 9)) * long
     flags = {}
     for role in ("mask", *draw(st.sets(st.sampled_from(["zeros", "fixed"])))):
         kept = draw(st.lists(st.integers(0, 1), min_size=size, max_size=size))
-        raw = pack([0] * (start % 8) + kept) if packed else bytes(kept)
+        kept = [bit for bit in kept for _ in range(each)]
+        raw = pack([0] * (start * each % 8) + kept) if packed else bytes(kept)
         if not valid:
             raw = draw(st.just(raw) | st.binary(min_size=len(raw), max_size=len(raw)))
         flags[role] = raw, packed
     mu = draw(st.sampled_from([1.0, 0.5]) | FINITE.map(abs).filter(bool))
-    shape = (start + size + draw(st.integers(0, 1)),)
-    raws = encode(scores, dtype), encode(costs, dtype)
-    names = dict.fromkeys(flags, "mask")
-    found = Stored(1, "w", shape, False, start, size, dtype, *raws, flags, names, (), tuple(inner))
+    potential = st.integers(-9, 9) if valid else st.integers(-(2**63), 2**63 - 1)
+    lines = size // long * (2 * side + 1) if side else 0
+    potentials = draw(st.lists(potential, min_size=lines, max_size=lines))
+    total = (start + size) * each + draw(st.integers(0, 1)) * each
+    found = Stored(
+        position=1,
+        tensor="w",
+        view=View((side, total // side), False, (side, side))
+        if side
+        else View((total,), False, (1, each)),
+        start=start,
+        size=size,
+        each=each,
+        dtype=dtype,
+        scores=encode(scores, dtype),
+        costs=encode(costs, dtype),
+        flags=flags,
+        names=dict.fromkeys((*flags, "potentials"), "mask"),
+        inner=tuple(inner),
+        squares=draw(st.integers(0, side)) if side else None,
+        potentials=struct.pack(f"<{lines}q", *potentials),
+    )
     return found, mu
+
+
+def one_block(**parts: Any) -> Stored:
+    """All of a tensor of single weights."""
+    whole: dict[str, Any] = {
+        "position": 0,
+        "tensor": "w",
+        "start": 0,
+        "each": 1,
+        "names": {"mask": "mask"},
+    }
+    return Stored(**whole | {"view": View((parts["size"],), False, (1, 1)), "costs": b""} | parts)
 
 
 def answers(scan: Scan, stored: Stored, mu: float) -> list[Any]:
@@ -100,7 +136,8 @@ def answers(scan: Scan, stored: Stored, mu: float) -> list[Any]:
     try:
         block = scan.block(stored, mu)
         said = [block.part("mask", ranked, True, node) for ranked in (True, False)]
-        return [said, block.removed("mask"), block.difference("mask", list(stored.flags)[-1])]
+        sums = block.removed("mask"), block.difference("mask", list(stored.flags)[-1])
+        return [said, *sums, block.excess("mask")]
     except Exception as error:  # which, is what is compared
         return [repr(error)]
 
@@ -126,13 +163,12 @@ def test_a_whole_block_gives_the_same_answers(size: int, dtype: str) -> None:
     flags = {"mask": (np.packbits(rng.random(size) < 0.3, bitorder="little").tobytes(), True)}
     for inner in ((), (Runs(size, 0, size), Runs(12 if size % 12 == 0 else 16, 0, 4))):
         for costed in (raw[1], b""):
-            shape, names = (size,), {"mask": "mask"}
-            pair = raw[0], costed
-            stored = Stored(0, "w", shape, False, 0, size, dtype, *pair, flags, names, (), inner)
+            stored = one_block(
+                size=size, dtype=dtype, scores=raw[0], costs=costed, flags=flags, inner=inner
+            )
             plain, fast = answers(Scan(), stored, 3.0), answers(Arrays(), stored, 3.0)
             assert fast == plain
-            assert type(Arrays().block(stored, 3.0)) is _ArrayBlock
-            assert len(plain) == 3
+            assert len(plain) == 4
 
 
 @given(st.lists(FINITE | EXTREMES | st.sampled_from([1e308, -1e308])))
@@ -148,14 +184,15 @@ def test_sums_are_exact_up_to_the_largest_float() -> None:
         assert exact_sum(np.array(terms)) == sum(map(Fraction, terms), Fraction(0))
 
 
-def test_zeros_tied_at_the_threshold_are_decided_by_arrays() -> None:
+@pytest.mark.parametrize("scan", [Scan, Arrays])
+def test_zeros_tied_at_the_threshold_are_no_work_for_integers(scan: type[Scan]) -> None:
     """A model that is pruned already: one by one, they would take minutes."""
     zeros, flags = np.zeros(1000, "<f4").tobytes(), {"mask": (b"\x55" * 125, True)}
-    masks = {"mask": "mask"}
-    stored = Stored(0, "w", (1000,), False, 0, 1000, "F32", zeros, zeros, flags, masks, (), ())
-    block = Arrays().block(stored, 1.0)
-    with mock.patch.object(Block, "__init__", side_effect=AssertionError):
+    stored = one_block(size=1000, dtype="F32", scores=zeros, costs=zeros, flags=flags)
+    block = scan().block(stored, 1.0)
+    with mock.patch.object(Block, "_rank", side_effect=block._rank) as ranks:
         assert block.part("mask", True, True, Node("w", 0, 9))[1] == 500
+    assert ranks.call_count == 2
 
 
 # ---- Certificate by certificate ------------------------------------------------------------------
@@ -213,27 +250,23 @@ def test_numpy_is_all_that_it_needs() -> None:
 # ---- The comparison can fail ---------------------------------------------------------------------
 
 
-class TakesTheFirstKept(_ArrayBlock):
+class ReadsBackwards(Arrays):
     """Of equal kept scores the first."""
 
-    def end(self, start: int, stop: int, kept: bool, rival: Any = None) -> Any:
-        found = super().end(start, stop, kept, rival)
-        if kept and found:
-            return self.weight(int((self.low == found.score).argmax()))
-        return found
+    def places(self, flags: Any) -> Any:
+        return super().places(flags)[::-1]
 
 
-class TrustsFloat64(_ArrayBlock):
+class TrustsFloat64(Arrays):
     """Rounding is forgotten."""
 
-    def mark(self, role: str, ranked: bool) -> Any:
-        with mock.patch.object(checker, "_rounding", lambda cost, _product: 0 * cost):
-            yield from super().mark(role, ranked)
+    def ranks(self, *given: Any) -> Any:
+        return super().ranks(*given)[0], 0.0
 
 
-class RoundsSums(_ArrayBlock):
-    def removed(self, role: str) -> Fraction:
-        return Fraction(float(super().removed(role)))
+class RoundsSums(Arrays):
+    def total(self, *given: Any) -> Fraction:
+        return Fraction(float(super().total(*given)))
 
 
 def equal_scores() -> Case:
@@ -258,20 +291,15 @@ TINY_COST = Case({"w": [0.0, 0.0, 1.0]}, {"w": [0, 0, 1]}, costs={"w": [1.0, 2.0
 @pytest.mark.parametrize(
     ("kind", "case"),
     [
-        (TakesTheFirstKept, equal_scores()),
+        (ReadsBackwards, equal_scores()),
         (TrustsFloat64, close()),
         (RoundsSums, TINY_COST.certify()),
     ],
 )
-def test_a_wrong_scan_is_found_by_the_comparison(kind: type[_ArrayBlock], case: Case) -> None:
-    class Wrong(Arrays):
-        def block(self, stored: Stored, mu: float | None) -> Block:
-            found: Any = super().block(stored, mu)
-            return kind(stored, mu, found.scores, found.costs, found.masks)
-
+def test_a_wrong_scan_is_found_by_the_comparison(kind: type[Arrays], case: Case) -> None:
     with small_blocks():
         path = case.write(scratch_folder())
-        plain, fast, wrong = (checker.check(path, scan) for scan in (Scan(), Arrays(), Wrong()))
+        plain, fast, wrong = (checker.check(path, scan) for scan in (Scan(), Arrays(), kind()))
     assert fast == plain
     assert wrong != plain
     assert "broke off" not in wrong.message
