@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pins.errors import CardinalityError, CertificateError, MaskError
 from pins.selection.blocks import Blocks
-from pins.selection.constraints import AtMostNofM, Cardinality, Frozen, LayerBounds, NofM, PerTensor
+from pins.selection.constraints import AtMostNofM, Cardinality, Frozen, LayerBounds, NofM
 from pins.selection.select import decide, select
 from pins.selection.transposable.constraint import TransposableNofM, TransposableProof
 from pins.selection.tree import Node, TensorNode, View
@@ -39,7 +39,6 @@ FLAT = {"v": (1, 4), "w": (4, 2)}
 CASES: dict[str, tuple[dict[str, tuple[int, ...]], Blocks]] = {
     "two tensors": (FLAT, Blocks((1, 2), Cardinality(3))),
     "bounds": (FLAT, Blocks((1, 2), Cardinality(3) & LayerBounds({"v": 1}, {"w": 2}))),
-    "by tensor": (FLAT, Blocks((1, 2), PerTensor({"v": 1, "w": 2}))),
     "runs": ({"w": (2, 16)}, Blocks((1, 4), NofM(1, 2))),
     "at most": ({"w": (4, 4)}, Blocks((2, 1), AtMostNofM(1, 2) & Cardinality(3))),
     "experts and a vector": ({"e": (2, 2, 4), "v": (4,)}, Blocks((1, 4), Cardinality(2))),
@@ -90,7 +89,7 @@ def kept(bits: tuple[int, ...]) -> set[int]:
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(data=st.data(), transposed=st.booleans())
 def test_a_certificate_of_blocks_states_the_truth_of_its_mask_and_of_no_other(
     name: str, data: st.DataObject, transposed: bool
@@ -126,7 +125,9 @@ def test_within_a_radius_blocks_are_ranked_by_exact_sums(
 ) -> None:
     scores, tree, program, values = blocks_case(data, "bounds", transposed)
     costs = {
-        n: torch.tensor(data.draw(st.permutations(s.abs().flatten().tolist())), dtype=s.dtype).view(s.shape)
+        n: torch.tensor(data.draw(st.permutations(s.abs().flatten().tolist())), dtype=s.dtype).view(
+            s.shape
+        )
         for n, s in scores.items()
     }
     prices = [*map(Fraction, Program.of(tree, costs).scores)]
@@ -188,7 +189,7 @@ def worth(scores: Tensor, mask: Tensor) -> Fraction:
 
 
 @pytest.mark.parametrize(("n", "m"), PATTERNS)
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_a_certificate_of_squares_states_the_regret_of_its_mask_and_of_no_other(
     n: int, m: int, data: st.DataObject
