@@ -151,7 +151,7 @@ def export_vipr(
 ) -> None:
     """Write a proved certificate as a VIPR file, for checkers of integer programs such as viprchk.
 
-    The file proves the optimum, or the bound of a trust region; not that the optimum is unique.
+    The file proves the optimum, or the bound of a claimed gap; not that the optimum is unique.
     """
     from pins.utils.output import require_open
 

@@ -307,7 +307,7 @@ def allowed_masks(
         if total == 0:
             return Cardinality(keep).tree(views)
     share = None
-    if masks is not None:
+    if masks is not None and allocation.scope != "global":
         own = {node.name: node.view for node in elements(blocked).tensors}
         share = _shares(allocation.scope, own, block_masks(masks, blocked, SINGLE_PROCESS))
     sparsity = allocation.sparsity if keep is None else 1 - Fraction(keep, total)
@@ -324,16 +324,14 @@ def allowed_masks(
 
 def _shares(
     scope: str, views: Mapping[str, View], masks: Mapping[str, Tensor]
-) -> PerTensor | PerRow | None:
-    """The number of ones that masks have in each tensor, or in each row; None if all are ranked.
+) -> PerTensor | PerRow:
+    """The number of ones that masks have in each tensor, or in each row.
 
     Raises:
         CertificateError: rows of a tensor have different numbers.
     """
     if scope == "tensor":
         return PerTensor({name: each.kept for name, each in count_each(masks).items()})
-    if scope != "row":
-        return None
     keeps = {}
     for name, view in views.items():
         rows = view.apply(masks[name]).view(-1, max(view.inputs, 1)).sum(1)

@@ -35,7 +35,7 @@ from verification.checker import Outcome
 from verification.laminar import Program
 
 FEW = [0.0, -0.0, 1.0, -1.0, 2.0**-60, 1.0 + 2.0**-52, 0.1, 5e-324, 1e300, 2.0**1023]
-FLAT = {"v": (1, 4), "w": (4, 2)}
+FLAT: dict[str, tuple[int, ...]] = {"v": (1, 4), "w": (4, 2)}
 CASES: dict[str, tuple[dict[str, tuple[int, ...]], Blocks]] = {
     "two tensors": (FLAT, Blocks((1, 2), Cardinality(3))),
     "bounds": (FLAT, Blocks((1, 2), Cardinality(3) & LayerBounds({"v": 1}, {"w": 2}))),
@@ -77,11 +77,15 @@ def blocks_case(
     tree = constraint.tree(views)
     program = Program.of(tree, scores)
     values = {
-        bits: sum(map(Fraction, itertools.compress(program.scores, bits)), Fraction(0))
+        bits: total(program, bits)
         for bits in itertools.product((1, 0), repeat=len(program.scores))
-        if program.allows(program.mask({i for i, bit in enumerate(bits) if bit}))
+        if program.allows(program.mask(kept(bits)))
     }
     return scores, tree, program, values
+
+
+def total(program: Program, bits: tuple[int, ...]) -> Fraction:
+    return sum((Fraction(s) for s in itertools.compress(program.scores, bits)), Fraction(0))
 
 
 def kept(bits: tuple[int, ...]) -> set[int]:
@@ -130,7 +134,7 @@ def test_within_a_radius_blocks_are_ranked_by_exact_sums(
         )
         for n, s in scores.items()
     }
-    prices = [*map(Fraction, Program.of(tree, costs).scores)]
+    prices = Program.of(tree, costs)
     bits = data.draw(st.sampled_from([*values]))
     document = write(
         scores,
@@ -139,7 +143,7 @@ def test_within_a_radius_blocks_are_ranked_by_exact_sums(
         costs=costs,
         multiplier=multiplier,
     )
-    saved = {each: sum(itertools.compress(prices, each), Fraction(0)) for each in values}
+    saved = {each: total(prices, each) for each in values}
     ranks = {each: saved[each] + Fraction(multiplier) * value for each, value in values.items()}
     gap = (max(ranks.values()) - ranks[bits]) / Fraction(multiplier)
     assert proved()
@@ -197,7 +201,9 @@ def test_a_certificate_of_squares_states_the_regret_of_its_mask_and_of_no_other(
     """Up to the rounding of scores in `transposable`; where there is none, exactly."""
     scores, every = drawn(data, (m, 2 * m)), square_masks(n, m)
     assume(scores.abs().max() <= 1e300)
-    best = sum((max(worth(own, mask) for mask in every) for own in scores.split(m, 1)), Fraction(0))
+    best = sum(
+        (max(worth(own, mask) for mask in every) for own in torch.split(scores, m, 1)), Fraction(0)
+    )
     pattern = TransposableNofM(n, m)
     optimum = decide({"w": scores}, pattern)
     assert isinstance(optimum.proof, TransposableProof)

@@ -153,6 +153,8 @@ def test_a_transposable_pattern_is_proved_by_potentials(pins: Command, tmp_path:
     assert code == 0
     assert "exactly 2 of each row and column of 4 × 4 squares, exactly 24 of b has a larger" in said
     (tmp_path / "c.json").unlink()
+    assert claim(pins, tmp_path, *options, "--transposed") == found  # the same squares, transposed
+    (tmp_path / "c.json").unlink()
     mask = tmp_path / "c.mask.safetensors"  # the potentials that are there may stay
     files = ("--out", tmp_path / "c.json", "--mask", mask)
     code, said, _ = pins("certify", tmp_path / "s.safetensors", *files, *options)
