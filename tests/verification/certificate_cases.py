@@ -1,7 +1,8 @@
 """Certificates and their files, made independently of the checkers and of the code that certifies.
 
 The files are made byte by byte. What a certificate claims is found by trying all masks
-(`certificate_oracle`), or given where there are too many.
+(`certificate_oracle`), or given where there are too many. The potentials of squares are shortest
+paths in fractions.
 """
 
 import copy
@@ -15,13 +16,15 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import combinations, product
+from math import prod
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from hypothesis import strategies as st
 
-from tests.verification.certificate_oracle import Program, optima, total
+from tests.verification.certificate_oracle import Program, excess, leaves, optima, total
 from verification import checker
 from verification.checker import Verdict, check
 
@@ -95,7 +98,12 @@ def leaf(name: str, *runs: tuple[int, int, int], **changes: Any) -> dict[str, An
     keys = ("length", "minimum", "maximum")
     inner = [dict(zip(keys, each, strict=True)) for each in runs]
     part = {"tensor": name, "minimum": 0, "maximum": 2**62, "transposed": False, "runs": inner}
-    return part | changes
+    return part | {"squares": None} | changes
+
+
+def squares(name: str, side: int, keep: int, **changes: Any) -> dict[str, Any]:
+    """The node of a tensor that keeps so many in each row and column of its squares."""
+    return leaf(name, squares={"side": side, "keep": keep}, **changes)
 
 
 def node(name: str, minimum: int, maximum: int, *parts: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +113,28 @@ def node(name: str, minimum: int, maximum: int, *parts: dict[str, Any]) -> dict[
 
 Numbers = dict[str, list[float]]
 Bits = dict[str, list[int]]
+Lines = dict[str, list[list[int]]]
+
+
+def dual(scores: list[list[Fraction]], keep: int) -> list[int]:
+    """a, b and e of a square: they prove its best mask, up to rounding.
+
+    For a weight that is kept a_i + b_j ≤ s_ij, for a pruned one ≥: distances in a graph, which has
+    no cycle below 0 because the mask is the best.
+    """
+    size, side = len(scores), range(len(scores))
+    every = product(combinations(side, keep), repeat=size)
+    even = (rows for rows in every if all(sum(j in r for r in rows) == keep for j in side))
+    best = max(even, key=lambda rows: sum(scores[i][j] for i in side for j in rows[i]))
+    a, b = [Fraction(0)] * size, [Fraction(0)] * size
+    for _, i, j in product(range(2 * size), side, side):
+        if j in best[i]:
+            a[i] = min(a[i], scores[i][j] - b[j])
+        else:
+            b[j] = max(b[j], scores[i][j] - a[i])
+    top = max(map(abs, [*a, *b]))
+    exponent = max(-1074, top.numerator.bit_length() - top.denominator.bit_length() - 50)
+    return [*(round(each / Fraction(2) ** exponent) for each in [*a, *b]), exponent]
 
 
 @dataclass
@@ -120,10 +150,14 @@ class Case:
     best: Bits | None = None
     zeros: Bits | None = None
     fixed: Bits | None = None
+    block: tuple[int, int] = (1, 1)
+    potentials: Lines | None = None
     mu: float = 1.0
     radius: Fraction | None = None
     shapes: dict[str, list[int]] = field(default_factory=dict)
     certificate: dict[str, Any] = field(default_factory=dict)
+    forms: dict[str, tuple[str, list[int]]] = field(default_factory=dict)
+    """Dtypes and shapes of potentials that are not as they should be."""
 
     def shape(self, name: str) -> list[int]:
         size = len(self.scores[name])
@@ -147,9 +181,20 @@ class Case:
         """The contents of the files by their role."""
         floats = {"scores": self.scores, "cost": self.costs}
         masks = {r: getattr(self, r) for r in ("mask", "best", "zeros", "fixed")}
-        return {r: self.float_bytes(v) for r, v in floats.items() if v is not None} | {
+        found = {r: self.float_bytes(v) for r, v in floats.items() if v is not None} | {
             r: self.mask_bytes(v) for r, v in masks.items() if v is not None
         }
+        if self.potentials is not None:
+            found["potentials"] = tensor_file(
+                {name: self.integers(name, lines) for name, lines in self.potentials.items()}
+            )
+        return found
+
+    def integers(self, name: str, lines: list[list[int]]) -> tuple[str, list[int], bytes]:
+        """A tensor of potentials."""
+        width = len(lines[0]) if lines else 2 * self.squares()[name]["side"] + 1
+        dtype, shape = self.forms.get(name, ("I64", [len(lines), width]))
+        return dtype, shape, b"".join(struct.pack(f"<{width}q", *line) for line in lines)
 
     def parts(self) -> list[dict[str, Any]]:
         """The parts of the root: if none are given, the tensors, without bounds."""
@@ -157,14 +202,37 @@ class Case:
 
     def program(self) -> Program:
         """What the tree and the frozen weights allow."""
-        found = Program()
+        found = Program(self.block)
         for part in self.parts():
             found.add(part, {name: tuple(self.shape(name)) for name in self.scores})
         for mask, bit in ((self.zeros, 0), (self.fixed, 1)):
-            frozen = found.bits(mask) if mask else 0
-            places = [i for i in range(len(found.order)) if frozen >> i & 1]
-            found.nodes += [(1 << i, bit, bit) for i in places]
+            if mask:
+                found.freeze(found.bits(mask), bit)
         return found
+
+    def squares(self) -> dict[str, dict[str, int]]:
+        """The side and the number to keep, of the tensors with squares."""
+        return {leaf["tensor"]: s for leaf in leaves(self.parts()) if (s := leaf["squares"])}
+
+    def duals(self) -> Lines:
+        """Potentials of the best masks in squares."""
+        program, found = self.program(), {}
+        scores = program.sums(self.scores)
+        for name, each in self.squares().items():
+            side = each["side"]
+            tables = (
+                [[scores[i] for i in places[k : k + side]] for k in range(0, side**2, side)]
+                for places in program.squares[name]
+            )
+            found[name] = [dual(table, each["keep"]) for table in tables]
+        return found
+
+    def excess(self) -> Fraction:
+        """V of all squares."""
+        program, lines = self.program(), self.potentials or {}
+        scores, mask = program.sums(self.scores), program.bits(self.mask)
+        pairs = ((program.squares[name], each) for name, each in lines.items())
+        return sum((excess(scores, mask, *pair) for pair in pairs), Fraction(0))
 
     def removed(self, mask: Bits) -> Fraction:
         """c·(1−m)."""
@@ -181,27 +249,31 @@ class Case:
             unique: likewise.
             first: likewise, that the mask is the tie rule's.
         """
-        if gap is None:
+        size, squares = prod(self.block), bool(self.squares())
+        if squares:
+            self.potentials = self.potentials or self.duals()
+            gap = self.excess()
+        elif gap is None:
             program = self.program()
-            scores = list(map(Fraction, program.flat(self.scores)))
-            ranks, mask = scores, program.bits(self.mask)
+            scores, mask = program.sums(self.scores), program.bits(self.mask)
+            ranks = scores
             if self.costs:
-                costs = map(Fraction, program.flat(self.costs))
+                costs = program.sums(self.costs)
                 ranks = [c + Fraction(self.mu) * s for c, s in zip(costs, scores, strict=True)]
-            winners = optima(ranks, list(program.masks(mask.bit_count())))
+            winners = optima(ranks, program.masks(mask.bit_count()))
             best, unique, first = mask, len(winners) == 1, mask == winners[0]
             self.best = None
             if mask not in winners:
                 best = winners[-1]
-                self.best = {name: [0] * len(bits) for name, bits in self.mask.items()}
-                for i, (name, index) in enumerate(program.order):
-                    self.best[name][index] = best >> i & 1
+                self.best = program.spread(best, self.scores)
             gap = total(scores, best) - total(scores, mask)
         if self.costs:
             self.radius = self.removed(self.mask) if self.radius is None else self.radius
             gap += (self.radius - self.removed(self.best or self.mask)) / Fraction(self.mu)
-        optimal = not (gap or self.costs)
-        given: dict[str, Any] = dict.fromkeys(("best", "cost", "multiplier", "inputs"))
+        optimal = not (gap or self.costs or squares)
+        given: dict[str, Any] = dict.fromkeys(
+            ("best", "potentials", "cost", "multiplier", "inputs")
+        )
         frozen: dict[str, Any] = dict.fromkeys(("zeros", "fixed"))
         for role in self.files():
             (frozen if role in frozen else given)[role] = {"file": f"{role}.safetensors"}
@@ -213,10 +285,12 @@ class Case:
             "version": 4,
             "kind": "selection",
             "claim": {
-                "total": sum(map(len, self.scores.values())),
-                "keep": sum(map(sum, self.mask.values())),
+                "total": sum(map(len, self.scores.values())) // size,
+                "keep": sum(map(sum, self.mask.values())) // size,
+                "block": list(self.block),
                 "scope": [
-                    {"name": name, "shape": self.shape(name), "dtype": self.dtype} for name in names
+                    {"name": name, "shape": [*self.shape(name)], "dtype": self.dtype}
+                    for name in names
                 ],
                 "tree": copy.deepcopy(self.parts()),
                 "frozen": frozen,
@@ -227,7 +301,7 @@ class Case:
                 "radius": fraction(self.radius) if self.costs and self.radius is not None else None,
                 "gap": fraction(gap),
             },
-            "evidence": {"counts": [sum(self.mask[name]) for name in names], **given},
+            "evidence": {"counts": [sum(self.mask[name]) // size for name in names]} | given,
             "provenance": {"anything": [1.5, None]},
         }
         self.redigest()
@@ -316,7 +390,8 @@ def masks(**masks: list[int]) -> Edit:
 
     def edit(case: Case) -> None:
         case.mask.update(masks)
-        case.certificate["evidence"]["counts"] = [sum(bits) for bits in case.mask.values()]
+        sums = [sum(bits) // prod(case.block) for bits in case.mask.values()]
+        case.certificate["evidence"]["counts"] = sums
         case.redigest()
 
     return edit

@@ -35,6 +35,7 @@ from tests.verification.certificate_cases import (
     node,
     redigested,
     run,
+    scratch_folder,
     small_blocks,
     tensor_file,
     with_header,
@@ -550,11 +551,12 @@ def test_mask_files(tmp_path: Path, raw: bytes, outcome: Outcome, message: str) 
 
 
 @pytest.mark.parametrize("name", ["certificate.json", "scores.safetensors", "mask.safetensors"])
-def test_a_file_cut_anywhere_proves_nothing(tmp_path: Path, name: str) -> None:
-    path = example().write(tmp_path)
-    whole = (tmp_path / name).read_bytes()
+def test_a_file_cut_anywhere_proves_nothing(name: str) -> None:
+    folder = scratch_folder()
+    path = example().write(folder)
+    whole = (folder / name).read_bytes()
     for length in range(len(whole)):
-        (tmp_path / name).write_bytes(whole[:length])
+        (folder / name).write_bytes(whole[:length])
         verdict = check(path)
         assert verdict.outcome is Outcome.UNREADABLE, (length, verdict.message)
         assert verdict.message.startswith(f"unreadable: {name}: ")
@@ -563,13 +565,14 @@ def test_a_file_cut_anywhere_proves_nothing(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["certificate.json", "scores.safetensors", "mask.safetensors"])
 @pytest.mark.parametrize("flip", [0x01, 0x80])
-def test_a_damaged_byte_never_breaks_the_checker(tmp_path: Path, name: str, flip: int) -> None:
-    path = example().write(tmp_path)
-    whole = (tmp_path / name).read_bytes()
+def test_a_damaged_byte_never_breaks_the_checker(name: str, flip: int) -> None:
+    folder = scratch_folder()
+    path = example().write(folder)
+    whole = (folder / name).read_bytes()
     for position in range(len(whole)):
         damaged = bytearray(whole)
         damaged[position] ^= flip
-        (tmp_path / name).write_bytes(damaged)
+        (folder / name).write_bytes(damaged)
         verdict = check(path)
         assert "broke off" not in verdict.message
         assert "\n" not in verdict.message
