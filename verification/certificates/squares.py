@@ -68,7 +68,7 @@ def gap_of_squares(
                     f"columns keep not exactly {pattern.n}; certify it under another constraint"
                 )
             s, kept = given.double().numpy(), own.numpy()
-            t = np.ldexp((a[:, None] + b).double().numpy(), e.numpy())
+            t = np.ldexp((a[:, None] + b).double().numpy(), e.int().numpy())
             for more, less, where in ((s, t, ~kept & (s > t)), (t, s, kept & (t > s))):
                 gap += exact_sum(more[where]) - exact_sum(less[where])
     return gap
