@@ -552,7 +552,7 @@ class View(NamedTuple):
         return (matrix * columns + column) * rows + row
 
     def arrange(self, raw: bytes, width: int) -> bytes:
-        """Elements of `width` bytes in the order of the view."""
+        """Values of `width` bytes each in the order of the view."""
         (rows, columns), (height, breadth) = self.sides, self.tile
         if self.transposed:
             kind: Any = {1: "B", 2: "H", 4: "I", 8: "Q"}[width]
