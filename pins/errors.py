@@ -11,7 +11,6 @@ PinsError
 ├── OptimalityError    a decision that is not the optimum of its program: a defect of PINS
 ├── ProgramError       an explicit program that is malformed, or that the solver does not accept
 ├── CertificateError   a certificate that cannot be made
-├── NoFormatError      the format of certificates has no words for the constraint
 ├── ClaimError         a ledger that cannot be run with these arguments
 ├── FileError          a file that cannot be read or may not be written
 ├── ModelError         a model that is missing or is not the one asked for
@@ -69,10 +68,6 @@ class ProgramError(PinsError, ValueError):
 
 class CertificateError(PinsError, ValueError):
     """A certificate that cannot be made."""
-
-
-class NoFormatError(PinsError, ValueError):
-    """The format of certificates has no words for the constraint."""
 
 
 class ClaimError(PinsError, ValueError):

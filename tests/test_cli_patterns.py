@@ -69,18 +69,34 @@ def test_a_run_to_2_4_ends_with_a_proof_that_the_checker_alone_confirms(
     assert done.returncode == 1, done.stdout + done.stderr
 
 
-def test_blocks_end_without_a_certificate_and_say_so(
-    pins: Command, folder: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("options", "said", "proof"),
+    [
+        (
+            ("--block", "1x4"),
+            "Blocks of 1 × 4 (outputs × inputs) are kept or pruned whole: 205 of 1,024",
+            "the mask keeps exactly 205 of 1024 blocks of 1 × 4 in ",
+        ),
+        (
+            ("--pattern", "transposable-4:8"),
+            "is optimal among masks with 4 of each row and column of 8 × 8 squares (64)",
+            "exactly 4 of each row and column of 8 × 8 squares has a larger score sum",
+        ),
+    ],
+)
+def test_blocks_and_transposable_patterns_end_with_a_proof(
+    pins: Command, folder: Path, tmp_path: Path, options: tuple[str, ...], said: str, proof: str
 ) -> None:
     out = tmp_path / "out"
-    code, said, err = pins("prune", "--config", folder / "run.toml", "--out", out, "--block", "1x4")
+    code, printed, err = pins("prune", "--config", folder / "run.toml", "--out", out, *options)
     assert (code, err) == (0, "")
-    assert "Blocks of 1 × 4 (outputs × inputs) are kept or pruned whole: 205 of 1,024" in said
-    assert "No certificate: the format of certificates has no blocks, only single weights\n" in said
-    facts = json.loads((out / "run.json").read_text())
-    assert facts["certificate"] is None
-    assert "has no blocks" in facts["no_certificate"]
-    assert not (out / "certificate.json").exists()
+    assert said in printed
+    assert "No certificate" not in printed
+    sentence = json.loads((out / "run.json").read_text())["certificate"]["sentence"]
+    assert sentence[1:] in (out / "README.md").read_text()
+    code, printed, _ = pins("check", out / "certificate.json")
+    assert code == 0
+    assert proof in printed
 
 
 @pytest.mark.parametrize(

@@ -62,11 +62,18 @@ def certify(
     ] = 1.0,
     pattern: Annotated[
         str | None,
-        typer.Option(help="N:M, such as 2:4: each M keep exactly N, or with --keep at most N."),
+        typer.Option(
+            help="N:M, such as 2:4: each M keep exactly N, or with --keep at most N; or "
+            "transposable-4:8."
+        ),
     ] = None,
     skip_indivisible: Annotated[
         bool, typer.Option(help="Keep all weights of a tensor that M does not divide.")
     ] = False,
+    block: Annotated[
+        str | None,
+        typer.Option(help="Outputs × inputs kept or pruned whole, as 1x4; --keep counts blocks."),
+    ] = None,
     transposed: Annotated[
         bool, typer.Option(help="The matrices are stored (inputs, outputs), as in GPT-2.")
     ] = False,
@@ -102,6 +109,7 @@ def certify(
         layer_maximum=layer_maximum,
         pattern=pattern,
         skip_indivisible=skip_indivisible,
+        block=block,
     )
     words = [each.partition("=") for each in from_ or ()]
     inputs = {what: Path(file) for what, _, file in words if file}
@@ -143,7 +151,7 @@ def export_vipr(
 ) -> None:
     """Write a proved certificate as a VIPR file, for checkers of integer programs such as viprchk.
 
-    The file proves the optimum, or the bound of a trust region; not that the optimum is unique.
+    The file proves the optimum, or the bound of a claimed gap; not that the optimum is unique.
     """
     from pins.utils.output import require_open
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from pins.masks import count
 from pins.selection.allocation import Allocation
-from pins.selection.blocks import parse_block
 from pins.selection.constraints import keep_count
 from pins.selection.pattern import Pattern
 from pins.selection.tree import View
@@ -94,7 +93,7 @@ def _sentences(
             f"tensors, {sum(dense.values()):,} weights ({', '.join([*dense][:NAMES])}{more})."
         )
     if allocation.block is not None:
-        rows, columns = parse_block(allocation.block)
+        rows, columns = allocation.block_shape
         blocks = sum(view.size for view in views.values()) // (rows * columns)
         said.append(
             f"Blocks of {rows} × {columns} (outputs × inputs) are kept or pruned whole: "

@@ -100,8 +100,7 @@ def run_prune(
         return 0
     console.print(result_table(facts))
     if facts["certificate"] is None:
-        reason = facts.get("no_certificate") or missing
-        console.print(f"No certificate: {reason}", soft_wrap=True)
+        console.print(f"No certificate: {missing}", soft_wrap=True)
     console.print(f"\nModel: {out}", soft_wrap=True)
     return 0
 

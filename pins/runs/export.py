@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pins import __version__, masks
-from pins.errors import NoFormatError, OptimalityError
+from pins.errors import OptimalityError
 from pins.models.inference import to_device
 from pins.models.pretrained import Pretrained, weights_digest
 from pins.models.sparse_format import pack_folder
@@ -98,7 +98,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
     _save_model(run.pretrained, out)
     masks.save(pruner.masks, out / MASKS)
     packed = pack_folder(out, pruner.masks)
-    certificate, no_certificate = None, None
+    certificate = None
     multiplier = run.history.decisions[-1].get("multiplier")
     fault, asked = no_formula(run.settings, multiplier), run.settings.keep_inputs
     inputs = out / INPUTS if asked and not fault and (out / INPUTS).is_dir() else None
@@ -114,10 +114,7 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             criterion=f"{criterion}, {fault}" if fault else criterion,
             inputs=inputs,
         )
-        try:
-            certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
-        except NoFormatError as error:
-            no_certificate = str(error)
+        certificate = {"file": CERTIFICATE, "sentence": certify(decision)}
     rows = range(min(LATENCY_ROWS, len(run.train)))
     batch = to_device(run.train.batch(rows), run.device.device)
     costs = Costs(
@@ -159,7 +156,6 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
             pruner.allocation, run.settings.final_sparsity(), pruner.views, pruner.masks
         ),
         "certificate": certificate,
-        "no_certificate": no_certificate,
         "prompt": run.task.prompt(run.pretrained.tokenizer, run.pretrained.head),
         "mask": MASKS,
         "packed": packed.name,

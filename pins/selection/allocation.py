@@ -108,6 +108,11 @@ class Allocation:
                 )
 
     @property
+    def block_shape(self) -> tuple[int, int]:
+        """Outputs and inputs of a block; of a single weight, 1 × 1."""
+        return (1, 1) if self.block is None else parse_block(self.block)
+
+    @property
     def sparsity(self) -> Fraction | None:
         """1 − N/M if the pattern gives the sparsity, else None."""
         return self._pattern_sparsity if self.exactly else None
@@ -165,9 +170,8 @@ class Allocation:
         sizes = {name: view.size for name, view in views.items()}
         if self.block is None:
             return self._bounds(sparsity, sizes, share)
-        shape = parse_block(self.block)
-        numbers = {name: size // math.prod(shape) for name, size in sizes.items()}
-        return Blocks(shape, self._bounds(sparsity, numbers, share))
+        numbers = {name: size // math.prod(self.block_shape) for name, size in sizes.items()}
+        return Blocks(self.block_shape, self._bounds(sparsity, numbers, share))
 
     def _bounds(
         self, sparsity: float | Fraction, sizes: Mapping[str, int], share: Bounds | None

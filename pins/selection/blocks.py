@@ -23,7 +23,7 @@ from pins.selection.constraints import Bounds
 from pins.selection.exact_order import Doubles, exact_ranks
 from pins.selection.scan.float_keys import denormals_compare_everywhere
 from pins.selection.scan.reference import label, require_finite, require_rankable
-from pins.selection.tree import Node, TensorNode, View, change_each, in_view
+from pins.selection.tree import Node, View, change_each, in_view
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def block_scores(importance: Mapping[Any, Tensor], tree: Node, group: Group) -> 
         scores = importance[node.name]
         require_rankable(label(node.name), scores)
         require_finite(label(node.name), scores)
-        terms[node.name] = _weights(node, scores.detach(), group).cpu().double().numpy()
+        flat = in_view(node.view.weights, scores.detach(), group)
+        terms[node.name] = by_block(node.view, flat).cpu().double().numpy()
     sums = {name: _exact_sums(each) for name, each in terms.items()}
     if any(each is None for each in sums.values()):
         ranks = exact_ranks([*np.concatenate([*terms.values()], 1)], [1.0] * tree_block(tree))
@@ -130,7 +131,7 @@ def block_masks(masks: Mapping[Any, Tensor], tree: Node, group: Group) -> dict[A
     """
     found = {}
     for node in tree.tensors:
-        weights = _weights(node, masks[node.name], group)
+        weights = by_block(node.view, in_view(node.view.weights, masks[node.name], group))
         kept = weights.all(0)
         if (parted := kept != weights.any(0)).any():
             raise MaskError(
@@ -156,11 +157,8 @@ def of_weights(
     nodes = {node.name: node for node in tree.tensors}
     for name, tensor in like.items():
         view = nodes[name].view
-        rows, columns = view.block
-        kept = group.whole(masks[name]).view(view.groups, view.outputs, 1, view.inputs, 1)
-        kept = kept.expand(-1, -1, rows, -1, columns).reshape(-1)
-        own = group.part(view.weights.invert(kept), tensor.numel())
-        found[name] = own.view(tensor.shape)
+        kept = group.whole(masks[name]).expand(math.prod(view.block), -1)
+        found[name] = group.part(from_blocks(view, kept), tensor.numel()).view(tensor.shape)
     return found
 
 
@@ -169,13 +167,17 @@ def tree_block(tree: Node) -> int:
     return max(math.prod(node.view.block) for node in tree.tensors)
 
 
-def _weights(node: TensorNode, own: Tensor, group: Group) -> Tensor:
-    """(r·c, blocks): the weights of each block, of all ranks."""
-    view = node.view
+def by_block(view: View, flat: Tensor) -> Tensor:
+    """(r·c, blocks) from a tensor in the order of `view.weights`."""
     (rows, columns), size = view.block, math.prod(view.block)
-    flat = in_view(view.weights, own, group)
     shape = (view.groups, view.outputs, rows, view.inputs, columns)
-    return flat.view(shape).permute(2, 4, 0, 1, 3).reshape(size, -1)
+    return flat.view(shape).permute(2, 4, 0, 1, 3).reshape(size, view.size)
+
+
+def from_blocks(view: View, weights: Tensor) -> Tensor:
+    """(r·c, blocks) → the tensor as it is stored, flat."""
+    shape = (*view.block, view.groups, view.outputs, view.inputs)
+    return view.weights.invert(weights.reshape(shape).permute(2, 3, 0, 4, 1).reshape(-1))
 
 
 def _exact_sums(terms: Doubles) -> Doubles | None:

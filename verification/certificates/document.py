@@ -3,9 +3,10 @@
 `CERTIFICATE.md` specifies the format.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,22 @@ from torch import Tensor
 
 import pins
 from pins import masks as masks_module
-from pins.errors import CertificateError, NoFormatError, PinsError
+from pins.distributed.process_group import SINGLE_PROCESS
+from pins.errors import CertificateError, PinsError
 from pins.masks import count, count_each, require_same_tensors
 from pins.selection.allocation import Allocation
+from pins.selection.blocks import Blocks, block_masks, elements
 from pins.selection.constraints import (
     Cardinality,
     Constraint,
+    LayerBounds,
     PerRow,
     PerTensor,
     cardinality,
 )
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node, TensorNode, View
-from pins.utils.io import removed_on_failure, sha256, write_json
+from pins.utils.io import load_tensors, removed_on_failure, save_tensors, sha256, write_json
 
 FORMAT = "pins-certificate"
 VERSION = 4
@@ -66,16 +71,33 @@ def stated_scope(importance: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     ]
 
 
-def stated_counts(masks: Mapping[str, Tensor], importance: Mapping[str, Tensor]) -> list[int]:
-    """The number of ones of each tensor, in flat order."""
-    return [each.kept for each in count_each({name: masks[name] for name in importance}).values()]
+def stated_block(tree: Node) -> tuple[int, int]:
+    """The shape of the elements.
+
+    Raises:
+        CertificateError: they have several.
+    """
+    shape, *others = {node.view.block for node in tree.tensors}
+    if others:
+        raise CertificateError(
+            "tensors have blocks of different shapes, and a certificate has one: certify them by "
+            "themselves"
+        )
+    return shape
+
+
+def stated_counts(
+    masks: Mapping[str, Tensor], importance: Mapping[str, Tensor], block: tuple[int, int]
+) -> list[int]:
+    """The number of kept elements of each tensor, in flat order."""
+    kept = count_each({name: masks[name] for name in importance})
+    return [each.kept // prod(block) for each in kept.values()]
 
 
 def stated_tree(tree: Node, depth: int = 0) -> list[dict[str, Any]]:
     """The parts of a node at this depth: nodes with parts of their own, and tensors with runs.
 
     Raises:
-        NoFormatError: the elements of the tree are blocks.
         CertificateError: it is too deep for the format.
     """
     if depth > DEPTH:
@@ -89,13 +111,21 @@ def _stated_part(node: Node | TensorNode, depth: int) -> dict[str, Any]:
     bounds = {"minimum": max(node.minimum, 0), "maximum": node.upper}  # the format has naturals
     if isinstance(node, Node):
         return {"name": node.name, **bounds, "parts": stated_tree(node, depth + 1)}
-    if node.view.block != (1, 1):
-        raise NoFormatError("the format of certificates has no blocks, only single weights")
     runs = [
         {"length": each.length, "minimum": max(each.minimum, 0), "maximum": each.upper}
         for each in node.runs
     ]
-    return {"tensor": node.name, **bounds, "transposed": node.view.transposed, "runs": runs}
+    about = {"transposed": node.view.transposed, "runs": runs, "squares": None}
+    return {"tensor": node.name, **bounds, **about}
+
+
+def state_squares(
+    parts: Sequence[dict[str, Any]], importance: Mapping[str, Tensor], pattern: TransposableNofM
+) -> None:
+    """Put squares in the place of the runs that `pattern.rows` has for them."""
+    for leaf in parts:
+        if pattern.divides(importance[leaf["tensor"]].shape):
+            leaf |= {"runs": [], "squares": {"side": pattern.m, "keep": pattern.n}}
 
 
 def stated_frozen(
@@ -187,11 +217,37 @@ def write_masks(masks: Mapping[str, Tensor], file: Path, written: ExitStack) -> 
     Raises:
         CertificateError: something else is at `file`.
     """
-    if _holds(file, masks):
+    _write(masks, file, written, masks_module.load, masks_module.save)
+
+
+def write_potentials(potentials: Mapping[str, Tensor], file: Path, written: ExitStack) -> None:
+    """Write potentials of squares, as `write_masks`."""
+    header = {"format": "pins-potentials", "version": "1"}
+    _write(
+        potentials,
+        file,
+        written,
+        lambda path: load_tensors(path)[0],
+        lambda tensors, path: save_tensors(tensors, path, header),
+    )
+
+
+def _write(
+    tensors: Mapping[str, Tensor],
+    file: Path,
+    written: ExitStack,
+    load: Callable[[Path], Mapping[str, Tensor]],
+    save: Callable[[Mapping[str, Tensor], Path], None],
+) -> None:
+    try:
+        found = load(file)
+    except PinsError:
+        found = {}
+    if [*found] == [*tensors] and all(torch.equal(found[n], t.cpu()) for n, t in tensors.items()):
         return
     require_absent(file)
     written.enter_context(removed_on_failure(file))
-    masks_module.save(masks, file)
+    save(tensors, file)
 
 
 def require_absent(file: Path) -> None:
@@ -204,21 +260,10 @@ def require_absent(file: Path) -> None:
         raise CertificateError(f"{file} exists: remove it, or write to another file")
 
 
-def _holds(file: Path, masks: Mapping[str, Tensor]) -> bool:
-    """Whether a file holds exactly these masks, in this order."""
-    try:
-        found = masks_module.load(file)
-    except PinsError:
-        return False
-    return list(found) == list(masks) and all(
-        torch.equal(found[n], m.cpu()) for n, m in masks.items()
-    )
-
-
 def load_masks(
-    mask: Path, importance: Mapping[str, Tensor], keep: int | Constraint | Node | None
+    mask: Path, importance: Mapping[str, Tensor], keep: object, allocation: Allocation
 ) -> dict[str, Tensor]:
-    """Read masks of these tensors with this number of ones.
+    """Read masks of these tensors; of a number `keep`, with so many elements of the allocation.
 
     Raises:
         CertificateError: the masks keep another number.
@@ -227,39 +272,44 @@ def load_masks(
     masks = masks_module.load(mask)
     require_same_tensors(importance, masks)
     kept = count(masks)
-    if isinstance(keep, int) and kept.kept != keep:
+    if isinstance(keep, int) and kept.kept != keep * prod(allocation.block_shape):
+        of_blocks = f" blocks of {allocation.block}" if allocation.block else ""
         raise CertificateError(
-            f"{mask} keeps {kept.kept} of {kept.total}, --keep says {keep}: no certificate "
-            "can be made of a mask with another number of ones"
+            f"{mask} keeps {kept.kept} of {kept.total}, --keep says {keep}{of_blocks}: no "
+            "certificate can be made of a mask with another number of ones"
         )
     return masks
 
 
 def allowed_masks(
-    keep: int | Constraint | Node | None,
-    allocation: Allocation | None,
+    keep: int | Constraint | Node | TransposableNofM | None,
+    allocation: Allocation,
     views: Mapping[str, View],
     masks: Mapping[str, Tensor] | None,
-) -> Node:
-    """The tree for a number of ones and an allocation, or of a constraint.
+) -> Node | TransposableNofM:
+    """The tree for a number of elements and an allocation, or of a constraint that has one.
 
     By tensor or row, given masks compete with the masks that have their number of ones in each.
 
     Raises:
-        CardinalityError: no mask of these tensors keeps this number.
+        CardinalityError: no mask of these tensors keeps this number, or blocks do not divide them.
+        MaskError: the mask keeps a part of a block.
         CertificateError: nothing says how many ones a mask has.
     """
-    if isinstance(keep, Node):
+    if isinstance(keep, Node | TransposableNofM):
         return keep
     if isinstance(keep, Constraint):
         return keep.tree(views)
-    total = sum(view.size for view in views.values())
+    blocked = Blocks(allocation.block_shape, LayerBounds()).tree(views)
+    total = blocked.size
     if keep is not None:
         keep = cardinality(keep, total)
-    if keep is not None and (allocation is None or total == 0):
-        return Cardinality(keep).tree(views)
-    allocation = allocation or Allocation()
-    share = None if masks is None else _shares(allocation.scope, views, masks)
+        if total == 0:
+            return Cardinality(keep).tree(views)
+    share = None
+    if masks is not None and allocation.scope != "global":
+        own = {node.name: node.view for node in elements(blocked).tensors}
+        share = _shares(allocation.scope, own, block_masks(masks, blocked, SINGLE_PROCESS))
     sparsity = allocation.sparsity if keep is None else 1 - Fraction(keep, total)
     if sparsity is None and share is None:
         raise CertificateError(
@@ -269,23 +319,19 @@ def allowed_masks(
     sparsity = sparsity or Fraction(0)  # a share replaces it
     allocation.require_final(sparsity)
     constraint = allocation.constraint(sparsity, views, share)
-    if not isinstance(constraint, Constraint):
-        raise NoFormatError("the format of certificates has no transposable patterns")
-    return constraint.tree(views)
+    return constraint if isinstance(constraint, TransposableNofM) else constraint.tree(views)
 
 
 def _shares(
     scope: str, views: Mapping[str, View], masks: Mapping[str, Tensor]
-) -> PerTensor | PerRow | None:
-    """The number of ones that masks have in each tensor, or in each row; None if all are ranked.
+) -> PerTensor | PerRow:
+    """The number of ones that masks have in each tensor, or in each row.
 
     Raises:
         CertificateError: rows of a tensor have different numbers.
     """
     if scope == "tensor":
         return PerTensor({name: each.kept for name, each in count_each(masks).items()})
-    if scope != "row":
-        return None
     keeps = {}
     for name, view in views.items():
         rows = view.apply(masks[name]).view(-1, max(view.inputs, 1)).sum(1)

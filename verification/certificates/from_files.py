@@ -11,7 +11,8 @@ from torch import Tensor
 from pins.errors import CertificateError
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
-from pins.selection.select import select
+from pins.selection.select import decide
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node, View
 from pins.utils.io import load_tensors, removed_on_failure
 from verification.certificates.denormals import require_denormals
@@ -28,6 +29,7 @@ from verification.certificates.selection import certify, save_scores
 from verification.certificates.trust_region import (
     TrustRegion,
     decided,
+    no_tree,
     paired,
     require_numbers,
 )
@@ -64,7 +66,7 @@ def certify_files(
     scores: Path,
     certificate: Path,
     *,
-    keep: int | Constraint | Node | None,
+    keep: int | Constraint | Node | TransposableNofM | None,
     allocation: Allocation | None = None,
     transposed: bool = False,
     mask: Path | None = None,
@@ -79,8 +81,8 @@ def certify_files(
     Args:
         scores: safetensors file of scores s.
         certificate: the file to write.
-        keep: the claimed number of ones, or the constraint; None if the allocation says it: exactly
-            N of each M, or by row with a mask.
+        keep: the claimed number of ones, of kept blocks if the allocation has them, or the
+            constraint; None if the allocation says it: exactly N of each M, or by row with a mask.
         allocation: for a number `keep`: the competing masks with the same number of ones; default:
             all. By tensor or row, a given mask competes with the masks that have its number of ones
             in each; without a mask, each keeps the ratio keep/n, to the nearest integer.
@@ -111,17 +113,20 @@ def certify_files(
     mask_file = mask or beside(certificate, "mask")
     importance, _ = load_tensors(scores)
     masks: Mapping[str, Tensor] | None
-    masks = None if mask is None else load_masks(mask, importance, keep)
+    allocation = allocation or Allocation()
+    masks = None if mask is None else load_masks(mask, importance, keep, allocation)
     views = {name: View.of(s.shape, transposed=transposed) for name, s in importance.items()}
     tree = allowed_masks(keep, allocation, views, masks)
     costs = None
     if cost is not None:
         costs = load_tensors(cost)[0]
         terms = paired(importance, costs)
+        if isinstance(tree, TransposableNofM):
+            raise no_tree(tree)
         if masks is None:
             masks, multiplier = decided(terms, tree, multiplier, radius, cost)
     elif masks is None:
-        masks = select(importance, tree)
+        masks = decide(importance, tree).masks
     assert masks is not None, "given, or selected"
     if formula is not None:
         for file, given, made in (

@@ -12,6 +12,7 @@ decision that ranked rounded scores may be another mask; its gap is larger by s�
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +21,12 @@ from torch import Tensor
 from pins.errors import CriterionError, ImportanceError
 from pins.importance.trust_region.program import Terms, TrustRegionDecision
 from pins.masks import require_same_tensors
+from pins.selection.blocks import by_block, from_blocks, is_blocked, tree_block
 from pins.selection.exact_order import exact_ranks
 from pins.selection.optimality import optimality
 from pins.selection.scan.reference import label, require_finite
 from pins.selection.select import select
-from pins.selection.tree import Node
+from pins.selection.tree import Node, View
 from solvers.exact import exact_sum
 from verification.certificates.denormals import require_denormals
 from verification.certificates.regret import shortfall
@@ -73,7 +75,7 @@ def trust_region_gap(
             f"trust_region_gap: the multiplier is {multiplier}: a gap needs one > 0, and finite"
         )
     require_same_tensors({name: both.importance for name, both in terms.items()}, masks)
-    ranks = exact_scores(terms, multiplier)
+    ranks = exact_scores(terms, multiplier, tree)
     best: Mapping[str, Tensor] = masks
     if not optimality(ranks, masks, tree=tree).holds:
         best = select(ranks, tree)
@@ -95,8 +97,14 @@ def decision_gap(
     return trust_region_gap(terms, decision.masks, decision.multiplier, decision.tree, radius)
 
 
-def exact_scores(terms: Mapping[str, Terms], multiplier: float) -> dict[str, Tensor]:
-    """The ranks of r = c + μs over all tensors: the order of r without rounding."""
+def exact_scores(
+    terms: Mapping[str, Terms], multiplier: float, tree: Node | None = None
+) -> dict[str, Tensor]:
+    """The ranks of r = c + μs over all tensors: the order of r without rounding.
+
+    Where the elements of the tree are blocks, those of its sums: the first weight of a block has
+    its rank, and the others 0.
+    """
     for name, both in terms.items():
         if both.importance.shape != both.cost.shape:
             raise ImportanceError(
@@ -105,14 +113,22 @@ def exact_scores(terms: Mapping[str, Terms], multiplier: float) -> dict[str, Ten
             )
         require_finite(label(name), both.importance)
         require_finite(f"the cost of {name!r}", both.cost)
+    if tree is None or not is_blocked(tree):
+        size, views = 1, {name: View(1, 1, both.cost.numel()) for name, both in terms.items()}
+    else:
+        size, views = tree_block(tree), {node.name: node.view for node in tree.tensors}
     s, c = (
-        np.concatenate([np.zeros(0), *(_flat(both[i]) for both in terms.values())]) for i in (0, 1)
+        np.concatenate(
+            [np.zeros((size, 0)), *(_by_block(view, terms[n][i]) for n, view in views.items())], 1
+        )
+        for i in (0, 1)
     )
-    ranks = torch.from_numpy(exact_ranks([c, s], [1.0, multiplier]))
-    split = torch.split(ranks, [both.cost.numel() for both in terms.values()])
+    first = np.zeros_like(c)
+    first[0] = exact_ranks([*c, *s], [1.0] * size + [multiplier] * size)
+    split = torch.split(torch.from_numpy(first), [view.size for view in views.values()], 1)
     return {
-        name: own.view(both.cost.shape)
-        for (name, both), own in zip(terms.items(), split, strict=True)
+        name: from_blocks(view, own).view(terms[name].cost.shape)
+        for (name, view), own in zip(views.items(), split, strict=True)
     }
 
 
@@ -122,6 +138,10 @@ def removed_cost(terms: Mapping[str, Terms], masks: Mapping[str, Tensor]) -> Fra
         _flat(both.cost)[~masks[name].cpu().reshape(-1).numpy()] for name, both in terms.items()
     )
     return sum(map(exact_sum, pruned), Fraction(0))
+
+
+def _by_block(view: View, part: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return by_block(view, view.weights.apply(part.detach().cpu().double())).numpy()
 
 
 def _flat(part: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -13,12 +13,16 @@ T_A = clip(T_parent, a_A, b_A) the thresholds of Theorem 6 (`pins.selection.opti
 So Rᵢ − T_A(i) multiplies a bound of xᵢ, and T_A − T_parent a row; with −q2ᵉ for the last row, and
 all of it divided by p2ᶠ, the left side is S·x. The right side is the score sum of the optimum, or
 within a region that of the claimed mask plus the gap.
+
+Where elements are blocks, S and C are sums over their weights. A square has a row for each of its
+rows and columns, Σx = N, and its potentials a, b in the unit of S in the place of a threshold:
+Rᵢⱼ − aᵢ − bⱼ multiplies a bound of xᵢⱼ, aᵢ − T_A the row i and bⱼ the column j.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import compress, repeat
+from itertools import chain, compress, repeat
 from math import prod
 from typing import Any, NamedTuple, Self
 
@@ -76,26 +80,25 @@ class Program:
         scores: Sequence[float],
         costs: Sequence[float],
         masks: Mapping[str, bytes],
+        potentials: Sequence[Sequence[int]],
     ) -> Self:
         """The program of a claim that the checker proved.
 
         Args:
             claim: of kind "selection", as the checker reads it.
             multiplier: μ of a trust region.
-            scores: s in flat order.
+            scores: s of each weight, in flat order.
             costs: likewise c; empty without a region.
-            masks: likewise a byte, 0 or 1, for each weight, by role.
+            masks: likewise a byte, 0 or 1, for each element, by role.
+            potentials: a, b and e of each square.
         """
-        size, radius, mask, none = (
-            claim["total"],
-            claim["radius"],
-            masks["mask"],
-            bytes(len(scores)),
-        )
+        size, radius, mask = claim["total"], claim["radius"], masks["mask"]
+        each, none = prod(claim["block"]), bytes(size)
         best, least = masks.get("best", mask), masks.get("fixed", none)
         most = masks.get("zeros", none).translate(_NOT)
-        objective, exponent = _integers(scores)
-        weighed, places = _integers(costs)
+        finest = max((-line[-1] for line in potentials), default=0)
+        objective, exponent = _integers(scores, each, finest)
+        weighed, places = _integers(costs, each)
         unit, weight, excess = 1, 0, [*objective]
         if multiplier is not None:
             above, below = multiplier.as_integer_ratio()
@@ -104,11 +107,18 @@ class Program:
         nodes = _nodes(claim)
         _set_thresholds(nodes, excess, best, bytes(map(int.__gt__, most, least)))
         for node in nodes:
-            if node.innermost:
+            if node.innermost and not node.side:
                 here = slice(node.start, node.stop)
                 excess[here] = [rank - node.threshold for rank in excess[here]]
 
-        rows = [row for i, node in enumerate(nodes) for row in _rows(f"A{i}", node)]
+        lines = iter(potentials)
+        rows = [
+            row
+            for i, node in enumerate(nodes)
+            for row in chain(
+                _rows(f"A{i}", node), _square_rows(f"A{i}", node, lines, exponent, excess)
+            )
+        ]
         if radius is not None:
             bound = sum(weighed) - radius * 2**places
             rows.append(Row("radius", "G", bound, -weight, range(size), weighed))
@@ -118,7 +128,7 @@ class Program:
         )
         sides = (Fraction(row.bound * row.multiplier) for row in rows)
         upper = sum(sides, Fraction(sum(bounds))) / unit
-        regret = claim["gap"] and radius is None
+        regret = "best" in masks and radius is None
         solutions = {"best": best, "mask": mask} if regret else {"mask": mask}
         lower, claimed = (
             sum(compress(objective, each)) for each in (next(iter(solutions.values())), mask)
@@ -127,11 +137,12 @@ class Program:
         return cls(exponent, objective, least, most, rows, excess, unit, solutions, lower, upper)
 
 
-def _integers(values: Sequence[float]) -> tuple[list[int], int]:
-    """The values times 2ᵉ, and the least e ≥ 0 for which all are integers."""
+def _integers(values: Sequence[float], each: int, least: int = 0) -> tuple[list[int], int]:
+    """The sums of `each` values times 2ᵉ, and the least e ≥ `least` for which all are integers."""
     ratios = [value.as_integer_ratio() for value in values]
-    exponent = max((below.bit_length() for _, below in ratios), default=1) - 1
-    return [above << exponent + 1 - below.bit_length() for above, below in ratios], exponent
+    exponent = max(least, max((below.bit_length() for _, below in ratios), default=1) - 1)
+    whole = [above << exponent + 1 - below.bit_length() for above, below in ratios]
+    return [sum(whole[i : i + each]) for i in range(0, len(whole), each)], exponent
 
 
 @dataclass(slots=True)
@@ -144,6 +155,8 @@ class _Node:
     maximum: int
     parent: "_Node | None"
     innermost: bool = False
+    side: int = 0  # of its squares
+    each: int = 0  # ones in each of their rows and columns
     ones: int = 0
     gain: int | None = None  # a_A
     lose: int | None = None  # b_A
@@ -152,7 +165,8 @@ class _Node:
 
 def _nodes(claim: Mapping[str, Any]) -> list[_Node]:
     """The tree, parents first; frozen weights are bounds of their variables, and no nodes."""
-    sizes = {tensor["name"]: prod(tensor["shape"]) for tensor in claim["scope"]}
+    each = prod(claim["block"])
+    sizes = {tensor["name"]: prod(tensor["shape"]) // each for tensor in claim["scope"]}
     root = _Node(0, 0, claim["keep"], claim["keep"], None)
     found = [root]
 
@@ -164,6 +178,8 @@ def _nodes(claim: Mapping[str, Any]) -> list[_Node]:
             visit(child, node)
         if "tensor" in part:
             node.stop += sizes[part["tensor"]]
+            if part["squares"]:
+                node.side, node.each = part["squares"]["side"], part["squares"]["keep"]
             inner = [node]
             for runs in part["runs"]:
                 length, least, most = runs["length"], runs["minimum"], runs["maximum"]
@@ -189,8 +205,9 @@ def _set_thresholds(nodes: list[_Node], ranks: list[int], mask: bytes, free: byt
             here = slice(node.start, node.stop)
             kept, own, may = mask[here], ranks[here], free[here]
             node.ones = kept.count(1)
-            node.gain = max(compress(own, map(int.__gt__, may, kept)), default=None)
-            node.lose = min(compress(own, map(int.__and__, may, kept)), default=None)
+            if not node.side:
+                node.gain = max(compress(own, map(int.__gt__, may, kept)), default=None)
+                node.lose = min(compress(own, map(int.__and__, may, kept)), default=None)
         if (parent := node.parent) is not None:
             parent.ones += node.ones
             if node.ones < node.maximum:
@@ -219,3 +236,22 @@ def _rows(name: str, node: _Node) -> Iterator[Row]:
         yield Row(f"{name}min", "G", least, min(y, 0), inside)
     if most < len(inside):
         yield Row(f"{name}max", "L", most, max(y, 0), inside)
+
+
+def _square_rows(
+    name: str, node: _Node, lines: Iterator[Sequence[int]], exponent: int, excess: list[int]
+) -> Iterator[Row]:
+    """The rows and columns of its squares, whose potentials are taken from the excess."""
+    side = node.side
+    for number, start in enumerate(range(node.start, node.stop, side**2) if side else ()):
+        *both, e = next(lines)
+        prices = [each << exponent + e for each in both]
+        for i, a in enumerate(prices[:side]):
+            first = start + i * side
+            for j, b in enumerate(prices[side:]):
+                excess[first + j] -= a + b
+            row = range(first, first + side)
+            yield Row(f"{name}s{number}r{i}", "E", node.each, a - node.threshold, row)
+        for j, b in enumerate(prices[side:]):
+            column = range(start + j, start + side**2, side)
+            yield Row(f"{name}s{number}c{j}", "E", node.each, b, column)

@@ -3,6 +3,7 @@
 `CERTIFICATE.md` specifies the format; `checker.py` checks it and shares no code with this module.
 The evidence of an optimum is the mask itself (Theorem 6). Of another mask the exact regret is
 claimed, with an optimal mask as evidence; within a trust region the gap to its optimum (Theorem 5).
+Transposable N:M is proved, optimal or within a gap, by potentials.
 """
 
 import math
@@ -21,11 +22,15 @@ from pins.masks import count, require_same_tensors
 from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.optimality import optimality
 from pins.selection.select import select, tree_of
-from pins.selection.tree import Node
+from pins.selection.transposable.constraint import TransposableNofM
+from pins.selection.tree import Node, require_over
 from pins.utils.io import save_tensors
+from pins.utils.lazy_tensors import shapes_of
 from verification.certificates.denormals import require_denormals
 from verification.certificates.document import (
     beside,
+    state_squares,
+    stated_block,
     stated_counts,
     stated_file,
     stated_fraction,
@@ -34,11 +39,13 @@ from verification.certificates.document import (
     stated_tree,
     write_document,
     write_masks,
+    write_potentials,
 )
 from verification.certificates.formula import ComputedFormula
 from verification.certificates.gap import removed_cost, trust_region_gap
 from verification.certificates.regret import regret
-from verification.certificates.trust_region import TrustRegion, paired
+from verification.certificates.squares import gap_of_squares, potentials_of
+from verification.certificates.trust_region import TrustRegion, no_tree, paired
 
 KIND = "selection"
 
@@ -50,7 +57,7 @@ def certify(
     certificate: Path,
     scores_file: Path,
     mask_file: Path,
-    constraint: Constraint | Node | None = None,
+    constraint: Constraint | Node | TransposableNofM | None = None,
     region: TrustRegion | None = None,
     criterion: str | None = None,
     formula: ComputedFormula | None = None,
@@ -59,7 +66,9 @@ def certify(
     """Write the certificate of a decision whose scores and masks are in files.
 
     For an optimal mask it claims optimality; for any other its exact regret, or within a trust
-    region its gap, with another mask as evidence: `<certificate's stem>.best.safetensors`.
+    region its gap, with another mask as evidence: `<certificate's stem>.best.safetensors`. For
+    transposable N:M a gap is claimed, 0 or more, with potentials as evidence:
+    `<certificate's stem>.potentials.safetensors`.
 
     Args:
         importance: the scores in `scores_file`. The flat order claimed is that of the constraint's
@@ -85,7 +94,15 @@ def certify(
     """
     require_denormals()
     require_same_tensors(importance, masks)
-    tree = tree_of(constraint or Cardinality(count(masks).kept), importance)
+    squares = None
+    if isinstance(constraint, TransposableNofM):
+        if region is not None:
+            raise no_tree(constraint)
+        tree = constraint.rows(shapes_of(importance))
+        squares = constraint if constraint.n < constraint.m else None  # else all are kept
+    else:
+        tree = tree_of(constraint or Cardinality(count(masks).kept), importance)
+    require_over(tree, {name: scores.numel() for name, scores in importance.items()})
     # the format numbers weights through its tree, which may have the tensors in another order
     importance = {node.name: importance[node.name] for node in tree.tensors}
     proof = optimality(importance, masks, tree=tree)
@@ -95,9 +112,12 @@ def certify(
         raise CertificateError(
             f"the mask is not allowed: {proof.broken}; certify it under another constraint"
         )
+    block = stated_block(tree)
+    potentials = {} if squares is None else potentials_of(importance, squares)
     claim: dict[str, Any] = {
         "total": proof.total,
         "keep": proof.keep,
+        "block": [*block],
         "scope": stated_scope(importance),
         "tree": stated_tree(tree),
         "criterion": criterion,
@@ -108,10 +128,10 @@ def certify(
         "gap": stated_fraction(Fraction(0)),
     }
     evidence: dict[str, Any] = {
-        "counts": stated_counts(masks, importance),
+        "counts": stated_counts(masks, importance, block),
         "scores": stated_file(scores_file, certificate),
         "mask": stated_file(mask_file, certificate),
-        **dict.fromkeys(("best", "cost", "multiplier")),
+        **dict.fromkeys(("best", "potentials", "cost", "multiplier")),
         "inputs": formula and formula.evidence(certificate),
     }
     best: Mapping[str, Tensor] = masks
@@ -131,6 +151,10 @@ def certify(
             "cost": stated_file(region.cost_file, certificate),
             "multiplier": float(region.multiplier).hex(),
         }
+    elif squares is not None and potentials:
+        state_squares(claim["tree"], importance, squares)
+        gap = gap_of_squares(importance, masks, potentials, squares)
+        claim["gap"] = stated_fraction(gap)
     elif proof.holds:
         first = select(importance, tree)
         by_index = all(torch.equal(mask, masks[name].cpu()) for name, mask in first.items())
@@ -144,6 +168,10 @@ def certify(
             file = beside(certificate, "best")
             write_masks(best, file, written)
             evidence["best"] = stated_file(file, certificate)
+        if potentials:
+            file = beside(certificate, "potentials")
+            write_potentials(potentials, file, written)
+            evidence["potentials"] = stated_file(file, certificate)
         claim["frozen"] = stated_frozen(tree, importance, certificate, written)
         return write_document(KIND, claim, evidence, provenance, certificate)
 
@@ -156,13 +184,18 @@ def save_scores(importance: Mapping[str, Tensor], path: Path) -> None:
 def summary(document: Mapping[str, Any]) -> str:
     """The claim of a certificate as a sentence."""
     claim = document["claim"]
-    what = f"keeps {claim['keep']:,} of {claim['total']:,} weights and "
+    rows, columns = claim["block"]
+    elements = "weights" if rows == columns == 1 else f"blocks of {rows} × {columns}"
+    what = f"keeps {claim['keep']:,} of {claim['total']:,} {elements} and "
     gap, among = _about(claim["gap"]), _among(document)
     if claim["formula"]:
         among += f" (scores by the formula {claim['formula']['name']})"
     if claim["radius"] is not None:
         near = f"is within about {gap:.6g} of the optimum" if gap else "is optimal"
         return f"{what}{near} at a cost of at most about {_about(claim['radius']):.6g}{among}"
+    if document["evidence"]["potentials"]:
+        near = f"is within about {gap:.6g} of the optimum" if gap else "is optimal"
+        return f"{what}{near}{among}"
     if gap:
         return f"{what}falls short of the optimum{among} by about {gap:.6g}"
     if claim["unique"]:
@@ -177,7 +210,8 @@ def _about(exact: Mapping[str, str]) -> Decimal:
 
 def _among(document: Mapping[str, Any]) -> str:
     """A phrase for the bounds that are narrower than what they bound; nothing without any."""
-    sizes = {each["name"]: math.prod(each["shape"]) for each in document["claim"]["scope"]}
+    block = math.prod(document["claim"]["block"])
+    sizes = {each["name"]: math.prod(each["shape"]) // block for each in document["claim"]["scope"]}
     said: dict[str, int] = {}
 
     def visit(part: Mapping[str, Any]) -> int:
@@ -197,6 +231,10 @@ def _among(document: Mapping[str, Any]) -> str:
                 bounds = f"{least}" if least == largest else f"{least} to {largest}"
                 name = f"{bounds} of each of the {kind}" if same else f"bounds on {kind}"
                 said[name] = said.get(name, 0) + number
+        if squares := part.get("squares"):
+            side = squares["side"]
+            name = f"{squares['keep']} of each row and column of {side} × {side} squares"
+            said[name] = said.get(name, 0) + size // side**2
         return size
 
     for part in document["claim"]["tree"]:

@@ -13,6 +13,7 @@ from pins.errors import CertificateError
 from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
 from pins.selection.select import select
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node
 from verification.certificates.document import DTYPES
 from verification.certificates.gap import exact_scores
@@ -82,7 +83,7 @@ def decided(
         CertificateError: μ would be 0.
     """
     if multiplier is not None:
-        return select(exact_scores(terms, multiplier), tree), multiplier
+        return select(exact_scores(terms, multiplier, tree), tree), multiplier
     assert radius is not None, "one of the two is given"
     # in float64, to reduce the rounding of c + μs
     double = {
@@ -96,6 +97,14 @@ def decided(
             f"radius or a multiplier, or certify {cost} by itself, as scores"
         )
     return decision.masks, decision.multiplier
+
+
+def no_tree(pattern: TransposableNofM) -> CertificateError:
+    """The error for a trust region over a constraint that is no tree."""
+    return CertificateError(
+        f"transposable {pattern.n}:{pattern.m} is no tree of bounds, as a trust region needs: "
+        "leave the costs out, or choose another pattern"
+    )
 
 
 def require_numbers(multiplier: float | None, radius: float | Fraction | None) -> None:

@@ -19,6 +19,7 @@ from functools import partial
 from itertools import chain
 from math import prod
 from pathlib import Path
+from struct import iter_unpack
 from typing import Any
 
 import pins
@@ -26,11 +27,11 @@ from pins.errors import CertificateError
 from pins.utils.io import atomic
 from verification import checker
 from verification.certificates.program import Program
-from verification.checker import Block, Outcome, Scan, Stored
+from verification.checker import Block, Outcome, Scan, Stored, View
 
 LARGEST = 10**6  # weights
 # what `Program` states of a claim; one with more would become a program that is not its own
-CLAIM = {"total", "keep", "scope", "tree", "frozen", "radius", "gap"}
+CLAIM = {"total", "keep", "block", "scope", "tree", "frozen", "radius", "gap"}
 CLAIM |= {"criterion", "formula", "tie_rule", "unique"}  # not stated
 UNSAID = "how the scores were made, whether the optimum is unique, and the tie rule"
 
@@ -43,7 +44,8 @@ class Export:
         variables: their number n.
         constraints: the number of rows, with the bounds of the variables.
         exponent: e; the objective is 2ᵉ times the score sum.
-        lower: the objective of the solution: of an optimum, or within a region of the claimed mask.
+        lower: the objective of the solution: of an optimum, or of the claimed mask where a gap is
+            proved.
         upper: the bound that the derivation proves.
     """
 
@@ -84,6 +86,9 @@ def export(certificate: Path, out: Path, *, force: bool = False) -> Export:
         raise CertificateError(
             f"{certificate} is not exported: its claim is not about one tree of bounds"
         )
+    squares = any(leaf["squares"] for leaf in checker._leaves(claim["tree"]))
+    if squares and any(claim["frozen"].values()):
+        raise CertificateError(f"{certificate} is not exported: it has squares and frozen weights")
     if claim["total"] > LARGEST and not force:
         raise CertificateError(
             f"{certificate} decides {claim['total']:,} weights, and a VIPR file takes over 100 "
@@ -96,7 +101,8 @@ def export(certificate: Path, out: Path, *, force: bool = False) -> Export:
     if _sha256(certificate) != digest:
         raise CertificateError(f"{certificate} changed while it was read: export it again")
     masks = {role: bytes(mask) for role, mask in weights.masks.items()}
-    program = Program.of(claim, evidence["multiplier"], weights.scores, weights.costs, masks)
+    numbers = weights.scores, weights.costs, masks, weights.potentials
+    program = Program.of(claim, evidence["multiplier"], *numbers)
     comments = _comments(certificate, digest, claim, kind.files(claim, evidence), program.exponent)
     with atomic(out) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
         file.writelines(f"% {line}\n" for line in comments)
@@ -115,15 +121,18 @@ class _Weights(Scan):
 
     def __init__(self) -> None:
         self.scores, self.costs = array("d"), array("d")
-        # by role: a byte, 0 or 1, for each weight
+        # by role: a byte, 0 or 1, for each element
         self.masks: dict[str, bytearray] = {"mask": bytearray()}
+        self.potentials: list[tuple[int, ...]] = []
 
     def block(self, stored: Stored, mu: float | None) -> Block:
         block = super().block(stored, mu)
         self.scores.extend(block.scores)
         self.costs.extend(block.costs)
         for role, flags in block.masks.items():
-            self.masks.setdefault(role, bytearray()).extend(flags)
+            self.masks.setdefault(role, bytearray()).extend(flags[:: stored.each])
+        line = 2 * stored.view.tile[0] + 1
+        self.potentials += iter_unpack(f"<{line}q", stored.potentials)
         return block
 
 
@@ -137,9 +146,13 @@ def _comments(
             yield f"{role}: {file['file']!a}, sha256 {file['sha256']}"
     yield f"objective: 2^{exponent} times the score sum of a mask; x = 1 keeps a weight"
     start = 0
-    for tensor, leaf in zip(claim["scope"], checker._leaves(claim["tree"]), strict=True):
-        stop = start + prod(tensor["shape"])
+    for position, leaf in enumerate(checker._leaves(claim["tree"])):
+        tensor, view = claim["scope"][position], View.of(claim, position, leaf)
+        stop = start + prod(tensor["shape"]) // prod(claim["block"])
         order = "the last two dimensions swapped" if leaf["transposed"] else "as stored"
+        if prod(view.tile) > 1:
+            what = "the weights of squares" if leaf["squares"] else "blocks"
+            order += f", {what} of {view.tile[0]}x{view.tile[1]}"
         if stop > start:
             shape = "x".join(map(str, tensor["shape"]))
             yield f"x{start} ... x{stop - 1}: {tensor['name']!a} {shape}, {order}"

@@ -9,6 +9,7 @@ from verification.claims import (
     laws,
     solver_scaling,
     taylor,
+    transposable,
     trees,
     trust_region,
     trust_region_solvers,
@@ -18,6 +19,7 @@ from verification.claims.claim import Claim, Finding, Setting
 ALL_CLAIMS: tuple[Claim, ...] = (
     *closed_form.CLAIMS,
     *trees.CLAIMS,
+    *transposable.CLAIMS,
     *duality.CLAIMS,
     *laws.CLAIMS,
     *criteria.CLAIMS,

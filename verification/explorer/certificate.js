@@ -62,11 +62,13 @@ function certificate(proved, about, files) {
   const { r, tree, keep, count, gap } = proved;
   const short = fallsShort(proved);
   const runs = tree.slice(0, -1).reverse();
+  const inside = { transposed: false, runs, squares: null };
   const claim = {
     total: r.length,
     keep,
+    block: [1, 1],
     scope: [{ name: about.name, shape: [r.length], dtype: "F64" }],
-    tree: [{ tensor: about.name, minimum: 0, maximum: r.length, transposed: false, runs }],
+    tree: [{ tensor: about.name, minimum: 0, maximum: r.length, ...inside }],
     frozen: { zeros: null, fixed: null },
     criterion: about.criterion,
     formula: null,
@@ -75,7 +77,8 @@ function certificate(proved, about, files) {
     radius: null,
     gap: fraction(short ? gap : total([])),
   };
-  const evidence = { counts: [count], ...files, cost: null, multiplier: null, inputs: null };
+  const none = { potentials: null, cost: null, multiplier: null, inputs: null };
+  const evidence = { counts: [count], ...files, ...none };
   const provenance = { made_by: about.madeBy };
   const format = { format: "pins-certificate", version: 4, kind: "selection" };
   return { ...format, claim, evidence, provenance };

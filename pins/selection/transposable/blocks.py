@@ -1,10 +1,11 @@
 """The M × M blocks of a matrix, and their scores as integers times a power of two.
 
-A block's scores are s = r·2^e, with |r| ≤ 2^L (`precision`) and e from its largest |s|. So all
-that a solver adds up are integers below 2^53, which float64 adds without rounding, in any order:
-masks and potentials have the same bits for any chunking, on any number of threads and on any
-device. A score that is no multiple of 2^e is rounded to the nearest one and counted: each adds at
-most 2^e to a regret.
+A block's scores are s = r·2^e, with |r| ≤ 2^L (`precision`) and e from its largest |s|, but at
+least −1074: all float64s are multiples of 2^−1074, so (a_i + b_j)·2^e is a float64 too. All that a
+solver adds up are integers below 2^53, which float64 adds without rounding, in any order: masks and
+potentials have the same bits for any chunking, on any number of threads and on any device. A score
+that is no multiple of 2^e is rounded to the nearest one and counted: each adds at most 2^e to a
+regret.
 
 The bits are read as integers, so nothing depends on how a processor treats denormals.
 """
@@ -18,6 +19,7 @@ from torch import Tensor
 from pins.selection.scan.float_keys import DTYPES
 
 WIDEST = 64  # M for which sums over a block of potentials fit 63 bits
+LEAST = -1074  # exponent of the least positive float64
 
 
 def precision(m: int) -> int:
@@ -55,13 +57,13 @@ class Blocks(NamedTuple):
         significand, exponent = _decoded(magnitude, digits)
         largest, top = _decoded(magnitude.amax((0, 1)), digits)
         length = torch.frexp(largest.double()).exponent  # of an integer, in bits
-        lowest = top + length - precision(len(scores))
+        units = round(math.log2(info.tiny)) - digits  # exponent of the least positive score
+        lowest = (top + length - precision(len(scores))).clamp(min=LEAST - units)
         shift = exponent - lowest
         shifted = significand << shift.clamp(min=0)
         right = (-shift).clamp(0, 62)
         nearest = (shifted + ((1 << right) >> 1)) >> right
         rounded = (nearest << right != shifted).sum((0, 1))
-        units = round(math.log2(info.tiny)) - digits  # exponent of the least positive score
         return cls(torch.where(bits < 0, -nearest, nearest).double(), lowest + units, rounded)
 
 

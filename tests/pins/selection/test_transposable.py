@@ -13,7 +13,7 @@ from torch import Tensor
 from pins.errors import CardinalityError, ImportanceError, MaskError, OptimalityError
 from pins.selection.transposable import select
 from pins.selection.transposable.augmentation import augment
-from pins.selection.transposable.blocks import Blocks, join, precision, split
+from pins.selection.transposable.blocks import LEAST, Blocks, join, precision, split
 from pins.selection.transposable.potentials import _comparators, potentials
 from pins.selection.transposable.proof import Proof, prove
 from pins.selection.transposable.select import Transposable, transposable
@@ -332,6 +332,19 @@ def test_integers_are_the_nearest_multiples_and_those_that_differ_are_counted(
     assert max(off) <= unit / 2
     assert sum(map(bool, off)) == int(rounded[0])
     assert scores.abs().max() <= 2 ** precision(m)
+    assert exponents.min() >= LEAST
+
+
+def test_no_unit_is_below_the_least_float() -> None:
+    """So (a_i + b_j)·2^e is a float64: the proof of a certificate compares it with the scores."""
+    tiny = (9 * drawn((8, 8), torch.float64)).round() * 5e-324
+    assert Blocks.of(split(torch.stack([tiny, 0 * tiny]).view(16, 8), 8)).exponents.tolist() == [
+        LEAST,
+        LEAST,
+    ]
+    proof = transposable(tiny, 4, 8).proof
+    assert proof.exponents.tolist() == [[LEAST]]
+    assert proof.regret == proof.rounding == 0
 
 
 def test_splitting_has_an_inverse() -> None:

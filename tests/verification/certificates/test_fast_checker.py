@@ -148,8 +148,10 @@ def test_a_block_gives_the_same_answers(drawn: tuple[Stored, float]) -> None:
     assert answers(Arrays(), *drawn) == answers(Scan(), *drawn)
 
 
-@pytest.mark.parametrize("size", [65_536, 65_520, 12])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [(65_536, "F64"), (6_552, "F32"), (4_096, "F16"), (4_092, "BF16"), (12, "F32")],
+)
 def test_a_whole_block_gives_the_same_answers(size: int, dtype: str) -> None:
     """So many terms, over so many orders of magnitude, that sums in floats would round."""
     rng = np.random.default_rng(size)

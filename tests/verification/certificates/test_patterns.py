@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pins import masks as masks_module
+from pins.selection.blocks import Blocks
 from pins.selection.constraints import NofM
 from pins.selection.select import select
 from tests.commands import Command
@@ -111,6 +112,60 @@ def test_a_mask_that_breaks_the_pattern_is_refused(
 
 
 @pytest.mark.usefixtures("scores")
+@pytest.mark.parametrize("options", [(), ("--scope", "tensor"), ("--layer-minimum", "0.25")])
+def test_blocks_are_counted_and_a_mask_of_them_is_judged(
+    pins: Command, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    found = claim(pins, tmp_path, "--block", "1x4", "--keep", "7", *options)
+    assert (found["total"], found["keep"], found["block"]) == (14, 7, [1, 4])
+    mask = (tmp_path / "c.mask.safetensors").rename(tmp_path / "m.safetensors")
+    bounds = {"tensor": [4, 3], "0.25": [2, 2]}.get(options[-1] if options else "", [0, 0])
+    assert [part["minimum"] for part in found["tree"]] == bounds
+    (tmp_path / "c.json").unlink()
+    assert claim(pins, tmp_path, "--block", "1x4", "--keep", "7", "--mask", mask, *options) == found
+    assert pins("check", tmp_path / "c.json")[0] == 0
+    (tmp_path / "c.json").unlink()
+    line = refusal(pins, tmp_path, "--block", "1x4", "--keep", "28", "--mask", mask)
+    assert "keeps 28 of 56, --keep says 28 blocks of 1x4: no certificate" in line
+
+
+def test_rows_of_blocks_are_read_from_a_mask(
+    pins: Command, tmp_path: Path, scores: dict[str, Tensor]
+) -> None:
+    mask = select(scores, Blocks((1, 2), NofM(1, 4)))
+    masks_module.save(mask, tmp_path / "m.safetensors")
+    options = ("--block", "1x2", "--scope", "row", "--mask", tmp_path / "m.safetensors")
+    found = claim(pins, tmp_path, *options)
+    assert (runs(found), found["keep"]) == ([[(4, 1, 1)]] * 2, 7)
+    assert pins("check", tmp_path / "c.json")[0] == 0
+    (tmp_path / "c.json").unlink()
+    line = refusal(pins, tmp_path, "--block", "1x4", *options[2:])
+    assert "keeps a part of block 1: a block is kept or pruned as a whole" in line
+
+
+@pytest.mark.usefixtures("scores")
+def test_a_transposable_pattern_is_proved_by_potentials(pins: Command, tmp_path: Path) -> None:
+    options = ("--pattern", "transposable-2:4", "--skip-indivisible")
+    found = claim(pins, tmp_path, *options)
+    assert [part["squares"] for part in found["tree"]] == [{"side": 4, "keep": 2}, None]
+    assert (found["keep"], runs(found)) == (16 + 24, [[], []])
+    code, said, _ = pins("check", tmp_path / "c.json")
+    assert code == 0
+    assert "exactly 2 of each row and column of 4 × 4 squares, exactly 24 of b has a larger" in said
+    (tmp_path / "c.json").unlink()
+    assert claim(pins, tmp_path, *options, "--transposed") == found  # the same squares, transposed
+    (tmp_path / "c.json").unlink()
+    mask = tmp_path / "c.mask.safetensors"  # the potentials that are there may stay
+    files = ("--out", tmp_path / "c.json", "--mask", mask)
+    code, said, _ = pins("certify", tmp_path / "s.safetensors", *files, *options)
+    assert code == 0
+    assert said.endswith(
+        "keeps 40 of 56 weights and is optimal among masks with 2 of each row and column of 4 × 4 "
+        "squares (2), bounds on tensors (1)\n"
+    )
+
+
+@pytest.mark.usefixtures("scores")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -118,7 +173,11 @@ def test_a_mask_that_breaks_the_pattern_is_refused(
         (("--scope", "row"), "nothing says how many weights are kept"),
         (("--keep", "9", "--minimum-kept", "0.1"), "--minimum-kept is called --layer-minimum now"),
         (("--keep", "9", "--minimum-kept=0.1"), "--minimum-kept is called --layer-minimum now"),
-        (("--pattern", "transposable-1:2"), "the format of certificates has no transposable"),
+        (("--pattern", "transposable-2:4"), "'b' is 3 × 8, which blocks of 4 × 4 do not divide"),
+        (("--pattern", "transposable-2:4", "--keep", "9"), "keeps exactly so many"),
+        (("--block", "1x3", "--keep", "2"), "which blocks of 1 × 3 do not divide"),
+        (("--block", "1x4", "--keep", "15"), "keep is 15: it is the number of weights to keep"),
+        (("--block", "1x4", "--pattern", "2:4"), "give one of them"),
         (("--skip-indivisible", "--keep", "9"), "belong to a pattern: give one"),
         (("--pattern", "2:4", "--scope", "tensor"), "leave scope and bounds of layers out"),
     ],

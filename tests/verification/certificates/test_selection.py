@@ -18,10 +18,8 @@ from pins.errors import (
     CertificateError,
     ImportanceError,
     MaskError,
-    NoFormatError,
     PinsError,
 )
-from pins.selection.blocks import Blocks
 from pins.selection.constraints import (
     AtMostNofM,
     Bounds,
@@ -280,15 +278,6 @@ def test_a_mask_is_certified_under_its_own_constraint_only() -> None:
     unknown = Cardinality(3) & LayerBounds(minimum={"c": 1})
     refused(CardinalityError, "there is no tensor 'c'", SCORES, masks, unknown)
     refused(MaskError, "'b' has no mask", SCORES, {"a": masks["a"]})
-    blocks = Blocks((1, 2), Cardinality(1))
-    pair = {"a": SCORES["a"]}
-    refused(
-        NoFormatError,
-        "the format of certificates has no blocks",
-        pair,
-        mask_of(pair, (0, 1)),
-        blocks,
-    )
 
 
 def test_a_tree_is_certified_as_deep_as_the_format_goes() -> None:

@@ -4,6 +4,7 @@ viprchk compares a solution with one constraint alone; so it is not asked about 
 only breaks others.
 """
 
+import itertools
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 
 from pins import masks as masks_module
 from pins.errors import CertificateError
+from pins.selection.blocks import Blocks
 from pins.selection.constraints import (
     AtMostNofM,
     Cardinality,
@@ -31,6 +33,7 @@ from pins.selection.constraints import (
     PerTensor,
     Rows,
 )
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node, Runs, TensorNode, View
 from tests.commands import Command
 from tests.tree_oracle import Program, enumerate_tree
@@ -61,6 +64,8 @@ HALF = Node(
     7,
 )
 OWN = {name: torch.tensor([[True, False, True, False]] * 2) for name in SCORES}
+PAIRS = {name: torch.tensor([[True, True, False, False]] * 2) for name in SCORES}
+SQUARES = {name: torch.eye(2).bool().repeat(1, 2) for name in SCORES}
 KINDS: dict[str, dict[str, Any]] = {
     "cardinality": {"keep": 7},
     "per tensor": {"keep": PerTensor({"a": 2, "b": 6})},
@@ -75,6 +80,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "radius": {"keep": 7, "radius": 5.0},
     "radius of rows": {"keep": Rows(0.5), "multiplier": 0.75, "radius": 7.0},
     "own radius": {"keep": 7, "multiplier": 1.5},
+    "blocks": {"keep": Blocks((2, 1), Cardinality(5) & LayerBounds({"a": 3}))},
+    "regret of blocks": {"keep": Blocks((1, 2), NofM(1, 2)), "own": PAIRS},
+    "radius of blocks": {"keep": Blocks((1, 2), Cardinality(3)), "multiplier": 0.5},
+    "squares": {"keep": TransposableNofM(1, 2)},
+    "gap of squares": {"keep": TransposableNofM(1, 2), "own": SQUARES},
 }
 
 
@@ -195,6 +205,23 @@ def test_the_program_allows_the_masks_of_the_tree_and_the_bound_holds(
             assert total == 2**said.exponent * found.values[point] <= said.upper
     assert region is not None or said.upper == 2**said.exponent * found.best
     assert [*proved.solutions["mask"]] == [i for i in range(size) if program.keeps(mask, i)]
+
+
+def test_the_program_allows_the_masks_of_squares_and_the_bound_holds(tmp_path: Path) -> None:
+    """Whose potentials are in units that are smaller than those of the scores, too."""
+    scores = {"w": torch.tensor([[3.0, 2.0, -1.0], [2.5, 0.0, 1.0], [2.0, 1.0, 0.125]]).half()}
+    save_scores(scores, tmp_path / "s.safetensors")
+    certificate, file = tmp_path / "c.json", tmp_path / "c.vipr"
+    certify_files(tmp_path / "s.safetensors", certificate, keep=TransposableNofM(2, 3))
+    said, proved = export(certificate, file), verify(file)
+    flat, values = [*map(Fraction, scores["w"].flatten().tolist())], []
+    for bits in itertools.product((0, 1), repeat=9):
+        square = torch.tensor(bits).view(3, 3)
+        allowed = bool((square.sum(0) == 2).all() and (square.sum(1) == 2).all())
+        assert proved.allows({i: Fraction(1) for i, bit in enumerate(bits) if bit}) == allowed
+        if allowed:
+            values.append(sum(itertools.compress(flat, bits)))
+    assert said.lower == said.upper == 2**said.exponent * max(values)
 
 
 # ---- Forgeries -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from pins import masks as masks_module
 from pins.masks import count_each
 from pins.selection.constraints import Constraint
+from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node
 from pins.utils.io import sha256, write_json
 from tests.verification.certificate_cases import scratch_folder
@@ -27,7 +29,7 @@ Named = Mapping[str, Tensor]
 def write(
     scores: Named,
     masks: Named,
-    constraint: Constraint | Node | None = None,
+    constraint: Constraint | Node | TransposableNofM | None = None,
     *,
     costs: Named | None = None,
     multiplier: float = 1.0,
@@ -83,7 +85,8 @@ def replace_mask(document: dict[str, Any], masks: Named) -> None:
     document["evidence"]["mask"]["sha256"] = sha256(folder / "mask.safetensors")
     kept = count_each(masks)
     scope = [tensor["name"] for tensor in document["claim"]["scope"]]
-    document["evidence"]["counts"] = [kept[name].kept for name in scope]
+    each = prod(document["claim"]["block"])
+    document["evidence"]["counts"] = [kept[name].kept // each for name in scope]
     write_json(document, folder / "certificate.json")
 
 
