@@ -261,10 +261,18 @@ def test_sums_of_blocks_are_compared_exactly(scores: list[float]) -> None:
     assert "refuted: w[2] is pruned and w[0] kept" in said(case.after(masks(w=[1, 1, 0, 0])))
 
 
-def test_a_run_without_a_candidate_where_bounds_of_rounding_overflow() -> None:
-    scores, kept = {"w": [HUGE] * 4 + [1.0, 2.0, 1.0, 1.0]}, {"w": [1, 1, 1, 1, 0, 0, 1, 1]}
+@pytest.mark.parametrize("costs", [None, {"w": [0.0] * 8}])
+def test_a_run_without_a_candidate_where_bounds_of_rounding_overflow(costs: Any) -> None:
+    scores, kept = {"w": [HUGE] * 4 + [1.0, 2.0, 1.0, 1.0]}, {"w": [1, 1, 1, 1, 1, 1, 0, 0]}
     case = Case(scores, kept, "F64", block=(1, 2), tree=[leaf("w", (2, 1, 2))], shapes={"w": [8]})
-    assert "falls short of the optimum by exactly 1 (≈ 1.000e+0)" in said(case.certify())
+    case.costs, case.mu = costs, 3.0
+    assert "has a larger score sum" in said(case.certify())
+
+
+def test_a_score_that_overflows_with_the_bound_of_its_rounding() -> None:
+    case = Case({"w": [HUGE, 0.0, 1.0, 0.0]}, {"w": [0, 0, 1, 1]}, "F64", block=(1, 2))
+    case.tree, case.shapes = [leaf("w", (1, 0, 1))], {"w": [4]}
+    assert "w[0] is pruned and w[2] kept" in said(case.certify(Fraction(0)))
 
 
 def test_blocks_larger_than_those_of_the_stream_join_without_a_seam() -> None:

@@ -21,8 +21,10 @@ from tests.verification.certificate_cases import (
     Case,
     digest,
     encode,
+    leaf,
     scratch_folder,
     small_blocks,
+    squares,
     tensor_file,
 )
 from tests.verification.certificate_oracle import numbers
@@ -190,6 +192,28 @@ def test_a_bit_of_an_input_a_score_or_a_number_refutes(name: str, dtype: str) ->
         other.scores["w"][index] = numbers(bytes(raw), dtype)[0]
         other.redigest()
         assert f"refuted: w[{index}] has the score " in verdict(other, files).message
+
+
+@pytest.mark.parametrize(
+    ("block", "mask", "part"),
+    [
+        ((2, 2), [1, 1, 1, 1, 0, 0, 0, 0] * 2, leaf("w", transposed=True)),
+        ((1, 4), [1, 0] * 4 + [0, 0] * 4, leaf("w", transposed=True)),
+        ((1, 1), [1, 0, 0, 1] * 4, squares("w", 2, 1, transposed=True)),
+    ],
+)
+def test_a_formula_is_one_of_weights_whatever_is_decided_over(
+    block: tuple[int, int], mask: list[int], part: dict[str, Any]
+) -> None:
+    inputs = drawn(random.Random(0), "pins", "F32", 16)
+    scores = formula_case("pins", inputs, "F32")[0].scores
+    case = Case(scores, {"w": mask}, block=block, tree=[part], shapes={"w": [8, 2]}).certify()
+    files = claimed(case, "pins", inputs, 0.1)
+    found = verdict(case, files)
+    assert "; the scores are the formula pins of gradient" in found.message
+    case.scores["w"][11] += 1.0
+    case.redigest()
+    assert verdict(case, files).message.startswith("refuted: w[11] has the score ")
 
 
 OTHERS = [
