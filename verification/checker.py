@@ -952,8 +952,9 @@ class Scan:
 
     def ranks(self, costs: Any, mu: float, scores: Any, each: int) -> tuple[Any, float]:
         """Σ(cᵢ + μsᵢ) of `each` weights, in float64, and a bound for the error of differences."""
-        # hypot takes less time than the largest |sᵢ|; Σ|s| of an element is at most `each` times it
-        slack = 2 * each * _rounding(sum(costs), mu * hypot(*scores))
+        # hypot takes less time than the largest |sᵢ|; Σ|s| of an element is at most `each` times it,
+        # and is finite if that is
+        slack = 2 * each * _rounding(sum(costs), each * mu * hypot(*scores))
         if not slack < inf:
             return [0.0] * (len(scores) // each), inf
         near = [c + mu * s for c, s in zip(costs, scores, strict=True)] if costs else scores

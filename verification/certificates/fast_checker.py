@@ -110,7 +110,7 @@ class _Vectors(Scan):
         return _fold(np.maximum, highs, length), _fold(np.minimum, lows, length)
 
     def plus(self, values: Floats, number: float) -> Floats:
-        with np.errstate(invalid="ignore"):  # −∞ + ∞, which is above nothing
+        with np.errstate(invalid="ignore", over="ignore"):  # −∞ + ∞ is above nothing
             return values + number
 
     def compare(self, how: Any, values: Any, others: Any) -> Bools:
