@@ -952,8 +952,8 @@ class Scan:
 
     def ranks(self, costs: Any, mu: float, scores: Any, each: int) -> tuple[Any, float]:
         """Σ(cᵢ + μsᵢ) of `each` weights, in float64, and a bound for the error of differences."""
-        # hypot takes less time than the largest |sᵢ|; Σ|s| of an element is at most `each` times it,
-        # and is finite if that is
+        # hypot takes less time than the largest |sᵢ|. Σ|s| of an element is at most `each` times
+        # it, so no sum overflows unless the bound does
         slack = 2 * each * _rounding(sum(costs), each * mu * hypot(*scores))
         if not slack < inf:
             return [0.0] * (len(scores) // each), inf
