@@ -6,7 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pins.selection.blocks import Blocks
 from pins.selection.constraints import Constraint, NofM, Rows
+from pins.selection.transposable.constraint import TransposableNofM
 from verification.certificates.document import beside
 from verification.certificates.from_files import certify_files
 from verification.certificates.selection import save_scores
@@ -26,7 +28,7 @@ class Claim:
     """
 
     says: str
-    constraint: Callable[[], Constraint] | None = None
+    constraint: Callable[[], Constraint | TransposableNofM] | None = None
     near: bool = False
     region: bool = False
 
@@ -37,6 +39,13 @@ CLAIMS: Mapping[str, Claim] = {
     "scores near the threshold": Claim("the same of scores within 1e-6", near=True),
     "rows": Claim("the best mask that keeps half of each row", lambda: Rows(0.5)),
     "2:4": Claim("the best mask that keeps 2 of each 4", lambda: NofM(2, 4)),
+    "blocks": Claim(
+        "the best mask of half of the 1 × 4 blocks of each row", lambda: Blocks((1, 4), Rows(0.5))
+    ),
+    "squares": Claim(
+        "the best mask that is 8:16 in rows and columns",
+        lambda: TransposableNofM(8, 16, skip_indivisible=True),
+    ),
     "a radius": Claim("a fifth of all, and the removed cost is the radius", region=True),
 }
 
@@ -58,4 +67,6 @@ def write(scores: Mapping[str, Tensor], claim: Claim, folder: Path) -> tuple[Pat
         cost=cost,
         multiplier=1.0 if claim.region else None,
     )
-    return certificate, [file, beside(certificate, "mask"), *([cost] if cost else [])]
+    others = (beside(certificate, "potentials"), cost)
+    named = [each for each in others if each is not None and each.is_file()]
+    return certificate, [file, beside(certificate, "mask"), *named]
