@@ -193,9 +193,9 @@ class Program:
 
         _, before = self.root.arranged(lambda items: items)
         _, after = self.root.arranged(shuffled)
-        order = torch.empty(sum(map(len, self.weights)), dtype=torch.int64)
-        for i, j in zip(before, after, strict=True):
-            order[self.weights[i]] = torch.tensor(self.weights[j])
+        places, moved = ([i for e in each for i in self.weights[e]] for each in (before, after))
+        order = torch.empty(len(places), dtype=torch.int64)
+        order[places] = torch.tensor(moved, dtype=torch.int64)
         return order
 
 

@@ -191,5 +191,5 @@ SCORE_SETS: Mapping[str, ScoreSet] = {
     MODEL: ScoreSet("the goals: all 72 matrices of a whole model", shapes=_encoder(12, 768)),
     **SIZES,
     **ADVERSARIAL,
-    SMOKE: ScoreSet("every step of the driver, in seconds", shapes=_encoder(2, 32)),
+    SMOKE: ScoreSet("every step of the driver, in seconds", shapes=_encoder(2, 16)),
 }

@@ -11,7 +11,6 @@ import regex  # type: ignore[import-untyped]
 import torch
 from sacrebleu import corpus_bleu
 from torch import nn
-from torchmetrics.functional.text.rouge import rouge_score
 
 from pins.errors import ModelError, TaskError
 from pins.models.batches import IGNORED, Encoded, Feature
@@ -256,6 +255,8 @@ def compare(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
     ROUGE-L is the mean over texts of the best F-measure over the references; its words are those of
     any script (`WORDS`).
     """
+    from torchmetrics.functional.text.rouge import rouge_score  # takes seconds
+
     streams: Any = [
         [own[at] if at < len(own) else None for own in references]
         for at in range(max(map(len, references)))

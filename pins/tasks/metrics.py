@@ -1,23 +1,28 @@
-"""The official metrics of text classification and scoring, by name."""
+"""The official metrics of text classification and scoring, by name.
+
+torchmetrics is imported where it is used: it takes seconds.
+"""
 
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_f1_score, multiclass_accuracy
-from torchmetrics.functional.regression import pearson_corrcoef
 
 Metric = Callable[[Tensor, Tensor], Tensor]  # predictions (N,), targets (N,) → a number
 
 
 def accuracy(predictions: Tensor, targets: Tensor) -> Tensor:
     """The ratio of right predictions."""
+    from torchmetrics.functional.classification import multiclass_accuracy
+
     classes = int(max(predictions.max(), targets.max())) + 1
     return multiclass_accuracy(predictions, targets, num_classes=max(classes, 2), average="micro")
 
 
 def f1(predictions: Tensor, targets: Tensor) -> Tensor:
     """F1 of class 1 of two; 0 if neither side has it."""
+    from torchmetrics.functional.classification import binary_f1_score
+
     return binary_f1_score(predictions, targets)
 
 
@@ -35,6 +40,8 @@ def pearson(predictions: Tensor, targets: Tensor) -> Tensor:
 
     0 if one side is constant, NaN if one has a value that is not finite.
     """
+    from torchmetrics.functional.regression import pearson_corrcoef
+
     if not (predictions.isfinite().all() and targets.isfinite().all()):
         return torch.tensor(torch.nan, dtype=torch.float64)
     if _constant(predictions) or _constant(targets):

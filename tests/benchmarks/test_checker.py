@@ -70,7 +70,7 @@ def test_a_run_leaves_the_times_of_both_checkers_a_digest_and_a_read(results: Pa
 
 def test_the_table_is_made_from_the_results_file_alone(results: Path) -> None:
     text = rendered_again(driver, results / driver.FILE, "md")["md"]
-    assert text.startswith("# Checking a certificate of 24,576 weights\n")
+    assert text.startswith("# Checking a certificate of 6,144 weights\n")
     assert all(f"| {name} | " in text for name in SAYS)
     assert all(f"| {claim}: " in text for claim in CLAIMS if claim != PLAIN)
 
@@ -97,7 +97,7 @@ def test_a_check_that_does_not_prove_is_a_failure_and_a_row(tmp_path: Path) -> N
     claimed = json.loads(certificate.read_text())
     claimed["claim"]["keep"] += 1
     certificate.write_text(json.dumps(claimed))
-    with pytest.raises(CertificateError, match="is true, but the checker said refuted: kept 4915"):
+    with pytest.raises(CertificateError, match="is true, but the checker said refuted: kept 1228"):
         driver.require_proved(fast_checker.check(certificate))
     rows = {row["method"]: row for row in measure({PLAIN: (certificate, files)}, rounds=1)}
     assert rows[READ]["seconds"]

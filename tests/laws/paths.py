@@ -23,15 +23,9 @@ def as_tensor(importance: Mapping[str, Tensor], keep: int) -> Tensor:
     return pins.select(flat(importance), keep)
 
 
-def as_sequence(kind: type[list[Tensor]] | type[tuple[Tensor, ...]]) -> Selector:
-    """The scores as a list or a tuple, without names."""
-
-    def select(importance: Mapping[str, Tensor], keep: int) -> Tensor:
-        masks = pins.select(kind(importance.values()), keep)
-        assert isinstance(masks, kind)
-        return in_order(importance, dict(zip(importance, masks, strict=True)))
-
-    return select
+def as_list(importance: Mapping[str, Tensor], keep: int) -> Tensor:
+    masks = pins.select([*importance.values()], keep)
+    return in_order(importance, dict(zip(importance, masks, strict=True)))
 
 
 def as_mapping(importance: Mapping[str, Tensor], keep: int) -> Tensor:
@@ -142,8 +136,7 @@ class Path:
 
 PATHS = (
     Path("tensor", as_tensor),
-    Path("list", as_sequence(list)),
-    Path("tuple", as_sequence(tuple)),
+    Path("list", as_list),
     Path("mapping", as_mapping),
     Path("decide", as_decision),
     Path("blocks-of-8", with_constants(BLOCK=8)),
@@ -152,9 +145,9 @@ PATHS = (
     Path("narrow-intervals", with_constants(**SMALL, DEVIATIONS=-0.4)),
     Path("intervals-halved", with_constants(**SMALL, SAMPLED=0)),
     Path("integers", compared_as_integers),
-    Path("two-ranks", by_ranks(0.4), max_examples=15),
-    Path("four-ranks", by_ranks(0.1, 0.15, 0.7), max_examples=15),
-    Path("three-ranks-little-room", by_ranks(0.3, 0.3, **SMALL), max_examples=15),
+    Path("two-ranks", by_ranks(0.4), max_examples=10),
+    Path("four-ranks", by_ranks(0.1, 0.15, 0.7), max_examples=10),
+    Path("three-ranks-little-room", by_ranks(0.3, 0.3, **SMALL), max_examples=10),
     Path("closed-form", solved_by(ClosedForm())),
     Path("enumeration", solved_by(Enumeration()), max_tensors=2, max_size=5),
     Path("cbc", solved_by(Cbc()), floating=True, max_examples=5),

@@ -1,10 +1,13 @@
 import io
+import os
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from pins.models.heads import CLASSIFICATION
 from pins.models.parameters import prunable_parameters
@@ -47,6 +50,19 @@ def observed(experiment: Experiment) -> ModelSnapshot:
     return experiment.observe("tiny", fisher_rows=4, seed=0)
 
 
+def made_once(name: str, make: Callable[[Path], object], factory: pytest.TempPathFactory) -> Path:
+    """A folder that the first of all workers to need it makes; the others wait for it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    made = folder / "made"
+    with FileLock(f"{folder}.lock"):
+        if not made.exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 SMALL_DEMO: dict[str, Any] = {
     "dense_steps": 3,
     "sparse_steps": 12,
@@ -56,6 +72,7 @@ SMALL_DEMO: dict[str, Any] = {
     "fractions": (0.01, 0.5),
 }
 
+EARLIER = ("index.html", "decisions/0099/mask.safetensors", "figures/a.svg", "model/a")
 
 # beside the folder of the demo: its progress, and its JSON
 PRINTED, SAID = "printed.txt", "said.json"
@@ -67,17 +84,19 @@ def demo_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     pytest.importorskip("jinja2", reason="the report's page is a Jinja template")
     from verification.demo.command import run_demo
 
-    folder = tmp_path_factory.mktemp("demo") / "report"
-    write_json({"format": "pins-report", "finished": True}, folder / "results.json")
-    for earlier in ("index.html", "decisions/0099/mask.safetensors", "figures/a.svg", "model/a"):
-        write_text("earlier", folder / earlier)
-    given = {**SMALL_DEMO, "model": str(tiny_model), "keep_scores": True}
-    stream = io.StringIO()
-    with redirect_stdout(io.StringIO()) as said:
-        assert run_demo(make_console(stream), folder, given, json=True) == 0
-    write_text(stream.getvalue(), folder.parent / PRINTED)
-    write_text(said.getvalue(), folder.parent / SAID)
-    return folder
+    def make(place: Path) -> None:
+        folder = place / "report"
+        write_json({"format": "pins-report", "finished": True}, folder / "results.json")
+        for name in EARLIER:
+            write_text("earlier", folder / name)
+        given = {**SMALL_DEMO, "model": str(tiny_model), "keep_scores": True}
+        stream = io.StringIO()
+        with redirect_stdout(io.StringIO()) as said:
+            assert run_demo(make_console(stream), folder, given, json=True) == 0
+        write_text(stream.getvalue(), place / PRINTED)
+        write_text(said.getvalue(), place / SAID)
+
+    return made_once("demo", make, tmp_path_factory) / "report"
 
 
 @pytest.fixture(scope="session")
@@ -85,10 +104,11 @@ def prune_folder(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """What a run of `pins prune` wrote; not to be changed."""
     from pins.runs.export import finish
 
-    folder = tmp_path_factory.mktemp("prune")
-    data = save_data(folder / "data")
-    finish(take(Run(settings(tiny_model, data), folder / "out")))
-    return folder / "out"
+    def make(place: Path) -> None:
+        data = save_data(place / "data")
+        finish(take(Run(settings(tiny_model, data), place / "out")))
+
+    return made_once("prune", make, tmp_path_factory) / "out"
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,8 @@ class Forked:
         """Start the call; `file` is where its output goes, with two suffixes."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
-            [*PRELOADED, "transformers.models.bert.modeling_bert", "tests.pins.runs.forked",
-             "tests.pins.runs.distributed_runs"]
+            [*PRELOADED, "torchmetrics", "transformers.models.bert.modeling_bert",
+             "tests.pins.runs.forked", "tests.pins.runs.distributed_runs"]
         )  # fmt: skip
         self._files = [file.with_name(f"{file.name}.{stream}") for stream in ("out", "err")]
         given = {name: str(value) for name, value in environment.items()}

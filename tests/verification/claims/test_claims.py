@@ -19,6 +19,7 @@ def test_the_claim_holds_and_its_control_fails(
     assert not entry.control.holds, entry.control.evidence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("claim", laws.CLAIMS, ids=lambda claim: claim.id)
 def test_the_laws_hold_in_the_full_profile(claim: Claim) -> None:
     (entry,) = run([claim], Setting("full", seed=0))

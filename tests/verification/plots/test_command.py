@@ -205,8 +205,10 @@ def test_values_that_cannot_be_drawn_are_one_line(
 
 
 def test_what_is_no_figure_is_not_written_over(
-    pins: Command, demo_folder: Path, tmp_path: Path
+    pins: Command, demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wanted = {name: figures.FIGURES[name] for name in ("plane", "schedule")}
+    monkeypatch.setattr(command, "FIGURES", wanted)
     precious = tmp_path / "mine.svg"
     precious.write_text("<svg>precious</svg>")
     code, _, err = pins("plot", "polytope", "--from", demo_folder, "--out", precious)
