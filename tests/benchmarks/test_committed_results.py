@@ -17,6 +17,7 @@ TABLES = {
     "scope_map": "scope_map.table",
     "selection": "selection.table",
     "solvers": "solvers.table",
+    "transposable": "transposable.table",
 }
 COMMITTED = sorted(RESULTS.glob("*.json"))
 
