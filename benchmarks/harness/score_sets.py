@@ -164,6 +164,7 @@ def parts(size: int) -> dict[str, tuple[int, ...]]:
 
 SMOKE = "smoke"
 MODEL = "bert-base"
+SMALL_MODEL = "minilm"
 SIZES: Mapping[str, ScoreSet] = {
     "1e4": ScoreSet("what a call costs, however few the weights", shapes=parts(10**4)),
     "1e5": ScoreSet("scores that fit the cache of a core", shapes=parts(10**5)),
@@ -189,6 +190,7 @@ ADVERSARIAL: Mapping[str, ScoreSet] = {
 }
 SCORE_SETS: Mapping[str, ScoreSet] = {
     MODEL: ScoreSet("the goals: all 72 matrices of a whole model", shapes=_encoder(12, 768)),
+    SMALL_MODEL: ScoreSet("rows and squares of a small model", shapes=_encoder(6, 384)),
     **SIZES,
     **ADVERSARIAL,
     SMOKE: ScoreSet("every step of the driver, in seconds", shapes=_encoder(2, 16)),
