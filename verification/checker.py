@@ -805,7 +805,7 @@ class Block:
 
         None without a candidate, and if `rival`, which comes before them, stays the one.
         """
-        scan, pick, how = self.scan, min if kept else max, le if kept else ge
+        scan, pick = self.scan, min if kept else max
         flags, near = (self.lose if kept else self.gain)[start:stop], self.near[start:stop]
         if scan.first(flags) is None:
             return None
@@ -813,25 +813,25 @@ class Block:
         edge = best + slack if kept else best - slack
         if rival and (best - slack > rival.score if kept else best + slack <= rival.score):
             return None
-        hits = scan.places(scan.both(flags, scan.compare(how, near, edge)))
         score: float | Fraction = best
-        if slack:
-            ranks = [
-                self._rank(start + i) for i in (hits[:1] if self._alike(start, hits) else hits)
-            ]
+        if not slack:
+            i = start + scan.place(near, flags, best, last=kept)
+        else:
+            within = scan.compare(le if kept else ge, near, edge)
+            hits = [start + i for i in scan.places(scan.both(flags, within))]
+            ranks = [self._rank(i) for i in (hits[:1] if self._alike(hits) else hits)]
             score = pick(ranks)
             if len(ranks) > 1:
                 hits = [i for i, rank in zip(hits, ranks, strict=True) if rank == score]
-        i, stored = start + hits[-1 if kept else 0], self.stored
+            i = hits[-1 if kept else 0]
+        stored = self.stored
         index = stored.view.index_of(stored.first + i * stored.each)
         return Weight(stored.tensor, index, score, (stored.position, stored.start + i))
 
-    def _alike(self, start: int, hits: Sequence[int]) -> bool:
+    def _alike(self, hits: Sequence[int]) -> bool:
         """Whether elements have the same scores and costs, as the zeros of a sparse model."""
         each = self.stored.each
-        parts = (
-            v[start * each + j :: each] for v in (self.scores, self.costs) for j in range(each)
-        )
+        parts = (values[j::each] for values in (self.scores, self.costs) for j in range(each))
         return all(self.scan.alike(part, hits) for part in parts if len(part))
 
     def _rank(self, i: int) -> Fraction:
@@ -963,6 +963,15 @@ class Scan:
     def extreme(self, pick: Any, values: Any, flags: Any) -> float:
         """The greatest or least flagged value."""
         return float(pick(compress(values, flags)))
+
+    def place(self, values: Any, flags: Any, value: float, *, last: bool) -> int:
+        """The first or last place of a flagged value."""
+        step = -1 if last else 1
+        values, flags = values[::step], flags[::step]
+        i = values.index(value)
+        while not flags[i]:
+            i = values.index(value, i + 1)
+        return len(values) - 1 - i if last else int(i)
 
     def extremes(self, values: Any, gain: Any, lose: Any, length: int) -> tuple[Any, Any]:
         """Of each `length` the greatest value to gain and the least to lose; ∓inf without one."""

@@ -105,6 +105,10 @@ class _Vectors(Scan):
         among = _masked(pick, values, flags)
         return float(among.max() if pick is max else among.min())
 
+    def place(self, values: Floats, flags: Bools, value: float, *, last: bool) -> int:
+        equal = (values == value) & flags
+        return len(equal) - 1 - int(equal[::-1].argmax()) if last else int(equal.argmax())
+
     def extremes(self, values: Floats, gain: Bools, lose: Bools, length: int) -> tuple[Any, Any]:
         highs, lows = _masked(max, values, gain), _masked(min, values, lose)
         return _fold(np.maximum, highs, length), _fold(np.minimum, lows, length)
