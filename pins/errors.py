@@ -15,6 +15,7 @@ PinsError
 ├── FileError          a file that cannot be read or may not be written
 ├── ModelError         a model that is missing or is not the one asked for
 ├── TaskError          task data that is missing or malformed
+├── CalibrationError   a text that cannot calibrate a model, or activations that are no numbers
 ├── DeviceError        a device or a precision that this machine does not have
 ├── SettingError       an invalid setting of a run
 ├── EntryPointError    a registered command or certifier that cannot be loaded
@@ -84,6 +85,10 @@ class ModelError(PinsError, RuntimeError):
 
 class TaskError(PinsError, ValueError):
     """Task data that is missing or malformed."""
+
+
+class CalibrationError(PinsError, ValueError):
+    """A text that cannot calibrate a model, or activations that are no numbers."""
 
 
 class DeviceError(PinsError, ValueError):

@@ -19,6 +19,7 @@ import torch
 
 from pins.cli import main
 from tests.commands import Command
+from tests.pins.oneshot.tiny_decoders import save_decoder, save_text
 from tests.pins.runs.tiny_runs import save_data, save_model
 from verification.certificates.selection import save_scores
 
@@ -33,9 +34,13 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.fsync")
 FORK = multiprocessing.get_context("fork")  # a process of another kind first imports for seconds
 SECONDS = 60  # for one command
-TIMED = {"out/run.json", "out/README.md"}  # files that hold the time
+TIMED = {"out/run.json", "out/README.md", "out/blocks/00.json", "out/blocks/01.json"}  # hold times
 COMMANDS: dict[str, str] = {
     "certify": "certify s.safetensors --keep=5 --out=new.json",
+    "oneshot": (
+        "oneshot --resume --out=out --model=decoder --task=text --data=text.txt --refit "
+        "--calibration=2 --length=16 --device=cpu"
+    ),
     "pack": "pack model",
     "plot": f"plot schedule --from={RESULTS / 'prune-pins'} --out=figures/s.svg",
     "prune": (
@@ -81,6 +86,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_scores({"a": torch.arange(16.0)}, folder / "s.safetensors")
     save_model(folder / "model")
     save_data(folder / "data")
+    save_decoder(folder / "decoder")
+    save_text(folder / "text.txt")
     return folder
 
 

@@ -21,5 +21,10 @@ def model_digest(folder: Path) -> dict[str, str]:
     Raises:
         FileError: there are no weights, or a file cannot be read.
     """
-    others = {file for pattern in _OTHERS for file in folder.glob(pattern) if not file.is_dir()}
-    return {file.name: sha256(file) for file in (*weight_files(folder), *sorted(others))}
+    return {file.name: sha256(file) for file in (*weight_files(folder), *other_files(folder))}
+
+
+def other_files(folder: Path) -> list[Path]:
+    """What decides what a model computes, beside its weights: configuration and tokenizer."""
+    found = {file for pattern in _OTHERS for file in folder.glob(pattern) if not file.is_dir()}
+    return sorted(found)

@@ -1,13 +1,13 @@
 """Pre-trained models and their tokenizers, loaded by the Auto classes of transformers.
 
 From safetensors only: no pickle is loaded. No code that comes with a model is run, and nobody is
-asked whether it may: `from_pretrained` is called in one place, which forbids it.
+asked whether it may (`pins.models.auto_classes`).
 """
 
 import importlib.util
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from pins.errors import FileError, ModelError, PinsError, first_line
+from pins.errors import FileError, ModelError, PinsError
+from pins.models import smollm2
+from pins.models.auto_classes import load, quiet, reason, the_library
 from pins.models.demo_model import DEMO_MODEL as DEMO_MODEL
 from pins.models.demo_model import DEMO_PACKAGE as DEMO_PACKAGE
 from pins.models.heads import CAUSAL, CLASSIFICATION, REGRESSION, SEQ2SEQ, Head
@@ -77,7 +79,7 @@ class Pretrained:
             FileError: they cannot be written.
         """
         try:
-            with _quiet(_transformers()):
+            with quiet(the_library()):
                 self.model.save_pretrained(folder)  # type: ignore[operator]
                 self.tokenizer.save_pretrained(folder)
             if not self.tokenizer.is_fast:  # BERTweet writes merges that it cannot read again
@@ -110,12 +112,12 @@ def load_model(
         ModelError: there is no such model, it is not in safetensors, its digest is wrong, or none
             of the heads fits.
     """
-    transformers = _transformers()
+    transformers = the_library()
     folder = locate(model)
     try:
-        with _quiet(transformers):
-            config = _load(transformers.AutoConfig, folder)
-            tokenizer = _load(transformers.AutoTokenizer, folder)
+        with quiet(transformers):
+            config = load(transformers.AutoConfig, folder)
+            tokenizer = load(transformers.AutoTokenizer, folder)
             require_plain(config)
             require_words(tokenizer, folder)
             head = _fitting(transformers, config, heads)
@@ -132,7 +134,7 @@ def load_model(
             _set_outputs(config)
             _set_padding(tokenizer, config)
             torch.manual_seed(seed)
-            network, found = _load(
+            network, found = load(
                 getattr(transformers, head.auto_class),
                 folder,
                 config=config,
@@ -147,27 +149,40 @@ def load_model(
     except PinsError:
         raise
     except Exception as error:  # transformers checks little: a wrong file raises what it leads to
-        raise ModelError(f"model {model!r} in {folder} does not load: {_reason(error)}") from error
+        raise ModelError(f"model {model!r} in {folder} does not load: {reason(error)}") from error
     drawn = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
     named = () if any(label.startswith("LABEL_") for label in saved) else saved
     return Pretrained(network, tokenizer, folder, head, tuple(sorted(drawn)), named)
 
 
-def _load(auto_class: Any, folder: Path | str, *, local: bool = True, **options: Any) -> Any:
-    """The only call of `from_pretrained`: it runs no code of the folder, and does not ask."""
-    return auto_class.from_pretrained(
-        folder, trust_remote_code=False, local_files_only=local, **options
-    )
+def load_outline(model: str) -> tuple[nn.Module, Any, Path]:
+    """A causal model whose parameters are on the device "meta", its tokenizer, and its folder.
 
+    Raises:
+        ModelError: there is no such model, or it is no causal one.
+    """
+    transformers = the_library()
+    from accelerate import init_empty_weights  # type: ignore[import-untyped]
 
-def _reason(error: Exception) -> str:
-    """The reason why a model does not load, in one line."""
-    if "trust_remote_code" in str(error):
-        return "it needs code that comes with it, which PINS does not run: give another model"
-    line = first_line(error)
-    if "AutoTokenizer" in line and importlib.util.find_spec("sentencepiece") is None:
-        line += " It may need sentencepiece, which is not installed: run pip install sentencepiece"
-    return line if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {line}"
+    folder = locate(model)
+    try:
+        with quiet(transformers):
+            config = load(transformers.AutoConfig, folder)
+            tokenizer = load(transformers.AutoTokenizer, folder)
+            require_plain(config)
+            require_words(tokenizer, folder)
+            _fitting(transformers, config, (CAUSAL,))
+            _set_outputs(config)
+            with init_empty_weights(include_buffers=False):  # buffers are computed, and small
+                network = transformers.AutoModelForCausalLM.from_config(
+                    config, trust_remote_code=False, dtype=torch.float32
+                )
+            require_fitting(network, tokenizer, CAUSAL)
+    except PinsError:
+        raise
+    except Exception as error:  # transformers checks little: a wrong file raises what it leads to
+        raise ModelError(f"model {model!r} in {folder} does not load: {reason(error)}") from error
+    return network, tokenizer, folder
 
 
 def _set_outputs(config: Any) -> None:
@@ -220,6 +235,8 @@ def locate(model: str) -> Path:
     """
     folder = Path(model)
     if not folder.is_dir():
+        if model == smollm2.NAME:
+            return smollm2.folder()
         folder = (_packaged() if model == DEMO_MODEL else None) or _from_hub(model)
     if (folder / ADAPTER).is_file():
         # with PEFT installed transformers would load another model, or add the adapter to this one
@@ -253,16 +270,16 @@ def _packaged() -> Path | None:
 
 
 def _from_hub(model: str) -> Path:
-    transformers = _transformers()
+    transformers = the_library()
     from huggingface_hub import snapshot_download
 
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             weights = ["config.json", "generation_config.json", INDEX, "*.safetensors"]
             folder = Path(snapshot_download(model, allow_patterns=weights, ignore_patterns="*/*"))
             # only transformers knows the files of a tokenizer; they come to lie beside the weights
             with suppress(ValueError):  # one that does not load is told of when it is needed
-                _load(transformers.AutoTokenizer, model, local=False, revision=folder.name)
+                load(transformers.AutoTokenizer, model, local=False, revision=folder.name)
         return folder
     except Exception as error:  # the hub's client passes on the errors of its HTTP library
         advice = (
@@ -274,28 +291,3 @@ def _from_hub(model: str) -> Path:
             f"model {model!r} is not a folder here, and the hub did not give it "
             f"({type(error).__name__}): {advice}"
         ) from error
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ModelError(
-            f"transformers is not installed: run {install_command('prune')}"
-        ) from error
-    return transformers
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Inside the block without the loading bar and the report on a new head, which is intended."""
-    verbosity = transformers.logging.get_verbosity()
-    bars = transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(verbosity)
-        if bars:
-            transformers.logging.enable_progress_bar()

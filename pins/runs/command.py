@@ -16,9 +16,10 @@ from pins.distributed.launch import leave
 from pins.distributed.process_group import world
 from pins.errors import FileError, SettingError
 from pins.models.pretrained import locate
+from pins.pruning.final_decision import Certify
 from pins.runs import checkpoints
 from pins.runs.costs import rows
-from pins.runs.export import Certify, finish, headline
+from pins.runs.export import finish, headline
 from pins.runs.fingerprint import chosen, difference, fingerprint
 from pins.runs.folder import CHECKPOINTS, RUN
 from pins.runs.history import StepSummary

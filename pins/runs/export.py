@@ -2,8 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pins.models.pretrained import Pretrained, weights_digest
 from pins.models.sparse_format import pack_folder
 from pins.models.weight_files import weight_files
 from pins.pruning.authors import reported_as_final
+from pins.pruning.final_decision import Certify, FinalDecision
 from pins.pruning.start import FEW
 from pins.runs import checkpoints
 from pins.runs.allocation_report import allocation_report
@@ -44,34 +44,6 @@ from pins.utils.provenance import provenance
 
 LATENCY_ROWS = 8
 LATE = "not kept in time"  # asked for after the final decision
-
-
-@dataclass(frozen=True)
-class FinalDecision:
-    """The inputs of the certificate of the final decision.
-
-    Attributes:
-        scores: file of the importance s.
-        cost: file of the costs c if a trust region ranked by c + μs; else None.
-        multiplier: μ > 0 if a trust region ranked by c + μs; else None.
-        masks: file of the masks.
-        certificate: the file to write.
-        tree: the set of feasible masks.
-        criterion: name of the criterion, and why its scores are no formula of one step.
-        inputs: folder of the files from which the scores are computed; None: not kept.
-    """
-
-    scores: Path
-    cost: Path | None
-    multiplier: float | None
-    masks: Path
-    certificate: Path
-    tree: Node | TransposableNofM
-    criterion: str
-    inputs: Path | None = None
-
-
-Certify = Callable[[FinalDecision], str]  # returns the sentence that was proved
 
 
 def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:

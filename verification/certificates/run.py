@@ -1,6 +1,6 @@
-"""The certificate of the final decision of `pins prune`: an entry point of `pins.certifier`."""
+"""The certificate of a decision of `pins prune` or `pins oneshot`: an entry point for each."""
 
-from pins.runs.export import FinalDecision
+from pins.pruning.final_decision import FinalDecision
 from pins.utils.io import load_tensors
 from verification.certificates.formula import READS, ComputedFormula, Formula, same_bits
 from verification.certificates.from_files import certify_files

@@ -12,9 +12,10 @@ from pins.importance.curvature.sources import CURVATURES
 from pins.importance.smoothing import SMOOTHINGS
 from pins.importance.trust_region.criterion import TrustRegion
 from pins.pruning.schedules import SCHEDULES
-from pins.runs.cli_options import HEADINGS, prune_signature, setting_descriptions
+from pins.runs.cli_options import HEADINGS, prune_signature
 from pins.runs.settings import AUTHORS, CHOICES, TRUST_REGION, Settings
 from pins.tasks import TASKS
+from pins.utils.setting_options import setting_descriptions
 
 PARAMETERS = prune_signature().parameters
 
@@ -28,7 +29,7 @@ def help_of(name: str) -> str:
 
 def test_every_setting_is_an_option_with_a_description() -> None:
     names = [field.name for field in fields(Settings)]
-    descriptions = setting_descriptions()
+    descriptions = setting_descriptions(Settings)
     assert list(descriptions) == names
     assert all(text.endswith(".") and len(text) > 12 for text in descriptions.values())
     assert list(PARAMETERS) == ["config", "out", "resume", "json", *names]

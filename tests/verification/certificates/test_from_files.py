@@ -13,7 +13,7 @@ from pins import masks as masks_module
 from pins.errors import CardinalityError, CertificateError, FileError, ImportanceError, MaskError
 from pins.importance.trust_region.multiplier import within
 from pins.importance.trust_region.program import Terms, TrustRegionProgram
-from pins.runs.export import FinalDecision
+from pins.pruning.final_decision import FinalDecision
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import (
     Bounds,

@@ -1,0 +1,62 @@
+"""The model card of a one-shot run: what was pruned, how, and what it cost in perplexity."""
+
+from collections.abc import Mapping
+from typing import Any
+
+METADATA = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags:
+- pruning
+- sparsity
+- pins
+---
+"""
+NOTES = """
+Each block was pruned from what the pruned blocks before it give for the calibration text.
+Perplexity is per token of this tokenizer, without special tokens and padding; compare it only with
+numbers of the same text, windows and precision. `run.json` has all settings and the error of every
+layer.
+"""
+
+
+def card(facts: Mapping[str, Any]) -> str:
+    """The card as Markdown with the metadata of the hub."""
+    settings, weights, perplexity = facts["settings"], facts["weights"], facts["perplexity"]
+    pattern, kept = settings["pattern"], weights["kept"] / weights["prunable"]
+    masks = f"by {settings['scope']}: {1 - kept:.2%} zeros"
+    if pattern is not None:
+        exactly = settings["sparsity"] is None
+        masks = f"{'exactly' if exactly else 'at most'} {pattern} along the inputs"
+    refit = ", then a refit of the kept weights" if settings["refit"] else ""
+    proofs = "no certificates: the masks are the optimum of no program"
+    if facts["certificates"]:
+        proofs = (
+            "the masks of each block are proved to be the optimum for the method's scores: "
+            "`pins check blocks/00.certificate.json`"
+        )
+    text, context = facts["calibration"], perplexity["context"]
+    rows = {
+        "method": settings["method"] + refit,
+        "masks": masks,
+        "kept": f"{weights['kept']:,} of {weights['prunable']:,} weights of the linear layers",
+        "calibration": (
+            f"{text['windows']} windows of {context} tokens of the training text of "
+            f"{settings['task']}"
+        ),
+        "perplexity, dense": _number(perplexity["dense"]),
+        "perplexity, sparse": _number(perplexity["sparse"]),
+        "judged on": (
+            f"{perplexity['tokens']:,} tokens of the test text, windows of {context} every "
+            f"{perplexity['stride']}, {perplexity['rest']:,} tokens left"
+        ),
+        "proof": proofs,
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return (
+        f"{METADATA}\n# {facts['about']}, pruned in one shot\n\n| | |\n|---|---|\n{table}\n{NOTES}"
+    )
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.3f}"

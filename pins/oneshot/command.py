@@ -1,0 +1,207 @@
+"""`pins oneshot`: the run with its progress bar, the files at its end, and the table."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pins import __version__
+from pins.oneshot.card import card
+from pins.oneshot.folder import CARD, RUN, require_same
+from pins.oneshot.run import OneShot
+from pins.oneshot.settings import Settings
+from pins.pruning.final_decision import Certify
+from pins.utils.folder_lock import locked
+from pins.utils.io import flush, write_json, write_text
+from pins.utils.output import make_console, print_json
+from pins.utils.progress import Progress
+from pins.utils.provenance import provenance
+from pins.utils.text_files import read_object
+
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+
+
+def run_oneshot(
+    console: Console,
+    settings: Settings,
+    out: Path,
+    *,
+    resume: bool = False,
+    certify: Certify | None = None,
+    missing: str = "no certifier was given",
+    json: bool = False,
+) -> int:
+    """Prune, measure, write all files, and print the result.
+
+    Args:
+        console: for progress and the result; with `json` for progress alone.
+        settings: of the run.
+        out: a new or empty folder; with `resume` that of a run.
+        resume: go on after the last block that is done.
+        certify: makes the certificate of a block's masks.
+        missing: why there is no `certify`, for the line that says so.
+        json: print run.json and its folder as one JSON object instead of the table.
+
+    Returns:
+        0: the run is done; 130: it was stopped from the keyboard, and can go on.
+
+    Raises:
+        PinsError: bad settings, a model or a text that does not fit, a folder in use.
+    """
+    try:
+        with locked(out):
+            facts = _finished(out, settings) if resume else None
+            if facts is None:
+                facts = _run(console, settings, out, resume, certify)
+    except KeyboardInterrupt:
+        make_console(sys.stderr).print(
+            "pins: stopped; the same command with --resume goes on after the last block",
+            soft_wrap=True,
+        )
+        return INTERRUPTED
+    if json:
+        print_json({"folder": str(out), **facts})
+        return 0
+    console.print(result_table(facts))
+    if certify is None:
+        console.print(f"No certificates: {missing}", soft_wrap=True)
+    console.print(f"\nModel: {out}", soft_wrap=True)
+    return 0
+
+
+def result_table(facts: Mapping[str, Any]) -> Table:
+    """What was kept, and the perplexities."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in headline(facts):
+        table.add_row(name, value)
+    return table
+
+
+def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The results of a run as lines of name and value."""
+    weights, perplexity, settings = facts["weights"], facts["perplexity"], facts["settings"]
+    lines = [
+        ("method", settings["method"] + (" and a refit" if settings["refit"] else "")),
+        ("kept", f"{weights['kept']:,} of {weights['prunable']:,} prunable weights, exactly"),
+        ("sparsity", f"{1 - weights['kept'] / weights['prunable']:.4%}"),
+        ("perplexity, dense", _number(perplexity["dense"])),
+        ("perplexity, sparse", f"{_number(perplexity['sparse'])} (headline)"),
+        (
+            "judged on",
+            f"{perplexity['tokens']:,} tokens in {perplexity['windows']} windows of "
+            f"{perplexity['context']}, {perplexity['rest']:,} tokens left",
+        ),
+        (
+            "reconstruction error",
+            f"{facts['relative_error']:.4f} of the layers' outputs, on average",
+        ),
+    ]
+    if facts["certificates"]:
+        proved = len(facts["certificates"])
+        lines.append(("certificates", f"{proved}, one of each block's masks, in blocks/"))
+    if (memory := facts["peak_bytes"]) is not None:
+        lines.append(
+            ("peak memory", f"{memory / 1e6:,.0f} MB; the model has {facts['bytes'] / 1e6:,.0f} MB")
+        )
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"
+
+
+def _run(
+    console: Console, settings: Settings, out: Path, resume: bool, certify: Certify | None
+) -> dict[str, Any]:
+    run = OneShot(settings, out)
+    run.folder.begin({**settings.as_json(), **run.inputs}, resume=resume)
+    proved = {}
+    total = len(run.decoder)
+    with Progress(console) as progress, progress.phase("blocks", total) as advance:
+        for number, report in enumerate(run.blocks()):
+            if certify is not None and (decision := run.decision(number)) is not None:
+                if not decision.certificate.is_file():
+                    certify(decision)
+                proved[report["block"]] = str(decision.certificate.relative_to(out))
+            advance(f"error {mean_error([report]):.4f}")
+    facts = _facts(run, proved)
+    run.folder.finish()
+    write_text(card(facts), out / CARD)
+    write_json(facts, out / RUN)
+    flush(out)
+    return facts
+
+
+def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
+    layers = [layer for report in run.reports for layer in report["layers"].values()]
+    found = run.perplexities()
+    settings, test = run.settings, run.test
+    return {
+        "format": "pins-oneshot",
+        "version": 1,
+        "pins": __version__,
+        **provenance(),
+        "settings": settings.as_json(),
+        "model_sha256": run.inputs["model_sha256"],
+        "about": run.about,
+        "data": dict(run.digests),
+        "weights": {
+            "kept": sum(layer["kept"] for layer in layers),
+            "prunable": sum(layer["total"] for layer in layers),
+        },
+        "perplexity": {
+            **{name: value if isfinite(value) else None for name, value in found.items()},
+            "context": settings.length,
+            "stride": settings.stride or settings.length,
+            "windows": len(test),
+            "tokens": test.scored,
+            "rest": test.rest,
+            "text_sha256": test.text_sha256,
+        },
+        "calibration": {
+            "windows": len(run.calibration),
+            "tokens": settings.length * len(run.calibration),
+            "text_sha256": run.calibration.text_sha256,
+        },
+        "relative_error": mean_error(run.reports),
+        "rounding": max(report["rounding"] for report in run.reports),
+        "blocks": run.reports,
+        "certificates": dict(certificates),
+        "bytes": run.decoder.nbytes,
+        "peak_bytes": peak_bytes(),
+    }
+
+
+def mean_error(reports: Sequence[Mapping[str, Any]]) -> float:
+    """The mean of the layers' relative reconstruction errors."""
+    errors: list[float] = [
+        each["relative_error"] for report in reports for each in report["layers"].values()
+    ]
+    return sum(errors) / max(len(errors), 1)
+
+
+def _finished(out: Path, settings: Settings) -> dict[str, Any] | None:
+    """The result of a run that is done, with the same settings; None if it is not done.
+
+    Raises:
+        FileError: the settings are others.
+    """
+    if not (out / RUN).is_file():
+        return None
+    facts = read_object(out / RUN)
+    require_same(out, facts.get("settings", {}), settings.as_json())
+    return facts
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process had so far; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024

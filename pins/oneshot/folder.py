@@ -1,0 +1,141 @@
+"""The folder of a one-shot run: block by block, each file complete when it has its name.
+
+OUT/
+├── model-00001-of-000NN.safetensors …  a file for each block, the last for the rest
+├── model.safetensors.index.json        which makes them a model; written when all are there
+├── config.json, tokenizer …            copies
+├── blocks/00.json …                    what was done to a block, written after its files
+├── blocks/00.masks.safetensors         one bit a weight
+├── blocks/00.scores.safetensors        of methods that rank scores
+├── blocks/00.certificate.json          the proof of the block's masks
+├── masks.safetensors                   those of all blocks
+├── README.md                           the model card
+├── run.json                            settings and results; written last
+└── .pins.lock                          while a process writes here
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from pins import masks as mask_files
+from pins.errors import FileError
+from pins.models.decoder import Decoder
+from pins.models.digests import other_files
+from pins.models.weight_files import INDEX
+from pins.utils.folder_lock import LOCK
+from pins.utils.io import atomic, require_utf8, save_tensors, write_json
+from pins.utils.text_files import read_object, shown
+
+RUN, CARD, MASKS, BLOCKS = "run.json", "README.md", "masks.safetensors", "blocks"
+START = "start.json"  # the settings that the blocks belong to
+
+
+class Folder:
+    """Reads and writes the files of a run."""
+
+    def __init__(self, out: Path, decoder: Decoder) -> None:
+        self.out, self.decoder = out, decoder
+        self._files = len(decoder) + 1
+
+    def begin(self, settings: Mapping[str, Any], *, resume: bool) -> None:
+        """Take a new or empty folder, or with `resume` that of a run with the same settings.
+
+        Raises:
+            FileError: it holds other files, or a run with other settings.
+        """
+        require_utf8(self.out)
+        start = self.out / BLOCKS / START
+        found = [each.name for each in self.out.iterdir()] if self.out.is_dir() else []
+        found = [name for name in found if name != LOCK]
+        if found == [BLOCKS] and not any((self.out / BLOCKS).glob("[!.]*")):
+            found = []  # of a process that was killed before it wrote the settings
+        if start.is_file():
+            if not resume:
+                raise FileError(
+                    f"{self.out} holds a run that can go on with --resume: give another folder"
+                )
+            require_same(self.out, read_object(start), settings)
+            return
+        if found:
+            raise FileError(f"{self.out} holds files ({min(found)} …): give another folder")
+        (self.out / BLOCKS).mkdir(parents=True, exist_ok=True)
+        write_json(dict(settings), start)
+
+    def report(self, number: int) -> dict[str, Any] | None:
+        """What was done to a block; None if it is not done."""
+        file = self.block_file(number, "json")
+        return read_object(file) if file.is_file() else None
+
+    def block_file(self, number: int, what: str) -> Path:
+        """A file of a block."""
+        return self.out / BLOCKS / f"{number:02d}.{what}"
+
+    def shard(self, number: int) -> Path:
+        """The file with the tensors of a block, or of the rest."""
+        return self.out / f"model-{number + 1:05d}-of-{self._files:05d}.safetensors"
+
+    def save(
+        self,
+        number: int,
+        block: nn.Module,
+        masks: Mapping[str, Tensor],
+        scores: Mapping[str, Tensor] | None,
+        report: Mapping[str, Any],
+    ) -> None:
+        """Write a pruned block: its tensors as the files had them, the pruned ones replaced."""
+        tensors, name = self.decoder.stored(number), self.decoder.names[number]
+        state = block.state_dict()
+        for each in masks:
+            stored = self.decoder.stored_name(each)
+            pruned = state[each.removeprefix(f"{name}.")]
+            tensors[stored] = pruned.to("cpu", tensors[stored].dtype)
+        save_tensors(tensors, self.shard(number), {"format": "pt"})
+        mask_files.save(masks, self.block_file(number, "masks.safetensors"))
+        if scores is not None:
+            about = {"format": "pins-scores", "version": "1"}
+            save_tensors(scores, self.block_file(number, "scores.safetensors"), about)
+        write_json(dict(report), self.block_file(number, "json"))
+
+    def restore(self, number: int, block: nn.Module) -> None:
+        """Give a block the weights that it was pruned to."""
+        name = self.decoder.names[number]
+        with safe_open(self.shard(number), framework="pt") as file:
+            for own, tensor in block.state_dict().items():
+                tensor.copy_(file.get_tensor(self.decoder.stored_name(f"{name}.{own}")))
+
+    def finish(self) -> None:
+        """Write the rest of the model, and what makes the files a model."""
+        rest = self.decoder.stored(None)
+        save_tensors(rest, self.shard(len(self.decoder)), {"format": "pt"})
+        places, total = {}, 0
+        for number in range(self._files):
+            with safe_open(self.shard(number), framework="pt") as file:
+                places.update(dict.fromkeys(file.keys(), self.shard(number).name))
+            total += self.shard(number).stat().st_size
+        masks: dict[str, Tensor] = {}
+        for number in range(len(self.decoder)):
+            masks |= mask_files.load(self.block_file(number, "masks.safetensors"))
+        mask_files.save(masks, self.out / MASKS)
+        for file in other_files(self.decoder.folder):
+            with atomic(self.out / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+        write_json({"metadata": {"total_size": total}, "weight_map": places}, self.out / INDEX)
+
+
+def require_same(out: Path, known: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Require that a run in a folder has the settings of the one asked for.
+
+    Raises:
+        FileError: names what differs.
+    """
+    for name, value in settings.items():
+        if known.get(name) != value:
+            raise FileError(
+                f"{out} holds a run whose {name} is {shown(known.get(name))}, not {shown(value)}: "
+                "give the same settings, or another folder"
+            )

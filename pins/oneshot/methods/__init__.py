@@ -1,0 +1,1 @@
+"""Methods that prune a linear layer from its weights and the Gram matrix of its inputs."""

@@ -1,0 +1,17 @@
+"""Magnitude: s = |w|."""
+
+from torch import Tensor
+
+from pins.oneshot.layer import Layer
+from pins.oneshot.methods.method import ScoreMethod
+
+
+class Magnitude(ScoreMethod):
+    """s = |W|: the optimum of (R) for G = I, whatever the layer reads. O(n)."""
+
+    name = "magnitude"
+    reads_inputs = False
+
+    def scores(self, layer: Layer) -> Tensor:
+        """|W|, exact."""
+        return layer.weight.abs()

@@ -1,0 +1,80 @@
+"""The interface of a method: a layer and the masks it may have → the pruned layer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import ClassVar
+
+from torch import Tensor
+
+from pins.errors import CardinalityError
+from pins.oneshot.layer import Layer, Pruned
+from pins.selection.allocation import Allocation
+from pins.selection.constraints import Constraint
+from pins.selection.select import decide
+from pins.selection.tree import View
+
+
+class Method(ABC):
+    """Prunes one layer.
+
+    Attributes:
+        name: as on the command line.
+        reads_inputs: whether it reads the Gram matrix.
+    """
+
+    name: ClassVar[str]
+    reads_inputs: ClassVar[bool] = True
+
+    def require(
+        self, allocation: Allocation, sparsity: Fraction, views: Mapping[str, View]
+    ) -> None:
+        """Check that there are masks for these weights, and that the method finds them.
+
+        Raises:
+            CardinalityError: there are none, or the method cannot keep to such a constraint.
+        """
+        bounds(allocation, sparsity, views).tree(views)
+
+    @abstractmethod
+    def prune(self, layer: Layer, allocation: Allocation, sparsity: Fraction) -> Pruned:
+        """The pruned layer.
+
+        Args:
+            layer: W and G.
+            allocation: scope, pattern and bounds of the masks allowed.
+            sparsity: 1 − kept ratio.
+
+        Raises:
+            CardinalityError: no mask is allowed, or the method cannot keep to such a constraint.
+        """
+
+
+class ScoreMethod(Method):
+    """Keeps the largest scores: the mask is the optimum of max s·m under the constraint."""
+
+    @abstractmethod
+    def scores(self, layer: Layer) -> Tensor:
+        """s, larger = keep, of the shape of the weights."""
+
+    def prune(self, layer: Layer, allocation: Allocation, sparsity: Fraction) -> Pruned:
+        """As `Method.prune`, by `pins.decide`."""
+        scores = self.scores(layer)
+        views = {layer.name: View.of(scores.shape)}
+        decision = decide({layer.name: scores}, bounds(allocation, sparsity, views))
+        mask = decision.masks[layer.name]
+        return Pruned(layer.weight.where(mask, 0.0), mask, scores)
+
+
+def bounds(allocation: Allocation, sparsity: Fraction, views: Mapping[str, View]) -> Constraint:
+    """The tree of bounds that an allocation is.
+
+    Raises:
+        CardinalityError: it is transposable.
+    """
+    found = allocation.constraint(sparsity, views)
+    if not isinstance(found, Constraint):
+        raise CardinalityError(
+            f"{allocation.pattern} is not for one-shot pruning yet: give N:M along the inputs"
+        )
+    return found

@@ -1,0 +1,195 @@
+"""A run of `pins oneshot`: calibrate, prune and save the blocks of a decoder, one by one."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pins.errors import SettingError
+from pins.models import smollm2
+from pins.models.decoder import Decoder, State
+from pins.models.digests import model_digest
+from pins.models.parameters import views_of
+from pins.oneshot.folder import Folder
+from pins.oneshot.gram import Grams, linear_layers
+from pins.oneshot.layer import Layer, Pruned
+from pins.oneshot.methods.method import bounds
+from pins.oneshot.methods.registry import method_named
+from pins.oneshot.refit import refit
+from pins.oneshot.settings import Settings
+from pins.oneshot.text import drawn, plain_text, sliding
+from pins.pruning.final_decision import FinalDecision
+from pins.selection.tree import View
+from pins.tasks import load_task
+from pins.utils.devices import choose_device
+
+
+class OneShot:
+    """A run from the first block to the last one; started again, it goes on after the last block.
+
+    A block reads what the pruned blocks before it give for the calibration windows; the layers of
+    one block are pruned from what they read before any of them is. Beside one block, in memory are
+    what is outside of the blocks, and the hidden states of all windows.
+
+    run = OneShot(Settings(model="model", method="wanda"), Path("out"))
+    for report in run.blocks():
+        print(report)
+    print(run.perplexities())
+    """
+
+    def __init__(self, settings: Settings, out: Path) -> None:
+        """Open the model and the text.
+
+        Raises:
+            PinsError: a setting, the model or the text does not fit.
+        """
+        self.settings, self.method = settings, method_named(settings.method)
+        device = choose_device(settings.device, "float32").device
+        self.decoder = Decoder.open(settings.model, device)
+        self._require_positions()
+        for number in range(len(self.decoder)):
+            self.method.require(
+                settings.allocation(), settings.final_sparsity(), self._views(number)
+            )
+        task = load_task(settings.task, settings.data)
+        self.digests = task.digests
+        tokenizer, length = self.decoder.tokenizer, settings.length
+        self.calibration = drawn(
+            plain_text(task, task.train), tokenizer, length, settings.calibration, settings.seed
+        )
+        self.test = sliding(
+            plain_text(task, task.test),
+            tokenizer,
+            length,
+            settings.stride or length,
+            settings.test_windows,
+        )
+        self.inputs = {
+            "model_sha256": model_digest(self.decoder.folder),
+            "text_sha256": [self.calibration.text_sha256, self.test.text_sha256],
+        }
+        self.folder = Folder(out, self.decoder)
+        self.reports: list[dict[str, Any]] = []
+        self._states: dict[str, list[State]] = {}
+
+    @property
+    def about(self) -> str:
+        """What the model is, as cards say it."""
+        return smollm2.ABOUT if self.settings.model == smollm2.NAME else self.settings.model
+
+    def decision(self, number: int) -> FinalDecision | None:
+        """The files of a block's masks, to certify; None if they are no optimum of scores."""
+        scores = self.folder.block_file(number, "scores.safetensors")
+        if not scores.is_file():
+            return None
+        views, settings = self._views(number), self.settings
+        constraint = bounds(settings.allocation(), settings.final_sparsity(), views)
+        return FinalDecision(
+            scores=scores,
+            cost=None,
+            multiplier=None,
+            masks=self.folder.block_file(number, "masks.safetensors"),
+            certificate=self.folder.block_file(number, "certificate.json"),
+            tree=constraint.tree(views),
+            criterion=self.settings.method,
+        )
+
+    def _views(self, number: int) -> dict[str, View]:
+        """Outputs and inputs of the layers of a block, by the names of their weights."""
+        name, model = self.decoder.names[number], self.decoder.model
+        layers = linear_layers(model.get_submodule(name))
+        weights: dict[str, Any] = {f"{name}.{own}.weight": m.weight for own, m in layers.items()}
+        return views_of(model, weights)
+
+    def _require_positions(self) -> None:
+        config: Any = self.decoder.model.config
+        most = getattr(config.get_text_config(), "max_position_embeddings", None)
+        if most is not None and self.settings.length > most:
+            raise SettingError(
+                f"length is {self.settings.length}, and the model has positions for {most} tokens: "
+                "give at most as many"
+            )
+
+    def blocks(self) -> Iterator[dict[str, Any]]:
+        """Prune the blocks that are not done; the report of each block, done or not."""
+        texts = {"calibration": self.calibration, "dense": self.test, "sparse": self.test}
+        states = {
+            name: [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows.tokens]
+            for name, windows in texts.items()
+        }
+        for number in range(len(self.decoder)):
+            begin = time.monotonic()
+            with self.decoder.loaded(number) as block:
+                states["dense"] = self._through(block, number, states["dense"])
+                report = self.folder.report(number)
+                if report is None:
+                    report, masks, scores = self._prune(block, number, states["calibration"])
+                    report["seconds"] = round(time.monotonic() - begin, 3)
+                    self.folder.save(number, block, masks, scores, report)
+                else:
+                    self.folder.restore(number, block)
+                for name in ("calibration", "sparse"):
+                    states[name] = self._through(block, number, states[name])
+            self.reports.append(report)
+            yield report
+        self._states = states
+
+    def _through(self, block: nn.Module, number: int, states: list[State]) -> list[State]:
+        return [self.decoder.through(block, number, state) for state in states]
+
+    def _prune(
+        self, block: nn.Module, number: int, states: list[State]
+    ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
+        """Prune the layers of a block in place; what was done, the masks, and the scores."""
+        layers = linear_layers(block)
+        grams = Grams(layers)
+        for state in states:
+            with grams.watching():
+                self.decoder.through(block, number, state)
+        found: dict[str, Any] = {}
+        masks: dict[str, Tensor] = {}
+        scores: dict[str, Tensor] = {}
+        for name, module in layers.items():
+            full = f"{self.decoder.names[number]}.{name}.weight"
+            turned = not isinstance(module, nn.Linear)  # GPT-2's Conv1D stores (inputs, outputs)
+            stored: nn.Parameter = module.weight  # type: ignore[assignment]
+            weight = (stored.detach().T if turned else stored.detach()).clone().contiguous()
+            layer = Layer(full, weight, grams.of(name), grams.vectors(name))
+            pruned = self._pruned(layer)
+            kept = pruned.weight.to(self.decoder.dtype(full)).float()  # as the files will have it
+            stored.copy_(kept.T if turned else kept)
+            masks[full] = pruned.mask.T.contiguous() if turned else pruned.mask
+            if pruned.scores is not None:
+                scores[full] = pruned.scores.T.contiguous() if turned else pruned.scores
+            found[full] = {
+                "kept": int(pruned.mask.count_nonzero()),
+                "total": pruned.mask.numel(),
+                "vectors": layer.vectors,
+                "error": layer.error(kept),
+                "relative_error": layer.relative_error(kept),
+            }
+        about = {"block": self.decoder.names[number], "rounding": grams.rounding, "layers": found}
+        return about, masks, scores or None
+
+    def _pruned(self, layer: Layer) -> Pruned:
+        """A layer by the method, refitted if that is asked for."""
+        settings = self.settings
+        allocation = settings.allocation()
+        pruned = self.method.prune(layer, allocation, settings.final_sparsity())
+        if settings.refit:
+            pruned = replace(pruned, weight=refit(layer, pruned.mask))
+        return pruned
+
+    def perplexities(self) -> dict[str, float]:
+        """exp of the mean −log p over the scored tokens of the test windows, dense and sparse."""
+        found = {}
+        for name in ("dense", "sparse"):
+            total = 0.0
+            for state, known in zip(self._states[name], self.test.known, strict=True):
+                total += float(self.decoder.losses(state)[known - 1 :].double().sum())
+            found[name] = float(torch.tensor(total / self.test.scored).double().exp())
+        return found

@@ -1,0 +1,114 @@
+"""The settings of `pins oneshot`: names, defaults, checks. Loads neither torch nor numpy."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pins.errors import SettingError
+from pins.utils.lookup import choose_one
+from pins.utils.text_files import shown
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from pins.selection.allocation import Allocation
+
+SPARSITY = 0.5  # by default, without a pattern
+LARGEST = 2**63 - 1
+CHOICES = {
+    "method": (
+        "magnitude",
+        "wanda",
+        "ria",
+        "sparsegpt",
+        "alps",
+    ),  # as a test asserts, the registry's
+    "scope": ("tensor", "row"),
+}
+MINIMUM = {"calibration": 1, "length": 2, "stride": 1, "test_windows": 1, "seed": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to prune in one shot, by which text, and how.
+
+    Attributes:
+        model: a folder, or an id on the Hugging Face hub: a causal language model.
+        task: whose training text calibrates and whose test text judges: wikitext, text or
+            stdlib-docs.
+        data: folder or file with the task's text; default: the hub.
+        method: how a layer is pruned.
+        sparsity: ratio of zeros of each layer; default: 0.5, or 1 − N/M of a pattern.
+        scope: rank the weights of each row, the weights of one output (row), or of each matrix
+            (tensor).
+        pattern: exactly N of each M consecutive inputs of an output are kept, as in 2:4, or at most
+            N with a sparsity; default: none.
+        skip_indivisible: keep all weights of a matrix that M does not divide, which is an error
+            otherwise.
+        refit: afterwards, fit the kept weights of each layer to its dense output again.
+        calibration: number of windows to calibrate on.
+        length: tokens of a window.
+        stride: tokens from one test window to the next; default: the length, so that none overlap.
+        test_windows: at most so many windows of the test text are scored.
+        seed: seed of the calibration windows.
+        device: where to compute: cuda, mps or cpu; default: the first that is available.
+    """
+
+    model: str
+    task: str = "stdlib-docs"
+    data: Path | None = None
+    method: str = "wanda"
+    sparsity: float | None = None
+    scope: str = "row"
+    pattern: str | None = None
+    skip_indivisible: bool = False
+    refit: bool = False
+    calibration: int = 32
+    length: int = 512
+    stride: int | None = None
+    test_windows: int | None = 64
+    seed: int = 0
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise SettingError(f"{name} is {shown(value)}: {choose_one(value, choices)}")
+        for name, least in MINIMUM.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= LARGEST:
+                raise SettingError(
+                    f"{name} is {shown(value)}: it is at least {least} and at most {LARGEST}"
+                )
+        if self.stride is not None and self.stride > self.length:
+            raise SettingError(
+                f"stride is {self.stride} and length {self.length}: tokens between two windows "
+                "would not be scored; give a stride of at most the length"
+            )
+        self.allocation().require_final(self.final_sparsity())
+
+    def allocation(self) -> "Allocation":
+        """The masks allowed; a pattern alone says the count of each group."""
+        from pins.selection.allocation import Allocation
+
+        alone = self.pattern is not None and self.sparsity is None
+        return Allocation.parse(
+            counted=not alone,
+            pattern=self.pattern,
+            skip_indivisible=self.skip_indivisible,
+            scope="global" if alone else self.scope,
+        )
+
+    def final_sparsity(self) -> "Fraction":
+        """1 − kept ratio, exactly as it is written in decimals."""
+        from pins.selection.constraints import exact_ratio
+
+        own = self.allocation().sparsity
+        if own is not None:
+            return own
+        return exact_ratio(SPARSITY if self.sparsity is None else self.sparsity)
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings by name."""
+        return {**asdict(self), "data": None if self.data is None else str(self.data)}

@@ -1,0 +1,131 @@
+"""Laws of every method that is registered."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pins.errors import CardinalityError, SettingError
+from pins.oneshot.layer import Layer, Pruned
+from pins.oneshot.methods.method import ScoreMethod
+from pins.oneshot.methods.registry import METHODS, method_named
+from pins.oneshot.settings import CHOICES
+from pins.selection.allocation import Allocation
+from pins.selection.constraints import keep_count
+from tests.pins.oneshot.layers import correlated, integer_layers
+
+SPARSITIES = st.fractions(0, 1, max_denominator=9)
+EACH = pytest.mark.parametrize("name", METHODS)
+
+
+def exactly(pattern: str, *, skip: bool = False) -> Allocation:
+    return Allocation(pattern=pattern, exactly=True, skip_indivisible=skip)
+
+
+def require_pruned(name: str, layer: Layer, pruned: Pruned) -> None:
+    """What is pruned is 0; methods that rank scores leave the rest as it is."""
+    assert pruned.mask.dtype == torch.bool
+    assert pruned.weight.dtype == layer.weight.dtype
+    assert pruned.weight.isfinite().all()
+    assert not pruned.weight[~pruned.mask].any()
+    ranks = isinstance(METHODS[name], ScoreMethod)
+    assert ranks == (pruned.scores is not None)
+    if ranks:
+        assert torch.equal(pruned.weight[pruned.mask], layer.weight[pruned.mask])
+
+
+def test_choices_are_the_methods() -> None:
+    assert tuple(METHODS) == CHOICES["method"]
+    with pytest.raises(SettingError, match="there is no method 'obs'"):
+        method_named("obs")
+
+
+@EACH
+@given(layer=integer_layers(), sparsity=SPARSITIES)
+def test_each_row_keeps_its_number(name: str, layer: Layer, sparsity: Fraction) -> None:
+    before = layer.weight.clone(), layer.gram.clone()
+    pruned = METHODS[name].prune(layer, Allocation(scope="row"), sparsity)
+    require_pruned(name, layer, pruned)
+    keep = keep_count(sparsity, layer.weight.shape[1])
+    assert pruned.mask.sum(1).tolist() == [keep] * len(layer.weight)
+    assert torch.equal(layer.weight, before[0])
+    assert torch.equal(layer.gram, before[1])
+
+
+@EACH
+@given(layer=integer_layers(), sparsity=SPARSITIES)
+def test_a_matrix_keeps_its_number(name: str, layer: Layer, sparsity: Fraction) -> None:
+    pruned = METHODS[name].prune(layer, Allocation(scope="tensor"), sparsity)
+    require_pruned(name, layer, pruned)
+    assert pruned.mask.count_nonzero() == keep_count(sparsity, layer.weight.numel())
+
+
+@EACH
+@given(layer=integer_layers(by=4), n=st.integers(1, 4))
+def test_each_group_keeps_n_of_m(name: str, layer: Layer, n: int) -> None:
+    pruned = METHODS[name].prune(layer, exactly(f"{n}:4"), 1 - Fraction(n, 4))
+    require_pruned(name, layer, pruned)
+    assert (pruned.mask.view(-1, 4).sum(1) == n).all()
+
+
+@EACH
+@pytest.mark.parametrize("inputs", [130, 256])
+def test_a_row_of_several_blocks_of_columns_keeps_its_number(name: str, inputs: int) -> None:
+    layer, sparsity = correlated(0, outputs=3, inputs=inputs, vectors=16), Fraction(1, 3)
+    pruned = METHODS[name].prune(layer, Allocation(scope="row"), sparsity)
+    require_pruned(name, layer, pruned)
+    assert pruned.mask.sum(1).tolist() == [keep_count(sparsity, inputs)] * 3
+    pruned = METHODS[name].prune(layer, Allocation(scope="tensor"), sparsity)
+    assert pruned.mask.count_nonzero() == keep_count(sparsity, 3 * inputs)
+    layer = correlated(0, outputs=3, inputs=inputs // 5 * 5, vectors=16)
+    pruned = METHODS[name].prune(layer, exactly("2:5"), Fraction(3, 5))
+    assert (pruned.mask.view(-1, 5).sum(1) == 2).all()
+
+
+@EACH
+def test_a_width_that_m_does_not_divide_is_refused_or_kept(name: str) -> None:
+    layer = correlated(0, outputs=3, inputs=10)
+    with pytest.raises(CardinalityError, match="rows of 10 weights, which 4 does not divide"):
+        METHODS[name].prune(layer, exactly("2:4"), Fraction(1, 2))
+    pruned = METHODS[name].prune(layer, exactly("2:4", skip=True), Fraction(1, 2))
+    assert pruned.mask.all()
+    assert torch.equal(pruned.weight, layer.weight)
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("allocation", "unless"),
+    [
+        (Allocation(pattern="transposable-2:4", exactly=True), ""),
+        (Allocation(scope="row", pattern="2:4"), "magnitude wanda ria"),
+        (Allocation(scope="global"), "magnitude wanda ria"),
+    ],
+    ids=["transposable", "at most", "global"],
+)
+def test_what_a_method_cannot_keep_to_is_refused(
+    name: str, allocation: Allocation, unless: str
+) -> None:
+    layer, sparsity = correlated(0, outputs=4, inputs=8), Fraction(1, 2)
+    if name in unless.split():
+        METHODS[name].prune(layer, allocation, sparsity)
+        return
+    with pytest.raises(CardinalityError, match=r"give (N:M along|--scope row or tensor, or)"):
+        METHODS[name].prune(layer, allocation, sparsity)
+
+
+@EACH
+@given(exponent=st.integers(-12, 12))
+def test_the_scale_of_the_inputs_does_not_matter(name: str, exponent: int) -> None:
+    layer, allocation = correlated(1, outputs=4, inputs=12), Allocation(scope="row")
+    gram = layer.gram.clone()
+    gram[5, :] = gram[:, 5] = 0.0
+    found = [
+        METHODS[name].prune(
+            Layer("w", layer.weight, gram * 4.0**power, layer.vectors), allocation, Fraction(1, 2)
+        )
+        for power in (0, exponent)
+    ]
+    assert torch.equal(found[0].mask, found[1].mask)
+    assert torch.allclose(found[0].weight, found[1].weight)

@@ -1,0 +1,114 @@
+"""Gram matrices are XᵀX of what the layers read."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pins.errors import CalibrationError
+from pins.models.decoder import Decoder
+from pins.oneshot.gram import Grams, inputs_of, linear_layers
+from tests.pins.oneshot.tiny_decoders import PASSED, save_decoder, window
+
+
+class Toy(nn.Module):
+    """Two layers that read one tensor, a third one, and one that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.unused = (nn.Linear(4, 3, bias=False) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x) + self.b(x) + self.c(x * 2)  # type: ignore[no-any-return]
+
+
+def integers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randint(-9, 9, shape, generator=torch.Generator().manual_seed(seed)).float()
+
+
+def test_sums_over_windows_are_exact_for_integers_and_shared() -> None:
+    toy = Toy()
+    grams = Grams(linear_layers(toy))
+    windows = [integers(2, 5, 4, seed=seed) for seed in range(3)]
+    for each in windows:
+        with grams.watching():
+            toy(each)
+    toy(windows[0])  # outside, nothing is added
+    read = torch.cat(windows).view(-1, 4).double()
+    assert torch.equal(grams.of("a"), read.T @ read)
+    assert torch.equal(grams.of("c"), 4 * (read.T @ read))
+    assert grams.of("a") is grams.of("b")
+    assert grams.vectors("a") == grams.vectors("c") == 30
+    assert grams.rounding == 0
+    assert torch.equal(grams.of("unused"), torch.zeros(4, 4, dtype=torch.float64))
+    assert grams.vectors("unused") == 0
+
+
+def test_layers_that_part_are_a_defect() -> None:
+    toy = Toy()
+    grams = Grams(linear_layers(toy))
+    with grams.watching():
+        toy(integers(3, 4))
+    with grams.watching():
+        toy.a(integers(3, 4))
+        with pytest.raises(AssertionError, match="read different ones"):
+            toy.b(integers(3, 4))
+
+
+def test_bfloat16_is_raised_to_float32_before_the_product() -> None:
+    toy, read = Toy().bfloat16(), torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    grams = Grams(linear_layers(toy))
+    for _ in range(2):
+        with grams.watching():
+            toy(read.bfloat16())
+    wide = read.bfloat16().double()
+    right = 2 * (wide.T @ wide)
+    assert torch.allclose(grams.of("a"), right, rtol=1e-6, atol=0)
+    assert not torch.allclose(2 * (read.bfloat16().T @ read.bfloat16()).double(), right, rtol=1e-6)
+    assert 0 < grams.rounding < 1e-6
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e30])
+def test_what_is_not_finite_names_the_layer(value: float) -> None:
+    toy, read = Toy(), integers(3, 4)
+    grams = Grams(linear_layers(toy))
+    with grams.watching():
+        toy(read)
+    read[1, 2] = value
+    with pytest.raises(CalibrationError, match="'a' reads NaN or infinity"), grams.watching():
+        toy(read)
+    assert not toy.a._forward_pre_hooks
+
+
+@pytest.mark.parametrize("kind", PASSED)
+def test_layers_of_a_block_have_the_matrices_of_their_inputs(kind: str, tmp_path: Path) -> None:
+    decoder = Decoder.open(str(save_decoder(tmp_path, kind)))
+    states = [decoder.first(window(seed=seed)) for seed in range(3)]
+    with decoder.loaded(0) as block:
+        layers, read = linear_layers(block), dict[str, list[Tensor]]()
+        assert len(layers) >= 4
+        grams = Grams(layers)
+
+        def record(name: str) -> Any:
+            return lambda _, given: read.setdefault(name, []).append(given[0].flatten(0, -2))
+
+        for name, layer in layers.items():
+            layer.register_forward_pre_hook(record(name))
+        for state in states:
+            with grams.watching():
+                decoder.through(block, 0, state)
+    for name, layer in layers.items():
+        inputs = torch.cat(read[name]).double()
+        right = inputs.T @ inputs
+        assert right.shape == (inputs_of(layer),) * 2
+        assert float((grams.of(name) - right).norm() / right.norm()) < 1e-6
+        assert grams.vectors(name) == 36
+    assert grams.rounding < 1e-6
+    if kind == "Llama":
+        attention = [grams.of(f"self_attn.{each}_proj") for each in "qkv"]
+        assert attention[0] is attention[1] is attention[2]
+        assert grams.of("mlp.gate_proj") is grams.of("mlp.up_proj")
+        assert grams.of("mlp.gate_proj") is not attention[0]
