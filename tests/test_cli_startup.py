@@ -155,7 +155,9 @@ def test_metadata_without_commands_says_what_to_run(tmp_path: Path) -> None:
     site = installed(tmp_path, "pins-pruning", "")
     code, _, err = run("-m", "pins", "check", "cert.json", folder=tmp_path, path=site)
     assert (code, err.count("\n")) == (2, 1)
-    assert "there is no command 'check': choose one of prune, pack, unpack; no others" in err
+    assert (
+        "there is no command 'check': choose one of prune, oneshot, pack, unpack; no others" in err
+    )
     assert "pip install --no-deps -e ." in err
 
 

@@ -99,8 +99,8 @@ def test_a_width_that_m_does_not_divide_is_refused_or_kept(name: str) -> None:
     ("allocation", "unless"),
     [
         (Allocation(pattern="transposable-2:4", exactly=True), ""),
-        (Allocation(scope="row", pattern="2:4"), "magnitude wanda ria"),
-        (Allocation(scope="global"), "magnitude wanda ria"),
+        (Allocation(scope="row", pattern="2:4"), "magnitude wanda ria alps"),
+        (Allocation(scope="global"), "magnitude wanda ria alps"),
     ],
     ids=["transposable", "at most", "global"],
 )
