@@ -810,13 +810,13 @@ class Block:
         if scan.first(flags) is None:
             return None
         best, slack = scan.extreme(pick, near, flags), self.slack
-        edge = best + slack if kept else best - slack
         if rival and (best - slack > rival.score if kept else best + slack <= rival.score):
             return None
         score: float | Fraction = best
         if not slack:
             i = start + scan.place(near, flags, best, last=kept)
         else:
+            edge = best + slack if kept else best - slack
             within = scan.compare(le if kept else ge, near, edge)
             hits = [start + i for i in scan.places(scan.both(flags, within))]
             ranks = [self._rank(i) for i in (hits[:1] if self._alike(hits) else hits)]

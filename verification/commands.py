@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pins.errors import SettingError
-from pins.runs.settings import LARGEST
 from pins.utils.output import JSON_HELP, make_console, print_json, progress_console
+from pins.utils.setting_checks import LARGEST
 
 Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 Seed = typer.Option(min=0, max=LARGEST, help="Seed of all random numbers.")

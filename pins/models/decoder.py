@@ -132,7 +132,9 @@ class Decoder:
 
     def dtype(self, name: str) -> torch.dtype:
         """The dtype that a tensor has in the files."""
-        return self._read(self._stored[name]).dtype
+        with safe_open(self._files[self._stored[name]], framework="pt") as file:
+            none: Tensor = file.get_slice(self._stored[name])[:0]  # of a weight, no number is read
+            return none.dtype
 
     def stored(self, number: int | None) -> dict[str, Tensor]:
         """The tensors of a block as the files have them, by their names there; None: the others."""

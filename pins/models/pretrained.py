@@ -6,8 +6,8 @@ asked whether it may (`pins.models.auto_classes`).
 
 import importlib.util
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,44 +112,34 @@ def load_model(
         ModelError: there is no such model, it is not in safetensors, its digest is wrong, or none
             of the heads fits.
     """
-    transformers = the_library()
-    folder = locate(model)
-    try:
-        with quiet(transformers):
-            config = load(transformers.AutoConfig, folder)
-            tokenizer = load(transformers.AutoTokenizer, folder)
-            require_plain(config)
-            require_words(tokenizer, folder)
-            head = _fitting(transformers, config, heads)
-            saved = tuple(map(str, config.id2label.values()))
-            if labels:
-                classes = dict(enumerate(labels))
-                config.id2label = classes
-                config.label2id = {label: number for number, label in classes.items()}
-                # that of an earlier task would change the loss, and the pipeline of the hub
-                single = head is CLASSIFICATION
-                config.problem_type = "single_label_classification" if single else None
-            elif head is REGRESSION:
-                config.num_labels, config.problem_type = 1, "regression"
-            _set_outputs(config)
-            _set_padding(tokenizer, config)
-            torch.manual_seed(seed)
-            network, found = load(
-                getattr(transformers, head.auto_class),
-                folder,
-                config=config,
-                use_safetensors=True,
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,  # a saved head for other classes is replaced
-                output_loading_info=True,
-            )
-            require_fitting(network, tokenizer, head)
-            if head is CAUSAL:
-                require_causal(network)
-    except PinsError:
-        raise
-    except Exception as error:  # transformers checks little: a wrong file raises what it leads to
-        raise ModelError(f"model {model!r} in {folder} does not load: {reason(error)}") from error
+    with _loading(model) as (transformers, folder):
+        config, tokenizer = _configuration(transformers, folder)
+        head = _fitting(transformers, config, heads)
+        saved = tuple(map(str, config.id2label.values()))
+        if labels:
+            classes = dict(enumerate(labels))
+            config.id2label = classes
+            config.label2id = {label: number for number, label in classes.items()}
+            # that of an earlier task would change the loss, and the pipeline of the hub
+            single = head is CLASSIFICATION
+            config.problem_type = "single_label_classification" if single else None
+        elif head is REGRESSION:
+            config.num_labels, config.problem_type = 1, "regression"
+        _set_outputs(config)
+        _set_padding(tokenizer, config)
+        torch.manual_seed(seed)
+        network, found = load(
+            getattr(transformers, head.auto_class),
+            folder,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # a saved head for other classes is replaced
+            output_loading_info=True,
+        )
+        require_fitting(network, tokenizer, head)
+        if head is CAUSAL:
+            require_causal(network)
     drawn = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
     named = () if any(label.startswith("LABEL_") for label in saved) else saved
     return Pretrained(network, tokenizer, folder, head, tuple(sorted(drawn)), named)
@@ -161,28 +151,45 @@ def load_outline(model: str) -> tuple[nn.Module, Any, Path]:
     Raises:
         ModelError: there is no such model, or it is no causal one.
     """
-    transformers = the_library()
-    from accelerate import init_empty_weights  # type: ignore[import-untyped]
+    with _loading(model) as (transformers, folder):
+        from accelerate import init_empty_weights  # type: ignore[import-untyped]
 
+        config, tokenizer = _configuration(transformers, folder)
+        _fitting(transformers, config, (CAUSAL,))
+        _set_outputs(config)
+        with init_empty_weights(include_buffers=False):  # buffers are computed, and small
+            network = transformers.AutoModelForCausalLM.from_config(
+                config, trust_remote_code=False, dtype=torch.float32
+            )
+        require_fitting(network, tokenizer, CAUSAL)
+    return network, tokenizer, folder
+
+
+@contextmanager
+def _loading(model: str) -> Iterator[tuple[Any, Path]]:
+    """transformers, quiet, and the folder of a model; what goes wrong inside is told in one line.
+
+    Raises:
+        ModelError: there is no such model, or it does not load.
+    """
+    transformers = the_library()
     folder = locate(model)
     try:
         with quiet(transformers):
-            config = load(transformers.AutoConfig, folder)
-            tokenizer = load(transformers.AutoTokenizer, folder)
-            require_plain(config)
-            require_words(tokenizer, folder)
-            _fitting(transformers, config, (CAUSAL,))
-            _set_outputs(config)
-            with init_empty_weights(include_buffers=False):  # buffers are computed, and small
-                network = transformers.AutoModelForCausalLM.from_config(
-                    config, trust_remote_code=False, dtype=torch.float32
-                )
-            require_fitting(network, tokenizer, CAUSAL)
+            yield transformers, folder
     except PinsError:
         raise
     except Exception as error:  # transformers checks little: a wrong file raises what it leads to
         raise ModelError(f"model {model!r} in {folder} does not load: {reason(error)}") from error
-    return network, tokenizer, folder
+
+
+def _configuration(transformers: Any, folder: Path) -> tuple[Any, Any]:
+    """The configuration and the tokenizer of a folder, checked."""
+    config = load(transformers.AutoConfig, folder)
+    tokenizer = load(transformers.AutoTokenizer, folder)
+    require_plain(config)
+    require_words(tokenizer, folder)
+    return config, tokenizer
 
 
 def _set_outputs(config: Any) -> None:

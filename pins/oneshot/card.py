@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pins.utils.output import score
+
 METADATA = """---
 library_name: transformers
 pipeline_tag: text-generation
@@ -44,8 +46,8 @@ def card(facts: Mapping[str, Any]) -> str:
             f"{text['windows']} windows of {context} tokens of the training text of "
             f"{settings['task']}"
         ),
-        "perplexity, dense": _number(perplexity["dense"]),
-        "perplexity, sparse": _number(perplexity["sparse"]),
+        "perplexity, dense": score(perplexity["dense"], 3),
+        "perplexity, sparse": score(perplexity["sparse"], 3),
         "judged on": (
             f"{perplexity['tokens']:,} tokens of the test text, windows of {context} every "
             f"{perplexity['stride']}, {perplexity['rest']:,} tokens left"
@@ -56,7 +58,3 @@ def card(facts: Mapping[str, Any]) -> str:
     return (
         f"{METADATA}\n# {facts['about']}, pruned in one shot\n\n| | |\n|---|---|\n{table}\n{NOTES}"
     )
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.3f}"

@@ -17,12 +17,10 @@ from pins.oneshot.settings import Settings
 from pins.pruning.final_decision import Certify
 from pins.utils.folder_lock import locked
 from pins.utils.io import flush, write_json, write_text
-from pins.utils.output import make_console, print_json
+from pins.utils.output import print_json, results, score, stopped
 from pins.utils.progress import Progress
 from pins.utils.provenance import provenance
 from pins.utils.text_files import read_object
-
-INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 
 def run_oneshot(
@@ -58,11 +56,7 @@ def run_oneshot(
             if facts is None:
                 facts = _run(console, settings, out, resume, certify)
     except KeyboardInterrupt:
-        make_console(sys.stderr).print(
-            "pins: stopped; the same command with --resume goes on after the last block",
-            soft_wrap=True,
-        )
-        return INTERRUPTED
+        return stopped("after the last block")
     if json:
         print_json({"folder": str(out), **facts})
         return 0
@@ -75,10 +69,7 @@ def run_oneshot(
 
 def result_table(facts: Mapping[str, Any]) -> Table:
     """What was kept, and the perplexities."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in headline(facts):
-        table.add_row(name, value)
-    return table
+    return results(headline(facts))
 
 
 def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -88,8 +79,8 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("method", settings["method"] + (" and a refit" if settings["refit"] else "")),
         ("kept", f"{weights['kept']:,} of {weights['prunable']:,} prunable weights, exactly"),
         ("sparsity", f"{1 - weights['kept'] / weights['prunable']:.4%}"),
-        ("perplexity, dense", _number(perplexity["dense"])),
-        ("perplexity, sparse", f"{_number(perplexity['sparse'])} (headline)"),
+        ("perplexity, dense", score(perplexity["dense"])),
+        ("perplexity, sparse", f"{score(perplexity['sparse'])} (headline)"),
         (
             "judged on",
             f"{perplexity['tokens']:,} tokens in {perplexity['windows']} windows of "
@@ -108,10 +99,6 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("peak memory", f"{memory / 1e6:,.0f} MB; the model has {facts['bytes'] / 1e6:,.0f} MB")
         )
     return lines
-
-
-def _number(value: float | None) -> str:
-    return "not finite" if value is None else f"{value:.4f}"
 
 
 def _run(

@@ -41,8 +41,12 @@ class Layer:
 
     def relative_error(self, pruned: Tensor) -> float:
         """(R) of W′ divided by that of 0; 0 where both are."""
+        return self.relative(self.error(pruned))
+
+    def relative(self, error: float) -> float:
+        """An error divided by that of 0."""
         zero = quadratic(self.weight.double(), self.gram)
-        return self.error(pruned) / zero if zero > 0 else 0.0
+        return error / zero if zero > 0 else 0.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from pins.errors import SettingError
@@ -25,6 +24,7 @@ from pins.oneshot.text import drawn, plain_text, sliding
 from pins.pruning.final_decision import FinalDecision
 from pins.selection.tree import View
 from pins.tasks import load_task
+from pins.tasks.language_modeling import perplexity
 from pins.utils.devices import choose_device
 
 
@@ -165,12 +165,13 @@ class OneShot:
             masks[full] = pruned.mask.T.contiguous() if turned else pruned.mask
             if pruned.scores is not None:
                 scores[full] = pruned.scores.T.contiguous() if turned else pruned.scores
+            error = layer.error(kept)
             found[full] = {
                 "kept": int(pruned.mask.count_nonzero()),
                 "total": pruned.mask.numel(),
                 "vectors": layer.vectors,
-                "error": layer.error(kept),
-                "relative_error": layer.relative_error(kept),
+                "error": error,
+                "relative_error": layer.relative(error),
             }
         about = {"block": self.decoder.names[number], "rounding": grams.rounding, "layers": found}
         return about, masks, scores or None
@@ -191,5 +192,5 @@ class OneShot:
             total = 0.0
             for state, known in zip(self._states[name], self.test.known, strict=True):
                 total += float(self.decoder.losses(state)[known - 1 :].double().sum())
-            found[name] = float(torch.tensor(total / self.test.scored).double().exp())
+            found[name] = perplexity(total / self.test.scored)
         return found

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pins.errors import SettingError
-from pins.utils.lookup import choose_one
-from pins.utils.text_files import shown
+from pins.utils.setting_checks import require_chosen, require_least
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -14,15 +13,9 @@ if TYPE_CHECKING:
     from pins.selection.allocation import Allocation
 
 SPARSITY = 0.5  # by default, without a pattern
-LARGEST = 2**63 - 1
 CHOICES = {
-    "method": (
-        "magnitude",
-        "wanda",
-        "ria",
-        "sparsegpt",
-        "alps",
-    ),  # as a test asserts, the registry's
+    # as a test asserts, the registry's
+    "method": ("magnitude", "wanda", "ria", "sparsegpt", "alps"),
     "scope": ("tensor", "row"),
 }
 MINIMUM = {"calibration": 1, "length": 2, "stride": 1, "test_windows": 1, "seed": 0}
@@ -71,16 +64,8 @@ class Settings:
     device: str | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                raise SettingError(f"{name} is {shown(value)}: {choose_one(value, choices)}")
-        for name, least in MINIMUM.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= LARGEST:
-                raise SettingError(
-                    f"{name} is {shown(value)}: it is at least {least} and at most {LARGEST}"
-                )
+        require_chosen(self, CHOICES)
+        require_least(self, MINIMUM)
         if self.stride is not None and self.stride > self.length:
             raise SettingError(
                 f"stride is {self.stride} and length {self.length}: tokens between two windows "

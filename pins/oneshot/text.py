@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pins.errors import CalibrationError, TaskError
-from pins.tasks.language_modeling import LanguageModeling
+from pins.tasks.language_modeling import LanguageModeling, tokens_of
 from pins.tasks.task import Task
 from pins.tasks.text_classification import Example
 
@@ -52,18 +52,13 @@ def plain_text(task: Task, rows: Sequence[Any]) -> str:
     raise TaskError(f"{task.name} has no plain text: calibrate on wikitext, text or stdlib-docs")
 
 
-def tokens_of(text: str, tokenizer: Any) -> Tensor:
-    """The tokens of a text as one stream, int64, without special tokens."""
-    return torch.tensor(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-
 def drawn(text: str, tokenizer: Any, length: int, number: int, seed: int) -> Windows:
     """`number` windows that begin at random places, each place at most once; nothing is scored.
 
     Raises:
         CalibrationError: the text has fewer tokens.
     """
-    stream = tokens_of(text, tokenizer)
+    stream = torch.tensor(tokens_of(text, tokenizer))
     places = len(stream) - length + 1
     if places < number:
         raise CalibrationError(
@@ -84,7 +79,7 @@ def sliding(text: str, tokenizer: Any, length: int, stride: int, most: int | Non
     Raises:
         CalibrationError: the text is shorter than one window.
     """
-    stream = tokens_of(text, tokenizer)
+    stream = torch.tensor(tokens_of(text, tokenizer))
     starts = range(0, len(stream) - length + 1, stride)[:most]
     if not starts:
         raise CalibrationError(

@@ -1,6 +1,5 @@
 """`pins prune`: a run with its progress bar, and the table at its end."""
 
-import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -27,12 +26,11 @@ from pins.runs.run import Run
 from pins.runs.settings import Settings, read_settings
 from pins.tasks import load_task
 from pins.utils.folder_lock import locked
-from pins.utils.output import make_console, print_json
+from pins.utils.output import print_json, results, stopped
 from pins.utils.progress import Progress
 from pins.utils.text_files import read_object, reading
 from pins.utils.unfinished import remove_left
 
-INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 SAME_THING = (("steps", "epochs"), ("epochs", "steps"))  # how long a run is
 
 
@@ -91,11 +89,7 @@ def run_prune(
                     return 0
                 facts = finish(run, certify)
         except KeyboardInterrupt:
-            make_console(sys.stderr).print(
-                "pins: stopped; the same command with --resume goes on from the last checkpoint",
-                soft_wrap=True,
-            )
-            return INTERRUPTED
+            return stopped("from the last checkpoint")
     if json:
         print_json({"folder": str(out), **facts})
         return 0
@@ -114,12 +108,8 @@ def _together(in_file: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
 
 def result_table(facts: Mapping[str, Any]) -> Table:
     """Sparsity, scores, certificate and costs of a run."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in headline(facts):
-        table.add_row(name, value)
-    for name, value, note in rows(facts["costs"]):
-        table.add_row(name, f"{value}  {note}".strip())
-    return table
+    costs = [(name, f"{value}  {note}".strip()) for name, value, note in rows(facts["costs"])]
+    return results([*headline(facts), *costs])
 
 
 def _steps(console: Console, run: Run) -> None:

@@ -40,6 +40,7 @@ from pins.selection.transposable.constraint import TransposableNofM
 from pins.selection.tree import Node
 from pins.utils import io
 from pins.utils.io import write_json, write_text
+from pins.utils.output import score
 from pins.utils.provenance import provenance
 
 LATENCY_ROWS = 8
@@ -213,12 +214,12 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     lines += [("counted", each) for each in facts.get("allocation", {}).get("sentences", ())]
     lines += [
-        (f"{metric}, {other}", _number(scores[other][metric]))
+        (f"{metric}, {other}", score(scores[other][metric]))
         for other in ("dense", "teacher")
         if other in scores
     ]
     for name, value in scores["sparse"].items():
-        lines.append((name, _number(value) + (" (headline)" if name == metric else "")))
+        lines.append((name, score(value) + (" (headline)" if name == metric else "")))
     lines.append(("judged on", f"{scores['rows']:,} {scores['split']} rows"))
     if reported := facts.get("authors_report"):
         value = f"{reported['score']:.4f} on held-out rows at step {reported['step']}"
@@ -230,7 +231,3 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     if facts["decisions"] and (binding := facts["decisions"][-1]["binding"]):
         lines.append(("bounds bind", f"in {len(binding)} nodes: {', '.join(binding[:3])}"))
     return lines
-
-
-def _number(score: float | None) -> str:
-    return "not finite" if score is None else f"{score:.4f}"

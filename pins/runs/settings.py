@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args, get_origin, get_type_
 
 from pins.errors import FileError, ScheduleError, SettingError, first_line
 from pins.models.demo_model import DEMO_MODEL
-from pins.utils.lookup import choose_one
+from pins.utils.setting_checks import require_chosen, require_least
 from pins.utils.text_files import read_text, shown
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ AUTHORS = "authors"  # not a criterion but a whole method: the behaviour of the 
 TRUST_REGION = "trust-region"
 SPARSITY = 0.8  # by default, without a pattern
 RENAMED = {"minimum_kept": "layer_minimum"}  # settings of earlier versions
-LARGEST = 2**63 - 1  # of a whole number in torch; as a seed also in numpy
 MOST = 1e30  # of another number: float32 holds it, and somewhat more
 EVALUATIONS = 20  # of a run, by default
 
@@ -189,16 +188,8 @@ class Settings:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices and not (value is None and name in DERIVED):
-                raise SettingError(f"{name} is {value!r}: {choose_one(value, choices)}")
-        for name, least in MINIMUM.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= LARGEST:
-                raise SettingError(
-                    f"{name} is {shown(value)}: it is at least {least} and at most {LARGEST}"
-                )
+        require_chosen(self, CHOICES, DERIVED)
+        require_least(self, MINIMUM)
         for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and not 0 < value <= MOST:

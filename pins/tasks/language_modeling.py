@@ -75,7 +75,7 @@ class LanguageModeling(Task):
             TaskError: blocks would have one token, or the text has fewer than two.
         """
         text = "".join(rows)
-        tokens = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        tokens = tokens_of(text, tokenizer)
         if max_length < 2 or len(tokens) < 2:
             raise TaskError(
                 f"{len(rows)} lines of text make {len(tokens)} tokens, in blocks of {max_length}: "
@@ -114,8 +114,8 @@ class LanguageModeling(Task):
             predicted += len(losses)
         loss = total / predicted
         return {
-            "perplexity": _exp(loss),
-            "word_perplexity": _exp(loss * encoded.about[0]),
+            "perplexity": perplexity(loss),
+            "word_perplexity": perplexity(loss * encoded.about[0]),
             "loss": loss,
         }
 
@@ -178,6 +178,12 @@ def _hub_lines(rows: Iterable[Row]) -> tuple[str, ...]:
     return tuple(row.text("text") or " \n" for row in rows)  # blank lines lack their ends there
 
 
-def _exp(value: float) -> float:
-    """e to the power of `value`; infinite where math.exp would raise."""
-    return torch.tensor(value, dtype=torch.float64).exp().item()
+def perplexity(loss: float) -> float:
+    """exp of a mean −log p; infinite where math.exp would raise."""
+    return torch.tensor(loss, dtype=torch.float64).exp().item()
+
+
+def tokens_of(text: str, tokenizer: Any) -> list[int]:
+    """The tokens of a text as one stream, without special tokens."""
+    found: list[int] = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    return found

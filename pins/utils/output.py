@@ -5,12 +5,14 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:  # `pins check` prints a line and needs no rich
     from rich.console import Console
+    from rich.table import Table
 
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 JSON_HELP = "Print one JSON object; progress goes to standard error."
 STDERR = 2  # the number of standard error among the open files
 UNLIMITED = 1 << 14  # columns where nothing limits them; at rich's 80 it would cut tables
@@ -86,6 +88,29 @@ def progress_console(as_json: bool) -> "Console":
     """The console for progress: standard error where standard output holds a JSON object."""
     require_open()
     return make_console(sys.stderr if as_json else None)
+
+
+def results(rows: Iterable[tuple[str, str]]) -> "Table":
+    """A table of names and values."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def score(value: float | None, digits: int = 4) -> str:
+    """A score as people read it; JSON has None for one that is not finite."""
+    return "not finite" if value is None else f"{value:.{digits}f}"
+
+
+def stopped(where: str) -> int:
+    """Say that a command was stopped from the keyboard and where it can go on; the exit code."""
+    make_console(sys.stderr).print(
+        f"pins: stopped; the same command with --resume goes on {where}", soft_wrap=True
+    )
+    return INTERRUPTED
 
 
 def print_json(document: Mapping[str, Any]) -> None:

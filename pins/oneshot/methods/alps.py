@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 
 from pins.oneshot.layer import Layer, Pruned, damped
-from pins.oneshot.methods.method import Method, bounds
+from pins.oneshot.methods.method import Method, allowed
 from pins.oneshot.refit import DAMPING, refit
 from pins.selection.allocation import Allocation
 from pins.selection.select import select
-from pins.selection.tree import View
 
 FIRST = 0.1  # ρ at the start, in units of the scaled G's diagonal, which is 1
 EVERY = 3  # iterations from one ρ to the next
@@ -35,23 +34,23 @@ class Alps(Method):
         """As `Method.prune`; the scores change on the way, so there are none to certify."""
         gram = damped(layer.gram, DAMPING)
         scale = gram.diagonal().sqrt()
-        values, vectors = torch.linalg.eigh(gram / scale / scale[:, None])
+        gram = gram / scale / scale[:, None]
+        values, vectors = torch.linalg.eigh(gram)
         dense = layer.weight.double() * scale
-        target = dense @ (gram / scale / scale[:, None])
-        views = {layer.name: View.of(layer.weight.shape)}
-        tree = bounds(allocation, sparsity, views).tree(views)
+        target = dense @ gram
+        tree = allowed(layer, allocation, sparsity)
 
-        def allowed(weights: Tensor) -> Tensor:
+        def largest(weights: Tensor) -> Tensor:
             return select({layer.name: weights.abs()}, tree)[layer.name]
 
         rho, multipliers = FIRST, torch.zeros_like(dense)
-        mask = before = allowed(dense)
+        mask = before = largest(dense)
         sparse = dense.where(mask, 0.0)
         for iteration in range(1, MOST + 1):
             right = target - multipliers + rho * sparse
             weights = ((right @ vectors) / (values + rho)) @ vectors.T
             shifted = weights + multipliers / rho
-            mask = allowed(shifted)
+            mask = largest(shifted)
             sparse = shifted.where(mask, 0.0)
             multipliers += rho * (weights - sparse)
             if iteration % EVERY == 0:

@@ -10,7 +10,6 @@ class Magnitude(ScoreMethod):
     """s = |W|: the optimum of (R) for G = I, whatever the layer reads. O(n)."""
 
     name = "magnitude"
-    reads_inputs = False
 
     def scores(self, layer: Layer) -> Tensor:
         """|W|, exact."""

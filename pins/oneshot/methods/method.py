@@ -12,7 +12,7 @@ from pins.oneshot.layer import Layer, Pruned
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
 from pins.selection.select import decide
-from pins.selection.tree import View
+from pins.selection.tree import Node, View
 
 
 class Method(ABC):
@@ -20,11 +20,9 @@ class Method(ABC):
 
     Attributes:
         name: as on the command line.
-        reads_inputs: whether it reads the Gram matrix.
     """
 
     name: ClassVar[str]
-    reads_inputs: ClassVar[bool] = True
 
     def require(
         self, allocation: Allocation, sparsity: Fraction, views: Mapping[str, View]
@@ -60,10 +58,15 @@ class ScoreMethod(Method):
     def prune(self, layer: Layer, allocation: Allocation, sparsity: Fraction) -> Pruned:
         """As `Method.prune`, by `pins.decide`."""
         scores = self.scores(layer)
-        views = {layer.name: View.of(scores.shape)}
-        decision = decide({layer.name: scores}, bounds(allocation, sparsity, views))
+        decision = decide({layer.name: scores}, allowed(layer, allocation, sparsity))
         mask = decision.masks[layer.name]
         return Pruned(layer.weight.where(mask, 0.0), mask, scores)
+
+
+def allowed(layer: Layer, allocation: Allocation, sparsity: Fraction) -> Node:
+    """The masks that a layer may have; errors as `bounds`."""
+    views = {layer.name: View.of(layer.weight.shape)}
+    return bounds(allocation, sparsity, views).tree(views)
 
 
 def bounds(allocation: Allocation, sparsity: Fraction, views: Mapping[str, View]) -> Constraint:

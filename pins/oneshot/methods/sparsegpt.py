@@ -7,7 +7,8 @@ import torch
 
 from pins.errors import CardinalityError
 from pins.oneshot.layer import Layer, Pruned, damped
-from pins.oneshot.methods.method import Method, bounds
+from pins.oneshot.methods.method import Method, allowed
+from pins.oneshot.refit import DAMPING
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, Constraint, NofM, PerRow, keep_count
 from pins.selection.pattern import Pattern
@@ -15,7 +16,6 @@ from pins.selection.select import select
 from pins.selection.tree import View
 
 BLOCK = 128  # columns whose masks are chosen together, and updated before the others are
-DAMPING = 0.01  # of the mean diagonal
 
 
 class SparseGpt(Method):
@@ -44,9 +44,7 @@ class SparseGpt(Method):
         """As `Method.prune`; the scores change on the way, so there are none to certify."""
         pattern = _pattern(allocation)
         if pattern is not None and layer.weight.shape[1] % pattern.m:  # kept whole, or refused
-            views = {layer.name: View.of(layer.weight.shape)}
-            tree = bounds(allocation, sparsity, views).tree(views)
-            masks = select({layer.name: layer.weight}, tree)
+            masks = select({layer.name: layer.weight}, allowed(layer, allocation, sparsity))
             return Pruned(layer.weight, masks[layer.name])
         weight = layer.weight.double()
         weight[:, layer.gram.diagonal() <= 0] = 0.0

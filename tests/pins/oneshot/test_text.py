@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pins.errors import CalibrationError, TaskError
 from pins.oneshot.run import OneShot
 from pins.oneshot.settings import Settings
-from pins.oneshot.text import drawn, plain_text, sliding, tokens_of
-from pins.tasks.language_modeling import RECIPE, LanguageModeling
+from pins.oneshot.text import drawn, plain_text, sliding
+from pins.tasks.language_modeling import RECIPE, LanguageModeling, tokens_of
 from pins.tasks.task import Task
 from pins.tasks.text_classification import Example, TextClassification
 from tests.pins.oneshot.tiny_decoders import network, save_decoder, tokenizer
@@ -95,7 +95,7 @@ def task_of(rows: tuple[Example, ...]) -> Task:
 
 
 def test_special_tokens_are_not_added() -> None:
-    assert tokens_of("t3 t4", tokenizer()).tolist() == [3, 4]
+    assert tokens_of("t3 t4", tokenizer()) == [3, 4]
     text = "t3 t4 t5"
     windows = sliding(text, tokenizer(), 2, 2, None)
     assert windows.text_sha256 == hashlib.sha256(text.encode()).hexdigest()
