@@ -125,7 +125,8 @@ def _run(
 
 def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
     layers = [layer for report in run.reports for layer in report["layers"].values()]
-    found = run.perplexities()
+    losses = run.losses()
+    found = {name: run.perplexity(each) for name, each in losses.items()}
     settings, test = run.settings, run.test
     return {
         "format": "pins-oneshot",
@@ -141,7 +142,8 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
             "prunable": sum(layer["total"] for layer in layers),
         },
         "perplexity": {
-            **{name: value if isfinite(value) else None for name, value in found.items()},
+            **{name: _finite(value) for name, value in found.items()},
+            "losses": {name: [_finite(loss) for loss in each] for name, each in losses.items()},
             "context": settings.length,
             "stride": settings.stride or settings.length,
             "windows": len(test),
@@ -161,6 +163,11 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
         "bytes": run.decoder.nbytes,
         "peak_bytes": peak_bytes(),
     }
+
+
+def _finite(value: float) -> float | None:
+    """The value as JSON has it: None for NaN and infinity."""
+    return value if isfinite(value) else None
 
 
 def mean_error(reports: Sequence[Mapping[str, Any]]) -> float:

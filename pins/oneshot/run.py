@@ -1,7 +1,7 @@
 """A run of `pins oneshot`: calibrate, prune and save the blocks of a decoder, one by one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class OneShot:
     run = OneShot(Settings(model="model", method="wanda"), Path("out"))
     for report in run.blocks():
         print(report)
-    print(run.perplexities())
+    print(run.perplexity(run.losses()["sparse"]))
     """
 
     def __init__(self, settings: Settings, out: Path) -> None:
@@ -114,17 +114,22 @@ class OneShot:
                 "give at most as many"
             )
 
-    def blocks(self) -> Iterator[dict[str, Any]]:
-        """Prune the blocks that are not done; the report of each block, done or not."""
-        texts = {"calibration": self.calibration, "dense": self.test, "sparse": self.test}
-        states = {
-            name: [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows.tokens]
-            for name, windows in texts.items()
-        }
+    def blocks(self, *, dense: bool = True) -> Iterator[dict[str, Any]]:
+        """Prune the blocks that are not done; the report of each block, done or not.
+
+        Args:
+            dense: pass the test text through the dense blocks too.
+        """
+        calibration, test = (
+            [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows.tokens]
+            for windows in (self.calibration, self.test)
+        )
+        states = {"calibration": calibration, "sparse": test, **({"dense": test} if dense else {})}
         for number in range(len(self.decoder)):
             begin = time.monotonic()
             with self.decoder.loaded(number) as block:
-                states["dense"] = self._through(block, number, states["dense"])
+                if dense:
+                    states["dense"] = self._through(block, number, states["dense"])
                 report = self.folder.report(number)
                 if report is None:
                     report, masks, scores = self._prune(block, number, states["calibration"])
@@ -185,12 +190,22 @@ class OneShot:
             pruned = replace(pruned, weight=refit(layer, pruned.mask))
         return pruned
 
-    def perplexities(self) -> dict[str, float]:
-        """exp of the mean −log p over the scored tokens of the test windows, dense and sparse."""
-        found = {}
-        for name in ("dense", "sparse"):
-            total = 0.0
-            for state, known in zip(self._states[name], self.test.known, strict=True):
-                total += float(self.decoder.losses(state)[known - 1 :].double().sum())
-            found[name] = perplexity(total / self.test.scored)
-        return found
+    def losses(self) -> dict[str, list[float]]:
+        """Of each test window the mean −log p of its scored tokens, dense and sparse."""
+        return {
+            name: [
+                float(self.decoder.losses(state)[known - 1 :].double().mean())
+                for state, known in zip(states, self.test.known, strict=True)
+            ]
+            for name, states in self._states.items()
+            if name != "calibration"
+        }
+
+    def perplexity(self, losses: Sequence[float]) -> float:
+        """exp of the mean −log p over all scored tokens, from the means of the windows."""
+        numbers = [
+            window.shape[1] - known
+            for window, known in zip(self.test.tokens, self.test.known, strict=True)
+        ]
+        total = sum(n * loss for n, loss in zip(numbers, losses, strict=True))
+        return perplexity(total / self.test.scored)
