@@ -30,7 +30,6 @@ def card(facts: Mapping[str, Any]) -> str:
     if pattern is not None:
         exactly = settings["sparsity"] is None
         masks = f"{'exactly' if exactly else 'at most'} {pattern} along the inputs"
-    refit = ", then a refit of the kept weights" if settings["refit"] else ""
     proofs = "no certificates: the masks are the optimum of no program"
     if facts["certificates"]:
         proofs = (
@@ -39,7 +38,7 @@ def card(facts: Mapping[str, Any]) -> str:
         )
     text, context = facts["calibration"], perplexity["context"]
     rows = {
-        "method": settings["method"] + refit,
+        "method": method(settings),
         "masks": masks,
         "kept": f"{weights['kept']:,} of {weights['prunable']:,} weights of the linear layers",
         "calibration": (
@@ -58,3 +57,9 @@ def card(facts: Mapping[str, Any]) -> str:
     return (
         f"{METADATA}\n# {facts['about']}, pruned in one shot\n\n| | |\n|---|---|\n{table}\n{NOTES}"
     )
+
+
+def method(settings: Mapping[str, Any]) -> str:
+    """The method, and what improves its masks and weights afterwards."""
+    after = [name for name in ("swaps", "refit") if settings[name]]
+    return str(settings["method"]) + (f", then {' and '.join(after)}" if after else "")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pins import __version__
-from pins.oneshot.card import card
+from pins.oneshot.card import card, method
 from pins.oneshot.folder import CARD, RUN, require_same
 from pins.oneshot.run import OneShot
 from pins.oneshot.settings import Settings
@@ -76,7 +76,7 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The results of a run as lines of name and value."""
     weights, perplexity, settings = facts["weights"], facts["perplexity"], facts["settings"]
     lines = [
-        ("method", settings["method"] + (" and a refit" if settings["refit"] else "")),
+        ("method", method(settings)),
         ("kept", f"{weights['kept']:,} of {weights['prunable']:,} prunable weights, exactly"),
         ("sparsity", f"{1 - weights['kept'] / weights['prunable']:.4%}"),
         ("perplexity, dense", score(perplexity["dense"])),

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pins.errors import SettingError
+from pins.errors import ModelError, SettingError
 from pins.models import smollm2
 from pins.models.decoder import Decoder, State
 from pins.models.digests import model_digest
@@ -16,16 +16,19 @@ from pins.models.parameters import views_of
 from pins.oneshot.folder import Folder
 from pins.oneshot.gram import Grams, linear_layers
 from pins.oneshot.layer import Layer, Pruned
-from pins.oneshot.methods.method import bounds
+from pins.oneshot.methods.method import bounds, require_allowed
 from pins.oneshot.methods.registry import method_named
 from pins.oneshot.refit import refit
+from pins.oneshot.row_bounds import RowBounds
 from pins.oneshot.settings import Settings
+from pins.oneshot.swaps import swapped
 from pins.oneshot.text import drawn, plain_text, sliding
 from pins.pruning.final_decision import FinalDecision
 from pins.selection.tree import View
 from pins.tasks import load_task
 from pins.tasks.language_modeling import perplexity
 from pins.utils.devices import choose_device
+from pins.utils.text_files import shown
 
 
 class OneShot:
@@ -182,12 +185,20 @@ class OneShot:
         return about, masks, scores or None
 
     def _pruned(self, layer: Layer) -> Pruned:
-        """A layer by the method, refitted if that is asked for."""
-        settings = self.settings
+        """A layer by the method, then by what improves its mask and its weights."""
+        settings, sparsity = self.settings, self.settings.final_sparsity()
         allocation = settings.allocation()
-        pruned = self.method.prune(layer, allocation, settings.final_sparsity())
-        if settings.refit:
+        if not bool(layer.weight.isfinite().all()):
+            raise ModelError(f"{shown(layer.name)} holds NaN or infinity: the model is damaged")
+        pruned = self.method.prune(layer, allocation, sparsity)
+        if settings.swaps:
+            bounds = RowBounds.of(allocation, sparsity, layer.weight.shape[1])
+            mask, number = swapped(layer, pruned.mask, bounds)
+            report = {**pruned.report, "swaps": number}
+            pruned = Pruned(refit(layer, mask), mask, report=report)
+        elif settings.refit:
             pruned = replace(pruned, weight=refit(layer, pruned.mask))
+        require_allowed(layer, pruned.mask, allocation, sparsity)
         return pruned
 
     def losses(self) -> dict[str, list[float]]:

@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from pins.errors import CardinalityError
+from pins.errors import CardinalityError, OptimalityError
 from pins.oneshot.layer import Layer, Pruned
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Constraint
+from pins.selection.optimality import optimality
 from pins.selection.select import decide
 from pins.selection.tree import Node, View
+from pins.utils.text_files import shown
 
 
 class Method(ABC):
@@ -81,3 +84,17 @@ def bounds(allocation: Allocation, sparsity: Fraction, views: Mapping[str, View]
             f"{allocation.pattern} is not for one-shot pruning yet: give N:M along the inputs"
         )
     return found
+
+
+def require_allowed(layer: Layer, mask: Tensor, allocation: Allocation, sparsity: Fraction) -> None:
+    """Check a mask, however it was made.
+
+    Raises:
+        OptimalityError: the constraint does not allow it.
+    """
+    tree = allowed(layer, allocation, sparsity)
+    equal = {
+        layer.name: torch.zeros_like(layer.weight)
+    }  # of equal scores every allowed mask is best
+    if (fault := optimality(equal, {layer.name: mask}, tree=tree).fault) is not None:
+        raise OptimalityError(f"{shown(layer.name)}: {fault}")

@@ -38,6 +38,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "GPT2": {"method": "sparsegpt", "test_windows": 3},
     "OPT": {"method": "ria", "sparsity": 0.3, "scope": "tensor", "refit": True, "stride": 5},
     "GPT2 of 2:4": {"method": "wanda", "pattern": "2:4"},
+    "GPT2 by swaps": {"method": "obs", "pattern": "2:4", "sparsity": 0.6, "swaps": True},
     "Mistral": {"method": "magnitude", "pattern": "2:4", "sparsity": 0.7},
 }
 
@@ -142,7 +143,7 @@ def test_the_folder_holds_the_model_that_run_json_describes(
             assert torch.equal(parameter, before[name]), name
             continue
         assert torch.equal(parameter != 0, masks[name]), name
-        changed = settings.refit or settings.method == "sparsegpt"
+        changed = settings.refit or settings.method in ("sparsegpt", "obs")
         same = torch.equal(parameter[masks[name]], before[name][masks[name]])
         assert same != changed, name
     require_counts(settings, views(model, masks))

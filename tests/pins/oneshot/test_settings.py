@@ -16,7 +16,7 @@ PARAMETERS = oneshot_signature().parameters
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"method": "obs"}, "method is 'obs': "),
+        ({"method": "obc"}, "method is 'obc': "),
         ({"scope": "global"}, "scope is 'global': "),
         ({"sparsity": 1.5}, "sparsity is 1.5: it is a ratio"),
         ({"sparsity": -0.1}, "sparsity is -0.1: it is a ratio"),
