@@ -83,6 +83,4 @@ class KnapsackFormulation:
                 "exceeds the budget: pass a feasible one"
             )
         starts = accumulate((len(each) for each in self.budget.costs), initial=0)
-        return tuple(
-            int(i) - start for i, start in zip(np.flatnonzero(x), starts, strict=False)
-        )
+        return tuple(int(i) - start for i, start in zip(np.flatnonzero(x), starts, strict=False))

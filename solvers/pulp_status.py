@@ -49,7 +49,7 @@ def ask_pulp(program: BinaryProgram, *, time_limit: float) -> PulpAnswer:
         cbc = pulp.PULP_CBC_CMD(msg=False, timeLimit=time_limit)
         cbc.tmpDir = str(folder)
         problem.solve(cbc)
-    values = [variable.value() for variable in x]
-    point = None if None in values else np.array(values, dtype=np.float64) > 0.5
+    found = [variable.value() for variable in x]
+    point = None if None in found else np.array(found, dtype=np.float64) > 0.5
     proved = problem.sol_status == pulp.LpSolutionOptimal
     return PulpAnswer(pulp.LpStatus[problem.status], proved, point)

@@ -41,7 +41,7 @@ EXAMPLES = [(name, block) for name, block in BLOCKS + REFERENCE if block.languag
 
 # where a library may be imported
 LIBRARIES = {
-    "pulp": {"solvers/cbc.py"},
+    "pulp": {"solvers/cbc.py", "solvers/pulp_status.py"},
     "scipy.optimize": {"solvers/highs_call.py", "solvers/relaxation.py"},
     "hypothesis": {
         "verification/strategies/instances.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,10 @@ def of_levels(program: BudgetProgram, chosen: Mapping[str, Any], source: str) ->
     for name, levels in zip(program.names, program.levels, strict=True):
         wanted = chosen[name]
         numbers = [(level, j) for j, level in enumerate(levels) if not isinstance(level, str)]
-        if wanted in levels and not isinstance(wanted, bool):
+        level = isinstance(wanted, str | int | float) and not isinstance(wanted, bool)
+        if level and wanted in levels:
             options.append(levels.index(wanted))
-        elif numbers and isinstance(wanted, int | float) and abs(wanted) < float("inf"):
+        elif level and numbers and not isinstance(wanted, str) and abs(wanted) < inf:
             options.append(min(numbers, key=lambda each: _distance(each[0], wanted))[1])
             moved.append(name)
         else:
