@@ -34,7 +34,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))  # the cours
 BLOCKS = [(page.name, block) for page in PAGES for block in code_blocks(page.read_text("utf-8"))]
 REFERENCE = [
     (name, block)
-    for name in ("selection", "constraints")
+    for name in ("selection", "constraints", "budget")
     for block in code_blocks((ROOT / f"docs/reference/{name}.md").read_text("utf-8"))
 ]
 EXAMPLES = [(name, block) for name, block in BLOCKS + REFERENCE if block.language == "python"]
