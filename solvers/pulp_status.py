@@ -38,7 +38,7 @@ def ask_pulp(program: BinaryProgram, *, time_limit: float) -> PulpAnswer:
         OSError, pulp.PulpSolverError: CBC cannot be started.
     """
     problem = pulp.LpProblem("program", pulp.LpMinimize)
-    x = [pulp.LpVariable(f"x{i}", cat="Binary") for i in range(program.size)]
+    x = [problem.add_variable(f"x{i}", cat="Binary") for i in range(program.size)]
     problem += pulp.lpDot(program.objective.tolist(), x)
     for j, sense in enumerate(program.senses):
         columns, values = program.row(j)
@@ -46,7 +46,8 @@ def ask_pulp(program: BinaryProgram, *, time_limit: float) -> PulpAnswer:
         right = float(program.rhs[j])
         problem += left == right if sense is Sense.EQUAL else left <= right
     with scratch_folder("pulp-") as folder:
-        cbc = pulp.PULP_CBC_CMD(msg=False, timeLimit=time_limit)
+        path = pulp.PULP_CBC_CMD.pulp_cbc_path
+        cbc = pulp.COIN_CMD(path=path, msg=False, timeLimit=time_limit)
         cbc.tmpDir = str(folder)
         problem.solve(cbc)
     found = [variable.value() for variable in x]

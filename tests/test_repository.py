@@ -242,7 +242,7 @@ def test_type_checkers_see_the_names_that_are_imported_when_first_used() -> None
 @pytest.mark.parametrize(
     ("name", "example"),
     EXAMPLES,
-    ids=["theorem", "trainer", "loop", "pattern", "proof", "constraints", "tree"],
+    ids=["theorem", "trainer", "loop", "pattern", "proof", "constraints", "tree", "budget"],
 )
 def test_the_examples_print_what_their_page_says(
     name: str, example: CodeBlock, tmp_path: Path

@@ -12,7 +12,7 @@ from typing import Any
 
 import pins
 from pins.errors import FileError
-from pins.selection.budget.allocation import Allocation, allocation
+from pins.selection.budget.allocation import LevelAllocation, allocation
 from pins.selection.budget.choice import Choice, judged, solve
 from pins.selection.budget.core import LIMIT
 from pins.selection.budget.program import BudgetProgram
@@ -38,7 +38,7 @@ class Budgeted:
     """
 
     choice: Choice
-    audited: tuple[Allocation, Choice] | None
+    audited: tuple[LevelAllocation, Choice] | None
     document: dict[str, Any]
 
 

@@ -18,7 +18,7 @@ UNIFORM, OWL = "uniform", "owl"
 
 
 @dataclass(frozen=True)
-class Allocation:
+class LevelAllocation:
     """An option for each layer.
 
     Attributes:
@@ -32,7 +32,7 @@ class Allocation:
     moved: tuple[str, ...] = ()
 
 
-def allocation(program: BudgetProgram, asked: str) -> Allocation:
+def allocation(program: BudgetProgram, asked: str) -> LevelAllocation:
     """The allocation that a word or a file says.
 
     Args:
@@ -60,7 +60,7 @@ def allocation(program: BudgetProgram, asked: str) -> Allocation:
     return of_levels(program, chosen, asked)
 
 
-def uniform(program: BudgetProgram) -> Allocation:
+def uniform(program: BudgetProgram) -> LevelAllocation:
     """One level for all layers: of those within the budget the one with the least error.
 
     Of equal ones the cheapest, then the first in the first layer.
@@ -79,10 +79,10 @@ def uniform(program: BudgetProgram) -> Allocation:
             "there is no uniform allocation: no level that all layers have is within the budget"
         )
     *_, level, options = min(found)
-    return Allocation(f"uniform, {level}", options)
+    return LevelAllocation(f"uniform, {level}", options)
 
 
-def of_levels(program: BudgetProgram, chosen: Mapping[str, Any], source: str) -> Allocation:
+def of_levels(program: BudgetProgram, chosen: Mapping[str, Any], source: str) -> LevelAllocation:
     """The level of each layer by name; a number that is no level becomes the nearest.
 
     Raises:
@@ -111,7 +111,7 @@ def of_levels(program: BudgetProgram, chosen: Mapping[str, Any], source: str) ->
                 f"{source}: {shown(name)} has no level {shown(wanted)}: "
                 f"{choose_one(wanted, map(str, levels))}"
             )
-    return Allocation(source, tuple(options), tuple(moved))
+    return LevelAllocation(source, tuple(options), tuple(moved))
 
 
 def _distance(level: Level, wanted: float) -> tuple[float, float]:
