@@ -35,7 +35,7 @@ def ask_pulp(program: BinaryProgram, *, time_limit: float) -> PulpAnswer:
     """The answer to min c·x, A x (≤, =) b, x ∈ {0,1}ⁿ within seconds; the numbers are not scaled.
 
     Raises:
-        OSError, pulp.PulpSolverError: CBC cannot be started.
+        OSError: CBC cannot be started, or writes nothing.
     """
     problem = pulp.LpProblem("program", pulp.LpMinimize)
     x = [problem.add_variable(f"x{i}", cat="Binary") for i in range(program.size)]
@@ -49,7 +49,10 @@ def ask_pulp(program: BinaryProgram, *, time_limit: float) -> PulpAnswer:
         path = pulp.PULP_CBC_CMD.pulp_cbc_path
         cbc = pulp.COIN_CMD(path=path, msg=False, timeLimit=time_limit)
         cbc.tmpDir = str(folder)
-        problem.solve(cbc)
+        try:
+            problem.solve(cbc)
+        except pulp.PulpSolverError as error:
+            raise OSError(f"PuLP: {error}") from error
     found = [variable.value() for variable in x]
     point = None if None in found else np.array(found, dtype=np.float64) > 0.5
     proved = problem.sol_status == pulp.LpSolutionOptimal
