@@ -7,6 +7,7 @@ from solvers.enumeration import Enumeration, optimal_set
 from solvers.exact import exact_sum, objective, power_of_two_exponent, scaled
 from solvers.formulation import CardinalityFormulation
 from solvers.highs import Highs
+from solvers.knapsack import KnapsackFormulation
 from solvers.program import BinaryProgram, Sense
 from solvers.registry import SOLVERS, find_solver
 from solvers.relaxation import Relaxation, RelaxedResult, dual_interval, dual_value
@@ -28,6 +29,7 @@ __all__ = [
     "Comparison",
     "Enumeration",
     "Highs",
+    "KnapsackFormulation",
     "Relaxation",
     "RelaxedResult",
     "Report",

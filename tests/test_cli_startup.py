@@ -45,8 +45,8 @@ def run(*arguments: object, folder: Path, path: Path | None = None) -> tuple[int
 
 
 def test_all_commands_are_found() -> None:
-    assert {*COMMANDS} >= {"prune", "pack", "unpack", "certify", "check", "export-vipr", "verify"}
-    assert {*COMMANDS} >= {"plot", "explore", "demo"}
+    assert {*COMMANDS} >= {"prune", "pack", "unpack", "certify", "check", "budget", "verify"}
+    assert {*COMMANDS} >= {"plot", "explore", "demo", "export-vipr"}
     assert registered("pins.certifier").keys() >= {"prune"}
 
 

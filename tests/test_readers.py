@@ -20,15 +20,21 @@ from pins.runs import checkpoints, weight_sample
 from pins.runs.command import run_prune
 from pins.runs.fingerprint import fingerprint
 from pins.runs.settings import Settings, read_settings
+from pins.selection.budget import Budget, ErrorTable, best_choice, judged
+from pins.selection.budget.allocation import allocation
+from pins.selection.budget.choice import solve
+from pins.selection.budget.program import BudgetProgram
 from pins.selection.select import select
 from pins.tasks import load_task
 from pins.trainer import checkpoint as trainer_checkpoint
 from pins.trainer.checkpoint import PruningCheckpoint
 from pins.utils.io import load_tensors, save_tensors, write_json
 from tests.mutations import leaks
+from tests.pins.selection.budget.tables import document
 from tests.tiny_model import save_tiny_bert
 from verification import checker
 from verification.certificates import fast_checker
+from verification.certificates.budget import certify_choice
 from verification.certificates.from_files import certify_files
 from verification.certificates.selection import save_scores
 from verification.empirical import results
@@ -160,6 +166,26 @@ def certificate(folder: Path) -> Reading:
     save_scores(WEIGHTS, scores)
     certify_files(scores, file, keep=5)
     return lambda: (checker.check(file), fast_checker.check(file)), [scores, file, mask]
+
+
+@reader
+def budget(folder: Path) -> Reading:
+    table, levels = folder / "table.json", folder / "levels.json"
+    table.write_text(json.dumps(document()))
+    levels.write_text(json.dumps({"a": 0, "b": 0.5}))
+
+    def read() -> None:
+        program = BudgetProgram.of(ErrorTable.read(table), Budget.parse("bytes=0.8"))
+        judged(solve(program), allocation(program, str(levels)).options)
+
+    return read, [table, levels]
+
+
+@reader
+def budget_certificate(folder: Path) -> Reading:
+    file = folder / "certificate.json"
+    certify_choice(best_choice(ErrorTable.of(document()), Budget.parse("bytes=0.8")), file)
+    return lambda: (checker.check(file), fast_checker.check(file)), [file]
 
 
 @reader

@@ -34,14 +34,14 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))  # the cours
 BLOCKS = [(page.name, block) for page in PAGES for block in code_blocks(page.read_text("utf-8"))]
 REFERENCE = [
     (name, block)
-    for name in ("selection", "constraints")
+    for name in ("selection", "constraints", "budget")
     for block in code_blocks((ROOT / f"docs/reference/{name}.md").read_text("utf-8"))
 ]
 EXAMPLES = [(name, block) for name, block in BLOCKS + REFERENCE if block.language == "python"]
 
 # where a library may be imported
 LIBRARIES = {
-    "pulp": {"solvers/cbc.py"},
+    "pulp": {"solvers/cbc.py", "solvers/pulp_status.py"},
     "scipy.optimize": {"solvers/highs_call.py", "solvers/relaxation.py"},
     "hypothesis": {
         "verification/strategies/instances.py",
@@ -242,7 +242,7 @@ def test_type_checkers_see_the_names_that_are_imported_when_first_used() -> None
 @pytest.mark.parametrize(
     ("name", "example"),
     EXAMPLES,
-    ids=["theorem", "trainer", "loop", "pattern", "proof", "constraints", "tree"],
+    ids=["theorem", "trainer", "loop", "pattern", "proof", "constraints", "tree", "budget"],
 )
 def test_the_examples_print_what_their_page_says(
     name: str, example: CodeBlock, tmp_path: Path

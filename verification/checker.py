@@ -27,6 +27,10 @@ of rows and columns are prices t of the weights, and prove for every such m′
 
     s·m′ − s·m  ≤  Σ_pruned max(0, s − t) + Σ_kept max(0, t − s)
 
+Another kind of claim is about a budget: one option for each layer, with an error and a cost, so
+that the costs sum to C at most. A multiplier and a search of limited length prove that no choice
+has an error smaller by more than G.
+
 This file is self-contained: it needs Python's standard library, and nothing of the project that it
 checks. CERTIFICATE.md specifies the format and every check, in the order used here. Many weights at
 once are read, compared and added up by a `Scan`; `fast_checker.py` has one of numpy arrays, and is
@@ -155,34 +159,14 @@ def _prove(path: Path, scan: Scan) -> str:
         }
         files = {role: _TensorFile(named[role]["file"], each) for role, each in streams.items()}
         shapes = {r: _shapes(r, file) for r, file in files.items() if r != "potentials"}
-
-        def conclude() -> str:
-            _check_scope(claim, files, shapes)
-            return kind.prove(claim, evidence, files, scan)
-
         digests = [
             partial(_check_digest, file, named[role]["sha256"]) for role, file in files.items()
         ]
-        conclusion = scan.after(digests, conclude)
+        proof = partial(kind.prove, claim, evidence, files, shapes, scan)
+        conclusion = scan.after(digests, proof)
         for file in files.values():
             file.require_unchanged()
-    what = "scores and costs" if "cost" in files else "scores"
-    formula = ""
-    if claim["formula"]:
-        name, numbers = claim["formula"].values()
-        given = [f"{role} = {files[role].name}" for role in evidence["inputs"]]
-        given += [f"{key} = {value}" for key, value in numbers.items()]
-        formula = f"; the {what} are the formula {name} of {_listed(given)}"
-        made = f"how {_listed(evidence['inputs'])} were made"
-    elif claim["criterion"]:
-        made = f"that the {what} are {_quoted(claim['criterion'])}"
-    else:
-        made = f"how the {what} were made"
-    tensors, elements = len(claim["scope"]), _elements(claim)
-    return (
-        f"the mask keeps exactly {claim['keep']} of {claim['total']} {elements} in {tensors} "
-        f"tensor{'s' * (tensors != 1)} and {conclusion}{formula}; not checked: {made}"
-    )
+    return conclusion
 
 
 def _elements(claim: dict[str, Any]) -> str:
@@ -202,9 +186,7 @@ def _check_digest(file: _TensorFile, said: str) -> None:
         raise _RefutedError(f"{file.name}: sha256 is {found}, the certificate says {said}")
 
 
-def _check_scope(
-    claim: dict[str, Any], files: _Files, shapes: dict[str, dict[str, tuple[int, ...]]]
-) -> None:
+def _check_scope(claim: dict[str, Any], files: _Files, shapes: _Shapes) -> None:
     """Require exactly the tensors of the scope in each file, with their shapes and dtypes."""
     held = [(files[role].name, found) for role, found in shapes.items()]
     for name, shape, dtype in (tensor.values() for tensor in claim["scope"]):
@@ -259,8 +241,31 @@ def _check_potentials(claim: dict[str, Any], file: _TensorFile) -> None:
 
 
 def _prove_selection(
-    claim: dict[str, Any], evidence: dict[str, Any], files: _Files, scan: Scan
+    claim: dict[str, Any], evidence: dict[str, Any], files: _Files, shapes: _Shapes, scan: Scan
 ) -> str:
+    """The scope of the files, the proof of the mask, and what of it is not checked."""
+    _check_scope(claim, files, shapes)
+    conclusion = _prove_mask(claim, evidence, files, scan)
+    what = "scores and costs" if "cost" in files else "scores"
+    formula = ""
+    if claim["formula"]:
+        name, numbers = claim["formula"].values()
+        given = [f"{role} = {files[role].name}" for role in evidence["inputs"]]
+        given += [f"{key} = {value}" for key, value in numbers.items()]
+        formula = f"; the {what} are the formula {name} of {_listed(given)}"
+        made = f"how {_listed(evidence['inputs'])} were made"
+    elif claim["criterion"]:
+        made = f"that the {what} are {_quoted(claim['criterion'])}"
+    else:
+        made = f"how the {what} were made"
+    tensors, elements = len(claim["scope"]), _elements(claim)
+    return (
+        f"the mask keeps exactly {claim['keep']} of {claim['total']} {elements} in {tensors} "
+        f"tensor{'s' * (tensors != 1)} and {conclusion}{formula}; not checked: {made}"
+    )
+
+
+def _prove_mask(claim: dict[str, Any], evidence: dict[str, Any], files: _Files, scan: Scan) -> str:
     """Theorem 6 of the optimal mask, the bounds of the mask, and what lies between the two."""
     best, by_index = "best" if "best" in files else "mask", claim["tie_rule"] == "lower-index"
     radius, mu = claim["radius"], evidence["multiplier"]
@@ -501,6 +506,91 @@ def _show(value: Fraction) -> str:
 def _claimed(value: Fraction) -> str:
     """`_show` of a value that the certificate states in full."""
     return _show(value).replace("a long", "the claimed")
+
+
+# ---- Kind "budget": an option for each layer, the least error within a budget --------------------
+
+
+def _prove_budget(
+    claim: dict[str, Any], evidence: dict[str, Any], _files: _Files, _shapes: _Shapes, _scan: Scan
+) -> str:
+    """The sums of the choice; then that no other one within the budget is better by more than G."""
+    layers, units, gap, budget = (claim[key] for key in ("layers", "units", "gap", "budget"))
+    of = {f"{what}s": unit for what, unit in units.items()}
+    total = {
+        key: sum(layer[key][j] for layer, j in zip(layers, claim["choice"], strict=True))
+        for key in of
+    }
+    for key, found in total.items():
+        if found != (said := claim[key.removesuffix("s")]):
+            sums = f"{_show(found * of[key])}, the claim says {_show(said * of[key])}"
+            _wrong(f"the {key} of the choice sum to {sums}")
+    cost, most = _show(total["costs"] * units["cost"]), _show(budget * units["cost"])
+    if total["costs"] > budget:
+        _wrong(f"the choice costs {cost}, and the budget is {most}")
+    error = total["errors"]
+    least = _least_error(layers, budget, error - gap, evidence["multiplier"], evidence["states"])
+    if least is not None:
+        less = f"less by {_show((error - gap - least) * units['error'])} than the claim allows"
+        _wrong(f"a choice within the budget has the error {_show(least * units['error'])}, {less}")
+    near = "has a smaller error: it is an optimum"
+    if gap:
+        near = f"has an error smaller by more than {_claimed(gap * units['error'])}"
+        if 0 < gap < 10**6 * (error - gap):
+            share = -(-(gap * 100_000) // (error - gap))  # rounded up
+            near += f": it is at most {share // 1000:,}.{share % 1000:03} % above the optimum"
+    options = sum(len(layer["errors"]) for layer in layers)
+    made = f"that the numbers are {_quoted(claim['criterion'])}" if claim["criterion"] else ""
+    return (
+        f"the choice of {len(layers)} of {options} options, one for each layer, costs {cost} and "
+        f"has the error {_show(error * units['error'])}, and no choice that costs at most {most} "
+        f"{near}; not checked: {made or 'how the numbers were made'}"
+    )
+
+
+def _least_error(
+    layers: Sequence[dict[str, Any]], budget: int, below: Fraction, mu: Fraction, limit: int
+) -> Fraction | None:
+    """The least error of a choice within the budget if it is below `below`, else None.
+
+    With the reduced costs r = e + μc − min(e + μc) of each layer, the error of a choice j within
+    the budget C is D + Σ r_j + μ (C − Σ c_j), where D = Σ min(e + μc) − μC. So for those with a
+    smaller error than `below` Σ r_j < below − D. Layer by layer partial choices are formed where
+    this holds; one is dropped if another one costs no more and has no larger error.
+    """
+    p, q = mu.numerator, mu.denominator
+    priced = [
+        [q * e + p * c for e, c in zip(layer["errors"], layer["costs"], strict=True)]
+        for layer in layers
+    ]
+    bottom = sum(map(min, priced)) - p * budget  # q·D
+    bound = -((bottom - q * below) // 1)  # q·(below − D), rounded up: what it bounds are integers
+    costs = [sorted(layer["costs"], reverse=True) for layer in layers]
+    states, formed = [(0, 0)], 0  # Σ c and q·Σ r
+    for t in sorted(range(len(layers)), key=costs.__getitem__, reverse=True):
+        reduced = [each - min(priced[t]) for each in priced[t]]
+        options = sorted(zip(reduced, layers[t]["costs"], strict=True))
+        new: list[tuple[int, int]] = []
+        for cost, total in states:
+            for r, c in options:
+                if total + r >= bound:
+                    break
+                new.append((cost + c, total + r))
+            if formed + len(new) > limit:
+                _wrong(
+                    f"the search forms more than the {limit} partial choices that the certificate "
+                    "allows: a larger gap needs fewer"
+                )
+        formed += len(new)
+        new.sort()
+        states, least = [], None
+        for cost, total in new:
+            error = total - p * cost  # times q, but for a constant of these layers
+            if least is None or error < least:
+                least = error
+                states.append((cost, total))
+    ends = [total + p * (budget - cost) for cost, total in states if cost <= budget]
+    return Fraction(min(ends) + bottom, q) if ends and min(ends) < bound else None
 
 
 # ---- The weights, streamed -----------------------------------------------------------------------
@@ -1350,6 +1440,14 @@ def _rational(longest: int) -> _Reader:
     return read
 
 
+def _integer(regex: str, expected: str) -> _Reader:
+    """An integer of up to 1000 digits, as a string."""
+    text = _pattern(regex, f"a string of up to 1000 decimal digits{expected}")
+    return lambda value, where: int(text(value, where))
+
+
+_signed = _integer("0|-?[1-9][0-9]{0,999}", ", perhaps after '-'")
+_unsigned = _integer("0|[1-9][0-9]{0,999}", "")
 _text, _object = _typed(str, "a string"), _typed(dict, "an object")
 _shape = _sequence(_natural, longest=64)
 
@@ -1474,6 +1572,7 @@ def _shapes(role: str, mask: _TensorFile) -> dict[str, tuple[int, ...]]:
 _FLOATS = ("scores", "cost")
 _NUMBERS = (*_FLOATS, *_INPUTS)  # the files of numbers, by role; all others are masks
 _Files = dict[str, _TensorFile]
+_Shapes = dict[str, dict[str, tuple[int, ...]]]
 _VERSION = 4
 _SIDE = 64  # of a square
 _CERTIFICATE_BYTES = 16 * 2**20  # a few lines for each tensor: more than any model needs
@@ -1502,6 +1601,23 @@ _LEAF: dict[str, _Reader] = {
 }
 
 
+_LAYER = _record(
+    {
+        "name": _text,
+        "levels": _sequence(_text, longest=2**20),
+        "errors": _sequence(_signed, longest=2**20),
+        "costs": _sequence(_unsigned, longest=2**20),
+    }
+)
+_STATES = 10**6  # partial choices that a search forms, at most: seconds
+
+
+def _states(value: Any, where: str) -> int:
+    if _natural(value, where) > _STATES:
+        raise _unexpected(value, where, f"at most {_STATES}")
+    return int(value)
+
+
 def _tree(depth: int) -> _Reader:
     """The parts of a node at this depth: leaves, or nodes with parts of their own."""
 
@@ -1524,7 +1640,7 @@ class _Kind(NamedTuple):
     evidence: dict[str, _Reader]
     files: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
     check: Callable[[dict[str, Any], dict[str, Any], str], None]
-    prove: Callable[[dict[str, Any], dict[str, Any], _Files, Scan], str]
+    prove: Callable[[dict[str, Any], dict[str, Any], _Files, _Shapes, Scan], str]
 
 
 def _selection_files(claim: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
@@ -1597,6 +1713,25 @@ def _check_selection(claim: dict[str, Any], evidence: dict[str, Any], where: str
         raise _unexpected(found, f"{where}.evidence.inputs", expected)
 
 
+def _check_budget(claim: dict[str, Any], _evidence: dict[str, Any], where: str) -> None:
+    """Require that the parts of a certificate fit together."""
+    layers, choice = claim["layers"], claim["choice"]
+    if not layers or len({layer["name"] for layer in layers}) < len(layers):
+        fault = "names a layer twice" if layers else "names no layer"
+        raise _UnreadableError(f"{where}.claim.layers {fault}")
+    if len(choice) != len(layers):
+        raise _unexpected(choice, f"{where}.claim.choice", "a number for each layer")
+    for layer, j in zip(layers, choice, strict=True):
+        its = f"{where}.claim: {_name(layer['name'])}"
+        if not len(layer["levels"]) == len(layer["errors"]) == len(layer["costs"]) > 0:
+            raise _UnreadableError(f"{its} has not as many errors and costs as levels, at least 1")
+        if j >= len(layer["levels"]):
+            raise _unexpected(j, f"{its} has the choice, which", f"below {len(layer['levels'])}")
+    for what, unit in claim["units"].items():
+        if not unit:
+            raise _unexpected(unit, f"{where}.claim.units.{what}", "a rational above 0")
+
+
 def _formula(value: Any, where: str) -> Any:
     """A known name, and the numbers of its formula."""
     name = _choice(*_FORMULAS)(_object(value, where).get("name"), f"{where}.name")
@@ -1649,7 +1784,23 @@ _KINDS = {
         _selection_files,
         _check_selection,
         _prove_selection,
-    )
+    ),
+    "budget": _Kind(
+        {
+            "layers": _sequence(_LAYER, longest=2**20),
+            "units": _record({"error": _rational(1000), "cost": _rational(1000)}),
+            "budget": _unsigned,
+            "choice": _sequence(_natural, longest=2**20),
+            "error": _signed,
+            "cost": _unsigned,
+            "gap": _rational(3000),
+            "criterion": _nullable(_text),
+        },
+        {"multiplier": _rational(1001), "states": _states},
+        lambda _claim, _evidence: {},
+        _check_budget,
+        _prove_budget,
+    ),
 }
 
 

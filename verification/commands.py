@@ -129,6 +129,46 @@ def certify(
         typer.echo(f"{out}: the mask {summary(document)}")
 
 
+def budget(
+    table: Annotated[Path, typer.Argument(help="An error table, JSON: layers and their options.")],
+    budget: Annotated[
+        str,
+        typer.Option(
+            metavar="COST=AMOUNT",
+            help="bytes=0.6: at most this share of what the layers cost as they are; above 1, or "
+            "with a suffix such as k, M, G, Mi or m: an amount.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for budget.json and certificate.json.")],
+    error: Annotated[
+        Literal["relative", "absolute", "loss"], typer.Option(help="Which error is summed.")
+    ] = "relative",
+    audit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="uniform|FILE",
+            help="Judge an allocation too: the best single level, or a JSON file of layer: level, "
+            "or layer: sparsity.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Choose a level for each layer: the least sum of errors within a budget, and prove it."""
+    from pins.utils.output import require_open, results
+
+    require_open()
+    from pins.selection.budget.spec import Budget
+    from verification.certificates.budget_files import CHOICE, budget_files, headline
+
+    asked = Budget.parse(budget)
+    made = budget_files(table, asked, out, error=error, audit=audit)
+    if json:
+        print_json({"folder": str(out), **made.document})
+    else:
+        make_console().print(results(headline(made, asked)))
+        typer.echo(f"\n{out / CHOICE}")
+
+
 def check(
     certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")], json: Json = False
 ) -> None:

@@ -80,6 +80,18 @@ def load(path: Path | str) -> tuple[Tensors, Tensors]:
         return _unpack(packed, json.loads(metadata["masked"]))
 
 
+def packed_bytes(shape: Sequence[int], kept: int, itemsize: int) -> int:
+    """The bytes of one tensor's parts in the packed form, without their entries in the header.
+
+    Args:
+        shape: of the tensor.
+        kept: the number of its kept weights.
+        itemsize: bytes of a weight.
+    """
+    rows, columns = _rows(shape)
+    return kept * itemsize + rows * ((columns + 7) // 8) + 8 * rows + 8 * len(shape)
+
+
 def pack_folder(folder: Path, masks: Mapping[str, Tensor] | None = None) -> Path:
     """Write `packed.safetensors` beside the weights of a saved Hugging Face model.
 

@@ -9,6 +9,7 @@ from benchmarks.distributed.cost_model import on_paper
 from benchmarks.harness.results import RESULTS, read
 
 TABLES = {
+    "budget": "budget.table",
     "checker": "checker.driver",
     "distributed": "distributed.table",
     "end_accuracy": "end_accuracy.table",

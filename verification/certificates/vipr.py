@@ -26,6 +26,7 @@ import pins
 from pins.errors import CertificateError
 from pins.utils.io import atomic
 from verification import checker
+from verification.certificates.budget_program import budget_program
 from verification.certificates.program import Program
 from verification.checker import Block, Outcome, Scan, Stored, View
 
@@ -34,6 +35,7 @@ LARGEST = 10**6  # weights
 CLAIM = {"total", "keep", "block", "scope", "tree", "frozen", "radius", "gap"}
 CLAIM |= {"criterion", "formula", "tie_rule", "unique"}  # not stated
 UNSAID = "how the scores were made, whether the optimum is unique, and the tie rule"
+UNSAID_OF_BUDGETS = "how the numbers were made, and the search that proves a smaller gap"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Export:
         lower: the objective of the solution: of an optimum, or of the claimed mask where a gap is
             proved.
         upper: the bound that the derivation proves.
+        unsaid: what the certificate says beyond that.
     """
 
     variables: int
@@ -54,18 +57,20 @@ class Export:
     exponent: int
     lower: int
     upper: Fraction
+    unsaid: str = UNSAID
 
     def __str__(self) -> str:
         proves = "an optimum" if self.lower == self.upper else "a bound on the optimum"
         size = f"{self.variables:,} variables, {self.constraints:,} constraints"
-        return f"{size}; proves {proves}; does not say {UNSAID}"
+        return f"{size}; proves {proves}; does not say {self.unsaid}"
 
 
 def export(certificate: Path, out: Path, *, force: bool = False) -> Export:
     """Write the program and the proof of a certificate that the checker proves.
 
     Args:
-        certificate: of kind "selection", with its files.
+        certificate: of kind "selection", with its files, or of kind "budget": of this one the
+            program and its Lagrangian bound.
         out: the VIPR file, which is new.
         force: export more than `LARGEST` weights too.
 
@@ -82,6 +87,11 @@ def export(certificate: Path, out: Path, *, force: bool = False) -> Export:
     except (checker._UnreadableError, OSError):
         verdict = checker.check(certificate)
         raise CertificateError(f"{certificate} is not exported: {verdict.message}") from None
+    if kind is checker._KINDS["budget"]:
+        _require_proved(certificate, digest)
+        program = budget_program(claim, evidence["multiplier"])
+        comments = _budget_comments(certificate, digest, claim)
+        return _written(program, comments, out, UNSAID_OF_BUDGETS)
     if claim.keys() != CLAIM:
         raise CertificateError(
             f"{certificate} is not exported: its claim is not about one tree of bounds"
@@ -95,21 +105,30 @@ def export(certificate: Path, out: Path, *, force: bool = False) -> Export:
             f"bytes for each: up to {LARGEST:,} are exported, or more with --force"
         )
     weights = _Weights()
-    verdict = checker.check(certificate, weights)
-    if verdict.outcome is not Outcome.PROVED:
-        raise CertificateError(f"{certificate} is not exported: {verdict.message}")
-    if _sha256(certificate) != digest:
-        raise CertificateError(f"{certificate} changed while it was read: export it again")
+    _require_proved(certificate, digest, weights)
     masks = {role: bytes(mask) for role, mask in weights.masks.items()}
     numbers = weights.scores, weights.costs, masks, weights.potentials
     program = Program.of(claim, evidence["multiplier"], *numbers)
     comments = _comments(certificate, digest, claim, kind.files(claim, evidence), program.exponent)
+    return _written(program, comments, out)
+
+
+def _require_proved(certificate: Path, digest: str, scan: Scan | None = None) -> None:
+    verdict = checker.check(certificate, scan)
+    if verdict.outcome is not Outcome.PROVED:
+        raise CertificateError(f"{certificate} is not exported: {verdict.message}")
+    if _sha256(certificate) != digest:
+        raise CertificateError(f"{certificate} changed while it was read: export it again")
+
+
+def _written(program: Program, comments: Iterable[str], out: Path, unsaid: str = UNSAID) -> Export:
+    """Write the file, and what it says."""
     with atomic(out) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
         file.writelines(f"% {line}\n" for line in comments)
         file.writelines(_sections(program))
     n = len(program.objective)
     constraints = 2 * n + len(program.rows)
-    return Export(n, constraints, program.exponent, program.lower, program.upper)
+    return Export(n, constraints, program.exponent, program.lower, program.upper, unsaid)
 
 
 def _sha256(path: Path) -> str:
@@ -158,6 +177,19 @@ def _comments(
             yield f"x{start} ... x{stop - 1}: {tensor['name']!a} {shape}, {order}"
         start = stop
     yield f"not said: {UNSAID}"
+
+
+def _budget_comments(certificate: Path, digest: str, claim: dict[str, Any]) -> Iterator[str]:
+    """What the file is made of, and what its objective and its variables are; in ASCII."""
+    yield f"pins {pins.__version__}: {certificate.name!a}, sha256 {digest}"
+    yield f"objective: minus the error, in units of {claim['units']['error']}"
+    yield f"budget: in units of {claim['units']['cost']}; x = 1 chooses an option"
+    start = 0
+    for layer in claim["layers"]:
+        stop = start + len(layer["levels"])
+        yield f"x{start} ... x{stop - 1}: {layer['name']!a}, its levels in order"
+        start = stop
+    yield f"not said: {UNSAID_OF_BUDGETS}"
 
 
 def _sections(program: Program) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The claims of PINS. To add a family: a module with CLAIMS, and a row in ALL_CLAIMS."""
 
 from verification.claims import (
+    budgets,
     certificates,
     closed_form,
     criteria,
@@ -28,6 +29,7 @@ ALL_CLAIMS: tuple[Claim, ...] = (
     *taylor.CLAIMS,
     *heuristics.CLAIMS,
     *solver_scaling.CLAIMS,
+    *budgets.CLAIMS,
     *certificates.CLAIMS,
 )
 

@@ -22,6 +22,7 @@ from pins.models.sparse_format import (
     load,
     pack,
     pack_folder,
+    packed_bytes,
     save,
     unpack_folder,
 )
@@ -96,8 +97,11 @@ def test_packed_tensors_take_the_bytes_that_the_layout_says(model: tuple[Tensors
         if name in masks:
             shape = tensor.shape or (1,)
             rows, columns = math.prod(shape[:-1]), shape[-1]
-            expected += int(masks[name].sum()) * tensor.element_size()
-            expected += rows * math.ceil(columns / 8) + 8 * rows + 8 * tensor.dim()
+            kept = int(masks[name].sum())
+            own = kept * tensor.element_size()
+            own += rows * math.ceil(columns / 8) + 8 * rows + 8 * tensor.dim()
+            assert packed_bytes(tensor.shape, kept, tensor.element_size()) == own
+            expected += own
         else:
             expected += tensor.nbytes
     assert sum(part.nbytes for part in packed.values()) == expected

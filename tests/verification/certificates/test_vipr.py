@@ -391,9 +391,9 @@ def test_a_claim_with_more_than_a_tree_is_not_exported(
 ) -> None:
     certificate, file = made("cardinality", tmp_path), tmp_path / "program.vipr"
     kind = checker._KINDS["selection"]
-    budget = kind._replace(claim={**kind.claim, "bytes": checker._natural})
-    monkeypatch.setitem(checker._KINDS, "budget", budget)
-    document = json.loads(certificate.read_text()) | {"kind": "budget"}
+    other = kind._replace(claim={**kind.claim, "bytes": checker._natural})
+    monkeypatch.setitem(checker._KINDS, "other", other)
+    document = json.loads(certificate.read_text()) | {"kind": "other"}
     document["claim"]["bytes"] = 9
     certificate.write_text(json.dumps(document))
     with pytest.raises(CertificateError, match="is not about one tree of bounds"):
