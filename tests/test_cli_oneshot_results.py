@@ -14,6 +14,7 @@ from pins.models.parameters import prunable_parameters
 from tests.commands import Command
 from tests.pins.models.bitmask_reader import model_compressor
 from tests.pins.oneshot.tiny_decoders import network, save_decoder, save_text, tokenizer
+from verification.experiments.run_reader import RunData
 
 pytest.importorskip("transformers", reason="the models are those of transformers")
 
@@ -151,6 +152,8 @@ def test_accuracy_is_recovered_with_the_mask_fixed(
     assert facts["settings"]["schedule"] == "one-shot"
     assert "The mask of the base model was asked for." in (recovered / "README.md").read_text()
     assert pins("check", recovered / "certificate.json")[0] == 0
+    read = RunData(recovered)
+    assert read.schedule.sparsity(read.steps) == read.start
     assert "holds a run that is done" in pins(*prune, *taught, "--resume")[1]
 
     # the control: fine-tuning alone brings zeros back

@@ -6,14 +6,13 @@ The entries of a tensor are those of `pins.models.sparse_format`, and config.jso
                              "sparsity_config": {"format": "sparse-bitmask", "targets": […], …}}}
 
 compressed-tensors reads what PINS writes in its versions 0.9 to 0.14; earlier ones want other
-names, later ones have no reader. What other programs wrote is read here too:
+names, later ones have no reader. PINS stores each kept weight, so nothing is lost.
 
-* Their values are the weights that are not zero: a kept weight that is zero comes back as one that
-  is pruned, −0.0 as 0.0. PINS stores each kept weight, so nothing is lost.
-* Up to version 0.8 every tensor was packed, under its whole name: "a.weight.bitmask", where later
-  ones, and PINS, have "a.bitmask".
-* `sparse-24-bitmask` has values (rows, cols/2), a shape (dims, 1), and no row_offsets.
-* The entries of a vector (n,) have no dimension of rows.
+What other programs wrote is read here too. Their values are the weights that are not zero: a kept
+weight that is zero comes back as one that is pruned, −0.0 as 0.0. Up to version 0.8 every tensor
+was packed, also vectors (n,), whose entries have no dimension of rows; each under its whole name,
+"a.weight.bitmask", where later versions and PINS have "a.bitmask". `sparse-24-bitmask` has values
+(rows, cols/2), a shape (dims, 1), and no row_offsets.
 """
 
 from collections.abc import Iterable, Mapping
