@@ -281,14 +281,18 @@ def pack(
 
 
 def unpack(
-    model: Annotated[Path, typer.Argument(help="Folder with packed.safetensors.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="Folder with packed.safetensors, or with weights in sparse-bitmask."),
+    ],
     out: Annotated[Path, typer.Option(help="New folder for the dense model.")],
 ) -> None:
     """Write the model back from its packed form, bit for bit."""
-    from pins.models import sparse_format
+    from pins.models import sparse_bitmask, sparse_format
 
     require_open()
-    typer.echo(sparse_format.unpack_folder(model, out))
+    own = (model / sparse_format.PACKED).exists()
+    typer.echo((sparse_format if own else sparse_bitmask).unpack_folder(model, out))
 
 
 OWN: dict[str, Callable[..., None]] = {

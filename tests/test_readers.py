@@ -13,7 +13,7 @@ from rich.console import Console
 
 from benchmarks.harness import results as harness_results
 from pins import masks
-from pins.models import sparse_format
+from pins.models import sparse_bitmask, sparse_format
 from pins.models.heads import CLASSIFICATION
 from pins.models.pretrained import load_model
 from pins.runs import checkpoints, weight_sample
@@ -137,6 +137,14 @@ def packed(folder: Path) -> Reading:
     zero = torch.zeros(())
     sparse_format.save({n: t.where(kept[n], zero) for n, t in WEIGHTS.items()}, kept, file)
     return lambda: sparse_format.load(file), [file]
+
+
+@reader
+def packed_model(folder: Path) -> Reading:
+    file, kept = folder / "model.safetensors", select(WEIGHTS, 9)
+    pruned = {n: t.where(kept[n], torch.zeros(())) for n, t in WEIGHTS.items()}
+    save_tensors(sparse_format.pack(pruned, kept), file, {"format": "pt"})
+    return lambda: sparse_bitmask.load(file), [file]
 
 
 @reader

@@ -28,7 +28,7 @@ from pins.models.requirements import (
     require_readable,
     require_words,
 )
-from pins.models.weight_files import INDEX, weight_files
+from pins.models.weight_files import INDEX, require_dense, weight_files
 from pins.utils.io import permit, sha256
 from pins.utils.repository import install_command
 
@@ -253,6 +253,7 @@ def locate(model: str) -> Path:
         )
     try:
         files = weight_files(folder)
+        require_dense(folder, files)
     except FileError as error:
         raise ModelError(str(error)) from error
     require_readable([*files, *folder.glob("*.json")])

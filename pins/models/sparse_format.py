@@ -27,7 +27,14 @@ from torch import Tensor
 
 from pins.errors import FileError, MaskError
 from pins.masks import nonzero_masks, require_same_tensors
-from pins.models.weight_files import INDEX, PICKLES, SHARDS, WEIGHTS, weight_files
+from pins.models.weight_files import (
+    INDEX,
+    PICKLES,
+    SHARDS,
+    WEIGHTS,
+    require_dense,
+    weight_files,
+)
 from pins.utils.bit_packing import packed_rows, unpacked_rows
 from pins.utils.io import atomic, load_tensors, require_format, save_tensors
 from pins.utils.text_files import reading
@@ -106,11 +113,13 @@ def pack_folder(folder: Path, masks: Mapping[str, Tensor] | None = None) -> Path
         The path of the packed file; it suffices to restore the dense weights.
 
     Raises:
-        FileError: the folder holds no whole safetensors model.
+        FileError: the folder holds no whole safetensors model, or its weights are packed.
         MaskError: the masks do not fit the saved weights; see `pack`.
     """
+    files = weight_files(folder)
+    require_dense(folder, files)
     tensors: Tensors = {}
-    for file in weight_files(folder):
+    for file in files:
         tensors |= load_tensors(file)[0]
     save(tensors, _nonzeros(tensors) if masks is None else masks, folder / PACKED)
     return folder / PACKED
@@ -132,15 +141,9 @@ def unpack_folder(folder: Path, out: Path) -> Path:
     Raises:
         FileError: there is no whole packed file, or `out` holds weights already.
     """
-    for name in (WEIGHTS, INDEX):
-        if (out / name).exists():
-            raise FileError(f"{out / name} exists: give another folder to unpack into")
+    require_no_weights(out)
     tensors, _ = load(folder / PACKED)
-    weights = (WEIGHTS, INDEX, PACKED, SHARDS, *PICKLES)
-    for file in sorted(folder.iterdir()) if folder.resolve() != out.resolve() else ():
-        if file.is_file() and not any(file.match(pattern) for pattern in weights):
-            with atomic(out / file.name) as temporary:
-                shutil.copyfile(file, temporary)
+    copy_others(folder, out)
     # last: a folder with weights is then complete
     with atomic(out / WEIGHTS) as temporary:
         try:
@@ -148,6 +151,26 @@ def unpack_folder(folder: Path, out: Path) -> Path:
         except SafetensorError as error:
             raise FileError(f"{out / WEIGHTS} cannot be written: {error}") from error
     return out / WEIGHTS
+
+
+def require_no_weights(out: Path) -> None:
+    """Check that a folder can take the weights of a model.
+
+    Raises:
+        FileError: it holds some already.
+    """
+    for name in (WEIGHTS, INDEX):
+        if (out / name).exists():
+            raise FileError(f"{out / name} exists: give another folder to unpack into")
+
+
+def copy_others(folder: Path, out: Path) -> None:
+    """Copy the files of a model that hold no weights."""
+    weights = (WEIGHTS, INDEX, PACKED, SHARDS, *PICKLES)
+    for file in sorted(folder.iterdir()) if folder.resolve() != out.resolve() else ():
+        if file.is_file() and not any(file.match(pattern) for pattern in weights):
+            with atomic(out / file.name) as temporary:
+                shutil.copyfile(file, temporary)
 
 
 def _prefix(name: str) -> str:
@@ -209,16 +232,20 @@ def _unpack(packed: Tensors, masked: Any) -> tuple[Tensors, Tensors]:
         elif name not in tensors:
             own = [packed[f"{_prefix(name)}.{part}"] for part in PARTS]
             try:
-                tensors[name], masks[name] = _unpack_one(*own)
+                tensors[name], masks[name] = unpack_one(*own)
             except ValueError as error:
                 raise ValueError(f"{name!r}: {error}") from error
     return tensors, masks
 
 
-def _unpack_one(
-    shape: Tensor, compressed: Tensor, bitmask: Tensor, row_offsets: Tensor
+def unpack_one(
+    shape: Tensor, compressed: Tensor, bitmask: Tensor, row_offsets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """One tensor and its mask."""
+    """One tensor and its mask, from its entries; None: the layout has no offsets.
+
+    Raises:
+        ValueError: the entries are no layout of a tensor, or contradict each other.
+    """
     if shape.dtype != torch.int64 or shape.dim() != 1 or bool((shape < 0).any()):
         raise ValueError(f"{shape.tolist()} of {shape.dtype} is not a shape")
     rows, columns = _rows(shape.tolist())
@@ -226,17 +253,19 @@ def _unpack_one(
         ("bitmask", bitmask, torch.uint8, (rows, (columns + 7) // 8)),
         ("row_offsets", row_offsets, torch.int64, (rows,)),
     ):
-        if value.dtype != dtype or value.shape != expected:
+        if value is not None and (value.dtype != dtype or value.shape != expected):
             raise ValueError(
                 f"{part} is {value.dtype} {tuple(value.shape)}, the shape {shape.tolist()} asks "
                 f"for {dtype} {expected}"
             )
-    if not compressed.is_floating_point() or compressed.dim() != 1:
+    # int8: of others' weights that are quantised too
+    numbers = compressed.is_floating_point() or compressed.dtype == torch.int8
+    if not numbers or compressed.dim() != 1:
         raise ValueError(f"compressed is {compressed.dtype} {tuple(compressed.shape)}")
     mask = unpacked_rows(bitmask, columns)
     if (kept := int(mask.count_nonzero())) != len(compressed):
         raise ValueError(f"the bitmask keeps {kept} weights, there are {len(compressed)} values")
-    if not torch.equal(_row_offsets(mask), row_offsets):
+    if row_offsets is not None and not torch.equal(_row_offsets(mask), row_offsets):
         raise ValueError("row_offsets are not those of the bitmask")
     mask = mask.reshape(shape.tolist())
     values = compressed.view(_BITS[compressed.element_size()])

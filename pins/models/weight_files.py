@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pins.errors import FileError
-from pins.utils.io import tensor_names
+from pins.utils.io import tensor_names, write_json
 from pins.utils.text_files import read_object, reading, shown
 
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 SHARDS = "model-*.safetensors"  # as transformers names several files
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+BITMASK = ".bitmask"  # ends the name of the mask of a packed tensor
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -57,6 +58,32 @@ def unread_files(folder: Path) -> list[Path]:
     """Files that are named as weights of a model are, and are not among its `weight_files`."""
     files = weight_files(folder)
     return [file for file in sorted(folder.glob(SHARDS)) if file not in files]
+
+
+def bitmasks(files: Sequence[Path]) -> list[str]:
+    """The names of the masks of packed tensors in files."""
+    return [name for file in files for name in tensor_names(file) if name.endswith(BITMASK)]
+
+
+def require_dense(folder: Path, files: Sequence[Path]) -> None:
+    """Check that no tensor of a model is packed.
+
+    Raises:
+        FileError: one is.
+    """
+    if packed := bitmasks(files):
+        raise FileError(
+            f"{folder} holds packed weights, as {shown(packed[0])} says: run pins unpack {folder} "
+            "--out DIR, and give that folder"
+        )
+
+
+def write_index(files: Sequence[Path]) -> None:
+    """Write the index that makes safetensors files of one folder a model."""
+    places = {name: file.name for file in files for name in tensor_names(file)}
+    total = sum(file.stat().st_size for file in files)
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    write_json(index, files[0].parent / INDEX)
 
 
 def _indexed(index: Path) -> list[Path]:

@@ -53,6 +53,11 @@ def card(facts: Mapping[str, Any]) -> str:
         ),
         "proof": proofs,
     }
+    if settings["format"] != "dense":
+        rows["format"] = (
+            f"{settings['format']}, which compressed-tensors 0.9 to 0.14 reads; "
+            "`pins unpack . --out DIR` makes the model that transformers loads"
+        )
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (
         f"{METADATA}\n# {facts['about']}, pruned in one shot\n\n| | |\n|---|---|\n{table}\n{NOTES}"

@@ -19,14 +19,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from pins import masks as mask_files
 from pins.errors import FileError
+from pins.models import sparse_bitmask
 from pins.models.decoder import Decoder
 from pins.models.digests import other_files
-from pins.models.weight_files import INDEX
+from pins.models.sparse_format import pack
+from pins.models.weight_files import write_index
 from pins.utils.folder_lock import LOCK
 from pins.utils.io import atomic, require_utf8, save_tensors, write_json
 from pins.utils.text_files import read_object, shown
@@ -38,8 +39,8 @@ START = "start.json"  # the settings that the blocks belong to
 class Folder:
     """Reads and writes the files of a run."""
 
-    def __init__(self, out: Path, decoder: Decoder) -> None:
-        self.out, self.decoder = out, decoder
+    def __init__(self, out: Path, decoder: Decoder, *, packed: bool = False) -> None:
+        self.out, self.decoder, self.packed = out, decoder, packed
         self._files = len(decoder) + 1
 
     def begin(self, settings: Mapping[str, Any], *, resume: bool) -> None:
@@ -90,10 +91,12 @@ class Folder:
         """Write a pruned block: its tensors as the files had them, the pruned ones replaced."""
         tensors, name = self.decoder.stored(number), self.decoder.names[number]
         state = block.state_dict()
-        for each in masks:
-            stored = self.decoder.stored_name(each)
+        stored = {self.decoder.stored_name(each): each for each in masks}
+        for own, each in stored.items():
             pruned = state[each.removeprefix(f"{name}.")]
-            tensors[stored] = pruned.to("cpu", tensors[stored].dtype)
+            tensors[own] = pruned.to("cpu", tensors[own].dtype)
+        if self.packed:
+            tensors = pack(tensors, {own: masks[each] for own, each in stored.items()})
         save_tensors(tensors, self.shard(number), {"format": "pt"})
         mask_files.save(masks, self.block_file(number, "masks.safetensors"))
         if scores is not None:
@@ -104,19 +107,14 @@ class Folder:
     def restore(self, number: int, block: nn.Module) -> None:
         """Give a block the weights that it was pruned to."""
         name = self.decoder.names[number]
-        with safe_open(self.shard(number), framework="pt") as file:
-            for own, tensor in block.state_dict().items():
-                tensor.copy_(file.get_tensor(self.decoder.stored_name(f"{name}.{own}")))
+        stored = sparse_bitmask.load(self.shard(number))
+        for own, tensor in block.state_dict().items():
+            tensor.copy_(stored[self.decoder.stored_name(f"{name}.{own}")])
 
     def finish(self) -> None:
         """Write the rest of the model, and what makes the files a model."""
         rest = self.decoder.stored(None)
         save_tensors(rest, self.shard(len(self.decoder)), {"format": "pt"})
-        places, total = {}, 0
-        for number in range(self._files):
-            with safe_open(self.shard(number), framework="pt") as file:
-                places.update(dict.fromkeys(file.keys(), self.shard(number).name))
-            total += self.shard(number).stat().st_size
         masks: dict[str, Tensor] = {}
         for number in range(len(self.decoder)):
             masks |= mask_files.load(self.block_file(number, "masks.safetensors"))
@@ -124,7 +122,10 @@ class Folder:
         for file in other_files(self.decoder.folder):
             with atomic(self.out / file.name) as temporary:
                 shutil.copyfile(file, temporary)
-        write_json({"metadata": {"total_size": total}, "weight_map": places}, self.out / INDEX)
+        if self.packed:
+            config = self.out / sparse_bitmask.CONFIG
+            write_json(sparse_bitmask.described(read_object(config), masks), config)
+        write_index([self.shard(number) for number in range(self._files)])
 
 
 def require_same(out: Path, known: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -75,7 +75,7 @@ class OneShot:
             "model_sha256": model_digest(self.decoder.folder),
             "text_sha256": [self.calibration.text_sha256, self.test.text_sha256],
         }
-        self.folder = Folder(out, self.decoder)
+        self.folder = Folder(out, self.decoder, packed=settings.format != "dense")
         self.reports: list[dict[str, Any]] = []
         self._states: dict[str, list[State]] = {}
 

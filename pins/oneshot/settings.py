@@ -17,6 +17,7 @@ CHOICES = {
     # as a test asserts, the registry's
     "method": ("magnitude", "wanda", "ria", "sparsegpt", "alps", "obs"),
     "scope": ("tensor", "row"),
+    "format": ("dense", "sparse-bitmask"),
 }
 MINIMUM = {"calibration": 1, "length": 2, "stride": 1, "test_windows": 1, "seed": 0}
 
@@ -47,6 +48,8 @@ class Settings:
         test_windows: at most so many windows of the test text are scored.
         seed: seed of the calibration windows.
         device: where to compute: cuda, mps or cpu; default: the first that is available.
+        format: of the pruned weights on the disk: as any others, or a bit a weight and the kept
+            values, which pins unpack and some versions of compressed-tensors read.
     """
 
     model: str
@@ -65,6 +68,7 @@ class Settings:
     test_windows: int | None = 64
     seed: int = 0
     device: str | None = None
+    format: str = "dense"
 
     def __post_init__(self) -> None:
         require_chosen(self, CHOICES)

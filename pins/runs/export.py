@@ -126,7 +126,10 @@ def finish(run: Run, certify: Certify | None = None) -> dict[str, Any]:
         "decisions": run.history.decisions,
         "evaluations": run.history.evaluations,
         "allocation": allocation_report(
-            pruner.allocation, run.settings.final_sparsity(), pruner.views, pruner.masks
+            pruner.allocation,
+            run.settings.final_sparsity(pruner.start.sparsity),
+            pruner.views,
+            pruner.masks,
         ),
         "certificate": certificate,
         "prompt": run.task.prompt(run.pretrained.tokenizer, run.pretrained.head),

@@ -9,6 +9,7 @@ The state can be saved between two steps and loaded again, bit for bit.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from pins.distributed import rng
 from pins.distributed.collectives import sum_over_ranks
 from pins.distributed.gradient_reduction import GradientSum
 from pins.distributed.process_group import SINGLE_PROCESS, Group
-from pins.errors import CheckpointError, ModelError, first_line
+from pins.errors import CheckpointError, ModelError, ParameterError, first_line
 from pins.importance.criterion import Reads
 from pins.importance.curvature.distributed import diagonal_of_all
 from pins.importance.curvature.sources import TrainedStep, default_curvature, find_curvature
@@ -29,11 +30,12 @@ from pins.models.batches import Batch
 from pins.models.distillation_loss import mixed_loss
 from pins.models.heads import Head
 from pins.models.inference import evaluation_mode, to_device
-from pins.models.parameters import prunable_parameters
+from pins.models.parameters import PrunableParameters, prunable_parameters
 from pins.models.self_distillation import SelfRegularizer
 from pins.models.task_loss import auxiliary_loss, step_loss
 from pins.pruning.authors import AuthorsPruner, Quirks
 from pins.pruning.pruner import TENSORS, OnDecision, OnTrustRegion, Pruner
+from pins.pruning.start import Start
 from pins.runs.microbatches import microbatches_of_rank
 from pins.runs.optimizer import enable_gradient_checkpointing, learning_rate, make_optimizer
 from pins.runs.settings import AUTHORS, Settings
@@ -208,7 +210,7 @@ class FineTuning:
     ) -> Pruner:
         settings = self.settings
         parameters = prunable_parameters(self.model, settings.include)
-        schedule = settings.pruning_schedule()
+        schedule = settings.pruning_schedule(self._zeros(parameters) if settings.keep_zeros else 0)
         if settings.criterion == AUTHORS:
             return AuthorsPruner(
                 self.model,
@@ -239,6 +241,17 @@ class FineTuning:
             on_decision=on_decision,
             on_trust_region=on_trust_region,
         )
+
+    @staticmethod
+    def _zeros(parameters: PrunableParameters) -> Fraction:
+        """The ratio of zeros of a model whose zeros are to be kept."""
+        start = Start.of(parameters.parameters)
+        if not start.zeros:
+            raise ParameterError(
+                f"keep_zeros found no zero among {sum(start.free.values()):,} prunable weights: "
+                "give the folder of a pruned model"
+            )
+        return start.sparsity
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The state between two steps: tensors by `group/name`, and JSON values."""

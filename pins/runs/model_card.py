@@ -179,6 +179,8 @@ def _summary(facts: Mapping[str, Any]) -> str:
 
 
 def _asked(settings: Mapping[str, Any]) -> str:
+    if settings.get("keep_zeros"):
+        return "The mask of the base model"
     if settings["sparsity"] is None:
         return f"Exactly {settings['pattern']}"
     return f"{100 * settings['sparsity']:.10g} %"

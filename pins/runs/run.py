@@ -304,7 +304,7 @@ class Run:
             Computed(shapes, gradient),
             Computed(shapes, curvature) if has_second_moment(optimizer) else None,
             learning_rate=0.0,  # θ is the value after the step
-            sparsity=float(self.settings.final_sparsity()),
+            sparsity=float(self.settings.final_sparsity(pruner.start.sparsity)),
             description=(
                 f"{self.settings.model} on {self.settings.task}, at the decision of step {step}"
             ),

@@ -111,6 +111,8 @@ class Settings:
             single weights.
         revive_zeros: treat the zeros that the model starts with as any other weights, so that the
             schedule starts at 0; default: they stay zero, and the schedule starts at their ratio.
+        keep_zeros: prune no further than the model is: its only decision, after the warm-up, keeps
+            all weights that are not zero.
         include: regular expression for the names of the weights to prune; default: all linear
             layers except the head.
         self_regularization: mix the loss with the divergence from the latest best checkpoint.
@@ -163,6 +165,7 @@ class Settings:
     skip_indivisible: bool = False
     block: str | None = None
     revive_zeros: bool = False
+    keep_zeros: bool = False
     include: str | None = None
     self_regularization: bool = True
     teacher: str | None = None
@@ -209,6 +212,8 @@ class Settings:
                 "names: leave include out, or the quirk 'biases'"
             )
         allocation = self.pruning_allocation()
+        if self.keep_zeros:
+            self._require_no_choice(allocation)
         allocation.require_final(self.final_sparsity())
         if self.criterion == AUTHORS and vars(allocation) != vars(type(allocation)()):
             raise SettingError(
@@ -236,6 +241,19 @@ class Settings:
                 "window is for smoothing average and uncertainty: leave it out with others, and "
                 "with criterion 'authors', which has averages of its own"
             )
+
+    def _require_no_choice(self, allocation: "Allocation") -> None:
+        chosen = {
+            "sparsity": self.sparsity is not None,
+            "revive_zeros": self.revive_zeros,
+            "scope, bounds, pattern and block": vars(allocation) != vars(type(allocation)()),
+            f"criterion {self.criterion!r}": self.criterion in (AUTHORS, TRUST_REGION),
+        }
+        for name, given in chosen.items():
+            if given:
+                raise SettingError(
+                    f"keep_zeros takes the mask that the model has: leave {name} out"
+                )
 
     def resolved(self, recipe: "Recipe", rows: int) -> "Settings":
         """Fill in what depends on the task, on its number of training rows, and on the criterion.
@@ -296,15 +314,21 @@ class Settings:
             block=self.block,
         )
 
-    def final_sparsity(self) -> "float | Fraction":
-        """The sparsity asked for, or 1 − N/M of a pattern by itself, or the default."""
+    def final_sparsity(self, start: "Fraction | int" = 0) -> "float | Fraction":
+        """The sparsity asked for, or 1 − N/M of a pattern by itself, or the default.
+
+        Args:
+            start: the ratio of zeros that the model has; the result with `keep_zeros`.
+        """
+        if self.keep_zeros:
+            return start
         if self.sparsity is not None:
             return self.sparsity
         own = self.pruning_allocation().sparsity
         return SPARSITY if own is None else own
 
-    def pruning_schedule(self) -> "Schedule":
-        """The schedule of resolved settings.
+    def pruning_schedule(self, start: "Fraction | int" = 0) -> "Schedule":
+        """The schedule of resolved settings, for a model with the ratio `start` of zeros.
 
         Raises:
             ScheduleError: the phases are longer than the run.
@@ -315,8 +339,8 @@ class Settings:
         assert self.warmup is not None
         assert self.cooldown is not None
         schedule = schedule_of_run(
-            self.schedule,
-            sparsity=self.final_sparsity(),
+            "one-shot" if self.keep_zeros else self.schedule,
+            sparsity=self.final_sparsity(start),
             steps=self.steps,
             warmup=self.warmup,
             cooldown=self.cooldown,
@@ -331,7 +355,9 @@ class Settings:
     def as_json(self) -> dict[str, Any]:
         """JSON values by name."""
         values = {**asdict(self), "data": None if self.data is None else str(self.data)}
-        if self.sparsity is None and self.pattern is None:
+        if self.keep_zeros:
+            values["schedule"] = "one-shot"
+        elif self.sparsity is None and self.pattern is None:
             values["sparsity"] = SPARSITY
         return values
 

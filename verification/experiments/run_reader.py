@@ -139,7 +139,7 @@ class RunData:
             names = {field.name for field in fields(Settings)} - {"device"}
             known = {name: value for name, value in asked.items() if name in names}
             known["without_quirks"] = tuple(known["without_quirks"])
-            return Settings(**known).pruning_schedule()
+            return Settings(**known).pruning_schedule(self.start)
 
     @property
     def start(self) -> Fraction:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pins import masks as mask_files
 from pins.errors import FileError, PinsError
+from pins.models import weight_files
 from pins.models.digests import model_digest
 from pins.oneshot import command, folder
 from pins.oneshot.command import run_oneshot
@@ -235,7 +236,7 @@ def killed(number: int, settings: Settings, out: Path) -> None:
         write_json(value, path)
 
     patch = pytest.MonkeyPatch()
-    for module in (folder, command):
+    for module in (folder, weight_files, command):
         patch.setattr(module, "write_json", before)
     run(settings, out)
 

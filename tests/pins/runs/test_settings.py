@@ -60,6 +60,12 @@ RECIPE = Recipe(epochs=20, batch_size=16, learning_rate=3e-5, max_length=128)
             {"criterion": "trust-region", "radius": 0.0},
             "radius is 0.0: it is a number greater than",
         ),
+        ({"keep_zeros": True, "sparsity": 0.5}, "the mask that the model has: leave sparsity out"),
+        ({"keep_zeros": True, "revive_zeros": True}, "leave revive_zeros out"),
+        ({"keep_zeros": True, "pattern": "2:4"}, "leave scope, bounds, pattern and block out"),
+        ({"keep_zeros": True, "scope": "row"}, "leave scope, bounds, pattern and block out"),
+        ({"keep_zeros": True, "criterion": "authors"}, "leave criterion 'authors' out"),
+        ({"keep_zeros": True, "criterion": "trust-region"}, "leave criterion 'trust-region' out"),
     ],
 )
 def test_a_setting_that_makes_no_sense(given_: dict[str, Any], message: str) -> None:
