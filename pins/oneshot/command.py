@@ -125,7 +125,7 @@ def _run(
 
 def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
     layers = [layer for report in run.reports for layer in report["layers"].values()]
-    found = run.perplexities()
+    losses = run.losses()
     settings, test = run.settings, run.test
     return {
         "format": "pins-oneshot",
@@ -141,13 +141,14 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
             "prunable": sum(layer["total"] for layer in layers),
         },
         "perplexity": {
-            **{name: value if isfinite(value) else None for name, value in found.items()},
+            **{name: _finite(run.perplexity(each)) for name, each in losses.items()},
             "context": settings.length,
             "stride": settings.stride or settings.length,
             "windows": len(test),
             "tokens": test.scored,
             "rest": test.rest,
             "text_sha256": test.text_sha256,
+            "losses": {name: [*map(_finite, each)] for name, each in losses.items()},
         },
         "calibration": {
             "windows": len(run.calibration),
@@ -161,6 +162,10 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
         "bytes": run.decoder.nbytes,
         "peak_bytes": peak_bytes(),
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
 
 
 def mean_error(reports: Sequence[Mapping[str, Any]]) -> float:

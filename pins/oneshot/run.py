@@ -38,7 +38,7 @@ class OneShot:
     run = OneShot(Settings(model="model", method="wanda"), Path("out"))
     for report in run.blocks():
         print(report)
-    print(run.perplexities())
+    print(run.losses())
     """
 
     def __init__(self, settings: Settings, out: Path) -> None:
@@ -185,12 +185,17 @@ class OneShot:
             pruned = replace(pruned, weight=refit(layer, pruned.mask))
         return pruned
 
-    def perplexities(self) -> dict[str, float]:
-        """exp of the mean −log p over the scored tokens of the test windows, dense and sparse."""
-        found = {}
-        for name in ("dense", "sparse"):
-            total = 0.0
-            for state, known in zip(self._states[name], self.test.known, strict=True):
-                total += float(self.decoder.losses(state)[known - 1 :].double().sum())
-            found[name] = perplexity(total / self.test.scored)
-        return found
+    def losses(self) -> dict[str, list[float]]:
+        """The mean −log p over the scored tokens of each test window, dense and sparse."""
+        return {
+            name: [
+                float(self.decoder.losses(state)[known - 1 :].double().mean())
+                for state, known in zip(self._states[name], self.test.known, strict=True)
+            ]
+            for name in ("dense", "sparse")
+        }
+
+    def perplexity(self, losses: list[float]) -> float:
+        """exp of the mean −log p over all scored tokens, from that of each window."""
+        total = sum(loss * count for loss, count in zip(losses, self.test.counts, strict=True))
+        return perplexity(total / self.test.scored)

@@ -34,9 +34,14 @@ class Windows:
         return len(self.tokens)
 
     @property
+    def counts(self) -> list[int]:
+        """Of each window, how many tokens are scored."""
+        return [w.shape[1] - known for w, known in zip(self.tokens, self.known, strict=True)]
+
+    @property
     def scored(self) -> int:
         """The number of predicted tokens."""
-        return sum(w.shape[1] - known for w, known in zip(self.tokens, self.known, strict=True))
+        return sum(self.counts)
 
 
 def plain_text(task: Task, rows: Sequence[Any]) -> str:

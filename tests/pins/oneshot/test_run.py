@@ -128,6 +128,11 @@ def test_the_folder_holds_the_model_that_run_json_describes(
     assert stated["dense"] == pytest.approx(perplexity(dense, test, facts), rel=1e-5)
     assert stated["sparse"] == pytest.approx(perplexity(model, test, facts), rel=1e-5)
     assert stated["sparse"] != pytest.approx(stated["dense"], rel=1e-3)
+    width, stride = stated["context"], stated["stride"]
+    rest = [stride if stride < width else width - 1] * (stated["windows"] - 1)
+    for name, losses in stated["losses"].items():
+        total = sum(loss * n for loss, n in zip(losses, [width - 1, *rest], strict=True))
+        assert exp(total / stated["tokens"]) == pytest.approx(stated[name], rel=1e-12)
     assert (stated["context"], stated["stride"]) == (16, RUNS[kind].get("stride", 16))
     assert len(stated["text_sha256"]) == 64
     assert facts["model_sha256"] == model_digest(inputs / kind)
