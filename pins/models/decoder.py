@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from pins.errors import ModelError, PinsError
 from pins.models.auto_classes import quiet, reason, the_library
+from pins.models.experts import separate
 from pins.models.parameters import is_linear
 from pins.models.pretrained import load_outline
+from pins.models.stored_names import stored_names
 from pins.models.weight_files import weight_files
 from pins.utils.io import tensor_names
 from pins.utils.text_files import shown
@@ -62,15 +64,11 @@ class Decoder:
         self, model: nn.Module, tokenizer: Any, folder: Path, device: torch.device
     ) -> None:
         self.model, self.tokenizer, self.folder, self.device = model, tokenizer, folder, device
+        files = {name: file for file in weight_files(folder) for name in tensor_names(file)}
+        own = stored_names(model, files)  # without tensors that are tied to others
+        separate(model)
         self._list = block_list(model)
         self.names = [f"{self._list}.{i}" for i in range(len(self._modules))]
-        files = {name: file for file in weight_files(folder) for name in tensor_names(file)}
-        base = f"{model.base_model_prefix}."
-        own = {}  # the files may lack the name of the base model, and have a tied tensor once
-        for name in model.state_dict():
-            for stored in (name, name.removeprefix(base), base + name):
-                if stored in files:
-                    own[name] = stored
         self._stored, self._files = own, files
         inside = tuple(f"{name}." for name in self.names)
         self._load(model, "", [n for n in own if not n.startswith(inside)])
@@ -82,9 +80,8 @@ class Decoder:
         ]
         if missing:
             raise ModelError(
-                f"{folder} holds no {shown(missing[0])}: its tensors have other names than those "
-                f"of {type(model).__name__}, as mixtures of experts do, and one-shot pruning reads "
-                "them by these"
+                f"{folder} holds no {shown(missing[0])}: its tensors are not those that "
+                f"{type(model).__name__} is loaded from one by one, as where one has all experts"
             )
         for module in model.modules():  # buffers that are computed, not stored
             for name, buffer in module.named_buffers(recurse=False):

@@ -91,6 +91,9 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{facts['relative_error']:.4f} of the layers' outputs, on average",
         ),
     ]
+    if dense := facts["left_dense"]:
+        told = f"{len(dense)} matrices that no calibration token reaches: {dense[0]}, …"
+        lines.append(("left dense", told))
     if facts["certificates"]:
         proved = len(facts["certificates"])
         lines.append(("certificates", f"{proved}, one of each block's masks, in blocks/"))
@@ -155,6 +158,7 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
             "tokens": settings.length * len(run.calibration),
             "text_sha256": run.calibration.text_sha256,
         },
+        "left_dense": run.left_dense,
         "relative_error": mean_error(run.reports),
         "rounding": max(report["rounding"] for report in run.reports),
         "blocks": run.reports,
@@ -169,9 +173,12 @@ def _finite(value: float) -> float | None:
 
 
 def mean_error(reports: Sequence[Mapping[str, Any]]) -> float:
-    """The mean of the layers' relative reconstruction errors."""
+    """The mean of the relative reconstruction errors of the layers that read something."""
     errors: list[float] = [
-        each["relative_error"] for report in reports for each in report["layers"].values()
+        each["relative_error"]
+        for report in reports
+        for each in report["layers"].values()
+        if each["vectors"]
     ]
     return sum(errors) / max(len(errors), 1)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pins.errors import CalibrationError
-from pins.models.parameters import is_linear
+from pins.models.parameters import is_linear, routers
 from pins.utils.text_files import shown
 
 
@@ -88,8 +88,13 @@ class Grams:
 
 
 def linear_layers(block: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers of a block by name."""
-    return {name: module for name, module in block.named_modules() if is_linear(module)}
+    """The linear layers of a block by name, without routers."""
+    left_out = routers(block)
+    return {
+        name: module
+        for name, module in block.named_modules()
+        if is_linear(module) and id(module.weight) not in left_out
+    }
 
 
 def inputs_of(layer: nn.Module) -> int:

@@ -27,13 +27,16 @@ from pins.tasks import load_task
 from pins.tasks.language_modeling import perplexity
 from pins.utils.devices import choose_device
 
+NO_ERROR = {"error": 0.0, "relative_error": 0.0}
+
 
 class OneShot:
     """A run from the first block to the last one; started again, it goes on after the last block.
 
     A block reads what the pruned blocks before it give for the calibration windows; the layers of
-    one block are pruned from what they read before any of them is. Beside one block, in memory are
-    what is outside of the blocks, and the hidden states of all windows.
+    one block are pruned from what they read before any of them is, and one that reads nothing, as
+    an expert without tokens, stays dense. Beside one block, in memory are what is outside of the
+    blocks, and the hidden states of all windows.
 
     run = OneShot(Settings(model="model", method="wanda"), Path("out"))
     for report in run.blocks():
@@ -81,12 +84,19 @@ class OneShot:
         """What the model is, as cards say it."""
         return smollm2.ABOUT if self.settings.model == smollm2.NAME else self.settings.model
 
+    @property
+    def left_dense(self) -> list[str]:
+        """The weights of the layers that read nothing."""
+        layers = [layer for report in self.reports for layer in report["layers"].items()]
+        return [name for name, layer in layers if not layer["vectors"]]
+
     def decision(self, number: int) -> FinalDecision | None:
         """The files of a block's masks, to certify; None if they are no optimum of scores."""
         scores = self.folder.block_file(number, "scores.safetensors")
         if not scores.is_file():
             return None
-        views, settings = self._views(number), self.settings
+        layers, settings = self.reports[number]["layers"], self.settings
+        views = {name: v for name, v in self._views(number).items() if layers[name]["vectors"]}
         constraint = bounds(settings.allocation(), settings.final_sparsity(), views)
         return FinalDecision(
             scores=scores,
@@ -159,6 +169,10 @@ class OneShot:
             stored: nn.Parameter = module.weight  # type: ignore[assignment]
             weight = (stored.detach().T if turned else stored.detach()).clone().contiguous()
             layer = Layer(full, weight, grams.of(name), grams.vectors(name))
+            if not layer.vectors:  # an expert without tokens: nothing tells its weights apart
+                whole = weight.numel()
+                found[full] = {"kept": whole, "total": whole, "vectors": 0} | NO_ERROR
+                continue
             pruned = self._pruned(layer)
             kept = pruned.weight.to(self.decoder.dtype(full)).float()  # as the files will have it
             stored.copy_(kept.T if turned else kept)

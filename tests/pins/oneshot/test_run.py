@@ -26,7 +26,8 @@ from pins.oneshot.run import OneShot
 from pins.oneshot.settings import Settings
 from pins.selection.constraints import keep_count
 from pins.utils.io import write_json
-from tests.pins.oneshot.tiny_decoders import network, save_decoder, save_text, tokenizer
+from tests.pins.oneshot.runs import perplexity, run
+from tests.pins.oneshot.tiny_decoders import network, save_decoder, save_text
 from verification.certificates.run import certify_run
 from verification.checker import Outcome, check
 
@@ -61,31 +62,6 @@ def settings_of(inputs: Path, kind: str, **changes: Any) -> Settings:
         "calibration": 4, "length": 16, "device": "cpu",
     }  # fmt: skip
     return Settings(**{**usual, **changes})
-
-
-def run(settings: Settings, out: Path, **options: Any) -> dict[str, Any]:
-    options = {"certify": certify_run, **options}
-    code = run_oneshot(Console(file=io.StringIO()), settings, out, **options)
-    assert code == 0
-    return json.loads((out / "run.json").read_text())  # type: ignore[no-any-return]
-
-
-@torch.no_grad()
-def perplexity(model: Any, text: str, facts: dict[str, Any]) -> float:
-    """By the protocol of run.json, from the logits of the whole model."""
-    stated = facts["perplexity"]
-    width, stride = stated["context"], stated["stride"]
-    ids = tokenizer()(text)["input_ids"]
-    total, count = 0.0, 0
-    for number in range(stated["windows"]):
-        piece = torch.tensor([ids[number * stride : number * stride + width]])
-        logs = model(input_ids=piece).logits[0, :-1].double().log_softmax(-1)
-        new = stride if number and stride < width else width - 1
-        total -= float(logs.gather(1, piece[0, 1:, None])[-new:].sum())
-        count += new
-    assert stated["tokens"] == count
-    assert stated["rest"] == len(ids) - width - stride * (stated["windows"] - 1)
-    return exp(total / count)
 
 
 def views(model: nn.Module, masks: dict[str, Tensor]) -> dict[str, Tensor]:
