@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pins.distributed.process_group import SINGLE_PROCESS, Group
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -23,12 +25,14 @@ class Layer:
         weight: W, float32 of shape (outputs, inputs).
         gram: G, float64 of shape (inputs, inputs).
         vectors: number of the calibration vectors.
+        group: the ranks that prune it together, each with the same W and G.
     """
 
     name: str
     weight: Tensor
     gram: Tensor
     vectors: int
+    group: Group = SINGLE_PROCESS
 
     @property
     def norms(self) -> Tensor:

@@ -3,16 +3,22 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from pins.distributed.collectives import from_rank_zero, gather_json, on_rank_zero
+from pins.distributed.consistency import require_same_run
+from pins.distributed.launch import local_rank
+from pins.distributed.process_group import world
 from pins.errors import SettingError
 from pins.models import smollm2
 from pins.models.decoder import Decoder, State
 from pins.models.digests import model_digest
 from pins.models.parameters import views_of
+from pins.models.pretrained import locate
 from pins.oneshot.folder import Folder
 from pins.oneshot.gram import Grams, linear_layers
 from pins.oneshot.layer import Layer, Pruned
@@ -20,10 +26,10 @@ from pins.oneshot.methods.method import bounds
 from pins.oneshot.methods.registry import method_named
 from pins.oneshot.refit import refit
 from pins.oneshot.settings import Settings
-from pins.oneshot.text import drawn, plain_text, sliding
+from pins.oneshot.text import drawn, plain_text, sliding, text_digest
 from pins.pruning.final_decision import FinalDecision
 from pins.selection.tree import View
-from pins.tasks import load_task
+from pins.tasks import Task, load_task
 from pins.tasks.language_modeling import perplexity
 from pins.utils.devices import choose_device
 
@@ -38,6 +44,12 @@ class OneShot:
     an expert without tokens, stays dense. Beside one block, in memory are what is outside of the
     blocks, and the hidden states of all windows.
 
+    Under `torch.distributed` all ranks make the same run and call the same methods, each with every
+    size-th window, and rank 0 alone writes, in a folder that all of them see. What is written does
+    not depend on the number of ranks, except for times: sums have a fixed order (`Grams`), rows are
+    solved in chunks (`by_rows`), and what a rank made of a whole layer is rank 0's. The bits depend
+    on the device and on the number of threads of a process.
+
     run = OneShot(Settings(model="model", method="wanda"), Path("out"))
     for report in run.blocks():
         print(report)
@@ -50,8 +62,9 @@ class OneShot:
         Raises:
             PinsError: a setting, the model or the text does not fit.
         """
-        self.settings, self.method = settings, method_named(settings.method)
-        device = choose_device(settings.device, "float32").device
+        self.settings, self.method, self.group = settings, method_named(settings.method), world()
+        device = choose_device(settings.device, "float32", local_rank=local_rank(self.group)).device
+        on_rank_zero(self.group, lambda: str(locate(settings.model)))  # one of them fetches it
         self.decoder = Decoder.open(settings.model, device)
         self._require_positions()
         for number in range(len(self.decoder)):
@@ -71,10 +84,8 @@ class OneShot:
             settings.stride or length,
             settings.test_windows,
         )
-        self.inputs = {
-            "model_sha256": model_digest(self.decoder.folder),
-            "text_sha256": [self.calibration.text_sha256, self.test.text_sha256],
-        }
+        self.inputs = inputs(settings, task)
+        require_same_run({**settings.as_json(), **self.inputs}, 0, self.group)
         self.folder = Folder(out, self.decoder)
         self.reports: list[dict[str, Any]] = []
         self._states: dict[str, list[State]] = {}
@@ -128,18 +139,22 @@ class OneShot:
         """Prune the blocks that are not done; the report of each block, done or not."""
         texts = {"calibration": self.calibration, "dense": self.test, "sparse": self.test}
         states = {
-            name: [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows.tokens]
+            name: [
+                self.decoder.first(tokens.to(self.decoder.device))
+                for tokens in windows.tokens[self.group.rank :: self.group.size]
+            ]
             for name, windows in texts.items()
         }
         for number in range(len(self.decoder)):
             begin = time.monotonic()
             with self.decoder.loaded(number) as block:
                 states["dense"] = self._through(block, number, states["dense"])
-                report = self.folder.report(number)
+                report = on_rank_zero(self.group, partial(self.folder.report, number))
                 if report is None:
                     report, masks, scores = self._prune(block, number, states["calibration"])
                     report["seconds"] = round(time.monotonic() - begin, 3)
-                    self.folder.save(number, block, masks, scores, report)
+                    save = partial(self.folder.save, number, block, masks, scores, report)
+                    on_rank_zero(self.group, save)
                 else:
                     self.folder.restore(number, block)
                 for name in ("calibration", "sparse"):
@@ -156,10 +171,11 @@ class OneShot:
     ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
         """Prune the layers of a block in place; what was done, the masks, and the scores."""
         layers = linear_layers(block)
-        grams = Grams(layers)
-        for state in states:
+        grams = Grams(layers, self.group)
+        for turn in range(-(-len(self.calibration) // self.group.size)):
             with grams.watching():
-                self.decoder.through(block, number, state)
+                if turn < len(states):  # the last windows may be fewer than the ranks
+                    self.decoder.through(block, number, states[turn])
         found: dict[str, Any] = {}
         masks: dict[str, Tensor] = {}
         scores: dict[str, Tensor] = {}
@@ -168,7 +184,7 @@ class OneShot:
             turned = not isinstance(module, nn.Linear)  # GPT-2's Conv1D stores (inputs, outputs)
             stored: nn.Parameter = module.weight  # type: ignore[assignment]
             weight = (stored.detach().T if turned else stored.detach()).clone().contiguous()
-            layer = Layer(full, weight, grams.of(name), grams.vectors(name))
+            layer = Layer(full, weight, grams.of(name), grams.vectors(name), self.group)
             if not layer.vectors:  # an expert without tokens: nothing tells its weights apart
                 whole = weight.numel()
                 found[full] = {"kept": whole, "total": whole, "vectors": 0} | NO_ERROR
@@ -197,19 +213,34 @@ class OneShot:
         pruned = self.method.prune(layer, allocation, settings.final_sparsity())
         if settings.refit:
             pruned = replace(pruned, weight=refit(layer, pruned.mask))
-        return pruned
+        weight, mask = (from_rank_zero(self.group, each) for each in (pruned.weight, pruned.mask))
+        return replace(pruned, weight=weight, mask=mask)
 
     def losses(self) -> dict[str, list[float]]:
         """The mean −log p over the scored tokens of each test window, dense and sparse."""
-        return {
-            name: [
-                float(self.decoder.losses(state)[known - 1 :].double().mean())
-                for state, known in zip(self._states[name], self.test.known, strict=True)
-            ]
-            for name in ("dense", "sparse")
-        }
+        rank, size = self.group.rank, self.group.size
+        found = {}
+        for name in ("dense", "sparse"):
+            known = zip(self._states[name], self.test.known[rank::size], strict=True)
+            own = [float(self.decoder.losses(s)[k - 1 :].double().mean()) for s, k in known]
+            shared = gather_json(self.group, own)
+            found[name] = [shared[i % size][i // size] for i in range(len(self.test))]
+        return found
 
     def perplexity(self, losses: list[float]) -> float:
         """exp of the mean −log p over all scored tokens, from that of each window."""
         total = sum(loss * count for loss, count in zip(losses, self.test.counts, strict=True))
         return perplexity(total / self.test.scored)
+
+
+def inputs(settings: Settings, task: Task) -> dict[str, Any]:
+    """The digests of what a run reads: the model's files, the text to calibrate on and to judge by.
+
+    Raises:
+        PinsError: there is no such model, or the task has no text.
+    """
+    texts = (plain_text(task, rows) for rows in (task.train, task.test))
+    return {
+        "model_sha256": model_digest(locate(settings.model)),
+        "text_sha256": [text_digest(text) for text in texts],
+    }

@@ -1,4 +1,4 @@
-"""A run of `pins oneshot`, and the perplexity that it states, computed by the whole model."""
+"""A run of `pins oneshot`, its files, and the perplexity that it states by the whole model."""
 
 import io
 import json
@@ -38,3 +38,15 @@ def perplexity(model: Any, text: str, facts: dict[str, Any]) -> float:
     assert stated["tokens"] == count
     assert stated["rest"] == len(ids) - width - stride * (stated["windows"] - 1)
     return exp(total / count)
+
+
+def contents(place: Path) -> dict[str, Any]:
+    """All files by name, without the times that a run took."""
+    found: dict[str, Any] = {}
+    for file in place.rglob("*"):
+        if file.name in ("run.json", "README.md") or file.is_dir():
+            continue
+        found[str(file.relative_to(place))] = file.read_bytes()
+        if file.parent.name == "blocks" and file.suffix == ".json":
+            found[str(file.relative_to(place))] = {**json.loads(file.read_text()), "seconds": 0}
+    return found

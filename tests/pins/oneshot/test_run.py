@@ -1,7 +1,6 @@
 """Runs on tiny decoders: what the folder holds is what run.json says, killed or not."""
 
 import io
-import json
 import multiprocessing
 import os
 import signal
@@ -26,7 +25,7 @@ from pins.oneshot.run import OneShot
 from pins.oneshot.settings import Settings
 from pins.selection.constraints import keep_count
 from pins.utils.io import write_json
-from tests.pins.oneshot.runs import perplexity, run
+from tests.pins.oneshot.runs import contents, perplexity, run
 from tests.pins.oneshot.tiny_decoders import network, save_decoder, save_text
 from verification.certificates.run import certify_run
 from verification.checker import Outcome, check
@@ -188,18 +187,6 @@ def test_weights_of_16_bits_stay_so_and_errors_are_of_what_is_stored(
     assert {each.dtype for each in after.values()} == {torch.bfloat16}
     for name, mask in mask_files.load(tmp_path / "out" / "masks.safetensors").items():
         assert not after[name][~mask].any()
-
-
-def contents(place: Path) -> dict[str, Any]:
-    """All files by name, without the times that a run took."""
-    found: dict[str, Any] = {}
-    for file in place.rglob("*"):
-        if file.name in ("run.json", "README.md") or file.is_dir():
-            continue
-        found[str(file.relative_to(place))] = file.read_bytes()
-        if file.parent.name == "blocks" and file.suffix == ".json":
-            found[str(file.relative_to(place))] = {**json.loads(file.read_text()), "seconds": 0}
-    return found
 
 
 def killed(number: int, settings: Settings, out: Path) -> None:
