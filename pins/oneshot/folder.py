@@ -88,12 +88,11 @@ class Folder:
         report: Mapping[str, Any],
     ) -> None:
         """Write a pruned block: its tensors as the files had them, the pruned ones replaced."""
-        tensors, name = self.decoder.stored(number), self.decoder.names[number]
-        state = block.state_dict()
-        for each in masks:
-            stored = self.decoder.stored_name(each)
-            pruned = state[each.removeprefix(f"{name}.")]
-            tensors[stored] = pruned.to("cpu", tensors[stored].dtype)
+        tensors, decoder = {}, self.decoder
+        for own, tensor in block.state_dict().items():
+            name = f"{decoder.names[number]}.{own}"
+            stored = decoder.as_stored(name, tensor, changed=name in masks)
+            tensors[decoder.stored_name(name)] = stored
         save_tensors(tensors, self.shard(number), {"format": "pt"})
         mask_files.save(masks, self.block_file(number, "masks.safetensors"))
         if scores is not None:
@@ -110,8 +109,7 @@ class Folder:
 
     def finish(self) -> None:
         """Write the rest of the model, and what makes the files a model."""
-        rest = self.decoder.stored(None)
-        save_tensors(rest, self.shard(len(self.decoder)), {"format": "pt"})
+        save_tensors(self.decoder.rest(), self.shard(len(self.decoder)), {"format": "pt"})
         places, total = {}, 0
         for number in range(self._files):
             with safe_open(self.shard(number), framework="pt") as file:

@@ -127,12 +127,13 @@ class Grams:
 
 
 def linear_layers(block: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers of a block by name, without routers."""
+    """The linear layers of a block by name, without routers and those without weights."""
     left_out = routers(block)
+    found: dict[str, Any] = {n: each for n, each in block.named_modules() if is_linear(each)}
     return {
-        name: module
-        for name, module in block.named_modules()
-        if is_linear(module) and id(module.weight) not in left_out
+        name: each
+        for name, each in found.items()
+        if each.weight.numel() and id(each.weight) not in left_out
     }
 
 

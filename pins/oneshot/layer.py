@@ -35,6 +35,11 @@ class Layer:
     group: Group = SINGLE_PROCESS
 
     @property
+    def live(self) -> Tensor:
+        """W in float64, 0 for inputs that are always 0, so that these go first."""
+        return self.weight.double().where(self.gram.diagonal() > 0, 0.0)
+
+    @property
     def norms(self) -> Tensor:
         """‖X_j‖ of each input j, float64."""
         return self.gram.diagonal().clamp(min=0).sqrt()

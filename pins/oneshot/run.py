@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pins.distributed.collectives import from_rank_zero, gather_json, on_rank_zero
 from pins.distributed.consistency import require_same_run
 from pins.distributed.launch import local_rank
 from pins.distributed.process_group import world
-from pins.errors import SettingError
+from pins.errors import ModelError, SettingError
 from pins.models import smollm2
 from pins.models.decoder import Decoder, State
 from pins.models.digests import model_digest
@@ -32,6 +33,7 @@ from pins.selection.tree import View
 from pins.tasks import Task, load_task
 from pins.tasks.language_modeling import perplexity
 from pins.utils.devices import choose_device
+from pins.utils.text_files import shown
 
 NO_ERROR = {"error": 0.0, "relative_error": 0.0}
 
@@ -121,10 +123,14 @@ class OneShot:
 
     def _views(self, number: int) -> dict[str, View]:
         """Outputs and inputs of the layers of a block, by the names of their weights."""
-        name, model = self.decoder.names[number], self.decoder.model
-        layers = linear_layers(model.get_submodule(name))
-        weights: dict[str, Any] = {f"{name}.{own}.weight": m.weight for own, m in layers.items()}
-        return views_of(model, weights)
+        weights: dict[str, Any] = {n: each.weight for n, each in self._layers(number).items()}
+        return views_of(self.decoder.model, weights)
+
+    def _layers(self, number: int) -> dict[str, nn.Module]:
+        """The linear layers of a block, by the names of their weights."""
+        name = self.decoder.names[number]
+        layers = linear_layers(self.decoder.model.get_submodule(name))
+        return {f"{name}.{own}.weight": layer for own, layer in layers.items()}
 
     def _require_positions(self) -> None:
         config: Any = self.decoder.model.config
@@ -170,7 +176,7 @@ class OneShot:
         self, block: nn.Module, number: int, states: list[State]
     ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
         """Prune the layers of a block in place; what was done, the masks, and the scores."""
-        layers = linear_layers(block)
+        layers = self._layers(number)
         grams = Grams(layers, self.group)
         for turn in range(-(-len(self.calibration) // self.group.size)):
             with grams.watching():
@@ -179,18 +185,17 @@ class OneShot:
         found: dict[str, Any] = {}
         masks: dict[str, Tensor] = {}
         scores: dict[str, Tensor] = {}
-        for name, module in layers.items():
-            full = f"{self.decoder.names[number]}.{name}.weight"
+        for full, module in layers.items():
             turned = not isinstance(module, nn.Linear)  # GPT-2's Conv1D stores (inputs, outputs)
             stored: nn.Parameter = module.weight  # type: ignore[assignment]
             weight = (stored.detach().T if turned else stored.detach()).clone().contiguous()
-            layer = Layer(full, weight, grams.of(name), grams.vectors(name), self.group)
+            layer = Layer(full, weight, grams.of(full), grams.vectors(full), self.group)
             if not layer.vectors:  # an expert without tokens: nothing tells its weights apart
                 whole = weight.numel()
                 found[full] = {"kept": whole, "total": whole, "vectors": 0} | NO_ERROR
                 continue
             pruned = self._pruned(layer)
-            kept = pruned.weight.to(self.decoder.dtype(full)).float()  # as the files will have it
+            kept = self._as_stored(full, pruned.weight)
             stored.copy_(kept.T if turned else kept)
             masks[full] = pruned.mask.T.contiguous() if turned else pruned.mask
             if pruned.scores is not None:
@@ -202,9 +207,28 @@ class OneShot:
                 "vectors": layer.vectors,
                 "error": error,
                 "relative_error": layer.relative(error),
+                **pruned.report,
             }
         about = {"block": self.decoder.names[number], "rounding": grams.rounding, "layers": found}
         return about, masks, scores or None
+
+    def _as_stored(self, name: str, weight: Tensor) -> Tensor:
+        """New weights rounded as the files will have them.
+
+        Raises:
+            ModelError: one is no number there.
+        """
+        dtype = self.decoder.dtype(name)
+        found = weight.to(dtype).float()
+        if not bool(found.isfinite().all()):
+            most = float(weight.abs().max())  # NaN if there is one
+            raise ModelError(
+                f"a weight of {shown(name)} became {most:.4g} by {self.settings.method}"
+                f"{' and its refit' * self.settings.refit}, and its file holds {dtype} of at most "
+                f"{torch.finfo(dtype).max:g}: save the model in bfloat16 or float32 first, or "
+                "leave the weights as they are (wanda, without a refit)"
+            )
+        return found
 
     def _pruned(self, layer: Layer) -> Pruned:
         """A layer by the method, refitted if that is asked for."""

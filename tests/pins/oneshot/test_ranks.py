@@ -90,7 +90,6 @@ def test_what_is_wrong_is_said_once(folder: Path) -> None:
     assert [each.process.exitcode for each in processes] == [2, 2]
     assert [each for each, _ in told] == ["", ""]
     said = [line for _, errors in told for line in errors.splitlines() if " %  " not in line]
-    assert said == [
-        "pins: 'mlp.down_proj' reads NaN or infinity from the calibration text: the model is "
-        "damaged, or its numbers are too large for its precision"
-    ]
+    assert len(said) == 1
+    name = "'model.layers.0.mlp.down_proj.weight'"
+    assert said[0].startswith(f"pins: {name} reads NaN or infinity from the calibration text: ")

@@ -244,12 +244,16 @@ def test_a_run_that_is_done_is_told_again_and_not_repeated(inputs: Path, tmp_pat
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
+@pytest.mark.parametrize("done", [True, False])
 @pytest.mark.parametrize("what", ["model", "data"])
-def test_a_run_does_not_go_on_with_other_inputs(what: str, inputs: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_with_other_inputs(
+    what: str, done: bool, inputs: Path, tmp_path: Path
+) -> None:
     model, data = save_decoder(tmp_path / "model"), save_text(tmp_path / "text.txt")
     settings = settings_of(inputs, "Llama", model=str(model), data=data)
     run(settings, tmp_path / "out")
-    (tmp_path / "out" / "run.json").unlink()
+    if not done:
+        (tmp_path / "out" / "run.json").unlink()
     if what == "model":
         network("Llama", rms_norm_eps=1e-3).save_pretrained(model)
     else:

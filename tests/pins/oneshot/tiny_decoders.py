@@ -21,6 +21,7 @@ GPT2 = {"vocab_size": VECTORS, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_posit
 CONFIGS: dict[str, dict[str, Any]] = {
     "Llama": GROUPED,
     "Qwen2": {**GROUPED, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    "Qwen3": GROUPED,
     "Mistral": {**GROUPED, "sliding_window": 4},
     "GPT2": GPT2,
     "OPT": {**SIZES, "ffn_dim": 24, "word_embed_proj_dim": 16},
