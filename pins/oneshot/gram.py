@@ -1,6 +1,6 @@
 """The Gram matrices of a block's linear layers: G = XᵀX, summed over calibration windows."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,20 +13,26 @@ from pins.errors import CalibrationError
 from pins.models.parameters import is_linear, routers
 from pins.utils.text_files import shown
 
-ROOM = 1 << 24  # numbers that a rank sends at a time: 64 MB
+SLOTS = 8  # sums of windows that are added in a fixed order; so many ranks can share the windows
+ROOM = 1 << 23  # numbers that a rank sends at a time: 64 MB
 
 
 class Grams:
     """Sums XᵀX of the inputs of linear layers, while these run.
 
-    Products of a window are in float32 (of float16 and bfloat16 after they were raised), their sum
-    over the windows is in float64. Layers that read the same tensor, as query, key and value do,
-    share one matrix.
+    Products of a window are in float32 (of float16 and bfloat16 after they were raised), sums are
+    in float64. Layers that read the same tensor, as query, key and value do, share one matrix.
 
-    Of several ranks each runs one window at a time, and the products are added window by window in
-    the order of the ranks. So if rank r takes windows r, r + size, …, the sums have the same bits
-    for any number of ranks, one included; they depend on the order of the windows, the device and
-    the number of threads. Each rank receives each product once.
+    Window w is of slot w mod `SLOTS`. The windows of a slot are summed in their order, on one rank,
+    then the slots in theirs, on every rank: so the sums have the same bits for any number of ranks,
+    one included. They depend on the order of the windows, the device and the number of threads. A
+    rank receives `SLOTS` sums of each matrix, however many windows there are.
+
+        for own in shares(range(len(windows)), group):
+            for number in own:
+                with grams.watching():
+                    block(windows[number])
+            grams.add()
 
     Attributes:
         rounding: the greatest relative difference, by Frobenius norm, between the first window's
@@ -38,25 +44,30 @@ class Grams:
         self._sums: dict[str, Tensor] = {}
         self._vectors: dict[str, int] = dict.fromkeys(layers, 0)
         self._same: dict[str, str] = {}  # the layer whose matrix a layer shares
-        # of this window: by id what was read, and by layer the first one that read it, and how much
-        self._read: dict[int, tuple[str, Tensor]] = {}
+        # of this slot on this rank: the first layer that read the same, how much, and XᵀX
         self._seen: dict[str, tuple[str, int]] = {}
-        self._rows: dict[str, Tensor] = {}
+        self._slot: dict[str, Tensor] = {}
         self._first = group.rank == 0
         self.rounding = 0.0
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Inside, note what the layers read of one window, or of none; at the end, add it up.
+        """Inside, note what the layers read of one window; it counts from the next `add` on."""
+        read: dict[int, tuple[str, Tensor, Tensor]] = {}
 
-        Every rank enters and leaves as often.
+        def note(name: str, given: Tensor) -> None:
+            if id(given) not in read:  # which is kept, so that no id returns
+                # a copy, since the block may write to it later
+                rows = given.detach().reshape(-1, given.shape[-1]).to(torch.float32, copy=True)
+                read[id(given)] = name, given, rows
+            first, _, rows = read[id(given)]
+            known, vectors = self._seen.get(name, (first, 0))
+            if known != first:
+                raise AssertionError("layers that shared an input read different ones")
+            self._seen[name] = first, vectors + len(rows)
 
-        Raises:
-            CalibrationError: on every rank, if a layer reads NaN or infinity on one.
-        """
-        self._read, self._seen, self._rows = {}, {}, {}
         hooks = [
-            layer.register_forward_pre_hook(lambda _, read, name=name: self._note(name, read[0]))
+            layer.register_forward_pre_hook(lambda _, given, name=name: note(name, given[0]))
             for name, layer in self._layers.items()
         ]
         try:
@@ -64,46 +75,39 @@ class Grams:
         finally:
             for hook in hooks:
                 hook.remove()
-            self._read = {}
-        self._add()
+        for name, _, rows in read.values():
+            product = rows.T @ rows
+            if self._first:
+                wide = rows.double()
+                exact = wide.T @ wide
+                wrong = float((product - exact).norm() / exact.norm().clamp(1e-300))
+                self.rounding = max(self.rounding, wrong)
+            self._slot.setdefault(name, self._nothing(name)).add_(product)
+        self._first = False
 
-    def _note(self, name: str, read: Tensor) -> None:
-        first, _ = self._read.setdefault(id(read), (name, read))  # kept, so that no id returns
-        rows = read.detach().reshape(-1, read.shape[-1])
-        self._seen[name] = first, len(rows)
-        if first == name:
-            self._rows[name] = rows.to(torch.float32, copy=True)  # the block may write to it later
+    def add(self) -> None:
+        """Add the slot of each rank, in the order of the ranks; every rank calls it as often.
 
-    def _add(self) -> None:
-        read = set()
+        Raises:
+            CalibrationError: on every rank, if a layer read NaN or infinity on one.
+        """
         for seen in gather_json(self._group, self._seen):
             for name, (first, vectors) in seen.items():
                 if self._same.setdefault(name, first) != first:
                     raise AssertionError("layers that shared an input read different ones")
                 self._vectors[name] += vectors
-                read.add(first)
         for name in self._layers:
-            if name in read:
-                self._add_to(name)
-        self._first, self._rows = False, {}
+            if self._same.get(name) == name:
+                self._add(name)
+        self._seen, self._slot = {}, {}
 
-    def _add_to(self, name: str) -> None:
-        """Add this window's product of each rank to the sum of a layer, in their order."""
-        width, rows = inputs_of(self._layers[name]), self._rows.get(name)
-        own = None if rows is None else rows.T @ rows
-        if self._first and rows is not None and own is not None:
-            wide = rows.double()
-            exact = wide.T @ wide
-            wrong = float((own - exact).norm() / exact.norm().clamp(1e-300))
-            self.rounding = max(self.rounding, wrong)
-        total = self._sums.setdefault(name, self._nothing(name))
-        step = max(ROOM // max(width, 1), 1)
-        for start in range(0, width, step):
+    def _add(self, name: str) -> None:
+        total, own = self._sums.setdefault(name, self._nothing(name)), self._slot.get(name)
+        step = max(ROOM // len(total), 1)
+        for start in range(0, len(total), step):
             part = total[start : start + step]
-            sent = part.new_empty(0, dtype=torch.float32)
-            for found in self._group.gathered(
-                sent if own is None else own[start : start + step].reshape(-1)
-            ):
+            sent = part.new_empty(0) if own is None else own[start : start + step].reshape(-1)
+            for found in self._group.gathered(sent):
                 if len(found):
                     part += found.view(part.shape)
         if not bool(total.diagonal().isfinite().all()):
@@ -124,6 +128,16 @@ class Grams:
     def vectors(self, name: str) -> int:
         """The number of vectors that a layer read."""
         return self._vectors[name]
+
+
+def shares(windows: Sequence[int], group: Group) -> list[list[int]]:
+    """The windows of this rank: one list for each of the slots that it sums, as on every rank.
+
+    A rank that has no more slots has empty lists.
+    """
+    turns = -(-SLOTS // group.size)
+    slots = [turn * group.size + group.rank for turn in range(turns)]
+    return [[w for w in windows if w % SLOTS == slot] for slot in slots]
 
 
 def linear_layers(block: nn.Module) -> dict[str, nn.Module]:

@@ -21,7 +21,7 @@ from pins.models.digests import model_digest
 from pins.models.parameters import views_of
 from pins.models.pretrained import locate
 from pins.oneshot.folder import Folder
-from pins.oneshot.gram import Grams, linear_layers
+from pins.oneshot.gram import Grams, linear_layers, shares
 from pins.oneshot.layer import Layer, Pruned
 from pins.oneshot.methods.method import bounds
 from pins.oneshot.methods.registry import method_named
@@ -46,11 +46,11 @@ class OneShot:
     an expert without tokens, stays dense. Beside one block, in memory are what is outside of the
     blocks, and the hidden states of all windows.
 
-    Under `torch.distributed` all ranks make the same run and call the same methods, each with every
-    size-th window, and rank 0 alone writes, in a folder that all of them see. What is written does
-    not depend on the number of ranks, except for times: sums have a fixed order (`Grams`), rows are
-    solved in chunks (`by_rows`), and what a rank made of a whole layer is rank 0's. The bits depend
-    on the device and on the number of threads of a process.
+    Under `torch.distributed` all ranks make the same run and call the same methods, each with its
+    share of the windows, and rank 0 alone writes, in a folder that all of them see. What is written
+    does not depend on the number of ranks, except for times: sums have a fixed order (`Grams`),
+    rows are solved in chunks (`by_rows`), and of what each rank makes of a whole layer that of rank
+    0 counts. The bits depend on the device and on the number of threads of a process.
 
     run = OneShot(Settings(model="model", method="wanda"), Path("out"))
     for report in run.blocks():
@@ -79,6 +79,7 @@ class OneShot:
         self.calibration = drawn(
             plain_text(task, task.train), tokenizer, length, settings.calibration, settings.seed
         )
+        self._slots = shares(range(len(self.calibration)), self.group)
         self.test = sliding(
             plain_text(task, task.test),
             tokenizer,
@@ -143,12 +144,14 @@ class OneShot:
 
     def blocks(self) -> Iterator[dict[str, Any]]:
         """Prune the blocks that are not done; the report of each block, done or not."""
-        texts = {"calibration": self.calibration, "dense": self.test, "sparse": self.test}
+        tested = self.test.tokens[self.group.rank :: self.group.size]
+        texts = {
+            "calibration": [self.calibration.tokens[each] for slot in self._slots for each in slot],
+            "dense": tested,
+            "sparse": tested,
+        }
         states = {
-            name: [
-                self.decoder.first(tokens.to(self.decoder.device))
-                for tokens in windows.tokens[self.group.rank :: self.group.size]
-            ]
+            name: [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows]
             for name, windows in texts.items()
         }
         for number in range(len(self.decoder)):
@@ -178,10 +181,12 @@ class OneShot:
         """Prune the layers of a block in place; what was done, the masks, and the scores."""
         layers = self._layers(number)
         grams = Grams(layers, self.group)
-        for turn in range(-(-len(self.calibration) // self.group.size)):
-            with grams.watching():
-                if turn < len(states):  # the last windows may be fewer than the ranks
-                    self.decoder.through(block, number, states[turn])
+        own = iter(states)
+        for slot in self._slots:
+            for _ in slot:
+                with grams.watching():
+                    self.decoder.through(block, number, next(own))
+            grams.add()
         found: dict[str, Any] = {}
         masks: dict[str, Tensor] = {}
         scores: dict[str, Tensor] = {}

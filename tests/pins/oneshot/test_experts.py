@@ -88,6 +88,7 @@ def test_an_expert_has_the_matrix_of_the_tokens_sent_to_it(kind: str, tmp_path: 
         for state in states:
             with grams.watching():
                 decoder.through(block, 1, state)
+        grams.add()
         hidden = torch.cat([tokens for tokens, _ in sent]).double()
         chosen = torch.cat([each for _, each in sent])
         tokens = 0
