@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pins import __version__
-from pins.oneshot.card import card
+from pins.oneshot.card import card, loss_change
 from pins.oneshot.folder import CARD, RUN, require_same
 from pins.oneshot.run import OneShot
 from pins.oneshot.settings import Settings
@@ -90,10 +90,13 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             "reconstruction error",
             f"{facts['relative_error']:.4f} of the layers' outputs, on average",
         ),
+        ("loss change", loss_change(facts)),
     ]
     if facts["certificates"]:
-        proved = len(facts["certificates"])
-        lines.append(("certificates", f"{proved}, one of each block's masks, in blocks/"))
+        what = "one of each block's masks"
+        if facts["decision"]:
+            what = "of the masks of all blocks"
+        lines.append(("certificates", f"{len(facts['certificates'])}, {what}, in blocks/"))
     if (memory := facts["peak_bytes"]) is not None:
         lines.append(
             ("peak memory", f"{memory / 1e6:,.0f} MB; the model has {facts['bytes'] / 1e6:,.0f} MB")
@@ -107,14 +110,22 @@ def _run(
     run = OneShot(settings, out)
     run.folder.begin({**settings.as_json(), **run.inputs}, resume=resume)
     proved = {}
-    total = len(run.decoder)
-    with Progress(console) as progress, progress.phase("blocks", total) as advance:
-        for number, report in enumerate(run.blocks()):
-            if certify is not None and (decision := run.decision(number)) is not None:
-                if not decision.certificate.is_file():
-                    certify(decision)
-                proved[report["block"]] = str(decision.certificate.relative_to(out))
-            advance(f"error {mean_error([report]):.4f}")
+
+    def prove(number: int | None, name: str) -> None:  # None: all blocks
+        if certify is not None and (decision := run.decision(number)) is not None:
+            if not decision.certificate.is_file():
+                certify(decision)
+            proved[name] = str(decision.certificate.relative_to(out))
+
+    with Progress(console) as progress:
+        if run.decides:
+            with progress.phase("gradients", len(run.calibration)) as advance:
+                run.decide(advance)
+            prove(None, "all")
+        with progress.phase("blocks", len(run.decoder)) as advance:
+            for number, report in enumerate(run.blocks()):
+                prove(number, report["block"])
+                advance(f"error {mean_error([report]):.4f}")
     facts = _facts(run, proved)
     run.folder.finish()
     write_text(card(facts), out / CARD)
@@ -125,7 +136,7 @@ def _run(
 
 def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
     layers = [layer for report in run.reports for layer in report["layers"].values()]
-    found = run.perplexities()
+    losses, decided = run.calibration_losses(), _finite(run.folder.report(None) or {})
     settings, test = run.settings, run.test
     return {
         "format": "pins-oneshot",
@@ -141,7 +152,7 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
             "prunable": sum(layer["total"] for layer in layers),
         },
         "perplexity": {
-            **{name: value if isfinite(value) else None for name, value in found.items()},
+            **_finite(run.perplexities()),
             "context": settings.length,
             "stride": settings.stride or settings.length,
             "windows": len(test),
@@ -154,6 +165,11 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
             "tokens": settings.length * len(run.calibration),
             "text_sha256": run.calibration.text_sha256,
         },
+        "loss_change": {
+            **_finite({**losses, "measured": losses["sparse"] - losses["dense"]}),
+            "predicted": decided.get("predicted"),
+        },
+        "decision": decided or None,
         "relative_error": mean_error(run.reports),
         "rounding": max(report["rounding"] for report in run.reports),
         "blocks": run.reports,
@@ -161,6 +177,11 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
         "bytes": run.decoder.nbytes,
         "peak_bytes": peak_bytes(),
     }
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON values: None for what is not finite."""
+    return {name: value if isfinite(value) else None for name, value in values.items()}
 
 
 def mean_error(reports: Sequence[Mapping[str, Any]]) -> float:

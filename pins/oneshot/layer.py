@@ -23,12 +23,15 @@ class Layer:
         weight: W, float32 of shape (outputs, inputs).
         gram: G, float64 of shape (inputs, inputs).
         vectors: number of the calibration vectors.
+        decided: the mask of a decision over the layers of all blocks, True = keep; None: the method
+            makes none.
     """
 
     name: str
     weight: Tensor
     gram: Tensor
     vectors: int
+    decided: Tensor | None = None
 
     @property
     def norms(self) -> Tensor:

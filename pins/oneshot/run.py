@@ -1,28 +1,32 @@
 """A run of `pins oneshot`: calibrate, prune and save the blocks of a decoder, one by one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from pins import masks as mask_files
 from pins.errors import SettingError
 from pins.models import smollm2
 from pins.models.decoder import Decoder, State
 from pins.models.digests import model_digest
 from pins.models.parameters import views_of
+from pins.oneshot.decision import decide_model, require_memory
 from pins.oneshot.folder import Folder
 from pins.oneshot.gram import Grams, linear_layers
 from pins.oneshot.layer import Layer, Pruned
+from pins.oneshot.methods.gradient_method import GradientMethod
 from pins.oneshot.methods.method import bounds
 from pins.oneshot.methods.registry import method_named
 from pins.oneshot.refit import refit
 from pins.oneshot.settings import Settings
 from pins.oneshot.text import drawn, plain_text, sliding
 from pins.pruning.final_decision import FinalDecision
-from pins.selection.tree import View
+from pins.selection.tree import Node, View
 from pins.tasks import load_task
 from pins.tasks.language_modeling import perplexity
 from pins.utils.devices import choose_device
@@ -51,10 +55,7 @@ class OneShot:
         device = choose_device(settings.device, "float32").device
         self.decoder = Decoder.open(settings.model, device)
         self._require_positions()
-        for number in range(len(self.decoder)):
-            self.method.require(
-                settings.allocation(), settings.final_sparsity(), self._views(number)
-            )
+        self.method.require(settings.allocation(), settings.final_sparsity(), self._views(None))
         task = load_task(settings.task, settings.data)
         self.digests = task.digests
         tokenizer, length = self.decoder.tokenizer, settings.length
@@ -73,6 +74,9 @@ class OneShot:
             "text_sha256": [self.calibration.text_sha256, self.test.text_sha256],
         }
         self.folder = Folder(out, self.decoder)
+        self._decided: Mapping[str, Tensor] = {}
+        if isinstance(self.method, GradientMethod) and self.folder.report(None) is None:
+            require_memory(self.method, self.decoder.model, self._views(None), length, device)
         self.reports: list[dict[str, Any]] = []
         self._states: dict[str, list[State]] = {}
 
@@ -81,28 +85,65 @@ class OneShot:
         """What the model is, as cards say it."""
         return smollm2.ABOUT if self.settings.model == smollm2.NAME else self.settings.model
 
-    def decision(self, number: int) -> FinalDecision | None:
-        """The files of a block's masks, to certify; None if they are no optimum of scores."""
+    @property
+    def decides(self) -> bool:
+        """Whether the method decides for all blocks, before the first."""
+        return isinstance(self.method, GradientMethod)
+
+    def decide(self, advance: Callable[[], Any] = lambda: None) -> None:
+        """Decide for all blocks, if it is not done.
+
+        Args:
+            advance: called after each calibration window.
+        """
+        assert isinstance(self.method, GradientMethod), "others decide layer by layer"
+        if self.folder.report(None) is None:
+            decision = decide_model(
+                self.method,
+                self.settings.model,
+                self.calibration.tokens,
+                self._tree(None),
+                rate=self.settings.learning_rate or 0.0,
+                device=self.decoder.device,
+                advance=advance,
+            )
+            self.folder.save_decision(decision)
+        masks = mask_files.load(self.folder.block_file(None, "masks.safetensors"))
+        self._decided = mask_files.PackedMasks(masks)
+
+    def decision(self, number: int | None) -> FinalDecision | None:
+        """The files of the masks of a block, or of all that were decided before (None), to certify.
+
+        None if they are no optimum of scores.
+        """
         scores = self.folder.block_file(number, "scores.safetensors")
         if not scores.is_file():
             return None
-        views, settings = self._views(number), self.settings
-        constraint = bounds(settings.allocation(), settings.final_sparsity(), views)
+        multiplier = (self.folder.report(number) or {}).get("multiplier") or None  # not 0
+        costs = self.folder.block_file(number, "costs.safetensors")
         return FinalDecision(
             scores=scores,
-            cost=None,
-            multiplier=None,
+            cost=costs if multiplier else None,
+            multiplier=multiplier,
             masks=self.folder.block_file(number, "masks.safetensors"),
             certificate=self.folder.block_file(number, "certificate.json"),
-            tree=constraint.tree(views),
+            tree=self._tree(number),
             criterion=self.settings.method,
         )
 
-    def _views(self, number: int) -> dict[str, View]:
-        """Outputs and inputs of the layers of a block, by the names of their weights."""
-        name, model = self.decoder.names[number], self.decoder.model
-        layers = linear_layers(model.get_submodule(name))
-        weights: dict[str, Any] = {f"{name}.{own}.weight": m.weight for own, m in layers.items()}
+    def _tree(self, number: int | None) -> Node:
+        """The masks that the layers of a block, or of all (None), may have."""
+        views, settings = self._views(number), self.settings
+        return bounds(settings.allocation(), settings.final_sparsity(), views).tree(views)
+
+    def _views(self, number: int | None) -> dict[str, View]:
+        """Outputs and inputs of the layers of a block, or of all (None), by name of the weight."""
+        names, model = self.decoder.names, self.decoder.model
+        weights: dict[str, Any] = {
+            f"{name}.{own}.weight": layer.weight
+            for name in (names if number is None else names[number : number + 1])
+            for own, layer in linear_layers(model.get_submodule(name)).items()
+        }
         return views_of(model, weights)
 
     def _require_positions(self) -> None:
@@ -116,7 +157,10 @@ class OneShot:
 
     def blocks(self) -> Iterator[dict[str, Any]]:
         """Prune the blocks that are not done; the report of each block, done or not."""
-        texts = {"calibration": self.calibration, "dense": self.test, "sparse": self.test}
+        texts = {
+            "calibration": self.calibration, "calibration, dense": self.calibration,
+            "dense": self.test, "sparse": self.test,
+        }  # fmt: skip
         states = {
             name: [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows.tokens]
             for name, windows in texts.items()
@@ -124,7 +168,8 @@ class OneShot:
         for number in range(len(self.decoder)):
             begin = time.monotonic()
             with self.decoder.loaded(number) as block:
-                states["dense"] = self._through(block, number, states["dense"])
+                for name in ("calibration, dense", "dense"):
+                    states[name] = self._through(block, number, states[name])
                 report = self.folder.report(number)
                 if report is None:
                     report, masks, scores = self._prune(block, number, states["calibration"])
@@ -158,7 +203,9 @@ class OneShot:
             turned = not isinstance(module, nn.Linear)  # GPT-2's Conv1D stores (inputs, outputs)
             stored: nn.Parameter = module.weight  # type: ignore[assignment]
             weight = (stored.detach().T if turned else stored.detach()).clone().contiguous()
-            layer = Layer(full, weight, grams.of(name), grams.vectors(name))
+            mask = self._decided.get(full)
+            decided = mask.T.contiguous() if turned and mask is not None else mask
+            layer = Layer(full, weight, grams.of(name), grams.vectors(name), decided)
             pruned = self._pruned(layer)
             kept = pruned.weight.to(self.decoder.dtype(full)).float()  # as the files will have it
             stored.copy_(kept.T if turned else kept)
@@ -184,6 +231,14 @@ class OneShot:
         if settings.refit:
             pruned = replace(pruned, weight=refit(layer, pruned.mask))
         return pruned
+
+    def calibration_losses(self) -> dict[str, float]:
+        """The mean of −log p over the predicted calibration tokens, dense and sparse."""
+        found = {}
+        for name, key in (("dense", "calibration, dense"), ("sparse", "calibration")):
+            losses = [self.decoder.losses(state).double().mean() for state in self._states[key]]
+            found[name] = float(torch.stack(losses).mean())
+        return found
 
     def perplexities(self) -> dict[str, float]:
         """exp of the mean −log p over the scored tokens of the test windows, dense and sparse."""

@@ -32,6 +32,11 @@ class Method(ABC):
         Raises:
             CardinalityError: there are none, or the method cannot keep to such a constraint.
         """
+        if allocation.scope == "global" and not allocation.exactly:
+            raise CardinalityError(
+                f"{self.name} prunes each layer by itself, and --scope global ranks the weights of "
+                "all layers: give --scope row or tensor, or a method by gradients, as pins"
+            )
         bounds(allocation, sparsity, views).tree(views)
 
     @abstractmethod

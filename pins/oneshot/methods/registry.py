@@ -6,13 +6,28 @@ from pins.errors import SettingError
 from pins.oneshot.methods.alps import Alps
 from pins.oneshot.methods.magnitude import Magnitude
 from pins.oneshot.methods.method import Method
+from pins.oneshot.methods.obd import OptimalBrainDamage
+from pins.oneshot.methods.pins import Pins
 from pins.oneshot.methods.ria import Ria
+from pins.oneshot.methods.sensitivity import Sensitivity
 from pins.oneshot.methods.sparsegpt import SparseGpt
+from pins.oneshot.methods.trust_region import TrustRegion
 from pins.oneshot.methods.wanda import Wanda
 from pins.utils.lookup import find
 
 METHODS: Mapping[str, Method] = {
-    method.name: method for method in (Magnitude(), Wanda(), Ria(), SparseGpt(), Alps())
+    method.name: method
+    for method in (
+        Magnitude(),
+        Wanda(),
+        Ria(),
+        SparseGpt(),
+        Alps(),
+        Pins(),
+        Sensitivity(),
+        OptimalBrainDamage(),
+        TrustRegion(),
+    )
 }
 
 
