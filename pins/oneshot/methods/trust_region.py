@@ -18,10 +18,10 @@ class TrustRegion(GradientMethod):
 
     The exact optimum of (R) of `pins.importance.trust_region.program` for the radius of its own
     mask: the most first-order gain for that second-order cost (Theorem 5 there). μ is the largest
-    whose predicted gain beyond optimal brain damage is at most half of the loss; a mask that is not
-    better than that of optimal brain damage on the calibration text is rejected, four times at most
-    (Nocedal and Wright, 2006, algorithm 4.1), and μ = 0 is left. Two passes for each window, and up
-    to five forward passes more; O(n).
+    that, were all weights ranked together, gains at most half of the loss beyond optimal brain
+    damage. A mask that does not gain on the calibration text is rejected, four times at most
+    (Nocedal and Wright, 2006, algorithm 4.1); then μ = 0 is left. Two passes for each window, and
+    up to five forward passes of all windows more; O(n).
     """
 
     name = "trust-region"
