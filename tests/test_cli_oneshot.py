@@ -50,7 +50,7 @@ def test_a_model_is_pruned_and_described(pins: Command, inputs: Path, tmp_path: 
         (["--length", "33"], "length is 33, and the model has positions for 32 tokens"),
         (["--calibration", "999"], "the calibration text has 540 tokens, and 999 windows of 16"),
         (["--task", "texts"], "there is no task 'texts'"),
-        (["--method", "obs"], "method is 'obs'"),
+        (["--method", "obc"], "method is 'obc'"),
         (["--scope", "global"], "wanda prunes each layer by itself, and --scope global ranks"),
         (["--learning-rate", "0.1"], "pins alone looks a step ahead"),
         (["--sparsity", "2"], "sparsity is 2.0: it is a ratio"),

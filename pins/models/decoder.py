@@ -12,7 +12,7 @@ outside of them (embeddings, last norm, output matrix) is in memory all the time
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -160,9 +160,12 @@ class Decoder:
 
         def note(hidden: Tensor, arguments: Any) -> Tensor:
             seen.append((hidden, arguments))
+            if len(seen) == len(self):
+                raise _AllSeenError  # what follows is the output matrix, which is large
             return hidden
 
-        self._run(tokens, note)
+        with suppress(_AllSeenError):
+            self._run(tokens, note)
         return State(tokens, seen[0][0], tuple(arguments for _, arguments in seen))
 
     @torch.no_grad()
@@ -237,6 +240,10 @@ class Decoder:
         with safe_open(self._files[stored], framework="pt") as file:
             tensor: Tensor = file.get_tensor(stored)
             return tensor
+
+
+class _AllSeenError(Exception):
+    """The arguments of all blocks are known."""
 
 
 class _Stand(nn.Module):

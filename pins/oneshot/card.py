@@ -32,7 +32,6 @@ def card(facts: Mapping[str, Any]) -> str:
     if pattern is not None:
         exactly = settings["sparsity"] is None
         masks = f"{'exactly' if exactly else 'at most'} {pattern} along the inputs"
-    refit = ", then a refit of the kept weights" if settings["refit"] else ""
     proofs = "no certificates: the masks are the optimum of no program"
     if facts["certificates"]:
         which = "of all blocks together" if facts["decision"] else "of each block"
@@ -43,7 +42,7 @@ def card(facts: Mapping[str, Any]) -> str:
         )
     text, context = facts["calibration"], perplexity["context"]
     rows = {
-        "method": settings["method"] + refit,
+        "method": method(settings),
         "masks": masks,
         "kept": f"{weights['kept']:,} of {weights['prunable']:,} weights of the linear layers",
         "calibration": (
@@ -73,3 +72,9 @@ def loss_change(facts: Mapping[str, Any]) -> str:
     if not facts["decision"]:
         return measured
     return f"{measured}, {score(change['predicted'])} predicted"
+
+
+def method(settings: Mapping[str, Any]) -> str:
+    """The method, and what improves its masks and weights afterwards."""
+    after = [name for name in ("swaps", "refit") if settings[name]]
+    return str(settings["method"]) + (f", then {' and '.join(after)}" if after else "")

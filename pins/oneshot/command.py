@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pins import __version__
-from pins.oneshot.card import card, loss_change
+from pins.oneshot.card import card, loss_change, method
 from pins.oneshot.folder import CARD, RUN, require_same
 from pins.oneshot.run import OneShot
 from pins.oneshot.settings import Settings
@@ -76,7 +76,7 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The results of a run as lines of name and value."""
     weights, perplexity, settings = facts["weights"], facts["perplexity"], facts["settings"]
     lines = [
-        ("method", settings["method"] + (" and a refit" if settings["refit"] else "")),
+        ("method", method(settings)),
         ("kept", f"{weights['kept']:,} of {weights['prunable']:,} prunable weights, exactly"),
         ("sparsity", f"{1 - weights['kept'] / weights['prunable']:.4%}"),
         ("perplexity, dense", score(perplexity["dense"])),
@@ -136,7 +136,11 @@ def _run(
 
 def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
     layers = [layer for report in run.reports for layer in report["layers"].values()]
-    losses, decided = run.calibration_losses(), _finite(run.folder.report(None) or {})
+    losses = run.losses()
+    found = {name: run.perplexity(each) for name, each in losses.items()}
+    change = run.calibration_losses()
+    change["measured"] = change["sparse"] - change["dense"]
+    decided = {name: _finite(value) for name, value in (run.folder.report(None) or {}).items()}
     settings, test = run.settings, run.test
     return {
         "format": "pins-oneshot",
@@ -152,7 +156,8 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
             "prunable": sum(layer["total"] for layer in layers),
         },
         "perplexity": {
-            **_finite(run.perplexities()),
+            **{name: _finite(value) for name, value in found.items()},
+            "losses": {name: [_finite(loss) for loss in each] for name, each in losses.items()},
             "context": settings.length,
             "stride": settings.stride or settings.length,
             "windows": len(test),
@@ -166,7 +171,7 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
             "text_sha256": run.calibration.text_sha256,
         },
         "loss_change": {
-            **_finite({**losses, "measured": losses["sparse"] - losses["dense"]}),
+            **{name: _finite(value) for name, value in change.items()},
             "predicted": decided.get("predicted"),
         },
         "decision": decided or None,
@@ -179,9 +184,9 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
-    """JSON values: None for what is not finite."""
-    return {name: value if isfinite(value) else None for name, value in values.items()}
+def _finite(value: float) -> float | None:
+    """The value as JSON has it: None for NaN and infinity."""
+    return value if isfinite(value) else None
 
 
 def mean_error(reports: Sequence[Mapping[str, Any]]) -> float:

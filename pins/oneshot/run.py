@@ -1,7 +1,7 @@
 """A run of `pins oneshot`: calibrate, prune and save the blocks of a decoder, one by one."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pins import masks as mask_files
-from pins.errors import SettingError
+from pins.errors import ModelError, SettingError
 from pins.models import smollm2
 from pins.models.decoder import Decoder, State
 from pins.models.digests import model_digest
@@ -20,16 +20,19 @@ from pins.oneshot.folder import Folder
 from pins.oneshot.gram import Grams, linear_layers
 from pins.oneshot.layer import Layer, Pruned
 from pins.oneshot.methods.gradient_method import GradientMethod
-from pins.oneshot.methods.method import bounds
+from pins.oneshot.methods.method import bounds, require_allowed
 from pins.oneshot.methods.registry import method_named
 from pins.oneshot.refit import refit
+from pins.oneshot.row_bounds import RowBounds
 from pins.oneshot.settings import Settings
+from pins.oneshot.swaps import swapped
 from pins.oneshot.text import drawn, plain_text, sliding
 from pins.pruning.final_decision import FinalDecision
 from pins.selection.tree import Node, View
 from pins.tasks import load_task
 from pins.tasks.language_modeling import perplexity
 from pins.utils.devices import choose_device
+from pins.utils.text_files import shown
 
 
 class OneShot:
@@ -42,7 +45,7 @@ class OneShot:
     run = OneShot(Settings(model="model", method="wanda"), Path("out"))
     for report in run.blocks():
         print(report)
-    print(run.perplexities())
+    print(run.perplexity(run.losses()["sparse"]))
     """
 
     def __init__(self, settings: Settings, out: Path) -> None:
@@ -114,10 +117,10 @@ class OneShot:
     def decision(self, number: int | None) -> FinalDecision | None:
         """The files of the masks of a block, or of all that were decided before (None), to certify.
 
-        None if they are no optimum of scores.
+        None if they are no optimum of scores, or swaps have changed them.
         """
         scores = self.folder.block_file(number, "scores.safetensors")
-        if not scores.is_file():
+        if not scores.is_file() or self.settings.swaps:
             return None
         multiplier = (self.folder.report(number) or {}).get("multiplier") or None  # not 0
         costs = self.folder.block_file(number, "costs.safetensors")
@@ -155,20 +158,23 @@ class OneShot:
                 "give at most as many"
             )
 
-    def blocks(self) -> Iterator[dict[str, Any]]:
-        """Prune the blocks that are not done; the report of each block, done or not."""
-        texts = {
-            "calibration": self.calibration, "calibration, dense": self.calibration,
-            "dense": self.test, "sparse": self.test,
-        }  # fmt: skip
-        states = {
-            name: [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows.tokens]
-            for name, windows in texts.items()
-        }
+    def blocks(self, *, dense: bool = True) -> Iterator[dict[str, Any]]:
+        """Prune the blocks that are not done; the report of each block, done or not.
+
+        Args:
+            dense: pass both texts through the dense blocks too.
+        """
+        calibration, test = (
+            [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows.tokens]
+            for windows in (self.calibration, self.test)
+        )
+        states = {"calibration": calibration, "sparse": test}
+        through_dense = {"dense calibration": calibration, "dense": test} if dense else {}
+        states |= through_dense
         for number in range(len(self.decoder)):
             begin = time.monotonic()
             with self.decoder.loaded(number) as block:
-                for name in ("calibration, dense", "dense"):
+                for name in through_dense:
                     states[name] = self._through(block, number, states[name])
                 report = self.folder.report(number)
                 if report is None:
@@ -224,28 +230,46 @@ class OneShot:
         return about, masks, scores or None
 
     def _pruned(self, layer: Layer) -> Pruned:
-        """A layer by the method, refitted if that is asked for."""
-        settings = self.settings
+        """A layer by the method, then by what improves its mask and its weights."""
+        settings, sparsity = self.settings, self.settings.final_sparsity()
         allocation = settings.allocation()
-        pruned = self.method.prune(layer, allocation, settings.final_sparsity())
-        if settings.refit:
+        if not bool(layer.weight.isfinite().all()):
+            raise ModelError(f"{shown(layer.name)} holds NaN or infinity: the model is damaged")
+        pruned = self.method.prune(layer, allocation, sparsity)
+        if settings.swaps:
+            bounds = RowBounds.of(allocation, sparsity, layer.weight.shape[1])
+            mask, number = swapped(layer, pruned.mask, bounds)
+            report = {**pruned.report, "swaps": number}
+            pruned = Pruned(refit(layer, mask), mask, report=report)
+        elif settings.refit:
             pruned = replace(pruned, weight=refit(layer, pruned.mask))
+        require_allowed(layer, pruned.mask, allocation, sparsity)
         return pruned
 
     def calibration_losses(self) -> dict[str, float]:
         """The mean of −log p over the predicted calibration tokens, dense and sparse."""
         found = {}
-        for name, key in (("dense", "calibration, dense"), ("sparse", "calibration")):
+        for name, key in (("dense", "dense calibration"), ("sparse", "calibration")):
             losses = [self.decoder.losses(state).double().mean() for state in self._states[key]]
             found[name] = float(torch.stack(losses).mean())
         return found
 
-    def perplexities(self) -> dict[str, float]:
-        """exp of the mean −log p over the scored tokens of the test windows, dense and sparse."""
-        found = {}
-        for name in ("dense", "sparse"):
-            total = 0.0
-            for state, known in zip(self._states[name], self.test.known, strict=True):
-                total += float(self.decoder.losses(state)[known - 1 :].double().sum())
-            found[name] = perplexity(total / self.test.scored)
-        return found
+    def losses(self) -> dict[str, list[float]]:
+        """Of each test window the mean −log p of its scored tokens, dense and sparse."""
+        return {
+            name: [
+                float(self.decoder.losses(state)[known - 1 :].double().mean())
+                for state, known in zip(states, self.test.known, strict=True)
+            ]
+            for name, states in self._states.items()
+            if name in ("dense", "sparse")
+        }
+
+    def perplexity(self, losses: Sequence[float]) -> float:
+        """exp of the mean −log p over all scored tokens, from the means of the windows."""
+        numbers = [
+            window.shape[1] - known
+            for window, known in zip(self.test.tokens, self.test.known, strict=True)
+        ]
+        total = sum(n * loss for n, loss in zip(numbers, losses, strict=True))
+        return perplexity(total / self.test.scored)

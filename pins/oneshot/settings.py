@@ -18,7 +18,7 @@ PINS = "pins"
 CHOICES = {
     # as a test asserts, the registry's
     "method": (
-        "magnitude", "wanda", "ria", "sparsegpt", "alps", PINS, "sensitivity", "obd",
+        "magnitude", "wanda", "ria", "sparsegpt", "alps", "obs", PINS, "sensitivity", "obd",
         "trust-region",
     ),
     "scope": ("global", "tensor", "row"),
@@ -47,6 +47,8 @@ class Settings:
         skip_indivisible: keep all weights of a matrix that M does not divide, which is an error
             otherwise.
         refit: afterwards, fit the kept weights of each layer to its dense output again.
+        swaps: afterwards, exchange a kept and a pruned weight of a row as long as that lowers the
+            error, then refit.
         calibration: number of windows to calibrate on.
         length: tokens of a window.
         stride: tokens from one test window to the next; default: the length, so that none overlap.
@@ -65,6 +67,7 @@ class Settings:
     pattern: str | None = None
     skip_indivisible: bool = False
     refit: bool = False
+    swaps: bool = False
     calibration: int = 32
     length: int = 512
     stride: int | None = None

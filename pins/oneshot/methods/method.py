@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from pins.errors import CardinalityError
+from pins.errors import CardinalityError, OptimalityError
 from pins.oneshot.layer import Layer, Pruned
 from pins.selection.allocation import Allocation
-from pins.selection.constraints import Constraint
+from pins.selection.constraints import Cardinality, Constraint
+from pins.selection.optimality import optimality
 from pins.selection.select import decide
 from pins.selection.tree import Node, View
+from pins.utils.text_files import shown
 
 
 class Method(ABC):
@@ -69,20 +72,45 @@ class ScoreMethod(Method):
 
 
 def allowed(layer: Layer, allocation: Allocation, sparsity: Fraction) -> Node:
-    """The masks that a layer may have; errors as `bounds`."""
+    """The masks that a layer may have; errors as `bounds`.
+
+    Where all layers share one number, those with as many weights as was decided for this one.
+    """
     views = {layer.name: View.of(layer.weight.shape)}
-    return bounds(allocation, sparsity, views).tree(views)
+    share = None
+    if allocation.scope == "global" and layer.decided is not None:
+        share = Cardinality(int(layer.decided.count_nonzero()))
+    return bounds(allocation, sparsity, views, share).tree(views)
 
 
-def bounds(allocation: Allocation, sparsity: Fraction, views: Mapping[str, View]) -> Constraint:
-    """The tree of bounds that an allocation is.
+def bounds(
+    allocation: Allocation,
+    sparsity: Fraction,
+    views: Mapping[str, View],
+    share: Cardinality | None = None,
+) -> Constraint:
+    """The tree of bounds that an allocation is; `share` as in `Allocation.constraint`.
 
     Raises:
         CardinalityError: it is transposable.
     """
-    found = allocation.constraint(sparsity, views)
+    found = allocation.constraint(sparsity, views, share)
     if not isinstance(found, Constraint):
         raise CardinalityError(
             f"{allocation.pattern} is not for one-shot pruning yet: give N:M along the inputs"
         )
     return found
+
+
+def require_allowed(layer: Layer, mask: Tensor, allocation: Allocation, sparsity: Fraction) -> None:
+    """Check a mask, however it was made.
+
+    Raises:
+        OptimalityError: the constraint does not allow it.
+    """
+    tree = allowed(layer, allocation, sparsity)
+    equal = {
+        layer.name: torch.zeros_like(layer.weight)
+    }  # of equal scores every allowed mask is best
+    if (fault := optimality(equal, {layer.name: mask}, tree=tree).fault) is not None:
+        raise OptimalityError(f"{shown(layer.name)}: {fault}")

@@ -7,6 +7,7 @@ from pins.oneshot.methods.alps import Alps
 from pins.oneshot.methods.magnitude import Magnitude
 from pins.oneshot.methods.method import Method
 from pins.oneshot.methods.obd import OptimalBrainDamage
+from pins.oneshot.methods.obs import Obs
 from pins.oneshot.methods.pins import Pins
 from pins.oneshot.methods.ria import Ria
 from pins.oneshot.methods.sensitivity import Sensitivity
@@ -23,6 +24,7 @@ METHODS: Mapping[str, Method] = {
         Ria(),
         SparseGpt(),
         Alps(),
+        Obs(),
         Pins(),
         Sensitivity(),
         OptimalBrainDamage(),

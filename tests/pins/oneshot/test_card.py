@@ -62,7 +62,7 @@ def table(facts: dict[str, Any]) -> str:
         (FACTS, "| perplexity, sparse | 12.346 |", "12.3456 (headline)"),
         (FACTS, "by row: 75.00% zeros", "1,234 of 4,936 prunable weights, exactly"),
         (FACTS, "windows of 512 every 256, 7 tokens left", "in 3 windows of 512, 7 tokens left"),
-        (FACTS, "ria, then a refit of the kept weights", "ria and a refit"),
+        (FACTS, "ria, then refit", "ria, then refit"),
         (FACTS, "pins check blocks/00.certificate.json", "1, one of each block's masks"),
         (FACTS, "Each block was pruned from what", "loss change           0.5000 on the calib"),
         (decided(None), "over all layers: 75.00% zeros", "text, -0.2500 predicted"),

@@ -16,7 +16,7 @@ PARAMETERS = oneshot_signature().parameters
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"method": "obs"}, "method is 'obs': "),
+        ({"method": "obc"}, "method is 'obc': "),
         ({"scope": "column"}, "scope is 'column': "),
         ({"learning_rate": 0.1}, "learning_rate is 0.1, and the method 'wanda': pins alone"),
         ({"method": "pins", "learning_rate": -0.1}, "learning_rate is -0.1"),
