@@ -81,8 +81,7 @@ def test_these_are_all() -> None:
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-@pytest.mark.parametrize("how", ALLOCATIONS)
-@given(seed=st.integers(0, 2**20))
+@given(how=st.sampled_from([*ALLOCATIONS]), seed=st.integers(0, 2**20))
 def test_the_mask_is_the_decision_by_the_formula(name: str, how: str, seed: int) -> None:
     case = Case(seed, how, RATE if name == "pins" else 0.0)
     solution = case.solve(name)
@@ -109,8 +108,7 @@ def test_other_formulas_give_other_masks(how: str) -> None:
         assert value(scores, other) < value(scores, masks)
 
 
-@pytest.mark.parametrize("how", ALLOCATIONS)
-@given(seed=st.integers(0, 2**20))
+@given(how=st.sampled_from([*ALLOCATIONS]), seed=st.integers(0, 2**20))
 def test_predictions_are_sums_over_the_pruned(how: str, seed: int) -> None:
     for name, formula in (
         ("pins", lambda g, w, _: -g * w),  # of the mask alone: the step is not taken
@@ -124,8 +122,7 @@ def test_predictions_are_sums_over_the_pruned(how: str, seed: int) -> None:
         assert found == pytest.approx(value(case.by_formula(formula), pruned))
 
 
-@pytest.mark.parametrize("how", ALLOCATIONS)
-@given(seed=st.integers(0, 2**20))
+@given(how=st.sampled_from([*ALLOCATIONS]), seed=st.integers(0, 2**20))
 def test_a_trust_region_ranks_cost_and_gain(how: str, seed: int) -> None:
     case = Case(seed, how)
     slopes = case.by_formula(lambda g, w, _: -g * w)
