@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pins.oneshot.layer import Layer
+from pins.oneshot.layer import Layer, damped
 from pins.oneshot.methods import sparsegpt
 from pins.oneshot.methods.registry import METHODS
 from pins.selection.allocation import Allocation
@@ -101,3 +101,19 @@ def test_of_equal_scores_the_first_are_kept(allocation: Allocation) -> None:
     first = {"row": mask[:, :4], "tensor": mask[0], "global": mask.view(2, 2, 4)[..., :2]}
     assert first[allocation.scope].all()
     assert mask.count_nonzero() == 8
+
+
+@given(layer=integer_layers(by=4), sparsity=st.fractions(0, Fraction(8, 9), max_denominator=9))
+def test_the_authors_choice_is_another_one_with_its_own_count(
+    layer: Layer, sparsity: Fraction
+) -> None:
+    """They prune all scores of rows × 128 columns up to a threshold: more than was asked for."""
+    factor = sparsegpt._factor(damped(layer.gram, sparsegpt.DAMPING))
+    scores = (layer.live / factor.diagonal()).square()
+    threshold = scores.flatten().sort().values[int(scores.numel() * sparsity)]
+    theirs = scores > threshold
+    ours = METHODS["sparsegpt"].prune(layer, Allocation(scope="tensor"), sparsity).mask
+    pruned = scores.numel() - keep_count(sparsity, scores.numel())
+    assert int((~ours).sum()) == pruned
+    assert int((~theirs).sum()) == int((scores <= threshold).sum()) > int(scores.numel() * sparsity)
+    assert not (theirs & ~ours).any()
