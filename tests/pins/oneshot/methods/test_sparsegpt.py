@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pins.oneshot.layer import Layer, damped
 from pins.oneshot.methods import sparsegpt
 from pins.oneshot.methods.registry import METHODS
+from pins.oneshot.refit import DAMPING
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import Cardinality, NofM, PerRow, keep_count
 from pins.selection.select import select
@@ -108,7 +109,7 @@ def test_the_authors_choice_is_another_one_with_its_own_count(
     layer: Layer, sparsity: Fraction
 ) -> None:
     """They prune all scores of rows × 128 columns up to a threshold: more than was asked for."""
-    factor = sparsegpt._factor(damped(layer.gram, sparsegpt.DAMPING))
+    factor = sparsegpt._factor(damped(layer.gram, DAMPING))
     scores = (layer.live / factor.diagonal()).square()
     threshold = scores.flatten().sort().values[int(scores.numel() * sparsity)]
     theirs = scores > threshold
