@@ -49,7 +49,7 @@ def test_a_model_is_pruned_and_described(pins: Command, inputs: Path, tmp_path: 
         (["--length", "33"], "length is 33, and the model has positions for 32 tokens"),
         (["--calibration", "999"], "the calibration text has 540 tokens, and 999 windows of 16"),
         (["--task", "texts"], "there is no task 'texts'"),
-        (["--method", "obs"], "method is 'obs'"),
+        (["--method", "obc"], "method is 'obc'"),
         (["--scope", "global"], "scope is 'global'"),
         (["--sparsity", "2"], "sparsity is 2.0: it is a ratio"),
         (["--pattern", "2:5"], "rows of 16 weights, which 5 does not divide"),

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from pins import masks
 from pins.importance.criteria import CRITERIA
+from pins.oneshot.run import OneShot
+from pins.oneshot.settings import Settings as OneShotSettings
 from pins.pruning.pruner import Pruner
 from pins.pruning.schedules import CubicSchedule
 from pins.runs.export import finish
@@ -24,6 +27,7 @@ from pins.selection.scan.numpy_backend import ArrayScan
 from pins.selection.segments import Piece, each_tensor
 from pins.selection.select import decide, largest, select
 from pins.utils.lazy_tensors import Computed
+from tests.pins.oneshot.tiny_decoders import save_decoder, save_text
 from tests.pins.runs.tiny_runs import save_data, save_model, settings
 from verification.testing.synthetic_scores import FAMILIES, Family
 
@@ -188,3 +192,21 @@ def test_a_run_on_the_gpu_is_exact_and_goes_on(precision: str, tmp_path: Path) -
     finish(run)
     kept = masks.count(masks.load(tmp_path / "out" / "masks.safetensors"))
     assert kept.kept == keep_count(0.8, kept.total)
+
+
+def test_a_block_pruned_in_one_shot_is_that_of_the_cpu(tmp_path: Path) -> None:
+    model, data = save_decoder(tmp_path / "model"), save_text(tmp_path / "text.txt")
+    found = []
+    for device in ("cpu", "cuda"):
+        wanted = OneShotSettings(
+            model=str(model), task="text", data=data, device=device, calibration=4, length=16,
+            method="sparsegpt", refit=True,
+        )  # fmt: skip
+        run = OneShot(wanted, tmp_path / device)
+        run.folder.begin(wanted.as_json(), resume=False)
+        found.append((next(run.blocks()), load_file(run.folder.shard(0))))
+    (here, weights), (there, others) = found
+    assert weights.keys() == others.keys()
+    for name, layer in here["layers"].items():
+        assert there["layers"][name]["kept"] == layer["kept"]
+        assert there["layers"][name]["error"] == pytest.approx(layer["error"], rel=1e-2)

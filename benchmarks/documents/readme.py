@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.distributed import table as distributed
 from benchmarks.distributed.cost_model import on_paper
-from benchmarks.documents import evidence
+from benchmarks.documents import evidence, oneshot_plan
 from benchmarks.end_accuracy import table as accuracy
 from benchmarks.harness import markdown
 from benchmarks.harness.markdown import escaped, measured_with
@@ -99,6 +99,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "selection": lambda: _measured("selection-cpu", selection.verdict, selection.summary),
         "overhead": lambda: _body(overhead.table, "overhead-cpu"),
     },
+    "docs/oneshot.md": {"plan": oneshot_plan.tables},
     "docs/scaling.md": {
         "ranks": lambda: _measured("distributed", distributed.verdict),
         "on-paper": lambda: distributed.paper_table(on_paper()),

@@ -1,7 +1,7 @@
 """Calls of transformers: quiet, from safetensors, and without code that comes with a model."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,44 @@ def the_library() -> Any:
             f"transformers is not installed: run {install_command('prune')}"
         ) from error
     return transformers
+
+
+def loaded_as(model: Any) -> Callable[[str], tuple[str, int | None] | None]:
+    """What a stored tensor becomes when transformers loads this model, by its stored name.
+
+    Returns:
+        The name of the tensor, and None; of one of the matrices that are stacked to a tensor
+        (experts, rows, columns), the name of that and the place of its rows, 0, 1, …; None for
+        what is changed in another way.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
+        Concatenate,
+        MergeModulelist,
+        WeightConverter,
+        WeightRenaming,
+        rename_source_key,
+    )
+
+    steps = get_model_conversion_mapping(model)
+    renamings = [each for each in steps if isinstance(each, WeightRenaming)]
+    converters = [each for each in steps if isinstance(each, WeightConverter)]
+    places = {
+        pattern: place
+        for each in converters
+        if [type(step) for step in each.operations]
+        in ([MergeModulelist], [MergeModulelist, Concatenate])
+        for place, pattern in enumerate(each.source_patterns)
+    }
+    base, known = model.base_model_prefix, model.state_dict()
+
+    def loaded(stored: str) -> tuple[str, int | None] | None:
+        name, pattern = rename_source_key(stored, renamings, converters, base, known)
+        if pattern is None:
+            return name, None
+        return (name, places[pattern]) if pattern in places else None
+
+    return loaded
 
 
 @contextmanager

@@ -23,8 +23,10 @@ from torch import Tensor, nn
 
 from pins.errors import ModelError, PinsError
 from pins.models.auto_classes import quiet, reason, the_library
+from pins.models.experts import separate
 from pins.models.parameters import is_linear
 from pins.models.pretrained import load_outline
+from pins.models.stored_names import stored_names
 from pins.models.weight_files import weight_files
 from pins.utils.io import tensor_names
 from pins.utils.text_files import shown
@@ -62,16 +64,13 @@ class Decoder:
         self, model: nn.Module, tokenizer: Any, folder: Path, device: torch.device
     ) -> None:
         self.model, self.tokenizer, self.folder, self.device = model, tokenizer, folder, device
+        files = {name: file for file in weight_files(folder) for name in tensor_names(file)}
+        own = stored_names(model, files)  # without tensors that are tied to others
+        separate(model)
         self._list = block_list(model)
         self.names = [f"{self._list}.{i}" for i in range(len(self._modules))]
-        files = {name: file for file in weight_files(folder) for name in tensor_names(file)}
-        base = f"{model.base_model_prefix}."
-        own = {}  # the files may lack the name of the base model, and have a tied tensor once
-        for name in model.state_dict():
-            for stored in (name, name.removeprefix(base), base + name):
-                if stored in files:
-                    own[name] = stored
         self._stored, self._files = own, files
+        self._dtypes: dict[str, torch.dtype] = {}
         inside = tuple(f"{name}." for name in self.names)
         self._load(model, "", [n for n in own if not n.startswith(inside)])
         model.tie_weights()  # type: ignore[operator]
@@ -82,9 +81,8 @@ class Decoder:
         ]
         if missing:
             raise ModelError(
-                f"{folder} holds no {shown(missing[0])}: its tensors have other names than those "
-                f"of {type(model).__name__}, as mixtures of experts do, and one-shot pruning reads "
-                "them by these"
+                f"{folder} holds no {shown(missing[0])}: its tensors are not those that "
+                f"{type(model).__name__} is loaded from one by one, as where one has all experts"
             )
         for module in model.modules():  # buffers that are computed, not stored
             for name, buffer in module.named_buffers(recurse=False):
@@ -131,27 +129,23 @@ class Decoder:
         return self._stored[name]
 
     def dtype(self, name: str) -> torch.dtype:
-        """The dtype that a tensor has in the files."""
-        with safe_open(self._files[self._stored[name]], framework="pt") as file:
-            none: Tensor = file.get_slice(self._stored[name])[:0]  # of a weight, no number is read
-            return none.dtype
+        """The dtype that a tensor which was loaded has in the files."""
+        return self._dtypes[name]
 
-    def stored(self, number: int | None) -> dict[str, Tensor]:
-        """The tensors of a block as the files have them, by their names there; None: the others."""
-        blocks = [f"{name}." for name in self.names]
-        wanted = [
-            stored
-            for name, stored in self._stored.items()
-            if (
-                not name.startswith(tuple(blocks))
-                if number is None
-                else name.startswith(blocks[number])
-            )
-        ]
-        known = {*self._stored.values()}
-        if number is None:  # also what the model does not read, as old buffers
-            wanted += [name for name in self._files if name not in known]
-        return {name: self._read(name) for name in dict.fromkeys(wanted)}
+    def as_stored(self, name: str, tensor: Tensor, *, changed: bool) -> Tensor:
+        """A tensor of a block in the dtype of the files, which float32 holds but for float64."""
+        if self.dtype(name) == torch.float64 and not changed:
+            return self._read(self._stored[name])
+        return tensor.to(CPU, self.dtype(name))
+
+    def rest(self) -> dict[str, Tensor]:
+        """The tensors outside of the blocks as the files have them, by their names there.
+
+        Among them is what the model does not read, as old buffers.
+        """
+        blocks = tuple(f"{name}." for name in self.names)
+        inside = {stored for name, stored in self._stored.items() if name.startswith(blocks)}
+        return {name: self._read(name) for name in self._files if name not in inside}
 
     @torch.no_grad()
     def first(self, tokens: Tensor) -> State:
@@ -228,7 +222,9 @@ class Decoder:
         """Read the tensors of a module from the files, in float32."""
         tensors = {}
         for name in names:
-            tensor = self._read(self._stored[prefix + name]).to(self.device)
+            tensor = self._read(self._stored[prefix + name])
+            self._dtypes[prefix + name] = tensor.dtype
+            tensor = tensor.to(self.device)
             tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
         try:
             module.load_state_dict(tensors, strict=False, assign=True)

@@ -72,7 +72,7 @@ def prunable_parameters(
     require_fsdp2(model)
     reshard(model)
     inside_base, blocks = _inside_base(model), _inside_blocks(model, types)
-    routers, adapters = _routers(model), _adapters(model)
+    gates, adapters = routers(model), _adapters(model)
     other_use = {
         id(parameter): f"{name}.{own}".lstrip(".")
         for name, module in model.named_modules()
@@ -101,7 +101,7 @@ def prunable_parameters(
                 left_out[name] = match.group(2)
             elif pattern is None and (match := re.search(adapters, name)):
                 left_out[name] = match.group()
-            elif pattern is None and id(parameter) in routers:
+            elif pattern is None and id(parameter) in gates:
                 left_out[name] = "router"
             elif pattern is None and blocks and id(parameter) not in blocks:
                 left_out[name] = "outside the blocks"
@@ -207,7 +207,7 @@ def _is_matrix(
     return types == PRUNABLE_TYPES and parameter.dim() == 3 and len(parameter) == experts
 
 
-def _routers(model: nn.Module) -> set[int]:
+def routers(model: nn.Module) -> set[int]:
     """The ids of the weights that give each expert, or the shared ones, a number for a token."""
     found = set()
     for module in model.modules():

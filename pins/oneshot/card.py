@@ -58,6 +58,11 @@ def card(facts: Mapping[str, Any]) -> str:
             f"{settings['format']}, which compressed-tensors 0.9 to 0.14 reads; "
             "`pins unpack . --out DIR` makes the model that transformers loads"
         )
+    if dense := facts["left_dense"]:
+        rows["left dense"] = (
+            f"{len(dense)} matrices that no calibration token reaches, as of experts: "
+            "`left_dense` in `run.json`"
+        )
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (
         f"{METADATA}\n# {facts['about']}, pruned in one shot\n\n| | |\n|---|---|\n{table}\n{NOTES}"

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pins import __version__
+from pins.distributed.collectives import on_rank_zero
+from pins.distributed.process_group import world
 from pins.oneshot.card import card, method
-from pins.oneshot.folder import CARD, RUN, require_same
-from pins.oneshot.run import OneShot
+from pins.oneshot.folder import BLOCKS, CARD, RUN, START, require_same
+from pins.oneshot.run import OneShot, inputs
 from pins.oneshot.settings import Settings
-from pins.pruning.final_decision import Certify
+from pins.pruning.final_decision import Certify, FinalDecision
+from pins.tasks import load_task
 from pins.utils.folder_lock import locked
 from pins.utils.io import flush, write_json, write_text
 from pins.utils.output import print_json, results, score, stopped
@@ -35,6 +40,8 @@ def run_oneshot(
 ) -> int:
     """Prune, measure, write all files, and print the result.
 
+    Of several ranks all of them run, and rank 0 alone prints and writes.
+
     Args:
         console: for progress and the result; with `json` for progress alone.
         settings: of the run.
@@ -50,13 +57,17 @@ def run_oneshot(
     Raises:
         PinsError: bad settings, a model or a text that does not fit, a folder in use.
     """
+    group = world()
     try:
-        with locked(out):
-            facts = _finished(out, settings) if resume else None
+        with ExitStack() as held:
+            on_rank_zero(group, lambda: held.enter_context(locked(out)))
+            facts = on_rank_zero(group, lambda: _finished(out, settings) if resume else None)
             if facts is None:
                 facts = _run(console, settings, out, resume, certify)
     except KeyboardInterrupt:
         return stopped("after the last block")
+    if group.rank:
+        return 0
     if json:
         print_json({"folder": str(out), **facts})
         return 0
@@ -91,6 +102,9 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{facts['relative_error']:.4f} of the layers' outputs, on average",
         ),
     ]
+    if dense := facts["left_dense"]:
+        told = f"{len(dense)} matrices that no calibration token reaches: {dense[0]}, …"
+        lines.append(("left dense", told))
     if facts["certificates"]:
         proved = len(facts["certificates"])
         lines.append(("certificates", f"{proved}, one of each block's masks, in blocks/"))
@@ -105,28 +119,37 @@ def _run(
     console: Console, settings: Settings, out: Path, resume: bool, certify: Certify | None
 ) -> dict[str, Any]:
     run = OneShot(settings, out)
-    run.folder.begin({**settings.as_json(), **run.inputs}, resume=resume)
+    begin = partial(run.folder.begin, {**settings.as_json(), **run.inputs}, resume=resume)
+    on_rank_zero(run.group, begin)
     proved = {}
     total = len(run.decoder)
     with Progress(console) as progress, progress.phase("blocks", total) as advance:
         for number, report in enumerate(run.blocks()):
             if certify is not None and (decision := run.decision(number)) is not None:
-                if not decision.certificate.is_file():
-                    certify(decision)
+                on_rank_zero(run.group, partial(_certified, decision, certify))
                 proved[report["block"]] = str(decision.certificate.relative_to(out))
             advance(f"error {mean_error([report]):.4f}")
     facts = _facts(run, proved)
+    on_rank_zero(run.group, partial(_finish, run, facts))
+    return facts
+
+
+def _certified(decision: FinalDecision, certify: Certify) -> None:
+    if not decision.certificate.is_file():
+        certify(decision)
+
+
+def _finish(run: OneShot, facts: Mapping[str, Any]) -> None:
+    out = run.folder.out
     run.folder.finish()
     write_text(card(facts), out / CARD)
-    write_json(facts, out / RUN)
+    write_json(dict(facts), out / RUN)
     flush(out)
-    return facts
 
 
 def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
     layers = [layer for report in run.reports for layer in report["layers"].values()]
     losses = run.losses()
-    found = {name: run.perplexity(each) for name, each in losses.items()}
     settings, test = run.settings, run.test
     return {
         "format": "pins-oneshot",
@@ -142,24 +165,26 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
             "prunable": sum(layer["total"] for layer in layers),
         },
         "perplexity": {
-            **{name: _finite(value) for name, value in found.items()},
-            "losses": {name: [_finite(loss) for loss in each] for name, each in losses.items()},
+            **{name: _finite(run.perplexity(each)) for name, each in losses.items()},
             "context": settings.length,
             "stride": settings.stride or settings.length,
             "windows": len(test),
             "tokens": test.scored,
             "rest": test.rest,
             "text_sha256": test.text_sha256,
+            "losses": {name: [*map(_finite, each)] for name, each in losses.items()},
         },
         "calibration": {
             "windows": len(run.calibration),
             "tokens": settings.length * len(run.calibration),
             "text_sha256": run.calibration.text_sha256,
         },
+        "left_dense": run.left_dense,
         "relative_error": mean_error(run.reports),
         "rounding": max(report["rounding"] for report in run.reports),
         "blocks": run.reports,
         "certificates": dict(certificates),
+        "ranks": run.group.size,
         "bytes": run.decoder.nbytes,
         "peak_bytes": peak_bytes(),
     }
@@ -171,24 +196,28 @@ def _finite(value: float) -> float | None:
 
 
 def mean_error(reports: Sequence[Mapping[str, Any]]) -> float:
-    """The mean of the layers' relative reconstruction errors."""
+    """The mean of the relative reconstruction errors of the layers that read something."""
     errors: list[float] = [
-        each["relative_error"] for report in reports for each in report["layers"].values()
+        each["relative_error"]
+        for report in reports
+        for each in report["layers"].values()
+        if each["vectors"]
     ]
     return sum(errors) / max(len(errors), 1)
 
 
 def _finished(out: Path, settings: Settings) -> dict[str, Any] | None:
-    """The result of a run that is done, with the same settings; None if it is not done.
+    """The result of a run that is done, with the same settings and inputs; None if it is not done.
 
     Raises:
-        FileError: the settings are others.
+        FileError: they are others.
     """
     if not (out / RUN).is_file():
         return None
-    facts = read_object(out / RUN)
-    require_same(out, facts.get("settings", {}), settings.as_json())
-    return facts
+    known = read_object(out / BLOCKS / START)
+    require_same(out, known, settings.as_json())
+    require_same(out, known, inputs(settings, load_task(settings.task, settings.data)))
+    return read_object(out / RUN)
 
 
 def peak_bytes() -> int | None:

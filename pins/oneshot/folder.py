@@ -89,14 +89,14 @@ class Folder:
         report: Mapping[str, Any],
     ) -> None:
         """Write a pruned block: its tensors as the files had them, the pruned ones replaced."""
-        tensors, name = self.decoder.stored(number), self.decoder.names[number]
-        state = block.state_dict()
-        stored = {self.decoder.stored_name(each): each for each in masks}
-        for own, each in stored.items():
-            pruned = state[each.removeprefix(f"{name}.")]
-            tensors[own] = pruned.to("cpu", tensors[own].dtype)
+        tensors, decoder = {}, self.decoder
+        for own, tensor in block.state_dict().items():
+            name = f"{decoder.names[number]}.{own}"
+            stored = decoder.as_stored(name, tensor, changed=name in masks)
+            tensors[decoder.stored_name(name)] = stored
         if self.packed:
-            tensors = pack(tensors, {own: masks[each] for own, each in stored.items()})
+            named = {decoder.stored_name(name): mask for name, mask in masks.items()}
+            tensors = pack(tensors, named)
         save_tensors(tensors, self.shard(number), {"format": "pt"})
         mask_files.save(masks, self.block_file(number, "masks.safetensors"))
         if scores is not None:
@@ -113,8 +113,7 @@ class Folder:
 
     def finish(self) -> None:
         """Write the rest of the model, and what makes the files a model."""
-        rest = self.decoder.stored(None)
-        save_tensors(rest, self.shard(len(self.decoder)), {"format": "pt"})
+        save_tensors(self.decoder.rest(), self.shard(len(self.decoder)), {"format": "pt"})
         masks: dict[str, Tensor] = {}
         for number in range(len(self.decoder)):
             masks |= mask_files.load(self.block_file(number, "masks.safetensors"))

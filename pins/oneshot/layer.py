@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from pins.distributed.process_group import SINGLE_PROCESS, Group
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -23,12 +25,19 @@ class Layer:
         weight: W, float32 of shape (outputs, inputs).
         gram: G, float64 of shape (inputs, inputs).
         vectors: number of the calibration vectors.
+        group: the ranks that prune it together, each with the same W and G.
     """
 
     name: str
     weight: Tensor
     gram: Tensor
     vectors: int
+    group: Group = SINGLE_PROCESS
+
+    @property
+    def live(self) -> Tensor:
+        """W in float64, 0 for inputs that are always 0, so that these go first."""
+        return self.weight.double().where(self.gram.diagonal() > 0, 0.0)
 
     @property
     def norms(self) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pins.oneshot.layer import Layer, damped
+from pins.oneshot.shared_rows import by_rows
 
 DAMPING = 0.01  # of the mean diagonal
 ROOM = 1 << 27  # numbers in one batch of systems: 1 GB of float64
@@ -13,7 +14,7 @@ def refit(layer: Layer, mask: Tensor, damping: float = DAMPING) -> Tensor:
     """argmin of tr((W − W′) (G + δI) (W − W′)ᵀ) over W′ that is 0 where the mask prunes.
 
     For a row w with kept inputs S it solves G_SS x = G_S: w (the normal equations) by Cholesky, in
-    float64. O(rows·k³) for k kept inputs of a row.
+    float64. O(rows·k³) for k kept inputs of a row. The ranks of the layer share its rows.
 
     Args:
         layer: W and G.
@@ -25,6 +26,13 @@ def refit(layer: Layer, mask: Tensor, damping: float = DAMPING) -> Tensor:
     """
     gram = damped(layer.gram, damping)
     target = layer.weight.double() @ gram  # w G, of which each system takes the kept entries
+    return by_rows(
+        lambda rows: _solved(gram, target[rows], mask[rows]).float(), len(mask), layer.group
+    )
+
+
+def _solved(gram: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """The solutions of some rows."""
     found = torch.zeros_like(target)
     counts = mask.sum(1)
     for k in sorted(set(counts.tolist())):
@@ -36,4 +44,4 @@ def refit(layer: Layer, mask: Tensor, damping: float = DAMPING) -> Tensor:
             right = target[part].gather(1, kept)
             solved = torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(systems))
             found[part[:, None], kept] = solved[:, :, 0]
-    return found.float()
+    return found

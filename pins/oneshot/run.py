@@ -1,20 +1,27 @@
 """A run of `pins oneshot`: calibrate, prune and save the blocks of a decoder, one by one."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from pins.distributed.collectives import from_rank_zero, gather_json, on_rank_zero
+from pins.distributed.consistency import require_same_run
+from pins.distributed.launch import local_rank
+from pins.distributed.process_group import world
 from pins.errors import ModelError, SettingError
 from pins.models import smollm2
 from pins.models.decoder import Decoder, State
 from pins.models.digests import model_digest
 from pins.models.parameters import views_of
+from pins.models.pretrained import locate
 from pins.oneshot.folder import Folder
-from pins.oneshot.gram import Grams, linear_layers
+from pins.oneshot.gram import Grams, linear_layers, shares
 from pins.oneshot.layer import Layer, Pruned
 from pins.oneshot.methods.method import bounds, require_allowed
 from pins.oneshot.methods.registry import method_named
@@ -22,21 +29,30 @@ from pins.oneshot.refit import refit
 from pins.oneshot.row_bounds import RowBounds
 from pins.oneshot.settings import Settings
 from pins.oneshot.swaps import swapped
-from pins.oneshot.text import drawn, plain_text, sliding
+from pins.oneshot.text import drawn, plain_text, sliding, text_digest
 from pins.pruning.final_decision import FinalDecision
 from pins.selection.tree import View
-from pins.tasks import load_task
+from pins.tasks import Task, load_task
 from pins.tasks.language_modeling import perplexity
 from pins.utils.devices import choose_device
 from pins.utils.text_files import shown
+
+NO_ERROR = {"error": 0.0, "relative_error": 0.0}
 
 
 class OneShot:
     """A run from the first block to the last one; started again, it goes on after the last block.
 
     A block reads what the pruned blocks before it give for the calibration windows; the layers of
-    one block are pruned from what they read before any of them is. Beside one block, in memory are
-    what is outside of the blocks, and the hidden states of all windows.
+    one block are pruned from what they read before any of them is, and one that reads nothing, as
+    an expert without tokens, stays dense. Beside one block, in memory are what is outside of the
+    blocks, and the hidden states of all windows.
+
+    Under `torch.distributed` all ranks make the same run and call the same methods, each with its
+    share of the windows, and rank 0 alone writes, in a folder that all of them see. What is written
+    does not depend on the number of ranks, except for times: sums have a fixed order (`Grams`),
+    rows are solved in chunks (`by_rows`), and of what each rank makes of a whole layer that of rank
+    0 counts. The bits depend on the device and on the number of threads of a process.
 
     run = OneShot(Settings(model="model", method="wanda"), Path("out"))
     for report in run.blocks():
@@ -50,8 +66,9 @@ class OneShot:
         Raises:
             PinsError: a setting, the model or the text does not fit.
         """
-        self.settings, self.method = settings, method_named(settings.method)
-        device = choose_device(settings.device, "float32").device
+        self.settings, self.method, self.group = settings, method_named(settings.method), world()
+        device = choose_device(settings.device, "float32", local_rank=local_rank(self.group)).device
+        on_rank_zero(self.group, lambda: str(locate(settings.model)))  # one of them fetches it
         self.decoder = Decoder.open(settings.model, device)
         self._require_positions()
         for number in range(len(self.decoder)):
@@ -64,6 +81,7 @@ class OneShot:
         self.calibration = drawn(
             plain_text(task, task.train), tokenizer, length, settings.calibration, settings.seed
         )
+        self._slots = shares(range(len(self.calibration)), self.group)
         self.test = sliding(
             plain_text(task, task.test),
             tokenizer,
@@ -71,10 +89,8 @@ class OneShot:
             settings.stride or length,
             settings.test_windows,
         )
-        self.inputs = {
-            "model_sha256": model_digest(self.decoder.folder),
-            "text_sha256": [self.calibration.text_sha256, self.test.text_sha256],
-        }
+        self.inputs = inputs(settings, task)
+        require_same_run({**settings.as_json(), **self.inputs}, 0, self.group)
         self.folder = Folder(out, self.decoder, packed=settings.format != "dense")
         self.reports: list[dict[str, Any]] = []
         self._states: dict[str, list[State]] = {}
@@ -84,12 +100,19 @@ class OneShot:
         """What the model is, as cards say it."""
         return smollm2.ABOUT if self.settings.model == smollm2.NAME else self.settings.model
 
+    @property
+    def left_dense(self) -> list[str]:
+        """The weights of the layers that read nothing."""
+        layers = [layer for report in self.reports for layer in report["layers"].items()]
+        return [name for name, layer in layers if not layer["vectors"]]
+
     def decision(self, number: int) -> FinalDecision | None:
         """The files of a block's masks, to certify; None if they are no optimum of scores."""
         scores = self.folder.block_file(number, "scores.safetensors")
         if not scores.is_file():
             return None
-        views, settings = self._views(number), self.settings
+        layers, settings = self.reports[number]["layers"], self.settings
+        views = {name: v for name, v in self._views(number).items() if layers[name]["vectors"]}
         constraint = bounds(settings.allocation(), settings.final_sparsity(), views)
         return FinalDecision(
             scores=scores,
@@ -103,10 +126,14 @@ class OneShot:
 
     def _views(self, number: int) -> dict[str, View]:
         """Outputs and inputs of the layers of a block, by the names of their weights."""
-        name, model = self.decoder.names[number], self.decoder.model
-        layers = linear_layers(model.get_submodule(name))
-        weights: dict[str, Any] = {f"{name}.{own}.weight": m.weight for own, m in layers.items()}
-        return views_of(model, weights)
+        weights: dict[str, Any] = {n: each.weight for n, each in self._layers(number).items()}
+        return views_of(self.decoder.model, weights)
+
+    def _layers(self, number: int) -> dict[str, nn.Module]:
+        """The linear layers of a block, by the names of their weights."""
+        name = self.decoder.names[number]
+        layers = linear_layers(self.decoder.model.get_submodule(name))
+        return {f"{name}.{own}.weight": layer for own, layer in layers.items()}
 
     def _require_positions(self) -> None:
         config: Any = self.decoder.model.config
@@ -123,21 +150,27 @@ class OneShot:
         Args:
             dense: pass the test text through the dense blocks too.
         """
-        calibration, test = (
-            [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows.tokens]
-            for windows in (self.calibration, self.test)
-        )
-        states = {"calibration": calibration, "sparse": test, **({"dense": test} if dense else {})}
+        tested = self.test.tokens[self.group.rank :: self.group.size]
+        texts = {
+            "calibration": [self.calibration.tokens[each] for slot in self._slots for each in slot],
+            "sparse": tested,
+            **({"dense": tested} if dense else {}),
+        }
+        states = {
+            name: [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows]
+            for name, windows in texts.items()
+        }
         for number in range(len(self.decoder)):
             begin = time.monotonic()
             with self.decoder.loaded(number) as block:
                 if dense:
                     states["dense"] = self._through(block, number, states["dense"])
-                report = self.folder.report(number)
+                report = on_rank_zero(self.group, partial(self.folder.report, number))
                 if report is None:
                     report, masks, scores = self._prune(block, number, states["calibration"])
                     report["seconds"] = round(time.monotonic() - begin, 3)
-                    self.folder.save(number, block, masks, scores, report)
+                    save = partial(self.folder.save, number, block, masks, scores, report)
+                    on_rank_zero(self.group, save)
                 else:
                     self.folder.restore(number, block)
                 for name in ("calibration", "sparse"):
@@ -153,22 +186,28 @@ class OneShot:
         self, block: nn.Module, number: int, states: list[State]
     ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
         """Prune the layers of a block in place; what was done, the masks, and the scores."""
-        layers = linear_layers(block)
-        grams = Grams(layers)
-        for state in states:
-            with grams.watching():
-                self.decoder.through(block, number, state)
+        layers = self._layers(number)
+        grams = Grams(layers, self.group)
+        own = iter(states)
+        for slot in self._slots:
+            for _ in slot:
+                with grams.watching():
+                    self.decoder.through(block, number, next(own))
+            grams.add()
         found: dict[str, Any] = {}
         masks: dict[str, Tensor] = {}
         scores: dict[str, Tensor] = {}
-        for name, module in layers.items():
-            full = f"{self.decoder.names[number]}.{name}.weight"
+        for full, module in layers.items():
             turned = not isinstance(module, nn.Linear)  # GPT-2's Conv1D stores (inputs, outputs)
             stored: nn.Parameter = module.weight  # type: ignore[assignment]
             weight = (stored.detach().T if turned else stored.detach()).clone().contiguous()
-            layer = Layer(full, weight, grams.of(name), grams.vectors(name))
+            layer = Layer(full, weight, grams.of(full), grams.vectors(full), self.group)
+            if not layer.vectors:  # an expert without tokens: nothing tells its weights apart
+                whole = weight.numel()
+                found[full] = {"kept": whole, "total": whole, "vectors": 0} | NO_ERROR
+                continue
             pruned = self._pruned(layer)
-            kept = pruned.weight.to(self.decoder.dtype(full)).float()  # as the files will have it
+            kept = self._as_stored(full, pruned.weight)
             stored.copy_(kept.T if turned else kept)
             masks[full] = pruned.mask.T.contiguous() if turned else pruned.mask
             if pruned.scores is not None:
@@ -180,9 +219,28 @@ class OneShot:
                 "vectors": layer.vectors,
                 "error": error,
                 "relative_error": layer.relative(error),
+                **pruned.report,
             }
         about = {"block": self.decoder.names[number], "rounding": grams.rounding, "layers": found}
         return about, masks, scores or None
+
+    def _as_stored(self, name: str, weight: Tensor) -> Tensor:
+        """New weights rounded as the files will have them.
+
+        Raises:
+            ModelError: one is no number there.
+        """
+        dtype = self.decoder.dtype(name)
+        found = weight.to(dtype).float()
+        if not bool(found.isfinite().all()):
+            most = float(weight.abs().max())  # NaN if there is one
+            raise ModelError(
+                f"a weight of {shown(name)} became {most:.4g} by {self.settings.method}"
+                f"{' and its refit' * self.settings.refit}, and its file holds {dtype} of at most "
+                f"{torch.finfo(dtype).max:g}: save the model in bfloat16 or float32 first, or "
+                "leave the weights as they are (wanda, without a refit)"
+            )
+        return found
 
     def _pruned(self, layer: Layer) -> Pruned:
         """A layer by the method, then by what improves its mask and its weights."""
@@ -199,24 +257,34 @@ class OneShot:
         elif settings.refit:
             pruned = replace(pruned, weight=refit(layer, pruned.mask))
         require_allowed(layer, pruned.mask, allocation, sparsity)
-        return pruned
+        weight, mask = (from_rank_zero(self.group, each) for each in (pruned.weight, pruned.mask))
+        return replace(pruned, weight=weight, mask=mask)
 
     def losses(self) -> dict[str, list[float]]:
-        """Of each test window the mean −log p of its scored tokens, dense and sparse."""
-        return {
-            name: [
-                float(self.decoder.losses(state)[known - 1 :].double().mean())
-                for state, known in zip(states, self.test.known, strict=True)
-            ]
-            for name, states in self._states.items()
-            if name != "calibration"
-        }
+        """The mean −log p over the scored tokens of each test window, dense and sparse."""
+        rank, size = self.group.rank, self.group.size
+        found = {}
+        for name in {"dense", "sparse"} & set(self._states):
+            known = zip(self._states[name], self.test.known[rank::size], strict=True)
+            own = [float(self.decoder.losses(s)[k - 1 :].double().mean()) for s, k in known]
+            shared = gather_json(self.group, own)
+            found[name] = [shared[i % size][i // size] for i in range(len(self.test))]
+        return found
 
-    def perplexity(self, losses: Sequence[float]) -> float:
-        """exp of the mean −log p over all scored tokens, from the means of the windows."""
-        numbers = [
-            window.shape[1] - known
-            for window, known in zip(self.test.tokens, self.test.known, strict=True)
-        ]
-        total = sum(n * loss for n, loss in zip(numbers, losses, strict=True))
+    def perplexity(self, losses: list[float]) -> float:
+        """exp of the mean −log p over all scored tokens, from that of each window."""
+        total = sum(loss * count for loss, count in zip(losses, self.test.counts, strict=True))
         return perplexity(total / self.test.scored)
+
+
+def inputs(settings: Settings, task: Task) -> dict[str, Any]:
+    """The digests of what a run reads: the model's files, the text to calibrate on and to judge by.
+
+    Raises:
+        PinsError: there is no such model, or the task has no text.
+    """
+    texts = (plain_text(task, rows) for rows in (task.train, task.test))
+    return {
+        "model_sha256": model_digest(locate(settings.model)),
+        "text_sha256": [text_digest(text) for text in texts],
+    }

@@ -34,9 +34,14 @@ class Windows:
         return len(self.tokens)
 
     @property
+    def counts(self) -> list[int]:
+        """Of each window, how many tokens are scored."""
+        return [w.shape[1] - known for w, known in zip(self.tokens, self.known, strict=True)]
+
+    @property
     def scored(self) -> int:
         """The number of predicted tokens."""
-        return sum(w.shape[1] - known for w, known in zip(self.tokens, self.known, strict=True))
+        return sum(self.counts)
 
 
 def plain_text(task: Task, rows: Sequence[Any]) -> str:
@@ -68,7 +73,7 @@ def drawn(text: str, tokenizer: Any, length: int, number: int, seed: int) -> Win
     generator = torch.Generator().manual_seed(seed)
     starts = torch.randperm(places, generator=generator)[:number].tolist()
     windows = tuple(stream[None, start : start + length] for start in starts)
-    return Windows(windows, (length,) * number, 0, _digest(text))
+    return Windows(windows, (length,) * number, 0, text_digest(text))
 
 
 def sliding(text: str, tokenizer: Any, length: int, stride: int, most: int | None) -> Windows:
@@ -88,8 +93,9 @@ def sliding(text: str, tokenizer: Any, length: int, stride: int, most: int | Non
         )
     windows = tuple(stream[None, start : start + length] for start in starts)
     known = (1, *(length - stride if stride < length else 1 for _ in starts[1:]))
-    return Windows(windows, known, len(stream) - starts[-1] - length, _digest(text))
+    return Windows(windows, known, len(stream) - starts[-1] - length, text_digest(text))
 
 
-def _digest(text: str) -> str:
+def text_digest(text: str) -> str:
+    """The SHA-256 of a text as UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -23,7 +23,8 @@ class Alps(Method):
 
     With G scaled to a diagonal of 1 it alternates W ← (G + ρI)⁻¹(GŴ − V + ρD), D ← the largest
     |W + V/ρ| that the constraint allows, V ← V + ρ(W − D), Ŵ being the dense weights, until the
-    mask of D stays the same for `EVERY` iterations under a growing ρ (§3 there). Then the kept
+    mask of D stays the same for `EVERY` iterations under a growing ρ (§3 there). Weights of an
+    input that is always 0 go first. Then the kept
     weights are refitted exactly, where the authors take steps of conjugate gradients. O(inputs³)
     once, and O(rows·inputs²) for each iteration, in float64.
     """
@@ -36,7 +37,7 @@ class Alps(Method):
         scale = gram.diagonal().sqrt()
         gram = gram / scale / scale[:, None]
         values, vectors = torch.linalg.eigh(gram)
-        dense = layer.weight.double() * scale
+        dense = layer.live * scale
         target = dense @ gram
         tree = allowed(layer, allocation, sparsity)
 

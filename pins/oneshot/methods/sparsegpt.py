@@ -46,8 +46,7 @@ class SparseGpt(Method):
         if pattern is not None and layer.weight.shape[1] % pattern.m:  # kept whole, or refused
             masks = select({layer.name: layer.weight}, allowed(layer, allocation, sparsity))
             return Pruned(layer.weight, masks[layer.name])
-        weight = layer.weight.double()
-        weight[:, layer.gram.diagonal() <= 0] = 0.0
+        weight = layer.live
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(layer.gram, DAMPING)))
         factor = torch.linalg.cholesky(inverse, upper=True)
         mask = torch.zeros_like(layer.weight, dtype=torch.bool)

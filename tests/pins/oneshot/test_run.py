@@ -1,7 +1,6 @@
 """Runs on tiny decoders: what the folder holds is what run.json says, killed or not."""
 
 import io
-import json
 import multiprocessing
 import os
 import signal
@@ -27,7 +26,8 @@ from pins.oneshot.run import OneShot
 from pins.oneshot.settings import Settings
 from pins.selection.constraints import keep_count
 from pins.utils.io import write_json
-from tests.pins.oneshot.tiny_decoders import network, save_decoder, save_text, tokenizer
+from tests.pins.oneshot.runs import contents, perplexity, run
+from tests.pins.oneshot.tiny_decoders import network, save_decoder, save_text
 from verification.certificates.run import certify_run
 from verification.checker import Outcome, check
 
@@ -63,31 +63,6 @@ def settings_of(inputs: Path, kind: str, **changes: Any) -> Settings:
         "calibration": 4, "length": 16, "device": "cpu",
     }  # fmt: skip
     return Settings(**{**usual, **changes})
-
-
-def run(settings: Settings, out: Path, **options: Any) -> dict[str, Any]:
-    options = {"certify": certify_run, **options}
-    code = run_oneshot(Console(file=io.StringIO()), settings, out, **options)
-    assert code == 0
-    return json.loads((out / "run.json").read_text())  # type: ignore[no-any-return]
-
-
-@torch.no_grad()
-def perplexity(model: Any, text: str, facts: dict[str, Any]) -> float:
-    """By the protocol of run.json, from the logits of the whole model."""
-    stated = facts["perplexity"]
-    width, stride = stated["context"], stated["stride"]
-    ids = tokenizer()(text)["input_ids"]
-    total, count = 0.0, 0
-    for number in range(stated["windows"]):
-        piece = torch.tensor([ids[number * stride : number * stride + width]])
-        logs = model(input_ids=piece).logits[0, :-1].double().log_softmax(-1)
-        new = stride if number and stride < width else width - 1
-        total -= float(logs.gather(1, piece[0, 1:, None])[-new:].sum())
-        count += new
-    assert stated["tokens"] == count
-    assert stated["rest"] == len(ids) - width - stride * (stated["windows"] - 1)
-    return exp(total / count)
 
 
 def views(model: nn.Module, masks: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -130,6 +105,11 @@ def test_the_folder_holds_the_model_that_run_json_describes(
     assert stated["dense"] == pytest.approx(perplexity(dense, test, facts), rel=1e-5)
     assert stated["sparse"] == pytest.approx(perplexity(model, test, facts), rel=1e-5)
     assert stated["sparse"] != pytest.approx(stated["dense"], rel=1e-3)
+    width, stride = stated["context"], stated["stride"]
+    rest = [stride if stride < width else width - 1] * (stated["windows"] - 1)
+    for name, losses in stated["losses"].items():
+        total = sum(loss * n for loss, n in zip(losses, [width - 1, *rest], strict=True))
+        assert exp(total / stated["tokens"]) == pytest.approx(stated[name], rel=1e-12)
     assert (stated["context"], stated["stride"]) == (16, RUNS[kind].get("stride", 16))
     assert len(stated["text_sha256"]) == 64
     assert facts["model_sha256"] == model_digest(inputs / kind)
@@ -211,18 +191,6 @@ def test_weights_of_16_bits_stay_so_and_errors_are_of_what_is_stored(
         assert not after[name][~mask].any()
 
 
-def contents(place: Path) -> dict[str, Any]:
-    """All files by name, without the times that a run took."""
-    found: dict[str, Any] = {}
-    for file in place.rglob("*"):
-        if file.name in ("run.json", "README.md") or file.is_dir():
-            continue
-        found[str(file.relative_to(place))] = file.read_bytes()
-        if file.parent.name == "blocks" and file.suffix == ".json":
-            found[str(file.relative_to(place))] = {**json.loads(file.read_text()), "seconds": 0}
-    return found
-
-
 def killed(number: int, settings: Settings, out: Path) -> None:
     """A run, killed before it writes its JSON file of that number."""
     torch.set_num_threads(1)
@@ -278,12 +246,16 @@ def test_a_run_that_is_done_is_told_again_and_not_repeated(inputs: Path, tmp_pat
     assert before == {file: file.stat().st_mtime_ns for file in before}
 
 
+@pytest.mark.parametrize("done", [True, False])
 @pytest.mark.parametrize("what", ["model", "data"])
-def test_a_run_does_not_go_on_with_other_inputs(what: str, inputs: Path, tmp_path: Path) -> None:
+def test_a_run_does_not_go_on_with_other_inputs(
+    what: str, done: bool, inputs: Path, tmp_path: Path
+) -> None:
     model, data = save_decoder(tmp_path / "model"), save_text(tmp_path / "text.txt")
     settings = settings_of(inputs, "Llama", model=str(model), data=data)
     run(settings, tmp_path / "out")
-    (tmp_path / "out" / "run.json").unlink()
+    if not done:
+        (tmp_path / "out" / "run.json").unlink()
     if what == "model":
         network("Llama", rms_norm_eps=1e-3).save_pretrained(model)
     else:

@@ -131,9 +131,11 @@ def test_perplexity_is_that_of_the_protocol(width: int, stride: int, tmp_path: P
     run = OneShot(settings, tmp_path / "out")
     run.folder.begin(settings.as_json(), resume=False)
     assert len([*run.blocks()]) == 2
-    found = {name: run.perplexity(losses) for name, losses in run.losses().items()}
+    losses = run.losses()
+    found = {name: run.perplexity(each) for name, each in losses.items()}
     right, count = by_protocol(network("Llama").double(), ids, width, stride)
     assert run.test.scored == count
     assert found["dense"] == pytest.approx(right, rel=1e-5)
     assert found["sparse"] == found["dense"]
+    assert losses["sparse"] == losses["dense"]
     assert run.test.rest == (203 - width) % stride

@@ -16,19 +16,26 @@ SIZES = {
     "max_position_embeddings": 32,
 }
 GROUPED = {**SIZES, "intermediate_size": 24, "num_key_value_heads": 1}
+ROUTED = {**GROUPED, "num_experts": 4, "moe_intermediate_size": 12}
 GPT2 = {"vocab_size": VECTORS, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32}
 CONFIGS: dict[str, dict[str, Any]] = {
     "Llama": GROUPED,
     "Qwen2": {**GROUPED, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1},
+    "Qwen3": GROUPED,
     "Mistral": {**GROUPED, "sliding_window": 4},
     "GPT2": GPT2,
     "OPT": {**SIZES, "ffn_dim": 24, "word_embed_proj_dim": 16},
-    "Mixtral": {**GROUPED, "num_local_experts": 2},
+    "Mixtral": {**GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "Qwen2Moe": {**ROUTED, "num_experts_per_tok": 1, "shared_expert_intermediate_size": 20},
+    "Qwen3Moe": {**ROUTED, "num_experts_per_tok": 2, "head_dim": 8, "mlp_only_layers": [0]},
+    "GraniteMoe": {**GROUPED, "num_local_experts": 2},
+    "GptOss": {**GROUPED, "num_local_experts": 2, "head_dim": 8},
     "XLNet": {"vocab_size": VECTORS, "d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 24},
     "Bert": {**SIZES, "intermediate_size": 24},
     "T5": {"vocab_size": VECTORS, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2},
 }
-PASSED = ("Llama", "Qwen2", "Mistral", "GPT2", "OPT")
+MIXTURES = ("Mixtral", "Qwen2Moe", "Qwen3Moe")
+PASSED = ("Llama", "Qwen2", "Mistral", "GPT2", "OPT", *MIXTURES)
 
 
 def network(kind: str, **changes: Any) -> Any:
@@ -49,7 +56,7 @@ def network(kind: str, **changes: Any) -> Any:
         model = getattr(transformers, auto)(config)
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.dim() == 2:
+            if parameter.dim() >= 2:
                 parameter.mul_(8)
     return model.eval()
 

@@ -87,6 +87,20 @@ def test_a_row_of_several_blocks_of_columns_keeps_its_number(name: str, inputs: 
 
 
 @EACH
+@pytest.mark.parametrize("allocation", [Allocation(scope="row"), Allocation(scope="tensor")])
+def test_weights_of_an_input_that_is_always_0_go_first(name: str, allocation: Allocation) -> None:
+    layer = correlated(0, outputs=6, inputs=16)
+    dead = [0, 5, 15]
+    layer.weight[:, dead] = 100.0
+    layer.gram[dead] = layer.gram[:, dead] = 0.0
+    kept = METHODS[name].prune(layer, allocation, Fraction(1, 2)).mask[:, dead]
+    assert kept.all() if name == "magnitude" else not kept.any()  # which knows no inputs
+    if name != "magnitude":  # as many as there is room for
+        kept = METHODS[name].prune(layer, allocation, Fraction(1, 16)).mask[:, dead]
+        assert int(kept.sum()) == 6 * 2
+
+
+@EACH
 def test_a_width_that_m_does_not_divide_is_refused_or_kept(name: str) -> None:
     layer = correlated(0, outputs=3, inputs=10)
     with pytest.raises(CardinalityError, match="rows of 10 weights, which 4 does not divide"):
