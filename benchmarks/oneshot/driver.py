@@ -22,9 +22,16 @@ import typer
 
 from benchmarks.harness import benchmark
 from benchmarks.harness.cli import Data, Minutes, Model, Names, Out, Render, named
-from benchmarks.harness.one_shot import Calibration, Length, Task, TestWindows, describe_text
+from benchmarks.harness.one_shot import (
+    SETTINGS,
+    Calibration,
+    Length,
+    Task,
+    TestWindows,
+    describe_text,
+)
 from benchmarks.harness.results import RESULTS
-from benchmarks.oneshot.methods import METHODS, ONE_DRAW, SETTINGS
+from benchmarks.oneshot.methods import METHODS, ONE_DRAW
 from benchmarks.oneshot.table import dense, table
 from pins.models import smollm2
 from pins.oneshot.command import mean_error

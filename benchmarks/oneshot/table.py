@@ -7,10 +7,10 @@ from typing import Any
 
 from benchmarks.harness import markdown
 from benchmarks.harness.markdown import measured_with, number, share
-from benchmarks.harness.one_shot import about
+from benchmarks.harness.one_shot import SETTINGS, about
 from benchmarks.harness.paired import Paired
 from benchmarks.harness.results import Row, grouped
-from benchmarks.oneshot.methods import METHODS, OURS, RIVALS, SETTINGS, WANDA
+from benchmarks.oneshot.methods import METHODS, OURS, RIVALS, WANDA
 
 Cells = Mapping[str, Sequence[Row]]
 """The rows of one setting, one for each draw, by method."""

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pins.distributed.collectives import from_rank_zero, gather_json, on_rank_zero
+from pins.distributed.collectives import gather_json, on_rank_zero
 from pins.distributed.consistency import require_same_run
 from pins.distributed.launch import local_rank
 from pins.distributed.process_group import world
@@ -22,13 +21,11 @@ from pins.models.parameters import views_of
 from pins.models.pretrained import locate
 from pins.oneshot.folder import Folder
 from pins.oneshot.gram import Grams, linear_layers, shares
-from pins.oneshot.layer import Layer, Pruned
-from pins.oneshot.methods.method import bounds, require_allowed
+from pins.oneshot.layer import Layer
+from pins.oneshot.layer_pruning import prune_layer
+from pins.oneshot.methods.method import bounds
 from pins.oneshot.methods.registry import method_named
-from pins.oneshot.refit import refit
-from pins.oneshot.row_bounds import RowBounds
 from pins.oneshot.settings import Settings
-from pins.oneshot.swaps import swapped
 from pins.oneshot.text import drawn, plain_text, sliding, text_digest
 from pins.pruning.final_decision import FinalDecision
 from pins.selection.tree import View
@@ -206,7 +203,7 @@ class OneShot:
                 whole = weight.numel()
                 found[full] = {"kept": whole, "total": whole, "vectors": 0} | NO_ERROR
                 continue
-            pruned = self._pruned(layer)
+            pruned = prune_layer(layer, self.settings)
             kept = self._as_stored(full, pruned.weight)
             stored.copy_(kept.T if turned else kept)
             masks[full] = pruned.mask.T.contiguous() if turned else pruned.mask
@@ -241,24 +238,6 @@ class OneShot:
                 "leave the weights as they are (wanda, without a refit)"
             )
         return found
-
-    def _pruned(self, layer: Layer) -> Pruned:
-        """A layer by the method, then by what improves its mask and its weights."""
-        settings, sparsity = self.settings, self.settings.final_sparsity()
-        allocation = settings.allocation()
-        if not bool(layer.weight.isfinite().all()):
-            raise ModelError(f"{shown(layer.name)} holds NaN or infinity: the model is damaged")
-        pruned = self.method.prune(layer, allocation, sparsity)
-        if settings.swaps:
-            bounds = RowBounds.of(allocation, sparsity, layer.weight.shape[1])
-            mask, number = swapped(layer, pruned.mask, bounds)
-            report = {**pruned.report, "swaps": number}
-            pruned = Pruned(refit(layer, mask), mask, report=report)
-        elif settings.refit:
-            pruned = replace(pruned, weight=refit(layer, pruned.mask))
-        require_allowed(layer, pruned.mask, allocation, sparsity)
-        weight, mask = (from_rank_zero(self.group, each) for each in (pruned.weight, pruned.mask))
-        return replace(pruned, weight=weight, mask=mask)
 
     def losses(self) -> dict[str, list[float]]:
         """The mean −log p over the scored tokens of each test window, dense and sparse."""

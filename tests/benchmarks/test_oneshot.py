@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.harness.one_shot import SETTINGS
 from benchmarks.harness.results import read
 from benchmarks.oneshot import driver
-from benchmarks.oneshot.methods import METHODS, ONE_DRAW, OURS, RIVALS, SETTINGS
+from benchmarks.oneshot.methods import METHODS, ONE_DRAW, OURS, RIVALS
 from benchmarks.oneshot.table import by_setting, compared, dense, goal, table
 from pins.errors import FileError, SettingError
 from pins.oneshot.settings import Settings
