@@ -58,7 +58,8 @@ def test_inputs_are_those_of_the_dense_model(given: dict[str, Any]) -> None:
     decoder = Decoder.open(given["model"])
     with decoder.loaded(1) as block:
         for name, layer in layers[1].items():
-            assert torch.equal(layer.weight, block.get_submodule(name).weight)
+            module: Any = block.get_submodule(name)
+            assert torch.equal(layer.weight, module.weight)
             assert torch.equal(layer.gram, again[name].gram)
             assert layer.vectors == 48
     query, value, up = (layers[1][f"{n}_proj"] for n in ("self_attn.q", "self_attn.v", "mlp.up"))
