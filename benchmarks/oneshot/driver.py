@@ -9,13 +9,8 @@ draw unless the kept weights are refitted: it has one. Writes the table oneshot-
 the figure oneshot-perplexity.svg.
 """
 
-import gc
-import os
-import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,19 +23,18 @@ from benchmarks.harness.one_shot import (
     Length,
     Task,
     TestWindows,
+    dense_perplexity,
     describe_text,
+    whole,
 )
 from benchmarks.harness.results import RESULTS
 from benchmarks.oneshot.methods import METHODS, ONE_DRAW
-from benchmarks.oneshot.table import dense, table
+from benchmarks.oneshot.table import table
 from pins.models import smollm2
-from pins.oneshot.command import mean_error
-from pins.oneshot.run import OneShot
 from pins.oneshot.settings import Settings
 from verification import plots
 
 FILE = "oneshot-perplexity.json"
-DIGITS = 6  # of a window's loss
 ALL_METHODS, ALL_SETTINGS = ",".join(METHODS), ",".join(SETTINGS)
 
 
@@ -64,28 +58,11 @@ def runs(methods: Mapping[str, Any], settings: Mapping[str, Any], draws: int) ->
 
 def measure(each: Run, shared: Mapping[str, Any], with_dense: bool) -> dict[str, Any]:
     """The fields of one row, from a run over the whole model, and with the losses of the dense."""
-    gc.collect()  # the run before has reference cycles, and this one needs its memory
     settings = Settings(
         **shared, seed=each.draw, device="cpu", **METHODS[each.method], **SETTINGS[each.setting]
     )
-    start, cpu = time.perf_counter(), time.process_time()
-    with tempfile.TemporaryDirectory() as folder:
-        run = OneShot(settings, Path(folder) / "out")
-        run.folder.begin(settings.as_json(), resume=False)
-        reports = [*run.blocks(dense=with_dense)]
-        losses = run.losses()
-    layers = [layer for report in reports for layer in report["layers"].values()]
-    return {
-        "perplexity": run.perplexity(losses["sparse"]),
-        "relative_error": mean_error(reports),
-        "kept": sum(layer["kept"] for layer in layers),
-        "total": sum(layer["total"] for layer in layers),
-        "losses": [round(loss, DIGITS) for loss in losses["sparse"]],
-        "seconds": round(time.perf_counter() - start, 1),
-        "cpu": round(time.process_time() - cpu, 1),
-        "load": round(os.getloadavg()[0], 1),
-        **({"dense": [round(loss, DIGITS) for loss in losses["dense"]]} if with_dense else {}),
-    }
+    with whole(settings, dense=with_dense) as (_run, row):
+        return row
 
 
 def run(
@@ -130,5 +107,5 @@ def run(
         out,
         FILE,
         table,
-        lambda document: plots.one_shot_perplexity(document["rows"], dense(document)),
+        lambda document: plots.one_shot_perplexity(document["rows"], dense_perplexity(document)),
     )

@@ -1,13 +1,12 @@
 """The tables of the one-shot benchmark: perplexities, and methods compared window by window."""
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.harness import markdown
 from benchmarks.harness.markdown import measured_with, number, share
-from benchmarks.harness.one_shot import SETTINGS, about
+from benchmarks.harness.one_shot import SETTINGS, about, dense_perplexity, shown
 from benchmarks.harness.paired import Paired
 from benchmarks.harness.results import Row, grouped
 from benchmarks.oneshot.methods import METHODS, OURS, RIVALS, WANDA
@@ -22,10 +21,8 @@ def table(document: Mapping[str, Any]) -> str:
     cells = by_setting(rows)
     return markdown.document(
         "# Perplexity after one-shot pruning",
-        f"{about(settings['model'])} Calibrated on {settings['calibration']} windows of "
-        f"{settings['length']} tokens of {settings['task']}'s train text, judged on "
-        f"{settings['test_windows']} of its test text; a draw is a choice of the former. Dense: "
-        f"{_perplexity(dense(document))}.",
+        f"{about(settings)} Judged on {settings['test_windows']} windows of the test text; a draw "
+        f"is a choice of the former. Dense: {shown(dense_perplexity(document))}.",
         "A perplexity is the geometric mean over the draws (least to greatest). Methods are "
         "compared by the loss of each test window, of the same draws: mean difference ± its "
         "standard error over the windows, in nats a token, the logarithm of the ratio of the "
@@ -61,11 +58,6 @@ def by_setting(rows: Sequence[Row]) -> dict[str, Cells]:
     }
 
 
-def dense(document: Mapping[str, Any]) -> float:
-    """The perplexity of the dense model: of windows that score equally many tokens."""
-    return math.exp(statistics.fmean(document["dense"]))
-
-
 def compared(one: Sequence[Row], other: Sequence[Row]) -> Paired | None:
     """Two methods in one setting, of the draws that both have; None without any."""
     first, second = ({row["draw"]: row["losses"] for row in rows} for rows in (one, other))
@@ -94,8 +86,8 @@ def _goal(cells: Cells) -> str:
     goal = "not measured" if len(judged) < len(RIVALS) else "**met**"
     if not all(each.lower for each in judged):
         goal = "**missed**"
-    shown = ["–" if each is None else f"{each}, {each.verdict}" for each in found]
-    return " | ".join([best, _perplexity(_mean(cells[best])), *shown, goal])
+    said = ["–" if each is None else f"{each}, {each.verdict}" for each in found]
+    return " | ".join([best, shown(_mean(cells[best])), *said, goal])
 
 
 def _table(cells: Cells) -> list[str]:
@@ -108,12 +100,12 @@ def _table(cells: Cells) -> list[str]:
 
 def _cells(method: str, rows: Sequence[Row], wanda: Sequence[Row]) -> str:
     each = [row["perplexity"] for row in rows]
-    span = f" ({_perplexity(min(each))} to {_perplexity(max(each))})" if len(each) > 1 else ""
+    span = f" ({shown(min(each))} to {shown(max(each))})" if len(each) > 1 else ""
     found = None if method == WANDA else compared(rows, wanda)
     error, cpu = (statistics.fmean(row[key] for row in rows) for key in ("relative_error", "cpu"))
     against = "– |" if found is None else f"{found} | {found.verdict}"
     return (
-        f"{method} | {len(rows)} | {_perplexity(_mean(rows))}{span} | {share(error, 2)} | "
+        f"{method} | {len(rows)} | {shown(_mean(rows))}{span} | {share(error, 2)} | "
         f"{against} | {number(cpu)}"
     )
 
@@ -127,7 +119,3 @@ def _missing(cells: Cells) -> str:
 def _mean(rows: Sequence[Row]) -> float:
     """The geometric mean of the perplexities."""
     return statistics.geometric_mean(row["perplexity"] for row in rows)
-
-
-def _perplexity(value: float) -> str:
-    return f"{value:.2f}" if value < 100 else number(value)

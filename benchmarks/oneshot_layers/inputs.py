@@ -5,12 +5,11 @@ from pathlib import Path
 
 from torch import nn
 
+from benchmarks.harness.one_shot import calibration_windows
 from pins.errors import SettingError
 from pins.models.decoder import Decoder
 from pins.oneshot.gram import Grams, linear_layers
 from pins.oneshot.layer import Layer
-from pins.oneshot.text import drawn, plain_text
-from pins.tasks import load_task
 
 
 @lru_cache(maxsize=1)
@@ -27,9 +26,7 @@ def captured(
         raise SettingError(
             f"blocks are {blocks}, and {model} has {len(decoder)}: give numbers below that"
         )
-    loaded = load_task(task, data)
-    text = plain_text(loaded, loaded.train)
-    windows = drawn(text, decoder.tokenizer, length, calibration, seed=0)
+    windows = calibration_windows(decoder, task, data, calibration, length)
     states = [decoder.first(tokens) for tokens in windows.tokens]
     found: dict[int, dict[str, Layer]] = {}
     for number in range(max(blocks) + 1):

@@ -35,11 +35,10 @@ def table(document: Mapping[str, Any]) -> str:
     by = {setting: found for (setting,), found in grouped(rows, "setting").items()}
     return markdown.document(
         "# Reconstruction errors of layers after one-shot pruning",
-        f"{about(settings['model'])} Layers of the blocks {joined([*map(str, blocks)])}, from what "
-        f"they read in the dense model: {settings['calibration']} windows of {settings['length']} "
-        f"tokens of {settings['task']}'s train text, the same for every method. `pins`, "
-        "`sensitivity`, `obd` and `trust-region` are left out: they read gradients of the whole "
-        "model's loss, and no Gram matrix.",
+        f"{about(settings)} Layers of the blocks {joined([*map(str, blocks)])}, from what they "
+        "read in the dense model, the same for every method. `pins`, `sensitivity`, `obd` and "
+        "`trust-region` are left out: they read gradients of the whole model's loss, and no Gram "
+        "matrix.",
         "Excess: the method's error of a layer's outputs over the least of all methods, less 1; "
         "mean over the blocks. Best of: the layers in which no method has less. The error is "
         "without damping, while refit and swaps minimise with damping: so their excess can be "

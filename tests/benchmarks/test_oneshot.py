@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.harness.one_shot import SETTINGS
+from benchmarks.harness.one_shot import SETTINGS, dense_perplexity
 from benchmarks.harness.results import read
 from benchmarks.oneshot import driver
 from benchmarks.oneshot.methods import METHODS, ONE_DRAW, OURS, RIVALS
-from benchmarks.oneshot.table import by_setting, compared, dense, goal, table
+from benchmarks.oneshot.table import by_setting, compared, goal, table
 from pins.errors import FileError, SettingError
 from pins.oneshot.settings import Settings
 from tests.benchmarks.started import interrupted, rendered_again, start
@@ -67,7 +67,7 @@ def test_table_and_figure_are_made_from_the_results_file_alone(
     made = rendered_again(driver, results / driver.FILE, "md", "svg")
     assert "| wanda | 2 | " in made["md"]
     assert "Not measured: magnitude + refit, wanda + refit, ria" in made["md"]
-    assert "a-model. Calibrated on 2 windows of 8 tokens" in made["md"]
+    assert "a-model. Calibrated on 2 windows of 8 tokens of text's train text" in made["md"]
     for path in (results, *given.values()):
         assert str(path) not in "".join(made.values())
     for label in (*METHODS_HERE.split(","), "dense", "2:4"):
@@ -132,7 +132,7 @@ def test_a_perplexity_is_the_geometric_mean_over_the_draws(results: Path) -> Non
     mean, low, high = (math.exp(x) for x in (2.5, 1.5, 3.5))
     assert f"| wanda | 2 | {mean:.2f} ({low:.2f} to {high:.2f}) | 10.00 % |" in table(document)
     assert "1.0 core-hours for 2 runs" in table(document)
-    assert dense({"dense": [1.0, 2.0]}) == pytest.approx(math.exp(1.5))
+    assert dense_perplexity({"dense": [1.0, 2.0]}) == pytest.approx(math.exp(1.5))
 
 
 def test_methods_and_settings_are_those_of_the_command() -> None:

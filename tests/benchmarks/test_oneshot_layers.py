@@ -80,7 +80,7 @@ def test_the_table_is_made_from_the_results_file_alone(
 ) -> None:
     text = rendered_again(driver, results / driver.FILE, "md")["md"]
     assert "| method | q | k | v | o | gate | up | down | all | best of 7 |" in text
-    assert "Layers of the blocks 1, from what they read in the dense model: 6 windows" in text
+    assert "windows of 8 tokens of text's train text. Layers of the blocks 1, from what" in text
     for path in (results, *given.values()):
         assert str(path) not in text
 
