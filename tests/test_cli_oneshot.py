@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pins.oneshot import decision
 from tests.commands import Command
 from tests.pins.oneshot.tiny_decoders import save_decoder, save_text
 
@@ -50,7 +51,8 @@ def test_a_model_is_pruned_and_described(pins: Command, inputs: Path, tmp_path: 
         (["--calibration", "999"], "the calibration text has 540 tokens, and 999 windows of 16"),
         (["--task", "texts"], "there is no task 'texts'"),
         (["--method", "obc"], "method is 'obc'"),
-        (["--scope", "global"], "scope is 'global'"),
+        (["--scope", "global"], "wanda prunes each layer by itself, and --scope global ranks"),
+        (["--learning-rate", "0.1"], "pins alone looks a step ahead"),
         (["--sparsity", "2"], "sparsity is 2.0: it is a ratio"),
         (["--pattern", "2:5"], "rows of 16 weights, which 5 does not divide"),
         (["--pattern", "transposable-2:4"], "transposable-2:4 is not for one-shot pruning yet"),
@@ -95,6 +97,25 @@ def test_matrices_that_m_does_not_divide_are_kept_if_asked(
             pruned = "down_proj" in name
             assert layer["kept"] * (3 if pruned else 1) == layer["total"], name
             assert (layer["error"] > 0) == pruned
+
+
+def test_a_model_that_does_not_fit_is_refused_and_a_decision_made_needs_no_memory(
+    pins: Command, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, given = tmp_path / "out", ("--method", "obd", "--scope", "global")
+    free = [10_000, 10**9, 10_000]
+    monkeypatch.setattr(decision, "free_bytes", lambda _: free.pop(0))
+    code, said, err = pins(*words(inputs, out, *given))
+    assert (code, said, err.count("\n")) == (2, "", 1)
+    assert "obd needs the whole model and its gradients in memory, about" in err
+    assert "bytes, and cpu has 10,000 free: give" in err
+    assert not out.exists()
+    code, said, _ = pins(*words(inputs, out, *given))
+    assert code == 0
+    assert "certificates          1, of the masks of all blocks, in blocks/" in said
+    assert "predicted" in said
+    (out / "run.json").unlink()
+    assert pins(*words(inputs, out, *given, "--resume"))[0] == 0
 
 
 @pytest.mark.parametrize("option", ["--model", "--out"])

@@ -1,4 +1,4 @@
-"""Memory of this process and free memory, as Linux reports them; functions in a fresh process."""
+"""Memory of this process, as Linux reports it; functions in a fresh process."""
 
 import contextlib
 import ctypes
@@ -16,23 +16,18 @@ import torch
 from benchmarks.harness.results import describe
 from benchmarks.harness.timing import synchronize
 from pins.utils.child_process import end_with
+from pins.utils.memory import kilobytes
 
 T = TypeVar("T")
 
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
 _MMAP_THRESHOLD, _LARGE = -3, 1 << 16  # mallopt's parameter, and its value in bytes
-CONTROL_GROUP = Path("/sys/fs/cgroup")
-# files with limit and use of this control group, in versions 2 and 1 of the interface
-LIMITS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
 
 
 def resident() -> int:
     """Bytes that this process has in memory now; its peak if the system does not report them."""
-    return _kilobytes(STATUS).get("VmRSS") or _usage()
+    return kilobytes(STATUS).get("VmRSS") or _usage()
 
 
 def peak_resident() -> int:
@@ -40,7 +35,7 @@ def peak_resident() -> int:
 
     On Linux a child process inherits the peak of `getrusage` from its parent, but not VmHWM.
     """
-    return _kilobytes(STATUS).get("VmHWM") or _usage()
+    return kilobytes(STATUS).get("VmHWM") or _usage()
 
 
 def reset_peak() -> None:
@@ -85,29 +80,6 @@ def peak_of(work: Callable[[], T], device: torch.device) -> tuple[int, T]:
     synchronize(device)
     peak = torch.cuda.max_memory_allocated(device) if cuda else peak_resident()
     return peak - before, result
-
-
-def free_bytes(device: torch.device) -> int | None:
-    """Bytes that can still be allocated on the device; None if the system does not report them."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    found = [_kilobytes(Path("/proc/meminfo")).get("MemAvailable")]
-    for names in LIMITS:
-        # without a control group there are no files; "max" is no limit
-        with contextlib.suppress(OSError, ValueError):
-            limit, used = (int((CONTROL_GROUP / name).read_text("ascii")) for name in names)
-            found.append(limit - used)
-    return min((number for number in found if number is not None), default=None)
-
-
-def _kilobytes(file: Path) -> dict[str, int]:
-    """Bytes by name, from the lines `NAME: N kB`; empty if there is no such file."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    words = [line.split() for line in lines if line.endswith(" kB")]
-    return {word[0].rstrip(":"): int(word[1]) * 1024 for word in words}
 
 
 def _usage() -> int:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import torch
 import typer
 
 from benchmarks.harness import benchmark
@@ -24,7 +25,7 @@ from benchmarks.oneshot_layers.inputs import captured
 from benchmarks.oneshot_layers.table import MEASURED, METHODS, table
 from pins.models import smollm2
 from pins.oneshot.layer import Layer
-from pins.oneshot.layer_pruning import prune_layer
+from pins.oneshot.pruned_layer import pruned_layer
 from pins.oneshot.settings import Settings
 
 FILE = "oneshot-layers.json"
@@ -52,7 +53,10 @@ def measure(run: Run, layers: Mapping[str, Layer]) -> dict[str, Any]:
     """The fields of one row: relative errors by layer, swaps of all layers, and seconds."""
     settings = Settings(model="", **METHODS[run.method], **SETTINGS[run.setting])
     start = time.process_time()
-    pruned = {name: prune_layer(layer, settings) for name, layer in layers.items()}
+    sparsity = settings.final_sparsity()
+    pruned = {
+        n: pruned_layer(layer, settings, sparsity, torch.float32) for n, layer in layers.items()
+    }
     cpu = time.process_time() - start
     return {
         "relative_errors": {

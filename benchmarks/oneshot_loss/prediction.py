@@ -2,14 +2,14 @@
 
 from functools import lru_cache
 from pathlib import Path
-
-from pins.oneshot.gradients import Gradients, gradients
+from typing import Any
 
 from benchmarks.harness.one_shot import calibration_windows
 from pins.importance.criterion import Reads
 from pins.models.decoder import Decoder
 from pins.models.heads import CAUSAL
 from pins.models.pretrained import load_model
+from pins.oneshot.gradients import Gradients, gradients
 from pins.oneshot.gram import linear_layers
 from pins.oneshot.run import OneShot
 
@@ -36,11 +36,13 @@ def predicted(run: OneShot, known: Gradients) -> dict[str, float]:
     first = second = 0.0
     for number, name in enumerate(run.decoder.names):
         with run.decoder.loaded(number) as block:
-            layers = {f"{name}.{own}.weight": each for own, each in linear_layers(block).items()}
-            changes = {full: -each.weight.double() for full, each in layers.items()}
+            weights: dict[str, Any] = {
+                f"{name}.{own}.weight": each.weight for own, each in linear_layers(block).items()
+            }
+            changes = {full: -weight.double() for full, weight in weights.items()}
             run.folder.restore(number, block)
-            for full, layer in layers.items():
-                change = changes[full].add_(layer.weight)
+            for full, weight in weights.items():
+                change = changes[full].add_(weight)
                 first += float((change * known.gradient[full]).sum())
                 second += float((change.square_() * known.fisher[full]).sum()) / 2
     return {"first_order": first, "second_order": first + second}

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.harness.process import free_bytes, fresh, peak_of
+from benchmarks.harness.process import fresh, peak_of
 from benchmarks.harness.results import outcome
 from benchmarks.harness.score_sets import BLOCK, SCORE_SETS, SMOKE, ScoreSet
 from benchmarks.harness.timing import in_turns, seconds_of
 from benchmarks.selection import patterns
 from benchmarks.selection.methods import METHODS, READ, kth_largest
 from benchmarks.selection.patterns import Scores
+from pins.utils.memory import free_bytes
 
 SMALLEST_FOR_MEMORY = 10**7  # scores; the memory for fewer is already in use by the process
 CALLED_UP_TO = 10**6  # scores in a turn: for small sets a turn holds several calls

@@ -14,8 +14,9 @@ tags:
 - pins
 ---
 """
+PASSED = "Each block was pruned from what the pruned ones before it give for the calibration text."
+DECIDED = "The masks of all blocks were decided by gradients of the dense model's calibration loss."
 NOTES = """
-Each block was pruned from what the pruned blocks before it give for the calibration text.
 Perplexity is per token of this tokenizer, without special tokens and padding; compare it only with
 numbers of the same text, windows and precision. `run.json` has all settings and the error of every
 layer.
@@ -26,15 +27,18 @@ def card(facts: Mapping[str, Any]) -> str:
     """The card as Markdown with the metadata of the hub."""
     settings, weights, perplexity = facts["settings"], facts["weights"], facts["perplexity"]
     pattern, kept = settings["pattern"], weights["kept"] / weights["prunable"]
-    masks = f"by {settings['scope']}: {1 - kept:.2%} zeros"
+    ranked = "over all layers" if settings["scope"] == "global" else f"by {settings['scope']}"
+    masks = f"{ranked}: {1 - kept:.2%} zeros"
     if pattern is not None:
         exactly = settings["sparsity"] is None
         masks = f"{'exactly' if exactly else 'at most'} {pattern} along the inputs"
     proofs = "no certificates: the masks are the optimum of no program"
     if facts["certificates"]:
+        which = "of all blocks together" if facts["decision"] else "of each block"
+        region = " within its trust region" if (facts["decision"] or {}).get("multiplier") else ""
         proofs = (
-            "the masks of each block are proved to be the optimum for the method's scores: "
-            "`pins check blocks/00.certificate.json`"
+            f"the masks {which} are proved to be the optimum for the method's scores{region}: "
+            f"`pins check {next(iter(facts['certificates'].values()))}`"
         )
     text, context = facts["calibration"], perplexity["context"]
     rows = {
@@ -45,6 +49,7 @@ def card(facts: Mapping[str, Any]) -> str:
             f"{text['windows']} windows of {context} tokens of the training text of "
             f"{settings['task']}"
         ),
+        "loss change": loss_change(facts),
         "perplexity, dense": score(perplexity["dense"], 3),
         "perplexity, sparse": score(perplexity["sparse"], 3),
         "judged on": (
@@ -65,8 +70,18 @@ def card(facts: Mapping[str, Any]) -> str:
         )
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (
-        f"{METADATA}\n# {facts['about']}, pruned in one shot\n\n| | |\n|---|---|\n{table}\n{NOTES}"
+        f"{METADATA}\n# {facts['about']}, pruned in one shot\n\n| | |\n|---|---|\n{table}\n\n"
+        f"{DECIDED if facts['decision'] else PASSED}{NOTES}"
     )
+
+
+def loss_change(facts: Mapping[str, Any]) -> str:
+    """The measured change of the loss, and the one that a method by gradients predicted."""
+    change = facts["loss_change"]
+    measured = f"{score(change['measured'])} on the calibration text"
+    if not facts["decision"]:
+        return measured
+    return f"{measured}, {score(change['predicted'])} predicted"
 
 
 def method(settings: Mapping[str, Any]) -> str:

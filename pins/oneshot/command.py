@@ -14,7 +14,7 @@ from rich.table import Table
 from pins import __version__
 from pins.distributed.collectives import on_rank_zero
 from pins.distributed.process_group import world
-from pins.oneshot.card import card, method
+from pins.oneshot.card import card, loss_change, method
 from pins.oneshot.folder import BLOCKS, CARD, RUN, START, require_same
 from pins.oneshot.run import OneShot, inputs
 from pins.oneshot.settings import Settings
@@ -101,13 +101,16 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             "reconstruction error",
             f"{facts['relative_error']:.4f} of the layers' outputs, on average",
         ),
+        ("loss change", loss_change(facts)),
     ]
     if dense := facts["left_dense"]:
         told = f"{len(dense)} matrices that no calibration token reaches: {dense[0]}, …"
         lines.append(("left dense", told))
     if facts["certificates"]:
-        proved = len(facts["certificates"])
-        lines.append(("certificates", f"{proved}, one of each block's masks, in blocks/"))
+        what = "one of each block's masks"
+        if facts["decision"]:
+            what = "of the masks of all blocks"
+        lines.append(("certificates", f"{len(facts['certificates'])}, {what}, in blocks/"))
     if (memory := facts["peak_bytes"]) is not None:
         lines.append(
             ("peak memory", f"{memory / 1e6:,.0f} MB; the model has {facts['bytes'] / 1e6:,.0f} MB")
@@ -121,14 +124,22 @@ def _run(
     run = OneShot(settings, out)
     begin = partial(run.folder.begin, {**settings.as_json(), **run.inputs}, resume=resume)
     on_rank_zero(run.group, begin)
-    proved = {}
-    total = len(run.decoder)
-    with Progress(console) as progress, progress.phase("blocks", total) as advance:
-        for number, report in enumerate(run.blocks()):
-            if certify is not None and (decision := run.decision(number)) is not None:
-                on_rank_zero(run.group, partial(_certified, decision, certify))
-                proved[report["block"]] = str(decision.certificate.relative_to(out))
-            advance(f"error {mean_error([report]):.4f}")
+    proved: dict[str, str] = {}
+
+    def prove(number: int | None, name: str) -> None:  # None: all blocks
+        if certify is not None and (decision := run.decision(number)) is not None:
+            on_rank_zero(run.group, partial(_certified, decision, certify))
+            proved[name] = str(decision.certificate.relative_to(out))
+
+    with Progress(console) as progress:
+        if run.decides:
+            with progress.phase("gradients", len(run.calibration)) as advance:
+                run.decide(advance)
+            prove(None, "all")
+        with progress.phase("blocks", len(run.decoder)) as advance:
+            for number, report in enumerate(run.blocks()):
+                prove(number, report["block"])
+                advance(f"error {mean_error([report]):.4f}")
     facts = _facts(run, proved)
     on_rank_zero(run.group, partial(_finish, run, facts))
     return facts
@@ -150,6 +161,9 @@ def _finish(run: OneShot, facts: Mapping[str, Any]) -> None:
 def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
     layers = [layer for report in run.reports for layer in report["layers"].values()]
     losses = run.losses()
+    change = run.calibration_losses()
+    change["measured"] = change["sparse"] - change["dense"]
+    decided = {name: _finite(value) for name, value in (run.folder.report(None) or {}).items()}
     settings, test = run.settings, run.test
     return {
         "format": "pins-oneshot",
@@ -180,6 +194,11 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
             "text_sha256": run.calibration.text_sha256,
         },
         "left_dense": run.left_dense,
+        "loss_change": {
+            **{name: _finite(value) for name, value in change.items()},
+            "predicted": decided.get("predicted"),
+        },
+        "decision": decided or None,
         "relative_error": mean_error(run.reports),
         "rounding": max(report["rounding"] for report in run.reports),
         "blocks": run.reports,

@@ -8,6 +8,8 @@ OUT/
 ├── blocks/00.masks.safetensors         one bit a weight
 ├── blocks/00.scores.safetensors        of methods that rank scores
 ├── blocks/00.certificate.json          the proof of the block's masks
+├── blocks/all.json …                   the same of a decision over all blocks, before the first
+├── blocks/all.costs.safetensors        of a trust region, beside its scores
 ├── masks.safetensors                   those of all blocks
 ├── README.md                           the model card
 ├── run.json                            settings and results; written last
@@ -28,12 +30,14 @@ from pins.models.decoder import Decoder
 from pins.models.digests import other_files
 from pins.models.sparse_format import pack
 from pins.models.weight_files import write_index
+from pins.oneshot.decision import ModelDecision
 from pins.utils.folder_lock import LOCK
 from pins.utils.io import atomic, require_utf8, save_tensors, write_json
 from pins.utils.text_files import read_object, shown
 
 RUN, CARD, MASKS, BLOCKS = "run.json", "README.md", "masks.safetensors", "blocks"
 START = "start.json"  # the settings that the blocks belong to
+SCORES = {"format": "pins-scores", "version": "1"}
 
 
 class Folder:
@@ -67,14 +71,14 @@ class Folder:
         (self.out / BLOCKS).mkdir(parents=True, exist_ok=True)
         write_json(dict(settings), start)
 
-    def report(self, number: int) -> dict[str, Any] | None:
-        """What was done to a block; None if it is not done."""
+    def report(self, number: int | None) -> dict[str, Any] | None:
+        """What was done to a block, or decided for all of them (None); None if it is not done."""
         file = self.block_file(number, "json")
         return read_object(file) if file.is_file() else None
 
-    def block_file(self, number: int, what: str) -> Path:
-        """A file of a block."""
-        return self.out / BLOCKS / f"{number:02d}.{what}"
+    def block_file(self, number: int | None, what: str) -> Path:
+        """A file of a block, or of the decision over all of them (None)."""
+        return self.out / BLOCKS / f"{'all' if number is None else f'{number:02d}'}.{what}"
 
     def shard(self, number: int) -> Path:
         """The file with the tensors of a block, or of the rest."""
@@ -100,9 +104,16 @@ class Folder:
         save_tensors(tensors, self.shard(number), {"format": "pt"})
         mask_files.save(masks, self.block_file(number, "masks.safetensors"))
         if scores is not None:
-            about = {"format": "pins-scores", "version": "1"}
-            save_tensors(scores, self.block_file(number, "scores.safetensors"), about)
+            save_tensors(scores, self.block_file(number, "scores.safetensors"), SCORES)
         write_json(dict(report), self.block_file(number, "json"))
+
+    def save_decision(self, decision: ModelDecision) -> None:
+        """Write the decision over all blocks."""
+        mask_files.save(decision.masks, self.block_file(None, "masks.safetensors"))
+        save_tensors(decision.scores, self.block_file(None, "scores.safetensors"), SCORES)
+        if decision.costs is not None:
+            save_tensors(decision.costs, self.block_file(None, "costs.safetensors"), SCORES)
+        write_json(dict(decision.report), self.block_file(None, "json"))
 
     def restore(self, number: int, block: nn.Module) -> None:
         """Give a block the weights that it was pruned to."""

@@ -26,6 +26,8 @@ class Layer:
         gram: G, float64 of shape (inputs, inputs).
         vectors: number of the calibration vectors.
         group: the ranks that prune it together, each with the same W and G.
+        decided: the mask of a decision over the layers of all blocks, True = keep; None: the method
+            makes none.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Layer:
     def live(self) -> Tensor:
         """W in float64, 0 for inputs that are always 0, so that these go first."""
         return self.weight.double().where(self.gram.diagonal() > 0, 0.0)
+
+    decided: Tensor | None = None
 
     @property
     def norms(self) -> Tensor:

@@ -1,40 +1,43 @@
 """A run of `pins oneshot`: calibrate, prune and save the blocks of a decoder, one by one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from pins import masks as mask_files
 from pins.distributed.collectives import gather_json, on_rank_zero
 from pins.distributed.consistency import require_same_run
 from pins.distributed.launch import local_rank
 from pins.distributed.process_group import world
-from pins.errors import ModelError, SettingError
+from pins.errors import SettingError
 from pins.models import smollm2
 from pins.models.decoder import Decoder, State
 from pins.models.digests import model_digest
 from pins.models.parameters import views_of
 from pins.models.pretrained import locate
+from pins.oneshot.decision import decide_model, require_memory
 from pins.oneshot.folder import Folder
 from pins.oneshot.gram import Grams, linear_layers, shares
 from pins.oneshot.layer import Layer
-from pins.oneshot.layer_pruning import prune_layer
+from pins.oneshot.methods.gradient_method import GradientMethod
 from pins.oneshot.methods.method import bounds
 from pins.oneshot.methods.registry import method_named
+from pins.oneshot.pruned_layer import pruned_layer
 from pins.oneshot.settings import Settings
 from pins.oneshot.text import drawn, plain_text, sliding, text_digest
 from pins.pruning.final_decision import FinalDecision
-from pins.selection.tree import View
+from pins.selection.tree import Node, View
 from pins.tasks import Task, load_task
 from pins.tasks.language_modeling import perplexity
 from pins.utils.devices import choose_device
-from pins.utils.text_files import shown
 
-NO_ERROR = {"error": 0.0, "relative_error": 0.0}
+LEFT_DENSE = {"error": 0.0, "relative_error": 0.0, "left_dense": True}
 
 
 class OneShot:
@@ -68,10 +71,7 @@ class OneShot:
         on_rank_zero(self.group, lambda: str(locate(settings.model)))  # one of them fetches it
         self.decoder = Decoder.open(settings.model, device)
         self._require_positions()
-        for number in range(len(self.decoder)):
-            self.method.require(
-                settings.allocation(), settings.final_sparsity(), self._views(number)
-            )
+        self.method.require(settings.allocation(), settings.final_sparsity(), self._views(None))
         task = load_task(settings.task, settings.data)
         self.digests = task.digests
         tokenizer, length = self.decoder.tokenizer, settings.length
@@ -79,6 +79,7 @@ class OneShot:
             plain_text(task, task.train), tokenizer, length, settings.calibration, settings.seed
         )
         self._slots = shares(range(len(self.calibration)), self.group)
+        self._own = [*chain(*self._slots)]
         self.test = sliding(
             plain_text(task, task.test),
             tokenizer,
@@ -89,6 +90,9 @@ class OneShot:
         self.inputs = inputs(settings, task)
         require_same_run({**settings.as_json(), **self.inputs}, 0, self.group)
         self.folder = Folder(out, self.decoder, packed=settings.format != "dense")
+        self._decided: Mapping[str, Tensor] = {}
+        if isinstance(self.method, GradientMethod) and self.folder.report(None) is None:
+            require_memory(self.method, self.decoder.model, self._views(None), length, device)
         self.reports: list[dict[str, Any]] = []
         self._states: dict[str, list[State]] = {}
 
@@ -99,31 +103,73 @@ class OneShot:
 
     @property
     def left_dense(self) -> list[str]:
-        """The weights of the layers that read nothing."""
-        layers = [layer for report in self.reports for layer in report["layers"].items()]
-        return [name for name, layer in layers if not layer["vectors"]]
+        """The weights of the layers whose weights nothing tells apart."""
+        return [name for report in self.reports for name in _left_dense(report)]
 
-    def decision(self, number: int) -> FinalDecision | None:
-        """The files of a block's masks, to certify; None if they are no optimum of scores."""
+    @property
+    def decides(self) -> bool:
+        """Whether the method decides for all blocks, before the first."""
+        return isinstance(self.method, GradientMethod)
+
+    def decide(self, advance: Callable[[], Any] = lambda: None) -> None:
+        """Decide for all blocks, if it is not done.
+
+        Args:
+            advance: called after each calibration window.
+        """
+        on_rank_zero(self.group, partial(self._decide, advance))
+        masks = mask_files.load(self.folder.block_file(None, "masks.safetensors"))
+        self._decided = mask_files.PackedMasks(masks)
+
+    def _decide(self, advance: Callable[[], Any]) -> None:
+        assert isinstance(self.method, GradientMethod), "others decide layer by layer"
+        if self.folder.report(None) is None:
+            decision = decide_model(
+                self.method,
+                self.settings.model,
+                self.calibration.tokens,
+                self._views(None),
+                self._tree,
+                rate=self.settings.learning_rate or 0.0,
+                device=self.decoder.device,
+                advance=advance,
+            )
+            self.folder.save_decision(decision)
+
+    def decision(self, number: int | None) -> FinalDecision | None:
+        """The files of the masks of a block, or of all that were decided before (None), to certify.
+
+        None if they are no optimum of scores, or swaps have changed them.
+        """
         scores = self.folder.block_file(number, "scores.safetensors")
-        if not scores.is_file():
+        if not scores.is_file() or self.settings.swaps:
             return None
-        layers, settings = self.reports[number]["layers"], self.settings
-        views = {name: v for name, v in self._views(number).items() if layers[name]["vectors"]}
-        constraint = bounds(settings.allocation(), settings.final_sparsity(), views)
+        multiplier = (self.folder.report(number) or {}).get("multiplier") or None  # not 0
+        costs = self.folder.block_file(number, "costs.safetensors")
+        names = set(self._decided)
+        if number is not None:
+            names = self.reports[number]["layers"].keys() - _left_dense(self.reports[number])
         return FinalDecision(
             scores=scores,
-            cost=None,
-            multiplier=None,
+            cost=costs if multiplier else None,
+            multiplier=multiplier,
             masks=self.folder.block_file(number, "masks.safetensors"),
             certificate=self.folder.block_file(number, "certificate.json"),
-            tree=constraint.tree(views),
+            tree=self._tree(names),
             criterion=self.settings.method,
         )
 
-    def _views(self, number: int) -> dict[str, View]:
-        """Outputs and inputs of the layers of a block, by the names of their weights."""
-        weights: dict[str, Any] = {n: each.weight for n, each in self._layers(number).items()}
+    def _tree(self, names: Container[str]) -> Node:
+        """The masks that some layers may have."""
+        views, settings = self._views(None), self.settings
+        views = {name: view for name, view in views.items() if name in names}
+        return bounds(settings.allocation(), settings.final_sparsity(), views).tree(views)
+
+    def _views(self, number: int | None) -> dict[str, View]:
+        """Outputs and inputs of the layers of a block, or of all (None), by name of the weight."""
+        numbers = range(len(self.decoder)) if number is None else (number,)
+        layers = {name: each for block in numbers for name, each in self._layers(block).items()}
+        weights: dict[str, Any] = {name: each.weight for name, each in layers.items()}
         return views_of(self.decoder.model, weights)
 
     def _layers(self, number: int) -> dict[str, nn.Module]:
@@ -145,23 +191,23 @@ class OneShot:
         """Prune the blocks that are not done; the report of each block, done or not.
 
         Args:
-            dense: pass the test text through the dense blocks too.
+            dense: pass both texts through the dense blocks too.
         """
-        tested = self.test.tokens[self.group.rank :: self.group.size]
         texts = {
-            "calibration": [self.calibration.tokens[each] for slot in self._slots for each in slot],
-            "sparse": tested,
-            **({"dense": tested} if dense else {}),
+            "calibration": [self.calibration.tokens[each] for each in self._own],
+            "sparse": self.test.tokens[self.group.rank :: self.group.size],
         }
+        through_dense = {"dense calibration": "calibration", "dense": "sparse"} if dense else {}
         states = {
             name: [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows]
             for name, windows in texts.items()
         }
+        states |= {name: states[same] for name, same in through_dense.items()}
         for number in range(len(self.decoder)):
             begin = time.monotonic()
             with self.decoder.loaded(number) as block:
-                if dense:
-                    states["dense"] = self._through(block, number, states["dense"])
+                for name in through_dense:
+                    states[name] = self._through(block, number, states[name])
                 report = on_rank_zero(self.group, partial(self.folder.report, number))
                 if report is None:
                     report, masks, scores = self._prune(block, number, states["calibration"])
@@ -198,18 +244,20 @@ class OneShot:
             turned = not isinstance(module, nn.Linear)  # GPT-2's Conv1D stores (inputs, outputs)
             stored: nn.Parameter = module.weight  # type: ignore[assignment]
             weight = (stored.detach().T if turned else stored.detach()).clone().contiguous()
-            layer = Layer(full, weight, grams.of(full), grams.vectors(full), self.group)
-            if not layer.vectors:  # an expert without tokens: nothing tells its weights apart
-                whole = weight.numel()
-                found[full] = {"kept": whole, "total": whole, "vectors": 0} | NO_ERROR
+            mask = self._decided.get(full)
+            decided = mask.T.contiguous() if turned and mask is not None else mask
+            layer = Layer(full, weight, grams.of(full), grams.vectors(full), self.group, decided)
+            if not layer.vectors or (self.decides and decided is None):
+                whole = weight.numel()  # nothing tells its weights apart
+                found[full] = {"kept": whole, "total": whole, "vectors": layer.vectors} | LEFT_DENSE
                 continue
-            pruned = prune_layer(layer, self.settings)
-            kept = self._as_stored(full, pruned.weight)
-            stored.copy_(kept.T if turned else kept)
+            dtype = self.decoder.dtype(full)
+            pruned = pruned_layer(layer, self.settings, self.settings.final_sparsity(), dtype)
+            stored.copy_(pruned.weight.T if turned else pruned.weight)
             masks[full] = pruned.mask.T.contiguous() if turned else pruned.mask
             if pruned.scores is not None:
                 scores[full] = pruned.scores.T.contiguous() if turned else pruned.scores
-            error = layer.error(kept)
+            error = layer.error(pruned.weight)
             found[full] = {
                 "kept": int(pruned.mask.count_nonzero()),
                 "total": pruned.mask.numel(),
@@ -221,22 +269,13 @@ class OneShot:
         about = {"block": self.decoder.names[number], "rounding": grams.rounding, "layers": found}
         return about, masks, scores or None
 
-    def _as_stored(self, name: str, weight: Tensor) -> Tensor:
-        """New weights rounded as the files will have them.
-
-        Raises:
-            ModelError: one is no number there.
-        """
-        dtype = self.decoder.dtype(name)
-        found = weight.to(dtype).float()
-        if not bool(found.isfinite().all()):
-            most = float(weight.abs().max())  # NaN if there is one
-            raise ModelError(
-                f"a weight of {shown(name)} became {most:.4g} by {self.settings.method}"
-                f"{' and its refit' * self.settings.refit}, and its file holds {dtype} of at most "
-                f"{torch.finfo(dtype).max:g}: save the model in bfloat16 or float32 first, or "
-                "leave the weights as they are (wanda, without a refit)"
-            )
+    def calibration_losses(self) -> dict[str, float]:
+        """The mean of −log p over the predicted calibration tokens, dense and sparse."""
+        found = {}
+        for name, key in (("dense", "dense calibration"), ("sparse", "calibration")):
+            own = [float(self.decoder.losses(s).double().mean()) for s in self._states[key]]
+            shared = gather_json(self.group, list(zip(self._own, own, strict=True)))
+            found[name] = fmean(loss for _, loss in sorted(chain(*shared)))
         return found
 
     def losses(self) -> dict[str, list[float]]:
@@ -250,10 +289,14 @@ class OneShot:
             found[name] = [shared[i % size][i // size] for i in range(len(self.test))]
         return found
 
-    def perplexity(self, losses: list[float]) -> float:
+    def perplexity(self, losses: Sequence[float]) -> float:
         """exp of the mean −log p over all scored tokens, from that of each window."""
         total = sum(loss * count for loss, count in zip(losses, self.test.counts, strict=True))
         return perplexity(total / self.test.scored)
+
+
+def _left_dense(report: Mapping[str, Any]) -> list[str]:
+    return [name for name, layer in report["layers"].items() if "left_dense" in layer]
 
 
 def inputs(settings: Settings, task: Task) -> dict[str, Any]:

@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from pins.selection.allocation import Allocation
 
 SPARSITY = 0.5  # by default, without a pattern
+MOST = 1e30  # of a learning rate: float32 holds it, and somewhat more
+PINS = "pins"
 CHOICES = {
     # as a test asserts, the registry's
-    "method": ("magnitude", "wanda", "ria", "sparsegpt", "alps", "obs"),
-    "scope": ("tensor", "row"),
+    "method": (
+        "magnitude", "wanda", "ria", "sparsegpt", "alps", "obs", PINS, "sensitivity", "obd",
+        "trust-region",
+    ),
+    "scope": ("global", "tensor", "row"),
     "format": ("dense", "sparse-bitmask"),
-}
+}  # fmt: skip
 MINIMUM = {"calibration": 1, "length": 2, "stride": 1, "test_windows": 1, "seed": 0}
 
 
@@ -31,10 +36,13 @@ class Settings:
         task: whose training text calibrates and whose test text judges: wikitext, text or
             stdlib-docs.
         data: folder or file with the task's text; default: the hub.
-        method: how a layer is pruned.
-        sparsity: ratio of zeros of each layer; default: 0.5, or 1 − N/M of a pattern.
-        scope: rank the weights of each row, the weights of one output (row), or of each matrix
-            (tensor).
+        method: how a layer is pruned; pins, sensitivity, obd and trust-region need the whole model
+            and its gradients in memory.
+        learning_rate: η of a step of gradient descent that the scores of pins look ahead, and that
+            is not taken; default: 0.
+        sparsity: ratio of zeros; default: 0.5, or 1 − N/M of a pattern.
+        scope: rank the weights of each row, the weights of one output (row), of each matrix
+            (tensor), or of all of them (global), which the methods by gradients alone can.
         pattern: exactly N of each M consecutive inputs of an output are kept, as in 2:4, or at most
             N with a sparsity; default: none.
         skip_indivisible: keep all weights of a matrix that M does not divide, which is an error
@@ -56,6 +64,7 @@ class Settings:
     task: str = "stdlib-docs"
     data: Path | None = None
     method: str = "wanda"
+    learning_rate: float | None = None
     sparsity: float | None = None
     scope: str = "row"
     pattern: str | None = None
@@ -77,6 +86,12 @@ class Settings:
             raise SettingError(
                 f"stride is {self.stride} and length {self.length}: tokens between two windows "
                 "would not be scored; give a stride of at most the length"
+            )
+        rate = self.learning_rate
+        if rate is not None and (self.method != PINS or not 0 <= rate <= MOST):
+            raise SettingError(
+                f"learning_rate is {rate}, and the method {self.method!r}: pins alone looks a step "
+                f"ahead, at a rate of at least 0 and at most {MOST:g}"
             )
         self.allocation().require_final(self.final_sparsity())
 

@@ -36,25 +36,32 @@ def exact_ranks(terms: Sequence[Doubles], factors: Sequence[float]) -> Doubles:
     if not all(np.isfinite(term).all() for term in terms):
         raise ImportanceError("a term of a score is not finite: look for overflow in it")
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        products = [factor * term for factor, term in zip(factors, terms, strict=True)]
-        near = np.sum(products, axis=0)
-        total = np.sum(np.abs(products), axis=0)
-        error = ROUNDING * len(terms) * total + SMALLEST
-        low, high = near - error, near + error
-    unknown = ~np.isfinite(total)  # it overflowed: rational arithmetic alone decides
+        high, error = np.zeros((2, len(terms[0])))  # few arrays: there may be 10⁸ sums
+        for factor, term in zip(factors, terms, strict=True):
+            product = factor * term
+            high += product
+            error += np.abs(product, out=product)
+        del product
+        unknown = ~np.isfinite(error)  # it overflowed: rational arithmetic alone decides
+        error *= ROUNDING * len(terms)
+        error += SMALLEST
+        low = high - error
+        high += error
+    del error
     low[unknown], high[unknown] = -np.inf, np.inf
     order = np.argsort(low, kind="stable")
     low, high = low[order], np.maximum.accumulate(high[order])
-    step = np.ones(len(order), dtype=np.int64)  # 0: equal to the one before
+    step = np.ones(len(order), dtype=np.bool_)  # False: equal to the one before
     step[1:] = low[1:] > high[:-1]
+    del low, high
     starts = np.flatnonzero(step)
     # equal rows are equal sums: a model that is pruned already has many zeros
     same = np.ones(len(order), dtype=np.bool_)
     for term in terms:
         same[1:] &= term[order[1:]] == term[order[:-1]]
-    open_ = np.add.reduceat((step == 0) & ~same, starts) if len(order) else starts
-    sizes = np.diff(starts, append=len(order))
-    for start, size in zip(starts[open_ > 0].tolist(), sizes[open_ > 0].tolist(), strict=True):
+    open_ = np.logical_or.reduceat(~(step | same), starts) if len(order) else starts > 0
+    sizes = np.diff(starts, append=len(order))[open_]
+    for start, size in zip(starts[open_].tolist(), sizes.tolist(), strict=True):
         members = order[start : start + size]
         ranked, ranks = _ranked(np.stack([term[members] for term in terms], 1), factors)
         order[start : start + size] = members[ranked]

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.harness import score_sets
 from benchmarks.harness.goals import speedup
-from benchmarks.harness.process import free_bytes, fresh, peak_resident, reset_peak, resident
+from benchmarks.harness.process import fresh, peak_resident, reset_peak, resident
 from benchmarks.harness.results import read
 from benchmarks.harness.score_sets import ADVERSARIAL, MODEL, SCORE_SETS, SMOKE, ScoreSet, parts
 from benchmarks.selection import driver, patterns, rounds
@@ -335,9 +335,6 @@ def test_the_peak_is_remembered_until_it_is_reset() -> None:
     # in a process of its own: this one may have as much free memory, which counts as in use
     before, after = fresh(peaks_of_a_block, size)
     assert before > size // 2 > after
-    free = free_bytes(CPU)
-    assert free is not None
-    assert free > 0
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:

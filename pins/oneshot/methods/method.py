@@ -11,7 +11,7 @@ from torch import Tensor
 from pins.errors import CardinalityError, OptimalityError
 from pins.oneshot.layer import Layer, Pruned
 from pins.selection.allocation import Allocation
-from pins.selection.constraints import Constraint
+from pins.selection.constraints import Cardinality, Constraint
 from pins.selection.optimality import optimality
 from pins.selection.select import decide
 from pins.selection.tree import Node, View
@@ -35,6 +35,11 @@ class Method(ABC):
         Raises:
             CardinalityError: there are none, or the method cannot keep to such a constraint.
         """
+        if allocation.scope == "global" and not allocation.exactly:
+            raise CardinalityError(
+                f"{self.name} prunes each layer by itself, and --scope global ranks the weights of "
+                "all layers: give --scope row or tensor, or a method by gradients, as pins"
+            )
         bounds(allocation, sparsity, views).tree(views)
 
     @abstractmethod
@@ -67,18 +72,29 @@ class ScoreMethod(Method):
 
 
 def allowed(layer: Layer, allocation: Allocation, sparsity: Fraction) -> Node:
-    """The masks that a layer may have; errors as `bounds`."""
+    """The masks that a layer may have; errors as `bounds`.
+
+    Where all layers share one number, those with as many weights as was decided for this one.
+    """
     views = {layer.name: View.of(layer.weight.shape)}
-    return bounds(allocation, sparsity, views).tree(views)
+    share = None
+    if allocation.scope == "global" and layer.decided is not None:
+        share = Cardinality(int(layer.decided.count_nonzero()))
+    return bounds(allocation, sparsity, views, share).tree(views)
 
 
-def bounds(allocation: Allocation, sparsity: Fraction, views: Mapping[str, View]) -> Constraint:
-    """The tree of bounds that an allocation is.
+def bounds(
+    allocation: Allocation,
+    sparsity: Fraction,
+    views: Mapping[str, View],
+    share: Cardinality | None = None,
+) -> Constraint:
+    """The tree of bounds that an allocation is; `share` as in `Allocation.constraint`.
 
     Raises:
         CardinalityError: it is transposable.
     """
-    found = allocation.constraint(sparsity, views)
+    found = allocation.constraint(sparsity, views, share)
     if not isinstance(found, Constraint):
         raise CardinalityError(
             f"{allocation.pattern} is not for one-shot pruning yet: give N:M along the inputs"

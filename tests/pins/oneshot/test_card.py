@@ -22,6 +22,8 @@ FACTS: dict[str, Any] = {
     },
     "calibration": {"windows": 32, "tokens": 16384, "text_sha256": "1" * 64},
     "left_dense": [],
+    "loss_change": {"dense": 2.0, "sparse": 2.5, "measured": 0.5, "predicted": None},
+    "decision": None,
     "relative_error": 0.25,
     "certificates": {"layers.0": "blocks/00.certificate.json"},
     "bytes": 19744,
@@ -38,6 +40,17 @@ def changed(*path: str, to: object) -> dict[str, Any]:
     return facts
 
 
+def decided(multiplier: float | None) -> dict[str, Any]:
+    """The facts of a method by gradients."""
+    return {
+        **FACTS,
+        "settings": Settings(model="m", method="obd", scope="global").as_json(),
+        "loss_change": {**FACTS["loss_change"], "predicted": -0.25},
+        "decision": {"loss": 2.0, "predicted": -0.25, "multiplier": multiplier},
+        "certificates": {"all": "blocks/all.certificate.json"},
+    }
+
+
 def table(facts: dict[str, Any]) -> str:
     file = io.StringIO()
     Console(file=file, width=200).print(result_table(facts))
@@ -52,6 +65,12 @@ def table(facts: dict[str, Any]) -> str:
         (FACTS, "windows of 512 every 256, 7 tokens left", "in 3 windows of 512, 7 tokens left"),
         (FACTS, "ria, then refit", "ria, then refit"),
         (FACTS, "pins check blocks/00.certificate.json", "1, one of each block's masks"),
+        (FACTS, "Each block was pruned from what", "loss change           0.5000 on the calib"),
+        (decided(None), "over all layers: 75.00% zeros", "text, -0.2500 predicted"),
+        (decided(None), "scores: `pins check blocks/all.cert", "1, of the masks of all blocks"),
+        (decided(2.0), "of all blocks together are proved", ""),
+        (decided(2.0), "scores within its trust region", ""),
+        (decided(2.0), "by gradients of the dense model's", ""),
         (changed("certificates", to={}), "no certificates: ", "reconstruction error"),
         (changed("left_dense", to=["a", "b"]), "left dense | 2 matrices", "reaches: a, …"),
         (changed("perplexity", "sparse", to=None), "sparse | not finite |", "not finite"),

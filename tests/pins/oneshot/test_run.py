@@ -20,14 +20,16 @@ from pins.models import weight_files
 from pins.models.digests import model_digest
 from pins.oneshot import command, folder
 from pins.oneshot.command import run_oneshot
+from pins.oneshot.methods.gradient_method import GradientMethod
 from pins.oneshot.methods.method import ScoreMethod
 from pins.oneshot.methods.registry import METHODS
 from pins.oneshot.run import OneShot
 from pins.oneshot.settings import Settings
+from pins.oneshot.text import drawn
 from pins.selection.constraints import keep_count
 from pins.utils.io import write_json
 from tests.pins.oneshot.runs import contents, perplexity, run
-from tests.pins.oneshot.tiny_decoders import network, save_decoder, save_text
+from tests.pins.oneshot.tiny_decoders import network, save_decoder, save_text, tokenizer
 from verification.certificates.run import certify_run
 from verification.checker import Outcome, check
 
@@ -41,6 +43,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "GPT2 of 2:4": {"method": "wanda", "pattern": "2:4"},
     "GPT2 by swaps": {"method": "obs", "pattern": "2:4", "sparsity": 0.6, "swaps": True},
     "Mistral": {"method": "magnitude", "pattern": "2:4", "sparsity": 0.7},
+    "Llama by gradients": {"method": "pins", "scope": "global", "learning_rate": 0.1},
+    "GPT2 by gradients": {"method": "trust-region", "sparsity": 0.3, "scope": "global"},
+    "OPT by gradients": {"method": "obd", "scope": "global", "swaps": True},
+    "Mistral by gradients": {"method": "sensitivity", "pattern": "2:4", "sparsity": 0.8},
 }
 
 
@@ -65,6 +71,15 @@ def settings_of(inputs: Path, kind: str, **changes: Any) -> Settings:
     return Settings(**{**usual, **changes})
 
 
+@torch.no_grad()
+def loss_of(model: Any, text: str, settings: Settings) -> float:
+    """The mean loss of the calibration windows, from the logits of the whole model."""
+    windows = drawn(text, tokenizer(), settings.length, settings.calibration, settings.seed)
+    tokens = torch.cat(windows.tokens)
+    logs = model(input_ids=tokens).logits[:, :-1].double().log_softmax(-1)
+    return -float(logs.gather(2, tokens[:, 1:, None]).mean())
+
+
 def views(model: nn.Module, masks: dict[str, Tensor]) -> dict[str, Tensor]:
     """The masks as (outputs, inputs)."""
     named = {f"{name}.weight": module for name, module in model.named_modules()}
@@ -82,6 +97,11 @@ def require_counts(settings: Settings, masks: dict[str, Tensor]) -> None:
             assert mask.count_nonzero() == keep_count(sparsity, mask.numel())
         if settings.scope == "row":
             assert (mask.sum(1) == keep_count(sparsity, mask.shape[1])).all()
+    if settings.scope == "global":
+        kept, total = (sum(int(f(m)) for m in masks.values()) for f in (torch.sum, torch.numel))
+        assert kept == keep_count(sparsity, total)
+        counts = [int(mask.sum()) / mask.numel() for mask in masks.values()]
+        assert max(counts) - min(counts) > 0.05, "layers keep shares of their own"
 
 
 def stored(place: Path) -> set[str]:
@@ -124,23 +144,65 @@ def test_the_folder_holds_the_model_that_run_json_describes(
             assert torch.equal(parameter, before[name]), name
             continue
         assert torch.equal(parameter != 0, masks[name]), name
-        changed = settings.refit or settings.method in ("sparsegpt", "obs")
+        changed = settings.refit or settings.swaps or settings.method in ("sparsegpt", "obs")
         same = torch.equal(parameter[masks[name]], before[name][masks[name]])
         assert same != changed, name
     require_counts(settings, views(model, masks))
     kept, total = (sum(int(f(m)) for m in masks.values()) for f in (torch.sum, torch.numel))
     assert facts["weights"] == {"kept": kept, "prunable": total}
 
-    ranks = isinstance(METHODS[settings.method], ScoreMethod)
+    method = METHODS[settings.method]
     blocks = [report["block"] for report in facts["blocks"]]
-    assert list(facts["certificates"]) == (blocks if ranks else [])
+    proved = blocks if isinstance(method, ScoreMethod) else []
+    decided = isinstance(method, GradientMethod)
+    expected = [] if settings.swaps else ["all"] if decided else proved
+    assert list(facts["certificates"]) == expected
     for certificate in facts["certificates"].values():
         assert check(out / certificate).outcome is Outcome.PROVED
     layers = [layer for report in facts["blocks"] for layer in report["layers"].values()]
     assert {layer["vectors"] for layer in layers} == {4 * 16}
     assert all(0 < layer["relative_error"] < 1 for layer in layers)
+    train, change = "".join(lines[: -len(lines) // 10]), facts["loss_change"]
+    for name, network_ in (("dense", dense), ("sparse", model)):
+        assert change[name] == pytest.approx(loss_of(network_, train, settings), rel=1e-5)
+    assert change["measured"] == change["sparse"] - change["dense"]
+    assert (change["predicted"] is not None) == decided
+    if decided:
+        assert facts["decision"]["loss"] == pytest.approx(change["dense"], rel=1e-5)
     assert f"{stated['sparse']:.3f}" in (out / "README.md").read_text()
     assert not [*out.rglob(".*")]
+
+
+def test_a_global_decision_is_that_of_scores_of_the_whole_text(
+    inputs: Path, tmp_path: Path
+) -> None:
+    """In float64, each kept score is at least each pruned one; not so of other scores."""
+    settings = settings_of(inputs, "GPT2 by gradients", method="pins", scope="global")
+    one = OneShot(settings, tmp_path)
+    one.folder.begin(settings.as_json(), resume=False)
+    one.decide()
+    masks = mask_files.load(tmp_path / "blocks" / "all.masks.safetensors")
+    model = network("GPT2").double()
+    tokens = torch.cat(one.calibration.tokens)
+    logs = model(input_ids=tokens).logits[:, :-1].log_softmax(-1)
+    (-logs.gather(2, tokens[:, 1:, None]).mean()).backward()
+    named = dict(model.named_parameters())
+    kept = torch.cat([mask.flatten() for mask in masks.values()])
+    for sign, optimal in ((-1, True), (1, False)):
+        scores = torch.cat([(sign * named[n].grad * named[n]).flatten() for n in masks])
+        least, most = scores[kept].min(), scores[~kept].max()
+        assert (least >= most - 1e-6 * scores.abs().max()) == optimal
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 1.0])
+def test_all_weights_are_kept_or_none(sparsity: float, inputs: Path, tmp_path: Path) -> None:
+    changes = {"method": "trust-region", "scope": "global", "sparsity": sparsity}
+    facts = run(settings_of(inputs, "Llama", **changes), tmp_path)
+    kept, total = facts["weights"].values()
+    assert kept == (1 - sparsity) * total
+    assert check(tmp_path / "blocks" / "all.certificate.json").outcome is Outcome.PROVED
+    assert (facts["loss_change"]["measured"] == 0) == (sparsity == 0)
+    assert (facts["loss_change"]["predicted"] == 0) == (sparsity == 0)
 
 
 def test_a_certificate_of_another_mask_is_refuted(inputs: Path, tmp_path: Path) -> None:
@@ -174,19 +236,24 @@ def test_a_block_reads_what_the_pruned_blocks_before_it_give(inputs: Path, tmp_p
     assert torch.allclose(scores.double(), weight.abs().double() * norms, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "by"), [(torch.bfloat16, False), (torch.float16, True)], ids=["sparsegpt", "pins"]
+)
 def test_weights_of_16_bits_stay_so_and_errors_are_of_what_is_stored(
-    inputs: Path, tmp_path: Path
+    dtype: torch.dtype, by: bool, inputs: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
     save_decoder(model)
-    network("Llama").bfloat16().save_pretrained(model)
-    settings = settings_of(inputs, "Llama", model=str(model), method="sparsegpt")
+    network("Llama").to(dtype).save_pretrained(model)
+    settings = settings_of(inputs, "Llama", model=str(model), method="pins" if by else "sparsegpt")
     run(settings, tmp_path / "out")
     before, after = load_file(model / "model.safetensors"), dict[str, Tensor]()
     for file in (tmp_path / "out").glob("model-*.safetensors"):
         after |= load_file(file)
     assert before.keys() == after.keys()
-    assert {each.dtype for each in after.values()} == {torch.bfloat16}
+    assert {each.dtype for each in after.values()} == {dtype}
+    ranked = load_file(tmp_path / "out" / "blocks" / "all.scores.safetensors") if by else {}
+    assert {each.dtype for each in ranked.values()} <= {torch.float32}
     for name, mask in mask_files.load(tmp_path / "out" / "masks.safetensors").items():
         assert not after[name][~mask].any()
 
@@ -235,6 +302,27 @@ def test_a_run_that_was_killed_goes_on_to_the_same_files(
     assert contents(out) == contents(tmp_path / "whole")
     assert len(seen) == 2 - done
     for name in ("perplexity", "weights", "relative_error", "certificates", "calibration"):
+        assert facts[name] == whole[name], name
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_decision_over_all_blocks_is_made_once(
+    number: int, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is killed before the decision is complete, and before a block is."""
+    kind = "GPT2 by gradients"
+    settings, out = settings_of(inputs, kind, **RUNS[kind]), tmp_path / "out"
+    process = FORK.Process(target=killed, args=(number, settings, out))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    whole = run(settings, tmp_path / "whole")
+    if number > 2:
+        monkeypatch.delattr("pins.oneshot.run.decide_model")
+    facts = run(settings, out, resume=True)
+    assert contents(out) == contents(tmp_path / "whole")
+    for name in ("loss_change", "weights", "certificates"):
         assert facts[name] == whole[name], name
 
 
@@ -289,6 +377,8 @@ def test_a_model_with_broken_numbers_names_the_layer(
     save_decoder(tmp_path / "model")
     model.save_pretrained(tmp_path / "model")
     settings = settings_of(inputs, "Llama", model=str(tmp_path / "model"), method=method)
-    # the layer after it reads them, or its own scores show them
-    with pytest.raises(PinsError, match=r"mlp\.down_proj"):
+    # the layer after it reads them, or its own scores show them; gradients are of all layers
+    by_gradients = isinstance(METHODS[method], GradientMethod)
+    said = r"calibration window 1 of 4 is nan: the" if by_gradients else r"mlp\.down_proj"
+    with pytest.raises(PinsError, match=said):
         run(settings, tmp_path / "out")

@@ -17,7 +17,10 @@ PARAMETERS = oneshot_signature().parameters
     ("changes", "why"),
     [
         ({"method": "obc"}, "method is 'obc': "),
-        ({"scope": "global"}, "scope is 'global': "),
+        ({"scope": "column"}, "scope is 'column': "),
+        ({"learning_rate": 0.1}, "learning_rate is 0.1, and the method 'wanda': pins alone"),
+        ({"method": "pins", "learning_rate": -0.1}, "learning_rate is -0.1"),
+        ({"method": "pins", "learning_rate": float("nan")}, "at a rate of at least 0 and at most"),
         ({"sparsity": 1.5}, "sparsity is 1.5: it is a ratio"),
         ({"sparsity": -0.1}, "sparsity is -0.1: it is a ratio"),
         ({"sparsity": float("nan")}, "sparsity is nan: it is a ratio"),

@@ -1,6 +1,8 @@
 """Laws of every method that is registered."""
 
+from contextlib import nullcontext
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,15 +11,19 @@ from hypothesis import strategies as st
 
 from pins.errors import CardinalityError, SettingError
 from pins.oneshot.layer import Layer, Pruned
+from pins.oneshot.methods.gradient_method import GradientMethod
 from pins.oneshot.methods.method import ScoreMethod
 from pins.oneshot.methods.registry import METHODS, method_named
 from pins.oneshot.settings import CHOICES
 from pins.selection.allocation import Allocation
 from pins.selection.constraints import keep_count
+from pins.selection.tree import View
 from tests.pins.oneshot.layers import correlated, integer_layers
 
 SPARSITIES = st.fractions(0, 1, max_denominator=9)
-EACH = pytest.mark.parametrize("name", METHODS)
+LAYERWISE = [n for n, m in METHODS.items() if not isinstance(m, GradientMethod)]
+EACH = pytest.mark.parametrize("name", LAYERWISE)
+TABLE = (Path(__file__).parents[4] / "docs" / "oneshot.md").read_text(encoding="utf-8")
 BY_ROW = ("obs",)  # do not rank the weights of a whole matrix
 
 
@@ -55,7 +61,7 @@ def test_each_row_keeps_its_number(name: str, layer: Layer, sparsity: Fraction) 
     assert torch.equal(layer.gram, before[1])
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in BY_ROW])
+@pytest.mark.parametrize("name", [name for name in LAYERWISE if name not in BY_ROW])
 @given(layer=integer_layers(), sparsity=SPARSITIES)
 def test_a_matrix_keeps_its_number(name: str, layer: Layer, sparsity: Fraction) -> None:
     pruned = METHODS[name].prune(layer, Allocation(scope="tensor"), sparsity)
@@ -89,6 +95,8 @@ def test_a_row_of_several_blocks_of_columns_keeps_its_number(name: str, inputs: 
 @EACH
 @pytest.mark.parametrize("allocation", [Allocation(scope="row"), Allocation(scope="tensor")])
 def test_weights_of_an_input_that_is_always_0_go_first(name: str, allocation: Allocation) -> None:
+    if allocation.scope == "tensor" and name in BY_ROW:
+        return
     layer = correlated(0, outputs=6, inputs=16)
     dead = [0, 5, 15]
     layer.weight[:, dead] = 100.0
@@ -130,6 +138,29 @@ def test_what_a_method_cannot_keep_to_is_refused(
         return
     with pytest.raises(CardinalityError, match=r"give (N:M along|--scope row)"):
         METHODS[name].prune(layer, allocation, sparsity)
+
+
+COLUMNS = {
+    "row": Allocation(scope="row"),
+    "tensor": Allocation(scope="tensor"),
+    "global": Allocation(scope="global"),
+    "N:M": exactly("2:4"),
+    "at most N:M": Allocation(scope="row", pattern="2:4"),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_table_in_the_docs_says_which_masks_a_method_finds(name: str) -> None:
+    rows = [[cell.strip() for cell in row.strip(" |").split("|")] for row in TABLE.splitlines()]
+    header = next(row for row in rows if row[1:] == list(COLUMNS))
+    stated = [row[0] for row in rows if len(row) == len(header) and row[1] in ("yes", "no")]
+    assert stated == [f"`{each}`" for each in METHODS]
+    cells = next(row for row in rows if row[0] == f"`{name}`" and row[1] in ("yes", "no"))
+    views = {each: View.of((4, 8)) for each in "ab"}
+    for allocation, cell in zip(COLUMNS.values(), cells[1:], strict=True):
+        refused = pytest.raises(CardinalityError, match=f"^{name} [^\\n]*: give [^\\n]*$")
+        with refused if cell == "no" else nullcontext():
+            METHODS[name].require(allocation, Fraction(1, 2), views)
 
 
 @EACH

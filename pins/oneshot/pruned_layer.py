@@ -1,0 +1,62 @@
+"""A layer pruned by a method, then by what improves its mask and its weights."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from pins.distributed.collectives import from_rank_zero
+from pins.errors import ModelError
+from pins.oneshot.layer import Layer, Pruned
+from pins.oneshot.methods.method import require_allowed
+from pins.oneshot.methods.registry import method_named
+from pins.oneshot.refit import refit
+from pins.oneshot.row_bounds import RowBounds
+from pins.oneshot.settings import Settings
+from pins.oneshot.swaps import swapped
+from pins.utils.text_files import shown
+
+
+def pruned_layer(
+    layer: Layer, settings: Settings, sparsity: Fraction, dtype: torch.dtype
+) -> Pruned:
+    """A layer by the method of a run, and by its swaps or refit; of ranks, that of rank 0.
+
+    Args:
+        layer: the layer.
+        settings: of the run.
+        sparsity: of this layer.
+        dtype: of its weight in the model's files, to which the new weights are rounded.
+
+    Raises:
+        ModelError: a weight is NaN or infinite, before or after.
+        MaskError: the mask is not one that the settings allow.
+    """
+    allocation = settings.allocation()
+    if not bool(layer.weight.isfinite().all()):
+        raise ModelError(f"{shown(layer.name)} holds NaN or infinity: the model is damaged")
+    pruned = method_named(settings.method).prune(layer, allocation, sparsity)
+    if settings.swaps:
+        bounds = RowBounds.of(allocation, sparsity, layer.weight.shape[1])
+        mask, number = swapped(layer, pruned.mask, bounds)
+        report = {**pruned.report, "swaps": number}
+        pruned = Pruned(refit(layer, mask), mask, report=report)
+    elif settings.refit:
+        pruned = replace(pruned, weight=refit(layer, pruned.mask))
+    require_allowed(layer, pruned.mask, allocation, sparsity)
+    weight, mask = (from_rank_zero(layer.group, each) for each in (pruned.weight, pruned.mask))
+    return replace(pruned, weight=_rounded(layer.name, weight, dtype, settings), mask=mask)
+
+
+def _rounded(name: str, weight: Tensor, dtype: torch.dtype, settings: Settings) -> Tensor:
+    found = weight.to(dtype).float()
+    if not bool(found.isfinite().all()):
+        most = float(weight.abs().max())  # NaN if there is one
+        raise ModelError(
+            f"a weight of {shown(name)} became {most:.4g} by {settings.method}"
+            f"{' and its refit' * settings.refit}, and its file holds {dtype} of at most "
+            f"{torch.finfo(dtype).max:g}: save the model in bfloat16 or float32 first, or "
+            "leave the weights as they are (wanda, without a refit)"
+        )
+    return found
