@@ -12,7 +12,7 @@ outside of them (embeddings, last norm, output matrix) is in memory all the time
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,14 @@ class Decoder:
             yield block
         finally:
             block.to("meta")
+
+    @contextmanager
+    def whole(self) -> Iterator[nn.Module]:
+        """Inside, the weights of all blocks are in memory; the model."""
+        with ExitStack() as held:
+            for number in range(len(self)):
+                held.enter_context(self.loaded(number))
+            yield self.model
 
     @property
     def nbytes(self) -> int:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pins.errors import ModelError
 from pins.importance.criterion import Observation
+from pins.models.decoder import Decoder
 from pins.models.heads import CAUSAL
-from pins.models.pretrained import load_model
 from pins.models.task_loss import step_loss
 from pins.oneshot.gradients import batches, gradients, needed_bytes
 from pins.oneshot.methods.gradient_method import GradientMethod
@@ -41,27 +41,25 @@ class ModelDecision:
 
 def decide_model(
     method: GradientMethod,
-    model: str,
+    decoder: Decoder,
     windows: tuple[Tensor, ...],
     views: Mapping[str, View],
     constrain: Callable[[Container[str]], Node],
     *,
     rate: float,
-    device: torch.device,
     advance: Callable[[], Any],
 ) -> ModelDecision:
-    """Load the whole model, in float32, and decide.
+    """Decide with all blocks in memory.
 
     Weights whose derivatives are all 0, as of an expert without tokens, have no part in it.
 
     Args:
         method: the method.
-        model: a folder, or an id on the hub.
+        decoder: the model.
         windows: of the calibration text.
         views: outputs and inputs of the layers' weights, by their names.
         constrain: gives the masks allowed for some of them.
         rate: η of the step u = −ηg that the scores look ahead.
-        device: of the model.
         advance: called after each window.
 
     Raises:
@@ -69,36 +67,36 @@ def decide_model(
         ImportanceError, ObservationError: a score is.
     """
     begin = time.monotonic()
-    network = load_model(model, (CAUSAL,), seed=0).model.to(device)
-    known = dict(network.named_parameters())
-    weights = {name: known[name] for name in views}
-    found = gradients(network, weights, windows, method.criterion.reads, advance)
-    read = found.gradient or found.fisher
-    weights = {name: weight for name, weight in weights.items() if bool(read[name].any())}
-    tree = constrain(weights)
-    observed = {
-        name: Observation(
-            after=weight - rate * found.gradient[name] if rate else weight,
-            gradient=found.gradient.get(name),
-            before=weight,
-            curvature=found.fisher.get(name),
-        )
-        for name, weight in weights.items()
-    }
+    with decoder.whole() as network:
+        known = dict(network.named_parameters())
+        weights = {name: known[name] for name in views}
+        found = gradients(network, weights, windows, method.criterion.reads, advance)
+        read = found.gradient or found.fisher
+        weights = {name: each for name, each in weights.items() if bool(read[name].any())}
+        observed = {
+            name: Observation(
+                after=weight - rate * found.gradient[name] if rate else weight,
+                gradient=found.gradient.get(name),
+                before=weight,
+                curvature=found.fisher.get(name),
+            )
+            for name, weight in weights.items()
+        }
 
-    def loss() -> float:
-        return step_loss(network, batches(windows), CAUSAL)
+        def loss() -> float:
+            return step_loss(network, batches(windows), CAUSAL)
 
-    with torch.no_grad():
-        solution = method.solve(
-            observed, tree, found.loss, lambda masks: loss_with(masks, weights, loss)
-        )
-        predicted = method.predicted(observed, solution)
-        scores, costs = dict(solution.importance), None
-        if solution.program is not None and solution.multiplier:
-            terms = solution.program.terms
-            scores = {name: each.importance for name, each in terms.items()}
-            costs = {name: each.cost for name, each in terms.items()}
+        def trial_loss(masks: Mapping[str, Tensor]) -> float:
+            return loss_with(masks, weights, loss)
+
+        with torch.no_grad():
+            solution = method.solve(observed, constrain(weights), found.loss, trial_loss)
+            predicted = method.predicted(observed, solution)
+    scores, costs = dict(solution.importance), None
+    if solution.program is not None and solution.multiplier:
+        terms = solution.program.terms
+        scores = {name: each.importance for name, each in terms.items()}
+        costs = {name: each.cost for name, each in terms.items()}
     report: dict[str, float | None] = {
         "loss": found.loss, "predicted": predicted, "seconds": round(time.monotonic() - begin, 3),
     }  # fmt: skip

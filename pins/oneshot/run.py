@@ -126,12 +126,11 @@ class OneShot:
         if self.folder.report(None) is None:
             decision = decide_model(
                 self.method,
-                self.settings.model,
+                self.decoder,
                 self.calibration.tokens,
                 self._views(None),
                 self._tree,
                 rate=self.settings.learning_rate or 0.0,
-                device=self.decoder.device,
                 advance=advance,
             )
             self.folder.save_decision(decision)
