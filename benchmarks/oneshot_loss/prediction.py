@@ -7,8 +7,6 @@ from typing import Any
 from benchmarks.harness.one_shot import calibration_windows
 from pins.importance.criterion import Reads
 from pins.models.decoder import Decoder
-from pins.models.heads import CAUSAL
-from pins.models.pretrained import load_model
 from pins.oneshot.gradients import Gradients, gradients
 from pins.oneshot.gram import linear_layers
 from pins.oneshot.run import OneShot
@@ -21,14 +19,14 @@ def derivatives(
     """L, g and h of the first draw of the calibration text, at the dense weights of all layers."""
     decoder = Decoder.open(model)
     windows = calibration_windows(decoder, task, data, calibration, length).tokens
-    network = load_model(model, (CAUSAL,), seed=0).model
     wanted = {
         f"{block}.{name}.weight"
         for block in decoder.names
         for name in linear_layers(decoder.model.get_submodule(block))
     }
-    parameters = {name: each for name, each in network.named_parameters() if name in wanted}
-    return gradients(network, parameters, windows, frozenset({Reads.GRADIENT, Reads.CURVATURE}))
+    with decoder.whole() as network:
+        parameters = {name: each for name, each in network.named_parameters() if name in wanted}
+        return gradients(network, parameters, windows, frozenset({Reads.GRADIENT, Reads.CURVATURE}))
 
 
 def predicted(run: OneShot, known: Gradients) -> dict[str, float]:
