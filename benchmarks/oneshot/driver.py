@@ -23,7 +23,6 @@ from benchmarks.harness.one_shot import (
     Length,
     Task,
     TestWindows,
-    dense_perplexity,
     describe_text,
     whole,
 )
@@ -107,5 +106,5 @@ def run(
         out,
         FILE,
         table,
-        lambda document: plots.one_shot_perplexity(document["rows"], dense_perplexity(document)),
+        lambda document: plots.one_shot_perplexity(document["rows"], document["dense"]),
     )

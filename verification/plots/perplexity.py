@@ -1,5 +1,6 @@
 """The figure of the perplexities that one-shot pruning leaves."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +24,7 @@ BESIDE = 0.5  # of the distance between two sparsities: the width that the point
 
 
 @styled
-def one_shot_perplexity(rows: Sequence[Row], dense: float) -> Figure:
+def one_shot_perplexity(rows: Sequence[Row], dense: Sequence[float]) -> Figure:
     """Perplexity against sparsity, a line for each method; patterns in a column of their own.
 
     Points are geometric means over the draws, bars reach from the least to the greatest. Dashed
@@ -31,12 +32,12 @@ def one_shot_perplexity(rows: Sequence[Row], dense: float) -> Figure:
 
     Args:
         rows: with `setting`, `method`, `draw` and `perplexity`.
-        dense: perplexity of the dense model.
+        dense: mean losses of windows that score equally many tokens, of the dense model.
     """
     figure, (axes,) = panels(9.0, 5.2)
     places = sorted({row["setting"] for row in rows}, key=lambda name: (not _pattern(name), name))
     methods = sorted({row["method"] for row in rows}, key=_order)
-    axes.axhline(dense, color=GREY, linewidth=1.2, label="dense")
+    axes.axhline(math.exp(statistics.fmean(dense)), color=GREY, linewidth=1.2, label="dense")
     for number, method in enumerate(methods):
         shift = (number / max(len(methods) - 1, 1) - 0.5) * BESIDE  # so that points do not overlap
         cells: dict[str, list[float]] = {place: [] for place in places}

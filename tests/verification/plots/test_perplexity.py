@@ -1,3 +1,4 @@
+import math
 import re
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 plots = pytest.importorskip("verification.plots", reason="the figures are drawn by matplotlib")
 module = pytest.importorskip("verification.plots.perplexity", reason="likewise")
 
+DENSE = [3.0, 3.5]
 PERPLEXITIES = {"2:4": 90.0, "50 %": 40.0, "60 %": 160.0}
 
 
@@ -22,7 +24,7 @@ ROWS = [
 
 
 def lines(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    (axes,) = plots.one_shot_perplexity(rows, 26.0).axes
+    (axes,) = plots.one_shot_perplexity(rows, DENSE).axes
     found: dict[str, list[Any]] = {}
     for line in axes.lines:
         found.setdefault(line.get_label(), []).append(line)
@@ -32,6 +34,7 @@ def lines(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 def test_methods_have_a_line_over_the_sparsities_and_a_point_at_the_pattern() -> None:
     found = lines(ROWS)
     assert list(found) == ["dense", "wanda", "wanda + refit", "alps + swaps"]
+    assert found["dense"][0].get_ydata()[0] == pytest.approx(math.exp(3.25))
     for pattern, line in list(found.values())[1:]:
         assert list(pattern.get_ydata()) == [90]
         assert list(line.get_ydata()) == pytest.approx([40, 160])
@@ -39,14 +42,14 @@ def test_methods_have_a_line_over_the_sparsities_and_a_point_at_the_pattern() ->
     styles = [found[name][1].get_linestyle() for name in ("wanda", "wanda + refit", "alps + swaps")]
     assert styles == ["-", "--", ":"]
     assert len({x for name in found if name != "dense" for x in found[name][1].get_xdata()}) == 6
-    text = plots.svg(plots.one_shot_perplexity(ROWS, 26.0), "perplexity")
+    text = plots.svg(plots.one_shot_perplexity(ROWS, DENSE), "perplexity")
     for label in ("2:4", "60 %", *found):
         assert len(re.findall(f">{re.escape(label)}<", text)) == 1
 
 
 def test_a_point_is_the_geometric_mean_of_its_draws_and_a_bar_their_range() -> None:
     rows = [row("50 %", "wanda"), row("50 %", "wanda", 4.0, draw=1)]
-    (axes,) = plots.one_shot_perplexity(rows, 26.0).axes
+    (axes,) = plots.one_shot_perplexity(rows, DENSE).axes
     (line,) = lines(rows)["wanda"]
     assert list(line.get_ydata()) == pytest.approx([80])
     (bar,) = axes.collections[0].get_segments()
