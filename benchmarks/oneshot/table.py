@@ -21,8 +21,9 @@ def table(document: Mapping[str, Any]) -> str:
     cells = by_setting(rows)
     return markdown.document(
         "# Perplexity after one-shot pruning",
-        f"{about(settings)} Judged on {settings['test_windows']} windows of the test text; a draw "
-        f"is a choice of the former. Dense: {shown(dense_perplexity(document))}.",
+        f"{about(settings)} A draw is a choice of these windows. Judged on "
+        f"{settings['test_windows']} windows of the test text. Dense: "
+        f"{shown(dense_perplexity(document))}.",
         "A perplexity is the geometric mean over the draws (least to greatest). Methods are "
         "compared by the loss of each test window, of the same draws: mean difference ± its "
         "standard error over the windows, in nats a token, the logarithm of the ratio of the "

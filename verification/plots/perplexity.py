@@ -34,7 +34,7 @@ def one_shot_perplexity(rows: Sequence[Row], dense: Sequence[float]) -> Figure:
         rows: with `setting`, `method`, `draw` and `perplexity`.
         dense: mean losses of windows that score equally many tokens, of the dense model.
     """
-    figure, (axes,) = panels(9.0, 5.2)
+    figure, (axes,) = panels(9.0, 6.2)
     places = sorted({row["setting"] for row in rows}, key=lambda name: (not _pattern(name), name))
     methods = sorted({row["method"] for row in rows}, key=_order)
     axes.axhline(math.exp(statistics.fmean(dense)), color=GREY, linewidth=1.2, label="dense")
