@@ -244,6 +244,7 @@ def oneshot(
             raise SettingError(f"there is no {name}: give --{name} {advice}")
     assert out is not None, "asked above"
     certify, missing = find_certifier("oneshot")
+    certify_choice: Any = find_certifier("budget")[0]
     raise typer.Exit(
         run_oneshot(
             progress_console(json),
@@ -251,6 +252,7 @@ def oneshot(
             out,
             resume=resume,
             certify=certify,
+            certify_choice=certify_choice,
             missing=missing,
             json=json,
         )

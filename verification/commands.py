@@ -157,8 +157,9 @@ def budget(
     from pins.utils.output import require_open, results
 
     require_open()
+    from pins.selection.budget.document import CHOICE
     from pins.selection.budget.spec import Budget
-    from verification.certificates.budget_files import CHOICE, budget_files, headline
+    from verification.certificates.budget_files import budget_files, headline
 
     asked = Budget.parse(budget)
     made = budget_files(table, asked, out, error=error, audit=audit)

@@ -1,5 +1,6 @@
 """The model card of a one-shot run: what was pruned, how, and what it cost in perplexity."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,6 +64,8 @@ def card(facts: Mapping[str, Any]) -> str:
             f"{settings['format']}, which compressed-tensors 0.9 to 0.14 reads; "
             "`pins unpack . --out DIR` makes the model that transformers loads"
         )
+    if facts["budget"]:
+        rows["budget"] = budget(facts)
     if dense := facts["left_dense"]:
         rows["left dense"] = (
             f"{len(dense)} matrices that no calibration token reaches, as of experts: "
@@ -82,6 +85,26 @@ def loss_change(facts: Mapping[str, Any]) -> str:
     if not facts["decision"]:
         return measured
     return f"{measured}, {score(change['predicted'])} predicted"
+
+
+def budget(facts: Mapping[str, Any]) -> str:
+    """The budget, what the choice costs, and how often each level was chosen."""
+    stated = facts["budget"]
+    cost, most = stated["cost"]["value"], stated["budget"]["value"]
+    chosen = Counter(
+        layer["level"]
+        for block in facts["blocks"]
+        for layer in block["layers"].values()
+        if "level" in layer
+    )
+    levels = ", ".join(f"{level} in {number}" for level, number in chosen.most_common())
+    best = "least"
+    if not stated["optimal"]:
+        best = f"at most {stated['gap']['value']:.4g} above the least"
+    return (
+        f"{cost:,.0f} of at most {most:,.0f} {stated['budget']['cost']}, the sum of the relative "
+        f"errors is {best}; levels: {levels}"
+    )
 
 
 def method(settings: Mapping[str, Any]) -> str:

@@ -14,8 +14,8 @@ from rich.table import Table
 from pins import __version__
 from pins.distributed.collectives import on_rank_zero
 from pins.distributed.process_group import world
-from pins.oneshot.card import card, loss_change, method
-from pins.oneshot.folder import BLOCKS, CARD, RUN, START, require_same
+from pins.oneshot.card import budget, card, loss_change, method
+from pins.oneshot.folder import BLOCKS, CARD, RUN, START, CertifyChoice, require_same
 from pins.oneshot.run import OneShot, inputs
 from pins.oneshot.settings import Settings
 from pins.pruning.final_decision import Certify, FinalDecision
@@ -35,6 +35,7 @@ def run_oneshot(
     *,
     resume: bool = False,
     certify: Certify | None = None,
+    certify_choice: CertifyChoice | None = None,
     missing: str = "no certifier was given",
     json: bool = False,
 ) -> int:
@@ -48,6 +49,7 @@ def run_oneshot(
         out: a new or empty folder; with `resume` that of a run.
         resume: go on after the last block that is done.
         certify: makes the certificate of a block's masks.
+        certify_choice: makes that of a choice within a budget.
         missing: why there is no `certify`, for the line that says so.
         json: print run.json and its folder as one JSON object instead of the table.
 
@@ -63,7 +65,7 @@ def run_oneshot(
             on_rank_zero(group, lambda: held.enter_context(locked(out)))
             facts = on_rank_zero(group, lambda: _finished(out, settings) if resume else None)
             if facts is None:
-                facts = _run(console, settings, out, resume, certify)
+                facts = _run(OneShot(settings, out), console, resume, certify, certify_choice)
     except KeyboardInterrupt:
         return stopped("after the last block")
     if group.rank:
@@ -103,6 +105,8 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("loss change", loss_change(facts)),
     ]
+    if facts["budget"]:
+        lines.append(("budget", budget(facts)))
     if dense := facts["left_dense"]:
         told = f"{len(dense)} matrices that no calibration token reaches: {dense[0]}, …"
         lines.append(("left dense", told))
@@ -119,9 +123,13 @@ def headline(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _run(
-    console: Console, settings: Settings, out: Path, resume: bool, certify: Certify | None
+    run: OneShot,
+    console: Console,
+    resume: bool,
+    certify: Certify | None,
+    certify_choice: CertifyChoice | None,
 ) -> dict[str, Any]:
-    run = OneShot(settings, out)
+    settings, out = run.settings, run.folder.out
     begin = partial(run.folder.begin, {**settings.as_json(), **run.inputs}, resume=resume)
     on_rank_zero(run.group, begin)
     proved: dict[str, str] = {}
@@ -132,6 +140,12 @@ def _run(
             proved[name] = str(decision.certificate.relative_to(out))
 
     with Progress(console) as progress:
+        if run.levels:
+            with progress.phase("errors", len(run.decoder)) as advance:
+                for _ in run.errors():
+                    advance()
+        if settings.budget is not None:
+            run.choose(certify_choice)
         if run.decides:
             with progress.phase("gradients", len(run.calibration)) as advance:
                 run.decide(advance)
@@ -193,6 +207,7 @@ def _facts(run: OneShot, certificates: Mapping[str, str]) -> dict[str, Any]:
             "tokens": settings.length * len(run.calibration),
             "text_sha256": run.calibration.text_sha256,
         },
+        "budget": run.budget,
         "left_dense": run.left_dense,
         "loss_change": {
             **{name: _finite(value) for name, value in change.items()},

@@ -4,6 +4,10 @@ OUT/
 ├── model-00001-of-000NN.safetensors …  a file for each block, the last for the rest
 ├── model.safetensors.index.json        which makes them a model; written when all are there
 ├── config.json, tokenizer …            copies
+├── blocks/00.errors.json …             what the layers of a block lose at each level
+├── error-table.json                    the same of all blocks
+├── budget.json                         the level of each layer, with a budget
+├── budget.certificate.json             the proof that no choice loses less
 ├── blocks/00.json …                    what was done to a block, written after its files
 ├── blocks/00.masks.safetensors         one bit a weight
 ├── blocks/00.scores.safetensors        of methods that rank scores
@@ -17,7 +21,7 @@ OUT/
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +35,18 @@ from pins.models.digests import other_files
 from pins.models.sparse_format import pack
 from pins.models.weight_files import write_index
 from pins.oneshot.decision import ModelDecision
+from pins.selection.budget import Budget, Choice, ErrorTable, best_choice
+from pins.selection.budget.document import CHOICE, document
 from pins.utils.folder_lock import LOCK
 from pins.utils.io import atomic, require_utf8, save_tensors, write_json
 from pins.utils.text_files import read_object, shown
 
 RUN, CARD, MASKS, BLOCKS = "run.json", "README.md", "masks.safetensors", "blocks"
+TABLE, CHOICE_CERTIFICATE = "error-table.json", "budget.certificate.json"
 START = "start.json"  # the settings that the blocks belong to
 SCORES = {"format": "pins-scores", "version": "1"}
+
+CertifyChoice = Callable[[Choice, Path], Any]
 
 
 class Folder:
@@ -114,6 +123,31 @@ class Folder:
         if decision.costs is not None:
             save_tensors(decision.costs, self.block_file(None, "costs.safetensors"), SCORES)
         write_json(dict(decision.report), self.block_file(None, "json"))
+
+    def errors(self, number: int) -> list[dict[str, Any]] | None:
+        """What the layers of a block lose at each level; None if it is not measured."""
+        file = self.block_file(number, "errors.json")
+        return read_object(file)["layers"] if file.is_file() else None
+
+    def save_errors(self, number: int, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Write what the layers of a block lose at each level."""
+        write_json({"layers": [*entries]}, self.block_file(number, "errors.json"))
+
+    def choice(self, asked: Budget, certify: CertifyChoice | None) -> dict[str, Any]:
+        """budget.json, written after its certificate, if that is not done.
+
+        Raises:
+            SettingError: the budget is below the least possible.
+        """
+        file, table = self.out / CHOICE, self.out / TABLE
+        if not file.is_file():
+            best = best_choice(ErrorTable.read(table), asked)
+            if certify is not None:
+                certificate = self.out / CHOICE_CERTIFICATE
+                certificate.unlink(missing_ok=True)  # of a run that was stopped here
+                certify(best, certificate)
+            write_json(document(best, asked, table), file)
+        return read_object(file)
 
     def restore(self, number: int, block: nn.Module) -> None:
         """Give a block the weights that it was pruned to."""

@@ -1,7 +1,6 @@
 """A layer pruned by a method, then by what improves its mask and its weights."""
 
 from dataclasses import replace
-from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from pins.distributed.collectives import from_rank_zero
 from pins.errors import ModelError
 from pins.oneshot.layer import Layer, Pruned
+from pins.oneshot.level import Level
 from pins.oneshot.methods.method import require_allowed
 from pins.oneshot.methods.registry import method_named
 from pins.oneshot.refit import refit
@@ -18,33 +18,32 @@ from pins.oneshot.swaps import swapped
 from pins.utils.text_files import shown
 
 
-def pruned_layer(
-    layer: Layer, settings: Settings, sparsity: Fraction, dtype: torch.dtype
-) -> Pruned:
+def pruned_layer(layer: Layer, settings: Settings, level: Level, dtype: torch.dtype) -> Pruned:
     """A layer by the method of a run, and by its swaps or refit; of ranks, that of rank 0.
 
     Args:
         layer: the layer.
         settings: of the run.
-        sparsity: of this layer.
+        level: of this layer.
         dtype: of its weight in the model's files, to which the new weights are rounded.
 
     Raises:
         ModelError: a weight is NaN or infinite, before or after.
         MaskError: the mask is not one that the settings allow.
     """
-    allocation = settings.allocation()
     if not bool(layer.weight.isfinite().all()):
         raise ModelError(f"{shown(layer.name)} holds NaN or infinity: the model is damaged")
-    pruned = method_named(settings.method).prune(layer, allocation, sparsity)
+    pruned = method_named(settings.method).prune(layer, *level)
     if settings.swaps:
-        bounds = RowBounds.of(allocation, sparsity, layer.weight.shape[1])
+        bounds = RowBounds.of(*level, layer.weight.shape[1])
         mask, number = swapped(layer, pruned.mask, bounds)
         report = {**pruned.report, "swaps": number}
         pruned = Pruned(refit(layer, mask), mask, report=report)
     elif settings.refit:
         pruned = replace(pruned, weight=refit(layer, pruned.mask))
-    require_allowed(layer, pruned.mask, allocation, sparsity)
+    if bool(pruned.mask.all()):  # nothing to make up for
+        pruned = replace(pruned, weight=layer.weight)
+    require_allowed(layer, pruned.mask, *level)
     weight, mask = (from_rank_zero(layer.group, each) for each in (pruned.weight, pruned.mask))
     return replace(pruned, weight=_rounded(layer.name, weight, dtype, settings), mask=mask)
 

@@ -22,20 +22,25 @@ from pins.models.digests import model_digest
 from pins.models.parameters import views_of
 from pins.models.pretrained import locate
 from pins.oneshot.decision import decide_model, require_memory
-from pins.oneshot.folder import Folder
-from pins.oneshot.gram import Grams, linear_layers, shares
+from pins.oneshot.error_table import document, entry
+from pins.oneshot.folder import TABLE, CertifyChoice, Folder
+from pins.oneshot.gram import shares
 from pins.oneshot.layer import Layer
+from pins.oneshot.level import Level
 from pins.oneshot.methods.gradient_method import GradientMethod
 from pins.oneshot.methods.method import bounds
 from pins.oneshot.methods.registry import method_named
 from pins.oneshot.pruned_layer import pruned_layer
+from pins.oneshot.read_block import ReadBlock, layers_of
 from pins.oneshot.settings import Settings
 from pins.oneshot.text import drawn, plain_text, sliding, text_digest
 from pins.pruning.final_decision import FinalDecision
+from pins.selection.budget import Budget
 from pins.selection.tree import Node, View
 from pins.tasks import Task, load_task
 from pins.tasks.language_modeling import perplexity
 from pins.utils.devices import choose_device
+from pins.utils.io import write_json
 
 LEFT_DENSE = {"error": 0.0, "relative_error": 0.0, "left_dense": True}
 
@@ -71,7 +76,14 @@ class OneShot:
         on_rank_zero(self.group, lambda: str(locate(settings.model)))  # one of them fetches it
         self.decoder = Decoder.open(settings.model, device)
         self._require_positions()
-        self.method.require(settings.allocation(), settings.final_sparsity(), self._views(None))
+        self.levels = settings.parsed_levels()
+        if self.decides and self.levels:
+            raise SettingError(
+                f"{settings.method} decides for all layers at once, and levels are measured layer "
+                "by layer: give a method that prunes each by itself, as wanda"
+            )
+        for level in self.levels.values() if settings.budget else (settings.level(),):
+            self.method.require(*level, self._views())
         task = load_task(settings.task, settings.data)
         self.digests = task.digests
         tokenizer, length = self.decoder.tokenizer, settings.length
@@ -90,9 +102,11 @@ class OneShot:
         self.inputs = inputs(settings, task)
         require_same_run({**settings.as_json(), **self.inputs}, 0, self.group)
         self.folder = Folder(out, self.decoder, packed=settings.format != "dense")
+        self.budget: dict[str, Any] | None = None
+        self._choice: Mapping[str, str | float] = {}
         self._decided: Mapping[str, Tensor] = {}
         if isinstance(self.method, GradientMethod) and self.folder.report(None) is None:
-            require_memory(self.method, self.decoder.model, self._views(None), length, device)
+            require_memory(self.method, self.decoder.model, self._views(), length, device)
         self.reports: list[dict[str, Any]] = []
         self._states: dict[str, list[State]] = {}
 
@@ -105,6 +119,43 @@ class OneShot:
     def left_dense(self) -> list[str]:
         """The weights of the layers whose weights nothing tells apart."""
         return [name for report in self.reports for name in _left_dense(report)]
+
+    def errors(self) -> Iterator[int]:
+        """Measure the errors of each level by what layers read in the dense model; each block.
+
+        The table is then complete, and the levels of a budget are to be chosen.
+        """
+        states = self._first([self.calibration.tokens[each] for each in self._own])
+        entries: list[dict[str, Any]] = []
+        for number in range(len(self.decoder)):
+            with self.decoder.loaded(number) as block:
+                done = on_rank_zero(self.group, partial(self.folder.errors, number))
+                if done is None:
+                    read = self._read(block, number, states)
+                    done = [self._entry(layer, read) for layer in read.layers() if layer.vectors]
+                    on_rank_zero(self.group, partial(self.folder.save_errors, number, done))
+                states = self._through(block, number, states)
+            entries += done
+            yield number
+        table = document(entries, self.settings)
+        on_rank_zero(self.group, partial(write_json, table, self.folder.out / TABLE))
+
+    def choose(self, certify: CertifyChoice | None = None) -> None:
+        """Choose the level of each layer within the budget, if it is not done.
+
+        Raises:
+            SettingError: the budget is below the least possible.
+        """
+        assert self.settings.budget is not None, "the caller asks first"
+        asked = Budget.parse(self.settings.budget)
+        found = on_rank_zero(self.group, partial(self.folder.choice, asked, certify))
+        self.budget = {name: found[name] for name in ("budget", "cost", "error", "gap", "optimal")}
+        self._choice = found["choice"]
+
+    def _entry(self, layer: Layer, read: ReadBlock) -> dict[str, Any]:
+        shape = read.turned(layer.name, layer.weight).shape
+        dtype = self.decoder.dtype(layer.name)
+        return entry(layer, shape, self.settings, self.levels.values(), dtype)
 
     @property
     def decides(self) -> bool:
@@ -128,7 +179,7 @@ class OneShot:
                 self.method,
                 self.decoder,
                 self.calibration.tokens,
-                self._views(None),
+                self._views(),
                 self._tree,
                 rate=self.settings.learning_rate or 0.0,
                 advance=advance,
@@ -158,24 +209,28 @@ class OneShot:
             criterion=self.settings.method,
         )
 
+    def _level(self, name: str) -> Level:
+        """The level of a layer: that of the run, or the one that was chosen within the budget."""
+        chosen = self._choice.get(name)
+        return self.settings.level() if chosen is None else self.levels[chosen]
+
     def _tree(self, names: Container[str]) -> Node:
         """The masks that some layers may have."""
-        views, settings = self._views(None), self.settings
-        views = {name: view for name, view in views.items() if name in names}
-        return bounds(settings.allocation(), settings.final_sparsity(), views).tree(views)
+        views = {name: view for name, view in self._views().items() if name in names}
+        groups: dict[Level, dict[str, View]] = {}
+        for name, view in views.items():
+            groups.setdefault(self._level(name), {})[name] = view
+        trees = [bounds(*level, group).tree(group) for level, group in groups.items()]
+        if len(trees) == 1:
+            return trees[0]
+        nodes = {node.name: node for tree in trees for node in tree.tensors}
+        return Node("the model", tuple(nodes[name] for name in views))
 
-    def _views(self, number: int | None) -> dict[str, View]:
-        """Outputs and inputs of the layers of a block, or of all (None), by name of the weight."""
-        numbers = range(len(self.decoder)) if number is None else (number,)
-        layers = {name: each for block in numbers for name, each in self._layers(block).items()}
-        weights: dict[str, Any] = {name: each.weight for name, each in layers.items()}
+    def _views(self) -> dict[str, View]:
+        """Outputs and inputs of the layers of all blocks, by name of the weight."""
+        layers = [layers_of(self.decoder, number) for number in range(len(self.decoder))]
+        weights: dict[str, Any] = {n: each.weight for block in layers for n, each in block.items()}
         return views_of(self.decoder.model, weights)
-
-    def _layers(self, number: int) -> dict[str, nn.Module]:
-        """The linear layers of a block, by the names of their weights."""
-        name = self.decoder.names[number]
-        layers = linear_layers(self.decoder.model.get_submodule(name))
-        return {f"{name}.{own}.weight": layer for own, layer in layers.items()}
 
     def _require_positions(self) -> None:
         config: Any = self.decoder.model.config
@@ -197,10 +252,7 @@ class OneShot:
             "sparse": self.test.tokens[self.group.rank :: self.group.size],
         }
         through_dense = {"dense calibration": "calibration", "dense": "sparse"} if dense else {}
-        states = {
-            name: [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows]
-            for name, windows in texts.items()
-        }
+        states = {name: self._first(windows) for name, windows in texts.items()}
         states |= {name: states[same] for name, same in through_dense.items()}
         for number in range(len(self.decoder)):
             begin = time.monotonic()
@@ -209,7 +261,8 @@ class OneShot:
                     states[name] = self._through(block, number, states[name])
                 report = on_rank_zero(self.group, partial(self.folder.report, number))
                 if report is None:
-                    report, masks, scores = self._prune(block, number, states["calibration"])
+                    read = self._read(block, number, states["calibration"])
+                    report, masks, scores = self._prune(read)
                     report["seconds"] = round(time.monotonic() - begin, 3)
                     save = partial(self.folder.save, number, block, masks, scores, report)
                     on_rank_zero(self.group, save)
@@ -221,52 +274,46 @@ class OneShot:
             yield report
         self._states = states
 
+    def _first(self, windows: Sequence[Tensor]) -> list[State]:
+        return [self.decoder.first(tokens.to(self.decoder.device)) for tokens in windows]
+
     def _through(self, block: nn.Module, number: int, states: list[State]) -> list[State]:
         return [self.decoder.through(block, number, state) for state in states]
 
+    def _read(self, block: nn.Module, number: int, states: list[State]) -> ReadBlock:
+        return ReadBlock(self.decoder, number, block, states, self._slots, self.group)
+
     def _prune(
-        self, block: nn.Module, number: int, states: list[State]
+        self, read: ReadBlock
     ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor] | None]:
         """Prune the layers of a block in place; what was done, the masks, and the scores."""
-        layers = self._layers(number)
-        grams = Grams(layers, self.group)
-        own = iter(states)
-        for slot in self._slots:
-            for _ in slot:
-                with grams.watching():
-                    self.decoder.through(block, number, next(own))
-            grams.add()
         found: dict[str, Any] = {}
         masks: dict[str, Tensor] = {}
         scores: dict[str, Tensor] = {}
-        for full, module in layers.items():
-            turned = not isinstance(module, nn.Linear)  # GPT-2's Conv1D stores (inputs, outputs)
-            stored: nn.Parameter = module.weight  # type: ignore[assignment]
-            weight = (stored.detach().T if turned else stored.detach()).clone().contiguous()
-            mask = self._decided.get(full)
-            decided = mask.T.contiguous() if turned and mask is not None else mask
-            layer = Layer(full, weight, grams.of(full), grams.vectors(full), self.group, decided)
-            if not layer.vectors or (self.decides and decided is None):
-                whole = weight.numel()  # nothing tells its weights apart
-                found[full] = {"kept": whole, "total": whole, "vectors": layer.vectors} | LEFT_DENSE
+        for layer in read.layers(self._decided):
+            name, whole = layer.name, layer.weight.numel()
+            about: dict[str, Any] = {"kept": whole, "total": whole, "vectors": layer.vectors}
+            found[name] = about
+            if not layer.vectors or (self.decides and layer.decided is None):
+                about |= LEFT_DENSE  # nothing tells its weights apart
                 continue
-            dtype = self.decoder.dtype(full)
-            pruned = pruned_layer(layer, self.settings, self.settings.final_sparsity(), dtype)
-            stored.copy_(pruned.weight.T if turned else pruned.weight)
-            masks[full] = pruned.mask.T.contiguous() if turned else pruned.mask
+            level, dtype = self._level(name), self.decoder.dtype(name)
+            pruned = pruned_layer(layer, self.settings, level, dtype)
+            read.write(name, pruned.weight)
+            masks[name] = read.turned(name, pruned.mask)
             if pruned.scores is not None:
-                scores[full] = pruned.scores.T.contiguous() if turned else pruned.scores
+                scores[name] = read.turned(name, pruned.scores)
             error = layer.error(pruned.weight)
-            found[full] = {
+            about |= {
                 "kept": int(pruned.mask.count_nonzero()),
-                "total": pruned.mask.numel(),
-                "vectors": layer.vectors,
                 "error": error,
                 "relative_error": layer.relative(error),
                 **pruned.report,
             }
-        about = {"block": self.decoder.names[number], "rounding": grams.rounding, "layers": found}
-        return about, masks, scores or None
+            if name in self._choice:
+                about["level"] = self._choice[name]
+        report = {"block": read.name, "rounding": read.rounding, "layers": found}
+        return report, masks, scores or None
 
     def calibration_losses(self) -> dict[str, float]:
         """The mean of −log p over the predicted calibration tokens, dense and sparse."""
@@ -280,8 +327,8 @@ class OneShot:
     def losses(self) -> dict[str, list[float]]:
         """The mean −log p over the scored tokens of each test window, dense and sparse."""
         rank, size = self.group.rank, self.group.size
-        found = {}
-        for name in {"dense", "sparse"} & set(self._states):
+        found: dict[str, list[float]] = {}
+        for name in [each for each in ("dense", "sparse") if each in self._states]:
             known = zip(self._states[name], self.test.known[rank::size], strict=True)
             own = [float(self.decoder.losses(s)[k - 1 :].double().mean()) for s, k in known]
             shared = gather_json(self.group, own)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from pins.errors import SettingError
 from pins.utils.setting_checks import require_chosen, require_least
+from pins.utils.text_files import shown
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
+    from pins.oneshot.level import Level
     from pins.selection.allocation import Allocation
 
 SPARSITY = 0.5  # by default, without a pattern
@@ -24,6 +26,8 @@ CHOICES = {
     "scope": ("global", "tensor", "row"),
     "format": ("dense", "sparse-bitmask"),
 }  # fmt: skip
+LEVELS = ",".join(f"{number / 10:g}" for number in range(10))
+COSTS = ("bytes", "flops")
 MINIMUM = {"calibration": 1, "length": 2, "stride": 1, "test_windows": 1, "seed": 0}
 
 
@@ -50,6 +54,11 @@ class Settings:
         refit: afterwards, fit the kept weights of each layer to its dense output again.
         swaps: afterwards, exchange a kept and a pruned weight of a row as long as that lowers the
             error, then refit.
+        levels: first measure what each layer loses at each of these sparsities and patterns, from
+            what it reads in the dense model, as in 0,0.5,2:4; default with a budget: 0,0.1,…,0.9.
+        budget: choose the level of each layer so that the sum of the relative errors is least
+            within a budget: bytes=0.6 is a share of the layers' bytes, flops=0.5 of their products;
+            default: all layers have one sparsity.
         calibration: number of windows to calibrate on.
         length: tokens of a window.
         stride: tokens from one test window to the next; default: the length, so that none overlap.
@@ -71,6 +80,8 @@ class Settings:
     skip_indivisible: bool = False
     refit: bool = False
     swaps: bool = False
+    levels: str | None = None
+    budget: str | None = None
     calibration: int = 32
     length: int = 512
     stride: int | None = None
@@ -93,6 +104,12 @@ class Settings:
                 f"learning_rate is {rate}, and the method {self.method!r}: pins alone looks a step "
                 f"ahead, at a rate of at least 0 and at most {MOST:g}"
             )
+        if self.budget is not None and (self.sparsity, self.pattern) != (None, None):
+            raise SettingError(
+                f"the budget is {shown(self.budget)}, and the sparsity {self.sparsity} or the "
+                f"pattern {self.pattern}: a budget chooses among levels; leave the others out"
+            )
+        self.parsed_levels()
         self.allocation().require_final(self.final_sparsity())
 
     def allocation(self) -> "Allocation":
@@ -103,7 +120,8 @@ class Settings:
         return Allocation.parse(
             counted=not alone,
             pattern=self.pattern,
-            skip_indivisible=self.skip_indivisible,
+            skip_indivisible=self.skip_indivisible
+            and (self.pattern is not None or self.levels is None),
             scope="global" if alone else self.scope,
         )
 
@@ -115,6 +133,41 @@ class Settings:
         if own is not None:
             return own
         return exact_ratio(SPARSITY if self.sparsity is None else self.sparsity)
+
+    def level(self) -> "Level":
+        """The masks that each layer may have, without a budget."""
+        from pins.oneshot.level import Level
+
+        return Level(self.allocation(), self.final_sparsity())
+
+    def parsed_levels(self) -> "dict[str | float, Level]":
+        """The levels that are measured, by what an error table calls them; none by default.
+
+        Raises:
+            SettingError: one is no level, or is there twice; the budget is of another form.
+        """
+        if self.budget is not None:
+            from pins.selection.budget.spec import Budget
+
+            asked = Budget.parse(self.budget)
+            if asked.cost not in COSTS:
+                raise SettingError(
+                    f"the budget is of {shown(asked.cost)}, and a run knows {' and '.join(COSTS)}: "
+                    "for another cost add it to error-table.json, and ask pins budget"
+                )
+        elif self.levels is None:
+            return {}
+        from pins.oneshot.level import Level
+
+        if self.scope == "global":
+            raise SettingError("levels are of each row or tensor: leave --scope global out")
+        found: dict[str | float, Level] = {}
+        for text in (self.levels or LEVELS).split(","):
+            level = Level.parse(text.strip(), self.scope, skip_indivisible=self.skip_indivisible)
+            if level.name in found:
+                raise SettingError(f"the level {shown(text)} is there twice: leave one out")
+            found[level.name] = level
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """The settings by name."""

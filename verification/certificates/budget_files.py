@@ -4,27 +4,23 @@ This is what `pins budget` does.
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import pins
 from pins.errors import FileError
 from pins.selection.budget.allocation import LevelAllocation, allocation
 from pins.selection.budget.choice import Choice, judged, solve
-from pins.selection.budget.core import LIMIT
+from pins.selection.budget.document import CHOICE, ON_PAPER, document
 from pins.selection.budget.program import BudgetProgram
 from pins.selection.budget.spec import Budget
 from pins.selection.budget.table import ERRORS, ErrorTable
-from pins.utils.io import sha256, write_json
+from pins.utils.io import write_json
 from verification.certificates.budget import certify_choice
 from verification.certificates.document import require_new
 
-FORMAT = "pins-budget"
-CHOICE, CERTIFICATE, AUDIT = "budget.json", "certificate.json", "audit.certificate.json"
-ON_PAPER = "flops are on paper: no speed-up"
+CERTIFICATE, AUDIT = "certificate.json", "audit.certificate.json"
 
 
 @dataclass(frozen=True)
@@ -68,23 +64,7 @@ def budget_files(
     if audit is not None:
         other = allocation(program, audit)
         audited = other, judged(best, other.options)
-    facts = {
-        "format": FORMAT,
-        "version": 1,
-        "pins": pins.__version__,
-        "table": {"file": table.name, "sha256": sha256(table)},
-        "error_kind": error,
-        "budget": {"cost": budget.cost, **_number(program.cost_unit * program.budget)},
-        **_stated(best),
-        "states": best.states,
-        "limit": LIMIT,
-        "multiplier": _number(best.multiplier * program.error_unit / program.cost_unit),
-    }
-    if budget.cost == "flops":
-        facts["note"] = ON_PAPER
-    if audited is not None:
-        other, judgement = audited
-        facts["audit"] = {"name": other.name, "moved": [*other.moved], **_stated(judgement)}
+    facts = document(best, budget, table, error, audited)
     criterion = f"{ERRORS[error]} and {budget.cost} of {table.name}"
     certify_choice(best, out / CERTIFICATE, criterion=criterion)
     if audited is not None:
@@ -116,27 +96,6 @@ def headline(made: Budgeted, budget: Budget) -> list[tuple[str, str]]:
     if budget.cost == "flops":
         lines.append(("note", ON_PAPER))
     return lines
-
-
-def _stated(choice: Choice) -> dict[str, Any]:
-    excess = choice.excess
-    return {
-        "choice": choice.levels,
-        "error": _number(choice.error),
-        "cost": _number(choice.cost),
-        "gap": _number(choice.gap),
-        "excess": None if excess is None else _number(excess),
-        "optimal": choice.optimal,
-    }
-
-
-def _number(exact: Fraction) -> Mapping[str, Any]:
-    """A rational as "p/q", and as a float where one can hold it."""
-    try:
-        about = float(exact)
-    except OverflowError:
-        about = None
-    return {"exact": str(exact), "value": about}
 
 
 def _shown(value: Fraction) -> str:

@@ -4,18 +4,21 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 import torch
+from torch import Tensor
 
 from pins.errors import CardinalityError
 from pins.oneshot.layer import Layer, Pruned, damped
 from pins.oneshot.methods.method import Method, allowed
 from pins.oneshot.refit import DAMPING
 from pins.selection.allocation import Allocation
-from pins.selection.constraints import Cardinality, Constraint, NofM, PerRow, keep_count
+from pins.selection.constraints import keep_count
 from pins.selection.pattern import Pattern
+from pins.selection.runs import largest_of_runs
 from pins.selection.select import select
 from pins.selection.tree import View
 
 BLOCK = 128  # columns whose masks are chosen together, and updated before the others are
+PANEL = 8  # columns of a block that are updated one by one, before the rest of it is
 
 
 class SparseGpt(Method):
@@ -46,26 +49,36 @@ class SparseGpt(Method):
         if pattern is not None and layer.weight.shape[1] % pattern.m:  # kept whole, or refused
             masks = select({layer.name: layer.weight}, allowed(layer, allocation, sparsity))
             return Pruned(layer.weight, masks[layer.name])
-        weight = layer.live
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(layer.gram, DAMPING)))
-        factor = torch.linalg.cholesky(inverse, upper=True)
-        mask = torch.zeros_like(layer.weight, dtype=torch.bool)
-        step = BLOCK if pattern is None else max(BLOCK // pattern.m, 1) * pattern.m
-        for start in range(0, weight.shape[1], step):
-            block = weight[:, start : start + step]
-            stop = start + block.shape[1]
-            errors = torch.zeros_like(block)
-            for first in range(start, stop, step if pattern is None else pattern.m):
-                last = stop if pattern is None else first + pattern.m
-                scores = (weight[:, first:last] / factor.diagonal()[first:last]).square()
-                keep = _keep(layer, first, last, allocation, sparsity)
-                mask[:, first:last] = select({layer.name: scores}, keep)[layer.name]
+        weight = layer.live.T.contiguous()  # a row for each input, as for the mask
+        factor = _factor(damped(layer.gram, DAMPING))
+        mask = torch.zeros_like(weight, dtype=torch.bool)
+        panel = PANEL if pattern is None else pattern.m
+        step = max(BLOCK // panel, 1) * panel
+        for start in range(0, len(weight), step):
+            stop = min(start + step, len(weight))
+            errors = torch.empty_like(weight[start:stop])
+            for first in range(start, stop, panel):
+                last = min(first + panel, stop)
+                if pattern is not None or first == start:
+                    chosen = slice(first, stop if pattern is None else last)
+                    scores = (weight[chosen] / factor.diagonal()[chosen, None]).square()
+                    mask[chosen] = _largest(scores, first, allocation, sparsity)
+                own = errors[first - start : last - start]
                 for j in range(first, last):
-                    error = weight[:, j].where(~mask[:, j], 0.0) / factor[j, j]
-                    weight[:, j:stop] -= error[:, None] * factor[j, j:stop]
-                    errors[:, j - start] = error
-            weight[:, stop:] -= errors @ factor[start:stop, stop:]
-        return Pruned(weight.float().where(mask, 0.0), mask)
+                    torch.div(weight[j].where(~mask[j], 0.0), factor[j, j], out=own[j - first])
+                    weight[j:last].addr_(factor[j, j:last], own[j - first], alpha=-1)
+                weight[last:stop].addmm_(factor[first:last, last:stop].T, own, alpha=-1)
+            weight[stop:].addmm_(factor[start:stop, stop:].T, errors, alpha=-1)
+        mask = mask.T.contiguous()
+        return Pruned(weight.T.float().where(mask, 0.0), mask)
+
+
+def _factor(gram: Tensor) -> Tensor:
+    """U, upper triangular, with UᵀU = H⁻¹: the inverse of H's own factor from the last input on."""
+    reverse = torch.linalg.cholesky(gram.flip(0, 1)).flip(0, 1)
+    one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    factor: Tensor = torch.linalg.solve_triangular(reverse, one, upper=True)
+    return factor
 
 
 def _pattern(allocation: Allocation) -> Pattern | None:
@@ -85,13 +98,12 @@ def _pattern(allocation: Allocation) -> Pattern | None:
     return pattern
 
 
-def _keep(
-    layer: Layer, first: int, last: int, allocation: Allocation, sparsity: Fraction
-) -> Constraint:
-    """How many weights the columns from `first` to `last` keep."""
-    if (pattern := _pattern(allocation)) is not None:
-        return NofM(pattern.n, pattern.m)
-    if allocation.scope == "row":
-        return PerRow({layer.name: keep_count(sparsity, last) - keep_count(sparsity, first)})
-    rows = len(layer.weight)
-    return Cardinality(keep_count(sparsity, rows * last) - keep_count(sparsity, rows * first))
+def _largest(scores: Tensor, first: int, allocation: Allocation, sparsity: Fraction) -> Tensor:
+    """The mask of the inputs from `first` on, of their scores: each with a row for an input."""
+    found, last = scores.T.contiguous(), first + len(scores)
+    pattern, rows = _pattern(allocation), 1 if allocation.scope == "row" else len(found)
+    keep = keep_count(sparsity, rows * last) - keep_count(sparsity, rows * first)
+    if pattern is None and allocation.scope == "tensor":
+        return select(found, keep).T
+    length, keep = (len(scores), keep) if pattern is None else (pattern.m, pattern.n)
+    return largest_of_runs(found.view(-1), length, keep).view(found.shape).T

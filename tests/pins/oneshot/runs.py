@@ -12,11 +12,12 @@ from rich.console import Console
 from pins.oneshot.command import run_oneshot
 from pins.oneshot.settings import Settings
 from tests.pins.oneshot.tiny_decoders import tokenizer
+from verification.certificates.budget import certify_choice
 from verification.certificates.run import certify_run
 
 
 def run(settings: Settings, out: Path, **options: Any) -> dict[str, Any]:
-    options = {"certify": certify_run, **options}
+    options = {"certify": certify_run, "certify_choice": certify_choice, **options}
     code = run_oneshot(Console(file=io.StringIO()), settings, out, **options)
     assert code == 0
     return json.loads((out / "run.json").read_text())  # type: ignore[no-any-return]

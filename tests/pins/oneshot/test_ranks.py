@@ -16,7 +16,15 @@ from tests.pins.runs.forked import ranks, wait_until
 
 pytest.importorskip("transformers", reason="the models are those of transformers")
 
-SAME = ("perplexity", "weights", "relative_error", "left_dense", "certificates")
+SAME = (
+    "perplexity",
+    "weights",
+    "relative_error",
+    "left_dense",
+    "certificates",
+    "budget",
+    "loss_change",
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +48,29 @@ def facts(out: Path) -> dict[str, Any]:
     return found
 
 
-def test_ranks_write_the_files_of_one_process(folder: Path, pins: Command) -> None:
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["--method=sparsegpt", "--budget=flops=0.5", "--levels=0.4,2:4,0.6"],
+        ["--method=trust-region", "--scope=global", "--swaps"],
+    ],
+)
+def test_ranks_write_the_files_of_one_process(
+    others: list[str], pins: Command, folder: Path, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
     # one of them has no window to calibrate on
-    others = ["--method=sparsegpt", "--pattern=2:4", "--calibration=1", "--test-windows=3"]
-    processes = ranks(2, command_pins, words(folder, "GPT2", "two", *others), folder / "two told")
-    assert pins(*words(folder, "GPT2", "one", *others))[0] == 0
+    others = [*others, "--calibration=1", "--test-windows=3"]
+    processes = ranks(2, command_pins, words(folder, "GPT2", str(two), *others), tmp_path / "told")
+    assert pins(*words(folder, "GPT2", str(one), *others))[0] == 0
     told = [each.communicate(120) for each in processes]
     assert [each.process.exitcode for each in processes] == [0, 0], told
     assert told[0][0].count("Model: ") == 1
     assert told[1] == ("", "")
-    assert contents(folder / "one") == contents(folder / "two")
-    one, two = facts(folder / "one"), facts(folder / "two")
-    assert (one["ranks"], two["ranks"]) == (1, 2)
-    assert {name: one[name] for name in SAME} == {name: two[name] for name in SAME}
+    assert contents(one) == contents(two)
+    single, both = facts(one), facts(two)
+    assert (single["ranks"], both["ranks"]) == (1, 2)
+    assert {name: single[name] for name in SAME} == {name: both[name] for name in SAME}
 
 
 def test_a_killed_rank_ends_all_and_the_run_goes_on_with_another_number(

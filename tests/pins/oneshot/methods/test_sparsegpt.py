@@ -4,12 +4,16 @@ from fractions import Fraction
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pins.oneshot.layer import Layer
 from pins.oneshot.methods import sparsegpt
 from pins.oneshot.methods.registry import METHODS
 from pins.selection.allocation import Allocation
-from tests.pins.oneshot.layers import correlated
+from pins.selection.constraints import Cardinality, NofM, PerRow, keep_count
+from pins.selection.select import select
+from tests.pins.oneshot.layers import correlated, integer_layers
 
 ALLOCATIONS = [
     Allocation(scope="row"),
@@ -70,3 +74,30 @@ def test_one_pruned_weight_is_made_up_for_as_by_optimal_brain_surgery(
     inverse = layer.gram.inverse()
     surgery = weight.double() - weight[:, :1].double() / inverse[0, 0] * inverse[0]
     assert torch.allclose(pruned.weight[:, 1:].double(), surgery[:, 1:], rtol=1e-5)
+
+
+@EACH
+@given(layer=integer_layers(by=4), blocks=st.integers(0, 3))
+def test_the_mask_of_some_columns_is_the_exact_selection(
+    allocation: Allocation, layer: Layer, blocks: int
+) -> None:
+    scores, sparsity = layer.weight.abs(), Fraction(1, 3)
+    (rows, width), first = scores.shape, 4 * blocks
+    by_row = keep_count(sparsity, first + width) - keep_count(sparsity, first)
+    keep = keep_count(sparsity, rows * (first + width)) - keep_count(sparsity, rows * first)
+    constraint = {
+        "row": PerRow({"w": by_row}),
+        "tensor": Cardinality(keep),
+        "global": NofM(2, 4),
+    }[allocation.scope]
+    mask = sparsegpt._largest(scores.T, first, allocation, sparsity).T
+    assert torch.equal(mask, select({"w": scores}, constraint)["w"])
+
+
+@EACH
+def test_of_equal_scores_the_first_are_kept(allocation: Allocation) -> None:
+    scores = torch.ones(8, 2)
+    mask = sparsegpt._largest(scores, 0, allocation, HALF).T
+    first = {"row": mask[:, :4], "tensor": mask[0], "global": mask.view(2, 2, 4)[..., :2]}
+    assert first[allocation.scope].all()
+    assert mask.count_nonzero() == 8
