@@ -52,11 +52,8 @@ def runs(blocks: Sequence[int], settings: Sequence[str], methods: Sequence[str])
 def measure(run: Run, layers: Mapping[str, Layer]) -> dict[str, Any]:
     """The fields of one row: relative errors by layer, swaps of all layers, and seconds."""
     settings = Settings(model="", **METHODS[run.method], **SETTINGS[run.setting])
-    start = time.process_time()
-    sparsity = settings.final_sparsity()
-    pruned = {
-        n: pruned_layer(layer, settings, sparsity, torch.float32) for n, layer in layers.items()
-    }
+    level, start = settings.level(), time.process_time()
+    pruned = {n: pruned_layer(each, settings, level, torch.float32) for n, each in layers.items()}
     cpu = time.process_time() - start
     return {
         "relative_errors": {
