@@ -61,6 +61,7 @@ LIBRARIES = {
         "verification/plots/accuracy.py",
         "verification/plots/criteria.py",
         "verification/plots/losses.py",
+        "verification/plots/perplexity.py",
         "verification/plots/programs.py",
         "verification/plots/ranks.py",
         "verification/plots/runs.py",

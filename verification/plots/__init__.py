@@ -4,6 +4,7 @@ from verification.plots import backend as backend  # before anything that import
 from verification.plots.accuracy import end_accuracy
 from verification.plots.criteria import regret_and_overlap
 from verification.plots.losses import loss_change, predicted_against_measured
+from verification.plots.perplexity import one_shot_perplexity
 from verification.plots.ranks import rank_decisions
 from verification.plots.runs import layer_sparsity, measured_decisions, sorted_scores, training
 from verification.plots.scope_map import scope_map
@@ -15,6 +16,7 @@ __all__ = [
     "layer_sparsity",
     "loss_change",
     "measured_decisions",
+    "one_shot_perplexity",
     "predicted_against_measured",
     "rank_decisions",
     "regret_and_overlap",

@@ -1,0 +1,1 @@
+"""Which method comes nearest to the outputs of a layer, and by how much are the others wrong?"""
