@@ -98,6 +98,10 @@ def whole(settings: Settings, *, dense: bool) -> Iterator[tuple[OneShot, dict[st
     with tempfile.TemporaryDirectory() as folder:
         run = OneShot(settings, Path(folder) / "out")
         run.folder.begin(settings.as_json(), resume=False)
+        for _ in run.errors() if run.levels else ():
+            pass
+        if settings.budget is not None:
+            run.choose()
         if run.decides:
             run.decide()
         layers = [each for report in run.blocks(dense=dense) for each in report["layers"].values()]

@@ -5,7 +5,9 @@
 A row of oneshot-perplexity.json is one run over the whole model, with the mean −log p of each test
 window, so that two methods are compared window by window. It is written as soon as it is done: an
 interrupted benchmark continues with what is missing. Perplexity of magnitude does not depend on the
-draw unless the kept weights are refitted: it has one. Writes the table oneshot-perplexity.md and
+draw unless the kept weights are refitted: it has one. With a budget each layer has the level that
+makes the sum of relative errors least, and all layers together as many weights as without: that is
+compared by rows alone. Writes the table oneshot-perplexity.md and
 the figure oneshot-perplexity.svg.
 """
 
@@ -51,15 +53,17 @@ def runs(methods: Mapping[str, Any], settings: Mapping[str, Any], draws: int) ->
     for draw in range(draws):
         for setting in settings:
             for method in methods:
-                if draw == 0 or method not in ONE_DRAW:
+                fits = "budget" not in METHODS[method] or "sparsity" in SETTINGS[setting]
+                if fits and (draw == 0 or method not in ONE_DRAW):
                     yield Run(setting, method, draw)
 
 
 def measure(each: Run, shared: Mapping[str, Any], with_dense: bool) -> dict[str, Any]:
     """The fields of one row, from a run over the whole model, and with the losses of the dense."""
-    settings = Settings(
-        **shared, seed=each.draw, device="cpu", **METHODS[each.method], **SETTINGS[each.setting]
-    )
+    given = {**METHODS[each.method], **SETTINGS[each.setting]}
+    if given.pop("budget", False):  # as many products as without
+        given["budget"] = f"flops={1 - given.pop('sparsity'):g}"
+    settings = Settings(**shared, seed=each.draw, device="cpu", **given)
     with whole(settings, dense=with_dense) as (_run, row):
         return row
 

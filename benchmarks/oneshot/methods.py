@@ -16,8 +16,12 @@ METHODS = methods(
     "alps + swaps",
     "obs",
     "obs + swaps",
+    "wanda + budget",
+    "sparsegpt + budget",
 )
 OURS = ("obs", "obs + swaps", "alps + swaps")
 RIVALS = (WANDA, SPARSEGPT, ALPS)
+UNIFORM = {"wanda + budget": WANDA, "sparsegpt + budget": SPARSEGPT}
+"""Levels chosen by layer, and the method with one level, which costs as much."""
 # the draw does not change the first; the others take an hour
 ONE_DRAW = ("magnitude", *OURS)

@@ -19,7 +19,7 @@ LOOKS: Mapping[str, tuple[str, str]] = {
     "obs": ("#D55E00", "o"),
 }
 """Method → its colour and its marker."""
-LINES = {"": "-", "refit": "--", "swaps": ":"}
+LINES = {"": "-", "refit": "--", "swaps": ":", "budget": "-."}
 BESIDE = 0.5  # of the distance between two sparsities: the width that the points of one take
 
 
@@ -28,7 +28,8 @@ def one_shot_perplexity(rows: Sequence[Row], dense: Sequence[float]) -> Figure:
     """Perplexity against sparsity, a line for each method; patterns in a column of their own.
 
     Points are geometric means over the draws, bars reach from the least to the greatest. Dashed
-    and hollow: the method with a refit; dotted and hollow: with swaps. Grey: the dense model.
+    and hollow: the method with a refit; dotted: with swaps; dash-dotted: with a budget. Grey: the
+    dense model.
 
     Args:
         rows: with `setting`, `method`, `draw` and `perplexity`.
