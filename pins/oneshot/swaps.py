@@ -18,6 +18,8 @@ from pins.oneshot.row_bounds import RowBounds
 
 LEAST = 1e-10  # of the error of 0; a swap that lowers the error by less may be rounding
 MOST = 1000  # swaps of a row
+ROOM = 1 << 21  # numbers in the inverses of a batch of rows: 16 MB
+CACHE = 1 << 16  # pairs looked at together
 
 
 def swapped(layer: Layer, mask: Tensor, bounds: RowBounds) -> tuple[Tensor, int]:
@@ -26,7 +28,7 @@ def swapped(layer: Layer, mask: Tensor, bounds: RowBounds) -> tuple[Tensor, int]
     For (R) with G + δI, δ as for `refit`. The mask that comes out is a local optimum: no exchange
     of one kept for one pruned weight of a row is better, up to rounding in float64. The number of
     each row stays, and the bounds of groups stay kept. O(inputs³) for the start of each row, and
-    O(inputs²) for each swap.
+    O(inputs²) for each swap; rows that keep equally many go on together.
 
     Args:
         layer: W and G.
@@ -39,87 +41,145 @@ def swapped(layer: Layer, mask: Tensor, bounds: RowBounds) -> tuple[Tensor, int]
     gram = damped(layer.gram, DAMPING)
     right = layer.weight.double() @ gram
     least = LEAST * (layer.weight * right).sum(1)
-    found, total = mask.clone(), 0
-    for own, b, enough in zip(found, right, least.tolist(), strict=True):
-        if 0 < int(own.sum()) < len(own):
-            row = _Row(gram, b, own)
-            while row.swaps < MOST and row.swap(bounds, enough):
-                pass
-            own[row.kept], own[row.pruned] = True, False
-            total += row.swaps
+    found, counts, total = mask.clone(), mask.sum(1), 0
+    for k in sorted({*counts.tolist()} - {0, mask.shape[1]}):
+        for rows in (counts == k).nonzero()[:, 0].split(max(ROOM // k**2, 1)):
+            state = _Rows(gram, right[rows], found[rows])
+            total += state.descend(bounds, least[rows])
+            found[rows] = state.mask
     return found, total
 
 
-class _Row:
-    """S and what is outside of it, P, x, and of each j outside q_j, σ_j and r_j."""
+class _Rows:
+    """Rows that keep equally many: S and what is outside of it, P, x, and q_j, σ_j, r_j."""
 
     def __init__(self, gram: Tensor, right: Tensor, mask: Tensor) -> None:
-        self.gram, self.swaps = gram, 0
-        self.kept, self.pruned = mask.nonzero()[:, 0], (~mask).nonzero()[:, 0]
-        own, cross = gram[self.kept][:, self.kept], gram[self.pruned][:, self.kept]
+        self.gram, self.mask = gram, mask
+        self.rows = torch.arange(len(mask), device=mask.device)
+        self.kept, self.pruned = (m.nonzero()[:, 1].view(len(mask), -1) for m in (mask, ~mask))
+        own, cross = (
+            gram[rows[:, :, None], self.kept[:, None]] for rows in (self.kept, self.pruned)
+        )
         self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(own))
-        self.weight = self.inverse @ right[self.kept]
+        self.weight = (self.inverse @ right.gather(1, self.kept)[:, :, None])[:, :, 0]
         self.q = cross @ self.inverse  # a row for each j
-        self.sigma = gram.diagonal()[self.pruned] - (self.q * cross).sum(1)
-        self.r = right[self.pruned] - cross @ self.weight
+        self.sigma = gram.diagonal()[self.pruned] - torch.linalg.vecdot(self.q, cross)
+        self.r = right.gather(1, self.pruned) - (cross @ self.weight[:, :, None])[:, :, 0]
 
-    def swap(self, bounds: RowBounds, least: float) -> bool:
-        """Make the best swap; False if none lowers the error by more than `least`."""
-        own, kept = self.inverse.diagonal(), len(self.kept)
-        if bounds.length == kept + len(self.pruned):  # all pairs
-            found = changes(self.q, self.sigma[:, None], self.r[:, None], self.weight, own)
-            change, best = found.flatten().min(0)
-            j, i = divmod(int(best), kept)
+    def descend(self, bounds: RowBounds, least: Tensor) -> int:
+        """Make the best swaps that lower the error by more than `least`; their number."""
+        swaps = 0
+        for left in range(MOST, -1, -1):
+            row, j, i, change = self.swaps(bounds)
+            best = change.new_zeros(len(self.rows)).scatter_reduce(0, row, change, "amin")
+            number = torch.arange(len(row), device=row.device).where(change == best[row], len(row))
+            first = row.new_full(best.shape, len(row)).scatter_reduce(0, row, number, "amin")
+            first = first[self._leave((best < -least[self.rows]) & (left > 0))]
+            if not len(first):
+                break
+            self.exchange(i[first], j[first])
+            swaps += len(first)
+        return swaps
+
+    def swaps(self, bounds: RowBounds) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Swaps, among them the best of each row that lowers the error: row, j, i, the change."""
+        own = self.inverse.diagonal(dim1=1, dim2=2)
+        if bounds.length == len(self.gram):
+            row, j = self._promising(own)
+            change, i = changes(
+                self.q[row, j], self.sigma[row, j, None], self.r[row, j, None],
+                self.weight[row], own[row],
+            ).min(1)  # fmt: skip
         else:
-            into, out = self._allowed(bounds).nonzero(as_tuple=True)
-            if not len(into):
-                return False
-            found = changes(
-                self.q[into, out], self.sigma[into], self.r[into], self.weight[out], own[out]
-            )
-            change, best = found.min(0)
-            j, i = int(into[best]), int(out[best])
-        if not float(change) < -least:
-            return False
-        self._exchange(i, j)
-        self.swaps += 1
-        return True
+            row, j, i = self._allowed(bounds).nonzero(as_tuple=True)
+            change = changes(
+                self.q[row, j, i], self.sigma[row, j], self.r[row, j],
+                self.weight[row, i], own[row, i],
+            )  # fmt: skip
+        return row, j, i, change
+
+    def _promising(self, own: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows and their j that may have the best swap: most pairs need no division.
+
+        A swap that lowers the error does so by at most r_j² / σ_j, as if no weight went for j, and
+        by at most that + 2 r_j q_ji x_i / (σ_j P_ii) − c_i, as if it were divided by σ_j alone.
+        """
+        scaled = self.weight / own
+        costs, gains = self.weight * scaled, self.r.square() / self.sigma
+        rates = 2 * self.r / self.sigma
+        step = max(CACHE // self.inverse[:, 0].numel(), 1)
+        more = [
+            (self.q[:, at : at + step] * scaled[:, None])
+            .mul_(rates[:, at : at + step, None])
+            .sub_(costs[:, None])
+            .amax(2)
+            for at in range(0, self.q.shape[1], step)
+        ]
+        most = gains + torch.cat(more, 1).clamp(max=0)
+        row, j = torch.arange(len(own), device=own.device), most.argmax(1)
+        known = changes(
+            self.q[row, j], self.sigma[row, j, None], self.r[row, j, None], self.weight, own
+        ).amin(1)
+        most[row, j] = torch.inf
+        found = most > (-known).clamp(min=0)[:, None]
+        row, j = found.nonzero(as_tuple=True)
+        return row, j
 
     def _allowed(self, bounds: RowBounds) -> Tensor:
-        """Which swaps keep the bounds of the groups, (pruned, kept)."""
-        total = len(self.kept) + len(self.pruned)
+        """Which swaps keep the bounds of the groups, (rows, pruned, kept)."""
         gains, loses = self.pruned // bounds.length, self.kept // bounds.length
-        numbers = torch.bincount(loses, minlength=total // bounds.length)
-        room = (numbers < bounds.maximum)[gains]
-        spare = (numbers > bounds.minimum)[loses]
-        return (gains[:, None] == loses) | (room[:, None] & spare)
+        numbers = loses.new_zeros(len(loses), len(self.gram) // bounds.length)
+        numbers.scatter_add_(1, loses, torch.ones_like(loses))
+        room = (numbers < bounds.maximum).gather(1, gains)
+        spare = (numbers > bounds.minimum).gather(1, loses)
+        return (gains[:, :, None] == loses[:, None]) | (room[:, :, None] & spare[:, None])
 
-    def _exchange(self, i: int, j: int) -> None:
+    def _leave(self, stay: Tensor) -> Tensor:
+        """Take out the other rows; the last ones that stay take their places: the old numbers."""
+        order = torch.arange(int(stay.sum()), device=stay.device)
+        if len(order) < len(stay):
+            holes = (~stay[: len(order)]).nonzero()[:, 0]
+            order[holes] = stay[len(order) :].nonzero()[:, 0] + len(order)
+            for name in ("rows", "kept", "pruned", "inverse", "weight", "q", "sigma", "r"):
+                each = getattr(self, name)
+                each[holes] = each[order[holes]]
+                setattr(self, name, each[: len(order)])
+        return order
+
+    def exchange(self, i: Tensor, j: Tensor) -> None:
         """Prune the i-th kept input and keep the j-th pruned one; each takes the other's place."""
-        own, value = self.inverse[i, i].clone(), self.weight[i].clone()
-        column, across = self.inverse[:, i] / own, self.q[:, i].clone()
+        at = torch.arange(len(i), device=i.device)
+        own, value = self.inverse[at, i, i][:, None], self.weight[at, i][:, None]
+        column, across = self.inverse[at, i] / own, self.q[at, :, i]
         # S without the input: its place among the kept ones is 0
-        self.inverse.addr_(column, column, alpha=-float(own))
-        self.q.addr_(across, column, alpha=-1)
-        self.q[:, i] = 0
         self.weight -= column * value
         self.sigma += across.square() / own
         self.r += across * (value / own)
-        row, sigma, r = self.q[j].clone(), self.sigma[j].clone(), self.r[j].clone()
-        column[i] = 0
-        self.q[j], self.sigma[j], self.r[j] = -column, 1 / own, value / own
+        column[at, i] = 0
+        row = self.q[at, j] - column * across[at, j, None]
+        row[at, i] = 0
+        sigma, r = self.sigma[at, j][:, None], self.r[at, j][:, None]
+        self.sigma[at, j], self.r[at, j] = 1 / own[:, 0], (value / own)[:, 0]
         # S with the new one
-        new, self.pruned[j] = self.pruned[j].clone(), self.kept[i]
+        old, new = self.kept[at, i], self.pruned[at, j]
+        self.kept[at, i], self.pruned[at, j] = new, old
+        self.mask[self.rows, old], self.mask[self.rows, new] = False, True
         read = self.gram[new]
-        rest = (read[self.pruned] - self.q @ read[self.kept]) / sigma
-        self.q.addr_(rest, row, alpha=-1)
-        self.q[:, i] = rest
+        cross = read.gather(1, self.kept)
+        cross[at, i] = 0
+        fitted = torch.linalg.vecdot(column, cross)[:, None]
+        product = (self.q @ cross[:, :, None])[:, :, 0] - across * fitted
+        product[at, j] = -fitted[:, 0]
+        rest = (read.gather(1, self.pruned) - product) / sigma
+        self.q.baddbmm_(torch.stack([across, rest], 2), torch.stack([column, row], 1), alpha=-1)
+        self.q[at, j] = -column - row * rest[at, j, None]
+        self.q[at, :, i] = rest
         self.sigma -= rest.square() * sigma
         self.r -= rest * r
-        row[i] = -1
+        column[at, i], row[at, i] = 1, -1
         self.weight -= row * (r / sigma)
-        self.inverse.addr_(row, row, alpha=1 / float(sigma))
-        self.kept[i] = new
+        steps, factors = torch.stack([column, row], 1), torch.stack([-own, 1 / sigma], 1)
+        self.inverse.baddbmm_((steps * factors).mT, steps)
 
 
 def changes(q: Tensor, sigma: Tensor, r: Tensor, weight: Tensor, own: Tensor) -> Tensor:

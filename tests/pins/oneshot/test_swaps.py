@@ -67,22 +67,46 @@ def test_every_change_is_that_of_the_refitted_masks(seed: int, kept: int) -> Non
     gram = damped(layer.gram, DAMPING)
     mask = torch.zeros(8, dtype=torch.bool)
     mask[torch.randperm(8, generator=torch.Generator().manual_seed(seed))[:kept]] = True
-    row = module._Row(gram, (layer.weight.double() @ gram)[0], mask)
+    rows = module._Rows(gram, layer.weight.double() @ gram, mask[None])
     for _ in range(3):  # the state stays right after a swap
         before = error_of(layer, 0, mask)
         found = module.changes(
-            row.q, row.sigma[:, None], row.r[:, None], row.weight, row.inverse.diagonal()
+            rows.q[0],
+            rows.sigma[0, :, None],
+            rows.r[0, :, None],
+            rows.weight[0],
+            rows.inverse[0].diagonal(),
         )
-        for j, into in enumerate(row.pruned.tolist()):
-            for i, out in enumerate(row.kept.tolist()):
+        for j, into in enumerate(rows.pruned[0].tolist()):
+            for i, out in enumerate(rows.kept[0].tolist()):
                 other = mask.clone()
                 other[out], other[into] = False, True
                 right = error_of(layer, 0, other) - before
                 assert float(found[j, i]) == pytest.approx(right, rel=1e-6, abs=1e-6 * before)
-        if not row.swap(RowBounds(None, 8, 0, 8), 0.0):
+        _, into, out, change = rows.swaps(RowBounds(None, 8, 0, 8))
+        least, known = float(found.min()), float(change.min())
+        if least >= 0:
+            assert known >= 0
             break
-        mask = torch.zeros_like(mask)
-        mask[row.kept] = True
+        assert known == pytest.approx(least, rel=1e-9)
+        best = change.argmin(keepdim=True)
+        rows.exchange(out[best], into[best])
+        mask = rows.mask[0].clone()
+
+
+@given(seed=st.integers(0, 10**6))
+def test_rows_together_get_the_masks_that_they_get_alone(seed: int) -> None:
+    layer, bounds = correlated(seed, outputs=6, inputs=12, vectors=14), RowBounds(6, 12, 0, 12)
+    mask = METHODS["magnitude"].prune(layer, ALLOCATIONS["row"], HALF).mask
+    together, number = swapped(layer, mask, bounds)
+    alone = []
+    for row in range(6):
+        one = Layer("w", layer.weight[row, None], layer.gram, layer.vectors)
+        found, swaps = swapped(one, mask[row, None], bounds)
+        alone.append(found)
+        number -= swaps
+    assert torch.equal(together, torch.cat(alone))
+    assert not number
 
 
 @pytest.mark.parametrize("kind", ALLOCATIONS)
