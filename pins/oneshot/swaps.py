@@ -15,6 +15,7 @@ from torch import Tensor
 from pins.oneshot.layer import Layer, damped
 from pins.oneshot.refit import DAMPING
 from pins.oneshot.row_bounds import RowBounds
+from pins.oneshot.shared_rows import by_rows
 
 LEAST = 1e-10  # of the error of 0; a swap that lowers the error by less may be rounding
 MOST = 1000  # swaps of a row
@@ -28,7 +29,8 @@ def swapped(layer: Layer, mask: Tensor, bounds: RowBounds) -> tuple[Tensor, int]
     For (R) with G + δI, δ as for `refit`. The mask that comes out is a local optimum: no exchange
     of one kept for one pruned weight of a row is better, up to rounding in float64. The number of
     each row stays, and the bounds of groups stay kept. O(inputs³) for the start of each row, and
-    O(inputs²) for each swap; rows that keep equally many go on together.
+    O(inputs²) for each swap; rows that keep equally many go on together. The ranks of the layer
+    share its rows.
 
     Args:
         layer: W and G.
@@ -41,6 +43,20 @@ def swapped(layer: Layer, mask: Tensor, bounds: RowBounds) -> tuple[Tensor, int]
     gram = damped(layer.gram, DAMPING)
     right = layer.weight.double() @ gram
     least = LEAST * (layer.weight * right).sum(1)
+
+    def solve(rows: slice) -> Tensor:
+        found, number = _descended(gram, right[rows], mask[rows], bounds, least[rows])
+        swaps = torch.zeros_like(found[:, :1], dtype=torch.int32)
+        swaps[0] = number
+        return torch.cat([found, swaps], 1)
+
+    found = by_rows(solve, len(mask), layer.group)
+    return found[:, :-1].bool(), int(found[:, -1].sum())
+
+
+def _descended(
+    gram: Tensor, right: Tensor, mask: Tensor, bounds: RowBounds, least: Tensor
+) -> tuple[Tensor, int]:
     found, counts, total = mask.clone(), mask.sum(1), 0
     for k in sorted({*counts.tolist()} - {0, mask.shape[1]}):
         for rows in (counts == k).nonzero()[:, 0].split(max(ROOM // k**2, 1)):

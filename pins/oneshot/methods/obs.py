@@ -11,6 +11,7 @@ from pins.oneshot.layer import Layer, Pruned, damped
 from pins.oneshot.methods.method import Method, allowed
 from pins.oneshot.refit import DAMPING, refit
 from pins.oneshot.row_bounds import RowBounds
+from pins.oneshot.shared_rows import by_rows
 from pins.selection.allocation import Allocation
 from pins.selection.tree import View
 
@@ -28,9 +29,9 @@ class Obs(Method):
     refitted at the end.
 
     Removals are Cholesky's steps on H⁻¹ with pivots, so a step computes one column of P from the
-    columns before, and P itself only after each fifth of the inputs. O(rows·inputs³), in float32;
-    the increases must add up to the error of the refit (computed in float64) within 0.1 %, or the
-    row is done again in float64.
+    columns before, and P itself only after each fifth of the inputs. O(rows·inputs³), in float32,
+    rows shared by the ranks; the increases must add up to the error of the refit (computed in
+    float64) within 0.1 %, or the row is done again in float64.
     """
 
     name = "obs"
@@ -50,7 +51,14 @@ class Obs(Method):
         gram = damped(layer.gram, DAMPING)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
         weight = layer.weight.where(layer.gram.diagonal() > 0, 0.0)  # of dead inputs, first
-        mask, increase = removed(weight, inverse.float(), bounds)
+        single = inverse.float()
+
+        def solve(rows: slice) -> Tensor:
+            mask, increase = removed(weight[rows], single, bounds)
+            return torch.cat([mask, increase[:, None]], 1)
+
+        both = by_rows(solve, len(weight), layer.group)
+        mask, increase = both[:, :-1].bool(), both[:, -1]
         pruned = refit(layer, mask)
         wrong = weight.double() - pruned.double()
         error = ((wrong @ gram) * wrong).sum(1)

@@ -76,7 +76,7 @@ def test_ranks_write_the_files_of_one_process(
 def test_a_killed_rank_ends_all_and_the_run_goes_on_with_another_number(
     folder: Path, pins: Command
 ) -> None:
-    others = ["--calibration=5", "--method=wanda", "--refit"]
+    others = ["--calibration=5", "--method=wanda", "--swaps"]
     given = words(folder, "deep", "killed", *others)
     processes = ranks(2, command_pins, given, folder / "killed told")
     done = folder / "killed" / "blocks" / "01.json"
