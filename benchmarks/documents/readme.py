@@ -18,6 +18,7 @@ from benchmarks.harness import markdown
 from benchmarks.harness.markdown import escaped, measured_with
 from benchmarks.harness.results import RESULTS, Document, read
 from benchmarks.loss_decrease import driver as loss_decrease
+from benchmarks.oneshot import table as one_shot
 from benchmarks.overhead import driver as overhead
 from benchmarks.selection import table as selection
 from pins.utils.io import write_text
@@ -96,6 +97,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "empirical": empirical,
         "loss-decrease": loss_changes,
         "end-accuracy": end_accuracy,
+        "one-shot": lambda: _measured("oneshot-perplexity", one_shot.goals, one_shot.levels),
         "selection": lambda: _measured("selection-cpu", selection.verdict, selection.summary),
         "overhead": lambda: _body(overhead.table, "overhead-cpu"),
     },

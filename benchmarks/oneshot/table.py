@@ -34,12 +34,12 @@ def table(document: Mapping[str, Any]) -> str:
         "would change nothing.",
         "## Is the best of ours lower?",
         f"Ours are {', '.join(OURS)}; the best is that with the lowest perplexity.",
-        goal(cells),
+        goals(document),
         "## Does a level for each layer help?",
         "With a budget each layer has that sparsity of 0, 0.1, … 0.9 which makes the sum of "
         "relative errors least (`pins budget` proves it), and the model as many weights as with "
         "one sparsity for all. That errors add up is a model of the loss; this is its worth.",
-        budgets(cells),
+        levels(document),
         *(
             block
             for setting, found in cells.items()
@@ -73,8 +73,9 @@ def compared(one: Sequence[Row], other: Sequence[Row]) -> Paired | None:
     return Paired.of([first[draw] for draw in both], [second[draw] for draw in both])
 
 
-def goal(cells: Mapping[str, Cells]) -> list[str]:
+def goals(document: Mapping[str, Any]) -> list[str]:
     """For each setting the best of ours, compared with each rival."""
+    cells = by_setting(document["rows"])
     return markdown.table(
         f"setting | best of ours | perplexity | against {' | against '.join(RIVALS)} | goal",
         "llrllll",
@@ -82,19 +83,18 @@ def goal(cells: Mapping[str, Cells]) -> list[str]:
     )
 
 
-def budgets(cells: Mapping[str, Cells]) -> list[str]:
+def levels(document: Mapping[str, Any]) -> list[str]:
     """For each setting the levels of a budget, compared with one level for all layers."""
-    return markdown.table(
-        "setting | method | perplexity | with one level | difference",
-        "llrrl",
-        (
-            f"{setting} | {method} | {shown(_mean(found[method]))} | {shown(_mean(found[one]))} | "
-            f"{each}, {each.verdict}"
-            for setting, found in cells.items()
-            for method, one in UNIFORM.items()
-            if method in found and (each := compared(found[method], found.get(one, ())))
-        ),
-    )
+    cells = by_setting(document["rows"])
+    rows = [
+        f"{setting} | {method} | {shown(_mean(found[method]))} | {shown(_mean(found[one]))} | "
+        f"{each}, {each.verdict}"
+        for setting, found in cells.items()
+        for method, one in UNIFORM.items()
+        if method in found and (each := compared(found[method], found.get(one, ())))
+    ]
+    head = "setting | method | perplexity | with one level | difference"
+    return markdown.table(head, "llrrl", rows) if rows else ["Not measured."]
 
 
 def _goal(cells: Cells) -> str:

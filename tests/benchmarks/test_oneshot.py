@@ -9,7 +9,7 @@ from benchmarks.harness.one_shot import SETTINGS, dense_perplexity
 from benchmarks.harness.results import read
 from benchmarks.oneshot import driver
 from benchmarks.oneshot.methods import METHODS, ONE_DRAW, OURS, RIVALS
-from benchmarks.oneshot.table import by_setting, compared, goal, table
+from benchmarks.oneshot.table import compared, goals, table
 from pins.errors import FileError, SettingError
 from pins.oneshot.settings import Settings
 from tests.benchmarks.started import interrupted, rendered_again, start
@@ -103,7 +103,7 @@ def row(method: str, losses: list[float], draw: int = 0) -> dict[str, Any]:
 def against(**others: float) -> str:
     """What is said of the goal where OBS is so much lower in each of two windows."""
     rows = [row("obs", [1.0, 9.0]), *(row(name, [1 + x, 9 + x]) for name, x in others.items())]
-    return goal(by_setting(rows))[-1]
+    return goals({"rows": rows})[-1]
 
 
 def test_the_goal_is_met_where_the_best_of_ours_is_lower_than_every_rival() -> None:
@@ -113,7 +113,7 @@ def test_the_goal_is_met_where_the_best_of_ours_is_lower_than_every_rival() -> N
     assert "higher | **missed**" in against(wanda=0.5, sparsegpt=0.25, alps=-0.125)
     assert "no difference | **missed**" in against(wanda=0.5, sparsegpt=0.25, alps=0.0)
     assert "| – | not measured |" in against(wanda=0.5, sparsegpt=0.25)
-    assert "none measured | – |" in goal(by_setting([row("wanda", [1.0, 9.0])]))[-1]
+    assert "none measured | – |" in goals({"rows": [row("wanda", [1.0, 9.0])]})[-1]
 
 
 def test_only_the_same_draws_are_compared() -> None:

@@ -24,7 +24,15 @@ from verification.experiments.criterion_overlap import (
 )
 from verification.experiments.multiplier_path import FRACTION
 from verification.experiments.run_reader import RunData
-from verification.plots import criteria, losses, programs, runs, scope_map, solver_times
+from verification.plots import (
+    criteria,
+    losses,
+    one_shot_perplexity,
+    programs,
+    runs,
+    scope_map,
+    solver_times,
+)
 from verification.plots.plane_data import plane_of
 
 CAPTIONS = Path(__file__).with_name("captions.toml")
@@ -32,6 +40,7 @@ TRUSTED = 0.001  # share of the weights in one decision beyond which a first-ord
 OVERLAP_SPARSITY = 0.5  # near 0 and 1 all masks are nearly the same
 DEMO, PRUNE = "pins demo", "pins prune"
 SCOPE_MAP, SOLVERS = "python -m benchmarks.scope_map", "python -m benchmarks.solvers"
+ONE_SHOT = "python -m benchmarks.oneshot"
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,11 @@ def _self_regularization(run: RunData) -> Figure:
     return runs.self_regularization(evaluations, run.document["metric"], run.decisions)
 
 
+def _one_shot(run: RunData) -> Figure:
+    document = run.rows("oneshot-perplexity.json", ONE_SHOT)
+    return one_shot_perplexity(document["rows"], document["dense"])
+
+
 def _solver_times(run: RunData) -> Figure:
     document = run.rows("solvers.json", SOLVERS)
     return solver_times(document["rows"], document["settings"]["time_limit"])
@@ -141,6 +155,7 @@ DRAWN: Mapping[str, Callable[[RunData], Figure]] = {
     "predicted-measured": _predicted,
     "multiplier-path": _path,
     "taylor": _taylor,
+    "one-shot-perplexity": _one_shot,
     "scope-map": lambda run: scope_map(run.rows("scope_map-*.json", SCOPE_MAP)["rows"]),
     "layer-sparsity": lambda run: runs.sparsity_over_training(run.counted, run.tensors, run.kinds),
     "schedule": _schedule,

@@ -14,7 +14,7 @@ from benchmarks.harness.results import RESULTS  # noqa: E402
 from pins.errors import FileError, SettingError  # noqa: E402
 from verification.experiments.run_reader import RunData  # noqa: E402
 
-OF_BENCHMARKS = ("scope-map", "solver-times")
+OF_BENCHMARKS = ("one-shot-perplexity", "scope-map", "solver-times")
 OF_DEMOS = ("loss-change", "multiplier-path", "taylor", "unscaled")
 OF_PRUNING = ("self-regularisation",)
 OF_BOTH = [n for n in figures.FIGURES if n not in (*OF_BENCHMARKS, *OF_DEMOS, *OF_PRUNING)]
