@@ -7,7 +7,8 @@ from pins.oneshot.layer import Layer, damped
 from pins.oneshot.shared_rows import by_rows
 
 DAMPING = 0.01  # of the mean diagonal
-ROOM = 1 << 27  # numbers in one batch of systems: 1 GB of float64
+# numbers in one batch of systems: they stay in a processor's cache; on a device 1 GB of float64
+ROOM, DEVICE_ROOM = 1 << 18, 1 << 27
 
 
 def refit(layer: Layer, mask: Tensor, damping: float = DAMPING) -> Tensor:
@@ -37,7 +38,7 @@ def _solved(gram: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     counts = mask.sum(1)
     for k in sorted(set(counts.tolist())):
         rows = torch.nonzero(counts == k).flatten()
-        step = max(ROOM // max(k * k, 1), 1)
+        step = max((ROOM if gram.is_cpu else DEVICE_ROOM) // max(k * k, 1), 1)
         for part in torch.split(rows, step) if k else ():
             kept = mask[part].nonzero()[:, 1].view(-1, k)  # the kept inputs of each row
             systems = gram[kept[:, :, None], kept[:, None, :]]

@@ -73,14 +73,18 @@ class _Rows:
         self.gram, self.mask = gram, mask
         self.rows = torch.arange(len(mask), device=mask.device)
         self.kept, self.pruned = (m.nonzero()[:, 1].view(len(mask), -1) for m in (mask, ~mask))
-        own, cross = (
-            gram[rows[:, :, None], self.kept[:, None]] for rows in (self.kept, self.pruned)
-        )
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(own))
-        self.weight = (self.inverse @ right.gather(1, self.kept)[:, :, None])[:, :, 0]
-        self.q = cross @ self.inverse  # a row for each j
-        self.sigma = gram.diagonal()[self.pruned] - torch.linalg.vecdot(self.q, cross)
-        self.r = right.gather(1, self.pruned) - (cross @ self.weight[:, :, None])[:, :, 0]
+        self.inverse = gram.new_empty(len(mask), self.kept.shape[1], self.kept.shape[1])
+        self.q = gram.new_empty(len(mask), self.pruned.shape[1], self.kept.shape[1])
+        self.weight, self.sigma = right.gather(1, self.kept), gram.diagonal()[self.pruned]
+        self.r = right.gather(1, self.pruned)
+        for row, (kept, pruned) in enumerate(zip(self.kept, self.pruned, strict=True)):
+            # row by row, since its matrices fit a processor's cache
+            own, cross = gram[kept[:, None], kept], gram[pruned[:, None], kept]
+            inverse = torch.cholesky_inverse(torch.linalg.cholesky(own))
+            self.inverse[row], self.weight[row] = inverse, inverse @ self.weight[row]
+            torch.mm(cross, inverse, out=self.q[row])  # a row for each j
+            self.sigma[row] -= torch.linalg.vecdot(self.q[row], cross)
+            self.r[row] -= cross @ self.weight[row]
 
     def descend(self, bounds: RowBounds, least: Tensor) -> int:
         """Make the best swaps that lower the error by more than `least`; their number."""

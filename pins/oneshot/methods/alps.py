@@ -24,9 +24,10 @@ class Alps(Method):
     With G scaled to a diagonal of 1 it alternates W ← (G + ρI)⁻¹(GŴ − V + ρD), D ← the largest
     |W + V/ρ| that the constraint allows, V ← V + ρ(W − D), Ŵ being the dense weights, until the
     mask of D stays the same for `EVERY` iterations under a growing ρ (§3 there). Weights of an
-    input that is always 0 go first. Then the kept
-    weights are refitted exactly, where the authors take steps of conjugate gradients. O(inputs³)
-    once, and O(rows·inputs²) for each iteration, in float64.
+    input that is always 0 go first. Then the kept weights are refitted exactly, where the authors
+    take steps of conjugate gradients. O(inputs³) for each ρ, and O(rows·inputs²) for each
+    iteration. G is decomposed and the weights are refitted in float64; the iterations, which only
+    choose the mask, are in float32.
     """
 
     name = "alps"
@@ -38,7 +39,7 @@ class Alps(Method):
         gram = gram / scale / scale[:, None]
         values, vectors = torch.linalg.eigh(gram)
         dense = layer.live * scale
-        target = dense @ gram
+        target, dense = (dense @ gram).float(), dense.float()
         tree = allowed(layer, allocation, sparsity)
 
         def largest(weights: Tensor) -> Tensor:
@@ -48,8 +49,9 @@ class Alps(Method):
         mask = before = largest(dense)
         sparse = dense.where(mask, 0.0)
         for iteration in range(1, MOST + 1):
-            right = target - multipliers + rho * sparse
-            weights = ((right @ vectors) / (values + rho)) @ vectors.T
+            if iteration % EVERY == 1:  # ρ is another one
+                inverse = ((vectors / (values + rho)) @ vectors.T).float()
+            weights = (target - multipliers + rho * sparse) @ inverse
             shifted = weights + multipliers / rho
             mask = largest(shifted)
             sparse = shifted.where(mask, 0.0)
