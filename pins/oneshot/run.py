@@ -82,7 +82,8 @@ class OneShot:
                 f"{settings.method} decides for all layers at once, and levels are measured layer "
                 "by layer: give a method that prunes each by itself, as wanda"
             )
-        for level in self.levels.values() if settings.budget else (settings.level(),):
+        whole = [] if settings.budget else [settings.level()]
+        for level in [*whole, *self.levels.values()]:
             self.method.require(*level, self._views())
         task = load_task(settings.task, settings.data)
         self.digests = task.digests
@@ -123,8 +124,11 @@ class OneShot:
     def errors(self) -> Iterator[int]:
         """Measure the errors of each level by what layers read in the dense model; each block.
 
-        The table is then complete, and the levels of a budget are to be chosen.
+        The table is then complete, and the levels of a budget are to be chosen. Where it is
+        already, no block is passed.
         """
+        if on_rank_zero(self.group, (self.folder.out / TABLE).is_file):
+            return
         states = self._first([self.calibration.tokens[each] for each in self._own])
         entries: list[dict[str, Any]] = []
         for number in range(len(self.decoder)):
