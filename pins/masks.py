@@ -179,11 +179,15 @@ def load(path: Path | str) -> dict[str, Tensor]:
     require_format(path, metadata, FORMAT)
     with reading(f"{path} is a damaged mask file"):
         shapes = json.loads(metadata["shapes"])
-        return {name: _unpack(bits, shapes[name]) for name, bits in tensors.items()}
+        return {name: from_bits(bits, shapes[name]) for name, bits in tensors.items()}
 
 
-def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
-    """Bits to bools; ValueError for a wrong number of bytes and for padding bits that are set."""
+def from_bits(bits: Tensor, shape: list[int]) -> Tensor:
+    """The mask of this shape from its bits in a file.
+
+    Raises:
+        ValueError: there is a wrong number of bytes, or a padding bit is set.
+    """
     if not all(isinstance(length, int) and length >= 0 for length in shape):
         raise ValueError(f"{shape} is not a shape")
     return bit_packing.unpacked_rows(bits[None], math.prod(shape)).reshape(shape)

@@ -16,6 +16,7 @@ from pins import masks
 from pins.models import sparse_bitmask, sparse_format
 from pins.models.heads import CLASSIFICATION
 from pins.models.pretrained import load_model
+from pins.models.stored_model import StoredModel
 from pins.runs import checkpoints, weight_sample
 from pins.runs.command import run_prune
 from pins.runs.fingerprint import fingerprint
@@ -145,6 +146,33 @@ def packed_model(folder: Path) -> Reading:
     pruned = {n: t.where(kept[n], torch.zeros(())) for n, t in WEIGHTS.items()}
     save_tensors(sparse_format.pack(pruned, kept), file, {"format": "pt"})
     return lambda: sparse_bitmask.load(file), [file]
+
+
+@reader
+def stored(folder: Path) -> Reading:
+    kept = select(WEIGHTS, 9)
+    pruned = {n: t.where(kept[n], torch.zeros(())) for n, t in WEIGHTS.items()}
+    places = torch.full((1, 128), 0x4444, dtype=torch.int16)
+    others = {
+        "m.weight_packed": torch.zeros(1, 128, dtype=torch.int32),
+        "m.meta": places,
+        "m.scale_packed": torch.ones(1, 64),
+        "p.weight_orig": torch.ones(2, 2),
+        "p.weight_mask": torch.eye(2),
+        "q.weight": torch.ones(2, 2, dtype=torch.int8),
+        "q.weight_scale": torch.ones(2, 1),
+    }
+    whole, own, file = (folder / f"{name}.safetensors" for name in ("others", "packed", "masks"))
+    save_tensors({**sparse_format.pack(pruned, kept), **others}, whole, {"format": "pt"})
+    sparse_format.save(pruned, kept, own)
+    masks.save(kept, file)
+
+    def read() -> None:
+        for each in (whole, own, file):
+            for tensor in StoredModel.open(str(each)).tensors.values():
+                tensor.read()
+
+    return read, [whole, own, file]
 
 
 @reader

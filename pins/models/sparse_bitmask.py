@@ -64,10 +64,8 @@ def load(path: Path) -> Tensors:
         FileError: the file is missing or torn, or the entries of a tensor are inconsistent.
     """
     stored, _ = load_tensors(path)
-    prefixes = [name.removesuffix(BITMASK) for name in stored if name.endswith(BITMASK)]
-    whole = any(prefix.endswith(WEIGHT) for prefix in prefixes)
-    names = {prefix: prefix if whole else prefix + WEIGHT for prefix in prefixes}
-    parts = {f"{prefix}.{part}": prefix for prefix in prefixes for part in PARTS}
+    names = packed_names(stored)
+    parts = {f"{prefix}.{part}": prefix for prefix in names for part in PARTS}
     tensors: Tensors = {}
     with reading(f"{path} is a damaged packed file"):
         if twice := stored.keys() & {*names.values()}:
@@ -78,10 +76,36 @@ def load(path: Path) -> Tensors:
                 tensors[entry] = value
             elif (name := names[prefix]) not in tensors:
                 try:
-                    tensors[name] = _dense(*(stored.get(f"{prefix}.{part}") for part in PARTS))
+                    tensors[name] = dense(*(stored.get(f"{prefix}.{part}") for part in PARTS))
                 except ValueError as error:
                     raise ValueError(f"{name!r}: {error}") from error
     return tensors
+
+
+def packed_names(entries: Iterable[str]) -> dict[str, str]:
+    """The names of the packed tensors by what the names of their entries begin with."""
+    prefixes = [name.removesuffix(BITMASK) for name in entries if name.endswith(BITMASK)]
+    whole = any(prefix.endswith(WEIGHT) for prefix in prefixes)
+    return {prefix: prefix if whole else prefix + WEIGHT for prefix in prefixes}
+
+
+def dense(
+    shape: Tensor | None,
+    compressed: Tensor | None,
+    bitmask: Tensor | None,
+    row_offsets: Tensor | None,
+) -> Tensor:
+    """A tensor from its entries, whoever wrote them; None: there is no such entry.
+
+    Raises:
+        ValueError: an entry is missing, or they contradict each other.
+    """
+    if shape is None or compressed is None or bitmask is None:
+        raise ValueError(f"its {'shape' if shape is None else 'compressed'} is missing")
+    shape = (shape.long() if shape.dtype == torch.int32 else shape).flatten()
+    bitmask = bitmask.flatten(0, -2) if bitmask.dim() > 1 else bitmask[None]
+    offsets = row_offsets if len(shape) == 2 else None  # of others it counts along one dimension
+    return unpack_one(shape, compressed.flatten(), bitmask, offsets)[0]
 
 
 def unpack_folder(folder: Path, out: Path) -> Path:
@@ -105,12 +129,12 @@ def unpack_folder(folder: Path, out: Path) -> Path:
     copy_others(folder, out)
     if config is not None:
         write_json(_without_sparsity(config), out / CONFIG)
-    dense = [out / file.name for file in files]
-    for file, place in zip(files, dense, strict=True):
+    places = [out / file.name for file in files]
+    for file, place in zip(files, places, strict=True):
         save_tensors(load(file), place, {"format": "pt"})
-    if dense == [out / WEIGHTS]:
-        return dense[0]
-    write_index(dense)
+    if places == [out / WEIGHTS]:
+        return places[0]
+    write_index(places)
     return out / INDEX
 
 
@@ -121,18 +145,3 @@ def _without_sparsity(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(rest := found.pop(key, None), dict) and rest.get("config_groups"):
             found[key] = {name: value for name, value in rest.items() if name != SPARSITY}
     return found
-
-
-def _dense(
-    shape: Tensor | None,
-    compressed: Tensor | None,
-    bitmask: Tensor | None,
-    row_offsets: Tensor | None,
-) -> Tensor:
-    """A tensor from its entries, whoever wrote them."""
-    if shape is None or compressed is None or bitmask is None:
-        raise ValueError(f"its {'shape' if shape is None else 'compressed'} is missing")
-    shape = (shape.long() if shape.dtype == torch.int32 else shape).flatten()
-    bitmask = bitmask.flatten(0, -2) if bitmask.dim() > 1 else bitmask[None]
-    offsets = row_offsets if len(shape) == 2 else None  # of others it counts along one dimension
-    return unpack_one(shape, compressed.flatten(), bitmask, offsets)[0]
