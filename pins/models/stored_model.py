@@ -34,7 +34,7 @@ CONFIG = "config.json"
 SCALE, ZERO_POINT = "_scale", "_zero_point"
 DENSE, MASK = "dense", masks.FORMAT["format"]
 UNREMOVED, ORIGINAL, KEPT = "torch.nn.utils.prune", "_orig", "_mask"
-QUANTIZED = "quantised"
+QUANTIZED, FLOATS = "quantised", ("F", "BF")
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class StoredTensor:
         form: how it is stored.
         quantized: what is read are numbers of few bits times their scales.
         read: its values and its mask.
+        floating: it holds floats, or a mask for them; else it is a buffer of integers.
     """
 
     shape: tuple[int, ...]
     form: str
     quantized: bool
     read: Callable[[], Values]
+    floating: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class _Entries:
         self._place = files[0] if len(files) == 1 else files[0].parent
         self._files: dict[str, Path] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        dtypes: set[str] = set()
+        self._dtypes: dict[str, str] = {}
         for path in files:
             names = tensor_names(path)  # which checks the file
             with safe_open(path, framework="pt") as file:
@@ -105,8 +107,8 @@ class _Entries:
                 for name in names:
                     stored = file.get_slice(name)
                     self._files[name], self._shapes[name] = path, tuple(stored.get_shape())
-                    dtypes.add(str(stored.get_dtype()))
-        self._only_bools = dtypes == {"BOOL"}
+                    self._dtypes[name] = str(stored.get_dtype())
+        self._only_bools = {*self._dtypes.values()} == {"BOOL"}
 
     def tensors(self) -> dict[str, StoredTensor]:
         """What the entries make.
@@ -174,11 +176,10 @@ class _Entries:
                 entries = [name, *scales]
                 add(name, entries, StoredTensor(self._shapes[name], QUANTIZED, True, read))
         taken |= {entry for name in found for entry in self._scales(name) or ()}
-        found |= {
-            name: StoredTensor(self._shapes[name], DENSE, False, partial(self._dense, name))
-            for name in self._files
-            if name not in taken
-        }
+        for name in [each for each in self._files if each not in taken]:
+            floating = self._dtypes[name].startswith(FLOATS)
+            read = partial(self._dense, name)
+            found[name] = StoredTensor(self._shapes[name], DENSE, False, read, floating)
         return found
 
     # ---- what is read ----------------------------------------------------------------------------
