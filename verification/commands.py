@@ -170,6 +170,25 @@ def budget(
         typer.echo(f"\n{out / CHOICE}")
 
 
+def audit(
+    dense: Annotated[
+        str, typer.Option(help="The dense model: a folder, a safetensors file, or a name.")
+    ],
+    sparse: Annotated[
+        str, typer.Option(help="The sparse model, from any tool; or a file of masks.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for audit.json and the certificates.")],
+    json: Json = False,
+) -> None:
+    """Say what a sparse model is: pattern, criteria it is an optimum of; 1: a claim is false.
+
+    A stopped audit goes on in its folder. 2: the models cannot be read, or do not belong together.
+    """
+    from verification.audit.command import run_audit
+
+    raise typer.Exit(run_audit(progress_console(json), dense, sparse, out, json=json))
+
+
 def check(
     certificate: Annotated[Path, typer.Argument(help="A certificate, JSON.")], json: Json = False
 ) -> None:

@@ -46,7 +46,7 @@ class Judgement:
         exchanged: number of kept weights that the best mask prunes.
         ties: what happened to equal scores; None for a mask that is no optimum.
         count: how the number of pruned weights was rounded; None: not known, or no optimum.
-        certificate: the file that proves it.
+        certificate: the file that proves it; None: there is none.
     """
 
     criterion: str
@@ -57,7 +57,7 @@ class Judgement:
     exchanged: int
     ties: str | None
     count: str | None
-    certificate: Path
+    certificate: Path | None
 
     @property
     def optimal(self) -> bool:
@@ -80,7 +80,7 @@ class Judgement:
             "exchanged": self.exchanged,
             "ties": self.ties,
             "count": self.count,
-            "certificate": str(self.certificate.relative_to(folder)),
+            "certificate": self.certificate and str(self.certificate.relative_to(folder)),
         }
 
 
@@ -108,7 +108,7 @@ def judge_layer(
     scope = SCOPES.get(pattern.kind, "tensor")
     found = []
     for criterion in (MAGNITUDE, *([SQUARES] if pattern.kind == "blocks" else [])):
-        ways = [_wide(dense), _wide(rounded)] if dense.dtype != rounded.dtype else [_wide(dense)]
+        ways = [wide(dense), wide(rounded)] if dense.dtype != rounded.dtype else [wide(dense)]
         best = next((w for w in ways if _optimal(criterion, name, w, mask, tree)), ways[0])
         certificate = place.with_name(f"{place.name}.{criterion.replace(' ', '-')}.json")
         judged = judge(criterion, {name: best}, {name: mask}, tree, scope, certificate)
@@ -180,7 +180,7 @@ def _scores(criterion: str, weights: Tensor) -> Tensor:
     return weights.double() ** 2  # exact for weights of up to 32 bits
 
 
-def _wide(weights: Tensor) -> Tensor:
+def wide(weights: Tensor) -> Tensor:
     """The weights in a dtype that scores can have."""
     return weights.float() if weights.element_size() < 2 else weights
 

@@ -127,9 +127,9 @@ def match(dense: StoredModel, sparse: StoredModel) -> Matching:
         _split_fused(one, two)
         _add_tied(one, two)
     pairs = [
-        Pair(_name(key, own[key], others[key]), others[key], own[key])
-        for key in own
-        if key in others
+        Pair(_name(each, own[each], others[each]), others[each], own[each])
+        for each in own
+        if each in others
     ]
     pairs = _turned(pairs, stored_transposed)
     fitting = [each for each in pairs if each.dense.shape == each.sparse.shape]
@@ -141,8 +141,8 @@ def match(dense: StoredModel, sparse: StoredModel) -> Matching:
     return Matching(
         tuple(fitting),
         tuple(each for each in pairs if each.dense.shape != each.sparse.shape),
-        tuple(dict.fromkeys(side.name for key, side in others.items() if key not in own)),
-        tuple(dict.fromkeys(side.name for key, side in own.items() if key not in others)),
+        tuple(dict.fromkeys(side.name for each, side in others.items() if each not in own)),
+        tuple(dict.fromkeys(side.name for each, side in own.items() if each not in others)),
         ratios[1] if only_masks else min(ratios),
     )
 
@@ -153,13 +153,13 @@ def _sides(model: StoredModel, transposed: str) -> dict[str, Side]:
     for name, stored in model.tensors.items():
         if stored.floating:
             turned = len(stored.shape) > 1 and re.search(transposed, name) is not None
-            key = _key(name)
-            found[name if key in found else key] = Side(name, stored, turned)
+            known = key(name)
+            found[name if known in found else known] = Side(name, stored, turned)
     return found
 
 
-def _key(name: str) -> str:
-    """The name to compare."""
+def key(name: str) -> str:
+    """The name by which tensors are compared."""
     first, _, rest = name.partition(".")
     while first in PREFIXES and rest:
         name = rest
@@ -171,14 +171,14 @@ def _key(name: str) -> str:
 
 def _split_fused(sides: dict[str, Side], others: Mapping[str, Side]) -> None:
     """Replace fused matrices by the parts that the other model has."""
-    for key in [*sides]:
-        whole = next((each for each in FUSED if f".{each}." in key), None)
-        if whole is None or key in others:
+    for name in [*sides]:
+        whole = next((each for each in FUSED if f".{each}." in name), None)
+        if whole is None or name in others:
             continue
-        parts = [key.replace(f".{whole}.", f".{part}.") for part in FUSED[whole]]
-        side, sizes = sides[key], [others[p].shape[0] for p in parts if p in others]
+        parts = [name.replace(f".{whole}.", f".{part}.") for part in FUSED[whole]]
+        side, sizes = sides[name], [others[p].shape[0] for p in parts if p in others]
         if len(sizes) == len(parts) and sum(sizes) == side.shape[0]:
-            del sides[key]
+            del sides[name]
             for number, part in enumerate(parts):
                 begin = sum(sizes[:number])
                 sides[part] = replace(side, rows=(begin, begin + sizes[number]))
@@ -186,14 +186,14 @@ def _split_fused(sides: dict[str, Side], others: Mapping[str, Side]) -> None:
 
 def _add_tied(sides: dict[str, Side], others: Mapping[str, Side]) -> None:
     """Give a model the output matrix that the other one has and that it ties to its embedding."""
-    for key, embeddings in TIED.items():
+    for head, embeddings in TIED.items():
         known = next((sides[each] for each in embeddings if each in sides), None)
-        if key in others and key not in sides and known is not None:
-            sides[key] = known
+        if head in others and head not in sides and known is not None:
+            sides[head] = known
 
 
-def _name(key: str, *sides: Side) -> str:
-    return next((side.name for side in sides if _key(side.name) == key), key)
+def _name(compared: str, *sides: Side) -> str:
+    return next((side.name for side in sides if key(side.name) == compared), compared)
 
 
 def _turned(pairs: list[Pair], transposed: str) -> list[Pair]:

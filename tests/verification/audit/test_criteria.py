@@ -26,6 +26,7 @@ def judged(dense: Tensor, mask: Tensor, folder: Path, **how: Any) -> list[Judgem
     rounded = dense.to(how.pop("dtype", dense.dtype))
     found = judge_layer("w", dense, rounded, mask, pattern, folder / "000", **how)
     for each in found:
+        assert each.certificate is not None
         assert fast_checker.check(each.certificate).outcome.name == "PROVED"
         assert each.optimal == (each.exchanged == 0)
     return found
