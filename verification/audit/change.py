@@ -12,7 +12,7 @@ MOVED = "its "  # begins the sentence of rows or columns in another order
 
 
 def explanation(found: Comparison) -> str | None:
-    """A sentence about a matrix in which more than a tenth of the kept weights changed, if any fits.
+    """A sentence about a matrix in which over a tenth of the kept weights changed, if one fits.
 
     That rows or columns are in another order is exact. The rank is that of a random projection in
     floating point, and holds for 99.9 % of the squared change.

@@ -98,6 +98,15 @@ def _zeros(tensors: Sequence[Mapping[str, Any]]) -> list[str]:
         found.append(f"{number:,} of these are zero only by rounding to the sparse model's dtype")
     if (grown := _total(tensors, "grown")) and _total(tensors, "pruned"):
         found.append(f"{grown:,} weights are zero in the dense model and not in the sparse one")
+    if changed := _total(tensors, "changed") - _total(tensors, "grown"):
+        most = max(tensors, key=lambda each: each["largest_change"])
+        kept = _total(tensors, "kept")
+        found.append(
+            f"{changed:,} of {kept:,} kept weights are changed, by at most "
+            f"{most['largest_change']:.6g}, in {most['tensor']}"
+        )
+    elif _total(tensors, "pruned"):
+        found.append("no kept weight is changed")
     frozen = sum(not each["pruned"] and not each["changed"] for each in tensors)
     if frozen and frozen < len(tensors):
         found.append(f"{frozen} of {len(tensors)} tensors are unchanged")

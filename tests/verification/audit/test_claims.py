@@ -86,8 +86,7 @@ def test_digits_of_a_ratio_are_those_that_are_written() -> None:
 
 
 def run(folder: Path, kept: int, **settings: Any) -> list[bool]:
-    layers = {f"{UP.format(i)}.weight": {} for i in (0, 1)}
-    blocks = [{"layers": {name: each}} for name, each in layers.items()]
+    blocks: list[Any] = [{"layers": {f"{UP.format(i)}.weight": {}}} for i in (0, 1)]
     facts = {"format": "pins-oneshot", "settings": settings, "blocks": blocks}
     write_json({**facts, "weights": {"kept": kept}}, folder / "run.json")
     model = StoredModel(folder, (), {}, {})
