@@ -1,7 +1,7 @@
-"""Small models in files, dense and sparse, for the audit."""
+"""Small models in files, dense and sparse, and their audit with every certificate checked."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ from torch import Tensor
 
 from pins.models.stored_model import StoredModel
 from pins.models.weight_files import WEIGHTS
+from verification.audit.run import AUDIT, Audit
+from verification.certificates import fast_checker
 
 Tensors = dict[str, Tensor]
+Document = dict[str, Any]
 
 
 def save_model(folder: Path, tensors: Mapping[str, Tensor], **config: Any) -> Path:
@@ -57,11 +60,6 @@ def tensors_of(folder: Path) -> Tensors:
     return load_file(folder / WEIGHTS)
 
 
-def config_of(folder: Path) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    return config
-
-
 def opened(folder: Path) -> StoredModel:
     return StoredModel.open(str(folder))
 
@@ -75,3 +73,26 @@ def largest_of_rows(tensor: Tensor, keep: int) -> Tensor:
     order = tensor.abs().argsort(dim=1, descending=True, stable=True)
     mask = torch.zeros_like(tensor, dtype=torch.bool)
     return mask.scatter(1, order[:, :keep], True)
+
+
+def audited(dense: Path, sparse: Path, out: Path | None = None) -> Document:
+    """audit.json; every certificate that it names is proved."""
+    out = out or sparse.parent / f"{sparse.name}-report"
+    audit = Audit(str(dense), str(sparse), out)
+    number = len([*audit.tensors()])
+    document = audit.finish()
+    assert number == len(audit) == len(document["layers"]) + len(document["vectors"])
+    assert json.loads((out / AUDIT).read_text()) == document
+    judged = [each for layer in document["layers"] for each in layer["criteria"]]
+    for each in [*judged, *document["criteria"]]:
+        if each["certificate"] is not None:
+            assert fast_checker.check(out / each["certificate"]).outcome.name == "PROVED"
+    return document
+
+
+def pruned(tensors: Tensors, keep: Callable[[Tensor], Tensor]) -> Tensors:
+    return {n: t * keep(t) if prunable(n, t) else t for n, t in tensors.items()}
+
+
+def two_of_four(tensor: Tensor) -> Tensor:
+    return largest_of_rows(tensor.reshape(-1, 4), 2).view(tensor.shape)

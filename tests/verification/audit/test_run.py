@@ -1,7 +1,6 @@
 """An audit from files to audit.json: what is planted is found, and told in a sentence."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,46 +13,24 @@ from pins import masks
 from pins.errors import FileError, ModelError
 from pins.models.sparse_bitmask import described
 from tests.verification.audit.models import (
-    Tensors,
+    Document,
+    audited,
     largest_of_rows,
     llama,
     prunable,
+    pruned,
     save_model,
     tensors_of,
+    two_of_four,
 )
-from verification.audit.run import AUDIT, Audit
-from verification.certificates import fast_checker
+from verification.audit.run import Audit
 
 Q0, UP1 = "model.layers.0.self_attn.q_proj.weight", "model.layers.1.mlp.up_proj.weight"
-Document = dict[str, Any]
 
 
 @pytest.fixture
 def dense(tmp_path: Path) -> Path:
     return save_model(tmp_path / "dense", llama())
-
-
-def audited(dense: Path, sparse: Path, out: Path | None = None) -> Document:
-    """audit.json; every certificate that it names is proved."""
-    out = out or sparse.parent / f"{sparse.name}-report"
-    audit = Audit(str(dense), str(sparse), out)
-    number = len([*audit.tensors()])
-    document = audit.finish()
-    assert number == len(audit) == len(document["layers"]) + len(document["vectors"])
-    assert json.loads((out / AUDIT).read_text()) == document
-    judged = [each for layer in document["layers"] for each in layer["criteria"]]
-    for each in [*judged, *document["criteria"]]:
-        if each["certificate"] is not None:
-            assert fast_checker.check(out / each["certificate"]).outcome.name == "PROVED"
-    return document
-
-
-def pruned(tensors: Tensors, keep: Callable[[Tensor], Tensor]) -> Tensors:
-    return {n: t * keep(t) if prunable(n, t) else t for n, t in tensors.items()}
-
-
-def two_of_four(tensor: Tensor) -> Tensor:
-    return largest_of_rows(tensor.reshape(-1, 4), 2).view(tensor.shape)
 
 
 def half_of_rows(tensor: Tensor) -> Tensor:

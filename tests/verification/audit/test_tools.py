@@ -11,7 +11,7 @@ from torch import nn
 from pins.oneshot.settings import Settings
 from tests.pins.oneshot.runs import run
 from tests.pins.oneshot.tiny_decoders import network, save_decoder, save_text
-from tests.verification.audit.test_run import audited
+from tests.verification.audit.models import audited
 
 pytest.importorskip("transformers")
 
