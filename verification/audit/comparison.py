@@ -13,6 +13,7 @@ nothing is free.
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from pins.errors import FileError
@@ -72,6 +73,12 @@ def compare(name: str, dense: Tensor, sparse: Tensor, mask: Tensor | None = None
         if (kept & ~mask).any():
             raise FileError(f"{name!r} of the sparse model is not zero where its mask prunes")
         kept, pruned = mask, ~mask
+    moved = kept & (before != after)
+    difference = after[moved].double() - before[moved].double()
+    changed, norm = (
+        float(torch.linalg.vector_norm(each, dtype=torch.float64))
+        for each in (difference, before[kept])
+    )
     return Comparison(
         rounded,
         sparse,
@@ -79,17 +86,10 @@ def compare(name: str, dense: Tensor, sparse: Tensor, mask: Tensor | None = None
         pruned,
         int(((_plain(dense) != 0) & (before == 0)).count_nonzero()),
         int((kept & (before == 0) & (after != 0)).count_nonzero()),
-        int((kept & (before != after)).count_nonzero()),
-        *_change(before[kept].double(), after[kept].double()),
+        len(difference),
+        float(difference.abs().max()) if len(difference) else 0.0,
+        changed / norm if norm else (math.inf if changed else 0.0),
     )
-
-
-def _change(before: Tensor, after: Tensor) -> tuple[float, float]:
-    """Max |b − a|, and ‖b − a‖ / ‖a‖."""
-    difference = after - before
-    largest = float(difference.abs().max()) if difference.numel() else 0.0
-    norm, base = float(difference.norm()), float(before.norm())
-    return largest, norm / base if base else (math.inf if norm else 0.0)
 
 
 def _plain(tensor: Tensor) -> Tensor:

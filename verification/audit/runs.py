@@ -11,6 +11,7 @@ from torch import Tensor
 
 LONGEST_GROUP = 64  # M of N:M
 ALMOST = 20  # of so many runs one may differ: then they break a pattern, and have not another one
+MOST_BREAKS = 100  # in all: thousands of groups below N are no breaks of N:M, but "at most N:M"
 FEWEST = 4  # runs of which one may
 
 
@@ -45,11 +46,11 @@ def same_count(kept: Tensor, free: Tensor) -> SameCount | None:
         free: bool, likewise, disjoint from `kept`.
 
     Returns:
-        None if more than one run of twenty differs (or more than one, of fewer runs), or if there
-        is one run only.
+        None if more than one run of twenty differs (or more than one, of fewer runs), or more than
+        100 do, or if there is one run only.
     """
     runs, length = kept.shape
-    allowed = max(runs // ALMOST, 1 if runs >= FEWEST else 0)
+    allowed = max(min(runs // ALMOST, MOST_BREAKS), 1 if runs >= FEWEST else 0)
     if runs < 2 or length < 2:
         return None
     some = max(runs // 8, 1)  # enough to refuse nearly every length that does not fit

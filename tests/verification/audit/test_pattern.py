@@ -120,6 +120,16 @@ def test_at_most_two_of_four(seed: int) -> None:
     assert str(find_pattern(mask.view(40, 48), ~mask.view(40, 48))) != str(found)
 
 
+def test_many_groups_below_n_are_at_most_n_and_a_few_are_breaks() -> None:
+    mask = in_runs(80 * 64, 4, 2, 0)
+    for number, said in ((100, "2:4"), (101, "at most 2:4")):
+        below = mask.clone()
+        below[torch.arange(0, 40 * number, 40), below.int().argmax(1)[: 40 * number : 40]] = False
+        found = find_pattern(below.view(80, 256), ~below.view(80, 256))
+        assert str(found) == f"{said} along the inputs"
+        assert len(found.breaks) == (100 if number == 100 else 0)
+
+
 def test_experts_are_matrices_of_their_own() -> None:
     mask = in_runs(3 * 8 * 12, 4, 2, 0).view(3, 8, 48)
     assert str(find_pattern(mask, ~mask)) == "2:4 along the inputs"

@@ -182,6 +182,39 @@ def test_masks_alone_are_audited(dense: Path, tmp_path: Path) -> None:
     assert all(each["criteria"][0]["optimal"] for each in document["layers"])
 
 
+def test_quantised_weights_are_audited_as_dequantised_and_it_is_said(tmp_path: Path) -> None:
+    numbers = torch.randint(1, 100, (8, 16), generator=torch.Generator().manual_seed(0))
+    numbers = (numbers * two_of_four(numbers.float())).to(torch.int8)
+    scale = 2.0 ** -torch.arange(8)[:, None]
+    dense = save_model(tmp_path / "dense", {"a.weight": torch.randn(8, 16)})
+    stored = {"a.weight": numbers, "a.weight_scale": scale}
+    document = audited(dense, save_model(tmp_path / "sparse", stored))
+    [layer] = document["layers"]
+    assert (layer["quantized"], layer["kept"], layer["changed"]) == (True, 64, 64)
+    assert layer["pattern"]["name"] == "2:4 along the inputs"
+    assert any(
+        each.startswith("1 tensors are quantised (quantised): what is audited")
+        for each in document["sentences"]
+    )
+
+
+def test_pruned_heads_rows_and_columns_are_counted(dense: Path, tmp_path: Path) -> None:
+    tensors = tensors_of(dense)
+    tensors[Q0][4:8] = 0  # the second of four heads
+    tensors[UP1][:, 3] = 0
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    document = audited(dense, save_model(tmp_path / "sparse", tensors, **heads))
+    layer = layer_of(document, Q0)
+    assert (layer["dead_heads"], layer["dead_rows"], layer["dead_columns"]) == ([1], 4, 0)
+    assert layer["pattern"]["name"] == "blocks of 4 × 16"
+    assert {each["scope"] for each in layer["criteria"]} == {"block"}
+    layer = layer_of(document, UP1)
+    assert (layer["dead_heads"], layer["dead_rows"], layer["dead_columns"]) == (None, 0, 1)
+    assert layer["pattern"]["name"] == "blocks of 24 × 1"
+    other = "model.layers.0.self_attn.k_proj.weight"
+    assert layer_of(document, other)["dead_heads"] == []
+
+
 def config(**sparsity: Any) -> Document:
     made = described({"model_type": "llama"}, [])
     made["quantization_config"]["sparsity_config"] |= {"targets": ["Linear"], **sparsity}
