@@ -34,6 +34,7 @@ from tests.mutations import leaks
 from tests.pins.selection.budget.tables import document
 from tests.tiny_model import save_tiny_bert
 from verification import checker
+from verification.audit.run import Audit
 from verification.certificates import fast_checker
 from verification.certificates.budget import certify_choice
 from verification.certificates.from_files import certify_files
@@ -173,6 +174,30 @@ def stored(folder: Path) -> Reading:
                 tensor.read()
 
     return read, [whole, own, file]
+
+
+@reader
+def audit(folder: Path) -> Reading:
+    dense, sparse = folder / "dense.safetensors", folder / "sparse" / "model.safetensors"
+    kept = select(WEIGHTS, 9)
+    save_tensors(WEIGHTS, dense, {"format": "pt"})
+    pruned = {n: t.where(kept[n], torch.zeros(())) for n, t in WEIGHTS.items()}
+    save_tensors(pruned, sparse, {"format": "pt"})
+    said = {"global_sparsity": 0.5, "sparsity_structure": "2:4", "targets": ["re:.*"], "ignore": []}
+    config, run = sparse.parent / "config.json", sparse.parent / "run.json"
+    write_json({"quantization_config": {"sparsity_config": said}, "model_type": "gpt2"}, config)
+    blocks: list[Any] = [{"layers": {"layer.weight": {}}}]
+    settings = {"sparsity": 0.5, "pattern": "2:4"}
+    facts = {"format": "pins-oneshot", "settings": settings, "blocks": blocks}
+    write_json({**facts, "weights": {"kept": 7}}, run)
+
+    def read() -> None:
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        found = Audit(str(dense), str(sparse.parent), folder / "out")
+        assert all([*found.tensors()])
+        found.finish()
+
+    return read, [config, run]
 
 
 @reader

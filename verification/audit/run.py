@@ -15,19 +15,19 @@ from typing import Any
 
 import pins
 from pins.errors import FileError, ModelError
-from pins.models.stored_model import StoredModel
+from pins.models.stored_model import CONFIG, StoredModel
 from pins.utils.folder_lock import LOCK
-from pins.utils.io import sha256, write_json
-from pins.utils.text_files import read_object, reading
+from pins.utils.io import read_state, sha256, write_json, write_state
+from pins.utils.text_files import read_object
 from verification.audit.change import MOVED
-from verification.audit.claims import Facts, Stated, claims_of
+from verification.audit.claims import RUN, Facts, Stated, claims_of
 from verification.audit.criteria import MAGNITUDE
 from verification.audit.layer import LayerAudit, audit_layer
 from verification.audit.matching import Matching, Pair, match
 from verification.audit.sentences import about_names, sentences
 from verification.audit.whole_model import GLOBAL, judge_model
 
-FORMAT, VERSION = "pins-audit", 1
+FORMAT, LAYER, VERSION = "pins-audit", "pins-audit-layer", 1
 AUDIT, LAYERS, CERTIFICATES, START = "audit.json", "layers", "certificates", "start.json"
 LEAST_COVERAGE = 0.9
 
@@ -66,6 +66,10 @@ class Audit:
 
         Yields:
             The entry of audit.json.
+
+        Raises:
+            FileError: a tensor is damaged, or holds NaN.
+            CheckpointError: what an earlier audit wrote is torn.
         """
         for number, pair in enumerate(self.matching.pairs):
             file = self.out / LAYERS / f"{number:03}.json"
@@ -128,15 +132,15 @@ class Audit:
         place = self.out / CERTIFICATES / f"{number:03}"
         _remove(place)
         done = audit_layer(pair, self.claims, self.sparse.config, place)
-        write_json({"document": done.document, "facts": asdict(done.facts)}, file)
+        stored = {"document": done.document, "facts": asdict(done.facts)}
+        write_state({"format": LAYER, "version": VERSION, **stored}, file)
         return done
 
     def _done(self, file: Path) -> LayerAudit:
-        with reading(f"{file} is no layer of an audit"):
-            stored = read_object(file)
-            facts = stored["facts"]
-            most = {int(m): number for m, number in facts.pop("most").items()}
-            return LayerAudit(stored["document"], Facts(**facts, most=most))
+        stored = read_state(file, LAYER, VERSION)
+        facts = stored["facts"]
+        most = {int(m): number for m, number in facts.pop("most").items()}
+        return LayerAudit(stored["document"], Facts(**facts, most=most))
 
     def _of_model(self, matrices: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Whether the masks are an optimum of all matrices, if no pattern says that they are not.
@@ -162,4 +166,7 @@ def _remove(place: Path) -> None:
 
 
 def _files(model: StoredModel) -> dict[str, Any]:
-    return {"place": str(model.place), "files": {f.name: sha256(f) for f in model.files}}
+    """The files that an audit depends on, with their digests."""
+    claims = [model.place / name for name in (CONFIG, RUN)]
+    read = [*model.files, *(file for file in claims if file.is_file())]
+    return {"place": str(model.place), "files": {file.name: sha256(file) for file in read}}

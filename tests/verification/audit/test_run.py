@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pins import masks
-from pins.errors import FileError, ModelError
+from pins.errors import CheckpointError, FileError, ModelError
 from pins.models.sparse_bitmask import described
 from tests.verification.audit.models import (
     Document,
@@ -287,6 +287,12 @@ def test_an_interrupted_audit_goes_on_and_gives_the_same_bytes(dense: Path, tmp_
     assert files
     for file in files:
         assert (out / file).read_bytes() == (whole / file).read_bytes(), file
+    (out / "layers" / "003.json").write_bytes((whole / "layers" / "002.json").read_bytes()[:-9])
+    with pytest.raises(CheckpointError, match=r"003.json is no JSON file.*torn"):
+        audited(dense, sparse, out)
+    (sparse / "config.json").write_text("{}")
+    with pytest.raises(FileError, match="holds an audit of other files"):
+        Audit(str(dense), str(sparse), out)
     other = save_model(tmp_path / "other", pruned(tensors_of(dense), two_of_four))
     with pytest.raises(FileError, match="holds an audit of other files"):
         Audit(str(dense), str(other), out)
