@@ -142,8 +142,8 @@ def _one_shot(folder: Path) -> tuple[str, str, str]:
     }
     said = [f"{name} {found[name]}" for name in ONE_SHOT]
     return (
-        "A language model pruned in one shot: exact swaps after ALPS keep more than Wanda, SparseGPT "
-        "and ALPS",
+        "A language model pruned in one shot: exact swaps after ALPS keep more than Wanda, "
+        "SparseGPT and ALPS",
         f"perplexity of SmolLM2-135M, dense {shown(dense_perplexity(document))}; {HALF} pruned: "
         f"{', '.join(said)}",
         f"[one shot]({PAGE}#a-language-model-in-one-shot)",
