@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,6 +75,12 @@ def dense_perplexity(document: Mapping[str, Any]) -> float:
 def shown(perplexity: float) -> str:
     """A perplexity with two digits after the point below 100."""
     return f"{perplexity:.2f}" if perplexity < 100 else number(perplexity)
+
+
+def not_measured(known: Iterable[str], measured: Iterable[str]) -> str:
+    """A sentence that names the methods without a row; "" if all have one."""
+    missing = [name for name in known if name not in {*measured}]
+    return f"Not measured: {', '.join(missing)}." if missing else ""
 
 
 def calibration_windows(

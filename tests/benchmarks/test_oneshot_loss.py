@@ -76,6 +76,7 @@ def test_changes_are_from_the_dense_model(results: Path) -> None:
     assert "The dense loss is 3.000 there, and 4.500 here" in text
     assert "| magnitude | each row | – | −1.00 | +2.00 | +2.00 | +3 ± 1 | 1,808 | 360 |" in text
     assert "| obs | each row | – | −1.00 | +2.00 | **+0.25** | **+0.375 ± 0.12** | 131 |" in text
+    assert "Not measured: sensitivity, trust-region, obs + swaps, alps + swaps." in text
     assert "0.2 core-hours for 2 runs" in text
 
 
