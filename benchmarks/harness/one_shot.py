@@ -13,8 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.harness import benchmark
 from benchmarks.harness.markdown import number
-from benchmarks.harness.results import Paths
+from benchmarks.harness.results import Document
 from pins.models import smollm2
 from pins.models.decoder import Decoder
 from pins.oneshot.command import mean_error
@@ -51,10 +52,26 @@ def methods(*names: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def describe_text(model: str, task: str, **numbers: int) -> tuple[dict[str, Any], Paths]:
-    """Settings that identify model and windows, and the path to replace: a folder by its name."""
+def resumed(
+    file: Path, model: str, task: str, data: Path | None, **numbers: int
+) -> tuple[Document, dict[str, Any]]:
+    """A results file to go on with, and the settings of `pins oneshot` that its runs share.
+
+    Args:
+        file: of the results.
+        model: a folder, which the file knows by its name, or what `pins oneshot` takes.
+        task: whose text calibrates and judges.
+        data: folder or file with it.
+        numbers: of windows, and their length.
+
+    Raises:
+        FileError: the file holds results of other settings or versions.
+    """
     named = Path(model).name if Path(model).is_dir() else model
-    return {"model": named, "task": task, **numbers}, {named: model}
+    about = {"model": named, "task": task, **numbers}
+    paths = {"OUT": file.parent, "DATA": data, named: model}
+    document = benchmark.resume(file, benchmark.new_document(about, paths))
+    return document, {**about, "model": model, "data": data}
 
 
 def about(settings: Mapping[str, Any]) -> str:

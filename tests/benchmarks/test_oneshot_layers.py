@@ -13,24 +13,16 @@ from pins.errors import SettingError
 from pins.models.decoder import Decoder
 from pins.oneshot.methods.registry import METHODS as ALL
 from pins.oneshot.settings import Settings
-from tests.benchmarks.started import interrupted, rendered_again, start
-from tests.pins.oneshot.tiny_decoders import save_decoder, save_text
+from tests.benchmarks.started import interrupted, rendered_again, start, words
 
 SMALL: dict[str, Any] = {"task": "text", "blocks": "1", "calibration": 6, "length": 8}
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A tiny decoder and a text."""
-    folder = tmp_path_factory.mktemp("given")
-    return {"model": str(save_decoder(folder / "a-model")), "data": save_text(folder / "a.txt")}
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory, given: dict[str, Any]) -> Path:
     """A folder with what the command writes, as anyone would start it."""
     out = tmp_path_factory.mktemp("results")
-    start("oneshot_layers", *(f"--{k}={v}" for k, v in {**SMALL, **given}.items()), out=out)
+    start("oneshot_layers", *words({**SMALL, **given}), out=out)
     return out
 
 

@@ -8,25 +8,16 @@ from benchmarks.harness.results import read
 from benchmarks.oneshot_loss import driver
 from benchmarks.oneshot_loss.table import METHODS, RANKED, table
 from pins.oneshot.settings import Settings
-from tests.benchmarks.started import interrupted, rendered_again, start
-from tests.pins.oneshot.tiny_decoders import save_decoder, save_text
+from tests.benchmarks.started import interrupted, rendered_again, start, words
 
 SMALL: dict[str, Any] = {"task": "text", "calibration": 3, "test_windows": 3, "length": 8}
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A tiny decoder and a text."""
-    folder = tmp_path_factory.mktemp("given")
-    return {"model": str(save_decoder(folder / "a-model")), "data": save_text(folder / "a.txt")}
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory, given: dict[str, Any]) -> Path:
     """A folder with what the command writes, as anyone would start it."""
     out = tmp_path_factory.mktemp("results")
-    words = {**SMALL, **given}.items()
-    start("oneshot_loss", *(f"--{k.replace('_', '-')}={v}" for k, v in words), out=out)
+    start("oneshot_loss", *words({**SMALL, **given}), out=out)
     return out
 
 
