@@ -244,7 +244,7 @@ def oneshot(
             raise SettingError(f"there is no {name}: give --{name} {advice}")
     assert out is not None, "asked above"
     certify, missing = find_certifier("oneshot")
-    certify_choice: Any = find_certifier("budget")[0]
+    certify_choice: Any = find_certifier("budget")[0] if "budget" in given else None
     raise typer.Exit(
         run_oneshot(
             progress_console(json),

@@ -1,4 +1,4 @@
-"""The six rows of evidence on the first page: claim, measured number, link to the details.
+"""The seven rows of evidence on the first page: claim, measured number, link to the details.
 
 Each number comes from a results file.
 """
@@ -11,6 +11,7 @@ from benchmarks.distributed import table as distributed_table
 from benchmarks.end_accuracy.table import summary
 from benchmarks.harness import markdown
 from benchmarks.harness.goals import speedup
+from benchmarks.harness.one_shot import HALF, dense_perplexity, shown
 from benchmarks.harness.results import RESULTS, Row, read
 from benchmarks.harness.score_sets import MODEL
 from benchmarks.loss_decrease.driver import mean_over_seeds
@@ -24,11 +25,12 @@ TASKS = ("stdlib-docs", "sst2")  # of the loss-decrease files
 BEYOND = 0.001  # fraction of the weights; the signed optimum's prediction fails there
 SPARSITY = 0.9  # of the scores after gradual pruning
 METHODS = ("dense", "abs-pins", "pins")
+ONE_SHOT = ("magnitude", "wanda", "sparsegpt", "alps", "alps + swaps")
 
 
 def rows(folder: Path = RESULTS) -> list[tuple[str, str, str]]:
-    """Claim, measured number and link of the six rows, from the results files of a folder."""
-    makers = (_ledger, _selection, _check, _ranks, _one_decision, _gradual)
+    """Claim, measured number and link of the seven rows, from the results files of a folder."""
+    makers = (_ledger, _selection, _check, _ranks, _one_decision, _gradual, _one_shot)
     return [make(folder) for make in makers]
 
 
@@ -128,4 +130,21 @@ def _gradual(folder: Path) -> tuple[str, str, str]:
         "accuracy; signed `pins` is left with guessing",
         f"{'; '.join(shown)} ({document['settings']['steps']} steps, nothing tuned)",
         f"[gradual pruning]({PAGE}#what-is-left-after-gradual-pruning)",
+    )
+
+
+def _one_shot(folder: Path) -> tuple[str, str, str]:
+    document = read(folder / "oneshot-perplexity.json")
+    found = {
+        row["method"]: shown(row["perplexity"])
+        for row in document["rows"]
+        if (row["setting"], row["draw"]) == (HALF, 0)
+    }
+    said = [f"{name} {found[name]}" for name in ONE_SHOT]
+    return (
+        "A language model pruned in one shot: exact swaps after ALPS keep more than Wanda, "
+        "SparseGPT and ALPS",
+        f"perplexity of SmolLM2-135M, dense {shown(dense_perplexity(document))}; {HALF} pruned: "
+        f"{', '.join(said)}",
+        f"[one shot]({PAGE}#a-language-model-in-one-shot)",
     )

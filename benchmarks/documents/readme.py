@@ -19,6 +19,7 @@ from benchmarks.harness.markdown import escaped, measured_with
 from benchmarks.harness.results import RESULTS, Document, read
 from benchmarks.loss_decrease import driver as loss_decrease
 from benchmarks.oneshot import table as one_shot
+from benchmarks.oneshot_loss import table as one_shot_loss
 from benchmarks.overhead import driver as overhead
 from benchmarks.selection import table as selection
 from pins.utils.io import write_text
@@ -98,6 +99,7 @@ PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
         "loss-decrease": loss_changes,
         "end-accuracy": end_accuracy,
         "one-shot": lambda: _measured("oneshot-perplexity", one_shot.goals, one_shot.levels),
+        "one-shot-loss": lambda: _measured("oneshot-loss", one_shot_loss.changes),
         "selection": lambda: _measured("selection-cpu", selection.verdict, selection.summary),
         "overhead": lambda: _body(overhead.table, "overhead-cpu"),
     },

@@ -6,15 +6,16 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from benchmarks.harness import benchmark
 from benchmarks.harness.markdown import number
-from benchmarks.harness.results import Paths
+from benchmarks.harness.results import Document
 from pins.models import smollm2
 from pins.models.decoder import Decoder
 from pins.oneshot.command import mean_error
@@ -51,10 +52,26 @@ def methods(*names: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def describe_text(model: str, task: str, **numbers: int) -> tuple[dict[str, Any], Paths]:
-    """Settings that identify model and windows, and the path to replace: a folder by its name."""
+def resumed(
+    file: Path, model: str, task: str, data: Path | None, **numbers: int
+) -> tuple[Document, dict[str, Any]]:
+    """A results file to go on with, and the settings of `pins oneshot` that its runs share.
+
+    Args:
+        file: of the results.
+        model: a folder, which the file knows by its name, or what `pins oneshot` takes.
+        task: whose text calibrates and judges.
+        data: folder or file with it.
+        numbers: of windows, and their length.
+
+    Raises:
+        FileError: the file holds results of other settings or versions.
+    """
     named = Path(model).name if Path(model).is_dir() else model
-    return {"model": named, "task": task, **numbers}, {named: model}
+    about = {"model": named, "task": task, **numbers}
+    paths = {"OUT": file.parent, "DATA": data, named: model}
+    document = benchmark.resume(file, benchmark.new_document(about, paths))
+    return document, {**about, "model": model, "data": data}
 
 
 def about(settings: Mapping[str, Any]) -> str:
@@ -75,6 +92,12 @@ def dense_perplexity(document: Mapping[str, Any]) -> float:
 def shown(perplexity: float) -> str:
     """A perplexity with two digits after the point below 100."""
     return f"{perplexity:.2f}" if perplexity < 100 else number(perplexity)
+
+
+def not_measured(known: Iterable[str], measured: Iterable[str]) -> str:
+    """A sentence that names the methods without a row; "" if all have one."""
+    missing = [name for name in known if name not in {*measured}]
+    return f"Not measured: {', '.join(missing)}." if missing else ""
 
 
 def calibration_windows(

@@ -25,7 +25,7 @@ from benchmarks.harness.one_shot import (
     Length,
     Task,
     TestWindows,
-    describe_text,
+    resumed,
     whole,
 )
 from benchmarks.harness.results import RESULTS
@@ -85,11 +85,7 @@ def run(
     """Measure what the results file does not hold yet."""
     if not render_only:
         numbers = {"calibration": calibration, "test_windows": test_windows, "length": length}
-        about, paths = describe_text(model, task, **numbers)
-        document = benchmark.resume(
-            out / FILE, benchmark.new_document(about, {"OUT": out, "DATA": data, **paths})
-        )
-        shared = {**about, "model": model, "data": data}
+        document, shared = resumed(out / FILE, model, task, data, **numbers)
 
         def row_of(each: Run) -> list[dict[str, Any]]:
             row = measure(each, shared, "dense" not in document)

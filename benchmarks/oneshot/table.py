@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.harness import markdown
 from benchmarks.harness.markdown import measured_with, number, share
-from benchmarks.harness.one_shot import SETTINGS, about, dense_perplexity, shown
+from benchmarks.harness.one_shot import SETTINGS, about, dense_perplexity, not_measured, shown
 from benchmarks.harness.paired import Paired
 from benchmarks.harness.results import Row, grouped
 from benchmarks.oneshot.methods import METHODS, OURS, RIVALS, UNIFORM, WANDA
@@ -18,7 +18,7 @@ Cells = Mapping[str, Sequence[Row]]
 def table(document: Mapping[str, Any]) -> str:
     """The results as Markdown: the goal, and a table for each setting."""
     settings, rows = document["settings"], document["rows"]
-    cells = by_setting(rows)
+    cells, uniform = by_setting(rows), [name for name in METHODS if name not in UNIFORM]
     return markdown.document(
         "# Perplexity after one-shot pruning",
         f"{about(settings)} A draw is a choice of these windows. Judged on "
@@ -43,7 +43,7 @@ def table(document: Mapping[str, Any]) -> str:
         *(
             block
             for setting, found in cells.items()
-            for block in (f"## {setting}", _table(found), _missing(found))
+            for block in (f"## {setting}", _table(found), not_measured(uniform, found))
         ),
         f"{sum(row['cpu'] for row in rows) / 3600:.1f} core-hours for {len(rows)} runs.",
         measured_with(document["provenance"]),
@@ -129,12 +129,6 @@ def _cells(method: str, rows: Sequence[Row], wanda: Sequence[Row]) -> str:
         f"{method} | {len(rows)} | {shown(_mean(rows))}{span} | {share(error, 2)} | "
         f"{against} | {number(cpu)}"
     )
-
-
-def _missing(cells: Cells) -> str:
-    """Which methods were not measured in a setting; "" if all were."""
-    missing = [method for method in METHODS if method not in cells and method not in UNIFORM]
-    return f"Not measured: {', '.join(missing)}." if missing else ""
 
 
 def _mean(rows: Sequence[Row]) -> float:

@@ -19,7 +19,7 @@ import typer
 
 from benchmarks.harness import benchmark
 from benchmarks.harness.cli import Data, Model, Names, Out, Render, named, numbers
-from benchmarks.harness.one_shot import SETTINGS, Calibration, Length, Task, describe_text
+from benchmarks.harness.one_shot import SETTINGS, Calibration, Length, Task, resumed
 from benchmarks.harness.results import RESULTS
 from benchmarks.oneshot_layers.inputs import captured
 from benchmarks.oneshot_layers.table import MEASURED, METHODS, table
@@ -80,10 +80,8 @@ def run(
     """Measure what the results file does not hold yet."""
     if not render_only:
         chosen = numbers(blocks, "blocks", int, lambda number: number >= 0, "numbers like 0,14")
-        about, paths = describe_text(model, task, calibration=calibration, length=length)
-        document = benchmark.resume(
-            out / FILE, benchmark.new_document(about, {"OUT": out, "DATA": data, **paths})
-        )
+        windows = {"calibration": calibration, "length": length}
+        document, _shared = resumed(out / FILE, model, task, data, **windows)
         wanted = runs(
             chosen, [*named(settings, SETTINGS, "setting")], [*named(methods, METHODS, "method")]
         )

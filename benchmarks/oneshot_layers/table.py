@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.harness import markdown
-from benchmarks.harness.markdown import measured_with, number, share
-from benchmarks.harness.one_shot import HALF, SETTINGS, TWO_OF_FOUR, about, methods
+from benchmarks.harness.markdown import measured_with, number
+from benchmarks.harness.one_shot import HALF, SETTINGS, TWO_OF_FOUR, about, methods, not_measured
 from benchmarks.harness.results import Row, grouped
-from verification.formatting import joined
+from verification.formatting import joined, percent
 
 METHODS = methods(
     "magnitude",
@@ -35,20 +35,20 @@ def table(document: Mapping[str, Any]) -> str:
     by = {setting: found for (setting,), found in grouped(rows, "setting").items()}
     return markdown.document(
         "# Reconstruction errors of layers after one-shot pruning",
-        f"{about(settings)} Layers of the blocks {joined([*map(str, blocks)])}, from what they "
-        "read in the dense model, the same for every method. `pins`, `sensitivity`, `obd` and "
+        f"{about(settings)} Layers of blocks numbered {joined([*map(str, blocks)])}, from what "
+        "they read in the dense model, the same for every method. `pins`, `sensitivity`, `obd` and "
         "`trust-region` are left out: they read gradients of the whole model's loss, and no Gram "
         "matrix.",
-        "Excess: the method's error of a layer's outputs over the least of all methods, less 1; "
-        "mean over the blocks. Best of: the layers in which no method has less. The error is "
-        "without damping, while refit and swaps minimise with damping: so their excess can be "
-        "above that of another mask's. `alps`, `obs` and swaps end with a refit. Core-seconds: of "
-        "one block.",
+        "Excess: the method's error of a layer's outputs over the least of all methods measured on "
+        "the block, less 1; mean over the blocks. Best of: the layers in which no method has less. "
+        "The error is without damping, while refit and swaps minimise with damping: so their "
+        "excess can be above that of another mask's. `alps`, `obs` and swaps end with a refit. "
+        "Core-seconds: of one block.",
         *(
             text
             for setting in SETTINGS
             if setting in by
-            for text in (f"## {setting}", _table(by[setting]), _least(by[setting]))
+            for text in (f"## {setting}", _table(by[setting]), _words(by[setting]))
         ),
         f"{sum(row['cpu'] for row in rows) / 3600:.2f} core-hours for {len(rows)} runs, and those "
         "of the dense model's passes.",
@@ -80,7 +80,8 @@ def excesses(rows: Sequence[Row], method: str) -> dict[str, list[float]]:
 def _table(rows: Sequence[Row]) -> list[str]:
     names = list(rows[0]["relative_errors"])
     titles = [name.rpartition(".")[2].removesuffix("_proj") for name in names]
-    head = f"method | {' | '.join(titles)} | all | best of {len(best(rows))} | swaps | core-seconds"
+    ends = f"all | best of {len(best(rows))} | swaps | core-seconds"
+    head = f"method | blocks | {' | '.join(titles)} | {ends}"
     by = {method: group for (method,), group in grouped(rows, "method").items()}
     return markdown.table(
         head, "lr", (_cells(method, by[method], rows) for method in METHODS if method in by)
@@ -94,6 +95,7 @@ def _cells(method: str, own: Sequence[Row], rows: Sequence[Row]) -> str:
     return " | ".join(
         [
             method,
+            str(len(own)),
             *(_percent(statistics.fmean(each)) for each in found.values()),
             _percent(statistics.fmean(every)),
             str(sum(over == 0 for over in every)),
@@ -103,12 +105,13 @@ def _cells(method: str, own: Sequence[Row], rows: Sequence[Row]) -> str:
     )
 
 
-def _least(rows: Sequence[Row]) -> str:
-    """The least errors found, which the excesses are over."""
+def _words(rows: Sequence[Row]) -> str:
+    """The least errors, which the excesses are over, and what was not measured."""
     least = best(rows).values()
+    missing = not_measured(METHODS, [row["method"] for row in rows])
     return (
-        f"The least errors are {share(min(least), 2)} to {share(max(least), 2)} of the layers' "
-        "outputs."
+        f"The least errors are {percent(min(least), 2)} to {percent(max(least), 2)} of the layers' "
+        f"outputs. {missing}".strip()
     )
 
 

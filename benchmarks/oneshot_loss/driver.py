@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.harness import benchmark
 from benchmarks.harness.cli import Data, Minutes, Model, Names, Out, Render, named
-from benchmarks.harness.one_shot import Calibration, Length, Task, TestWindows, describe_text, whole
+from benchmarks.harness.one_shot import Calibration, Length, Task, TestWindows, resumed, whole
 from benchmarks.harness.results import RESULTS
 from benchmarks.oneshot_loss.prediction import derivatives, predicted
 from benchmarks.oneshot_loss.table import METHODS, table
@@ -59,13 +59,10 @@ def run(
     """Measure what the results file does not hold yet."""
     if not render_only:
         numbers = {"calibration": calibration, "test_windows": test_windows, "length": length}
-        about, paths = describe_text(model, task, **numbers)
-        document = benchmark.resume(
-            out / FILE, benchmark.new_document(about, {"OUT": out, "DATA": data, **paths})
-        )
+        document, shared = resumed(out / FILE, model, task, data, **numbers)
 
         def row_of(each: Run) -> list[dict[str, Any]]:
-            row = measure(each, {**about, "model": model, "data": data})
+            row = measure(each, shared)
             document["dense"] = row.pop("dense")
             return [row]
 

@@ -6,7 +6,15 @@ from typing import Any
 
 from benchmarks.harness import markdown
 from benchmarks.harness.markdown import measured_with, number
-from benchmarks.harness.one_shot import HALF, SETTINGS, about, dense_perplexity, methods, shown
+from benchmarks.harness.one_shot import (
+    HALF,
+    SETTINGS,
+    about,
+    dense_perplexity,
+    methods,
+    not_measured,
+    shown,
+)
 from benchmarks.harness.paired import Paired
 from benchmarks.harness.results import Row
 from verification.formatting import signed
@@ -45,14 +53,20 @@ def table(document: Mapping[str, Any]) -> str:
         "h is the mean over windows of the squared gradient of a window's mean loss, which is "
         "less than the curvature of the loss. On the test text: mean over windows ± its standard "
         "error, paired with the dense model. Lowest of each column measured in bold.",
-        markdown.table(
-            "method | half of | own model | first order | second order | calibration text | "
-            "test text | perplexity | core-seconds",
-            "llr",
-            (_cells(row, document) for row in rows),
-        ),
+        changes(document),
+        not_measured(METHODS, [row["method"] for row in rows]),
         f"{sum(row['cpu'] for row in rows) / 3600:.1f} core-hours for {len(rows)} runs.",
         measured_with(document["provenance"]),
+    )
+
+
+def changes(document: Mapping[str, Any]) -> list[str]:
+    """The predicted and measured changes of each method."""
+    return markdown.table(
+        "method | half of | own model | first order | second order | calibration text | "
+        "test text | perplexity | core-seconds",
+        "llr",
+        (_cells(row, document) for row in document["rows"]),
     )
 
 

@@ -29,7 +29,7 @@ def pruned_layer(layer: Layer, settings: Settings, level: Level, dtype: torch.dt
 
     Raises:
         ModelError: a weight is NaN or infinite, before or after.
-        MaskError: the mask is not one that the settings allow.
+        OptimalityError: the mask is not one that the settings allow.
     """
     if not bool(layer.weight.isfinite().all()):
         raise ModelError(f"{shown(layer.name)} holds NaN or infinity: the model is damaged")
@@ -37,12 +37,11 @@ def pruned_layer(layer: Layer, settings: Settings, level: Level, dtype: torch.dt
     if settings.swaps:
         bounds = RowBounds.of(*level, layer.weight.shape[1])
         mask, number = swapped(layer, pruned.mask, bounds)
-        report = {**pruned.report, "swaps": number}
-        pruned = Pruned(refit(layer, mask), mask, report=report)
-    elif settings.refit:
-        pruned = replace(pruned, weight=refit(layer, pruned.mask))
+        pruned = Pruned(pruned.weight, mask, report={**pruned.report, "swaps": number})
     if bool(pruned.mask.all()):  # nothing to make up for
         pruned = replace(pruned, weight=layer.weight)
+    elif settings.swaps or settings.refit:
+        pruned = replace(pruned, weight=refit(layer, pruned.mask))
     require_allowed(layer, pruned.mask, *level)
     weight, mask = (from_rank_zero(layer.group, each) for each in (pruned.weight, pruned.mask))
     return replace(pruned, weight=_rounded(layer.name, weight, dtype, settings), mask=mask)

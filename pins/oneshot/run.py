@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from statistics import fmean
@@ -84,7 +84,7 @@ class OneShot:
             )
         whole = [] if settings.budget else [settings.level()]
         for level in [*whole, *self.levels.values()]:
-            self.method.require(*level, self._views())
+            self.method.require(*level, self._views)
         task = load_task(settings.task, settings.data)
         self.digests = task.digests
         tokenizer, length = self.decoder.tokenizer, settings.length
@@ -107,7 +107,7 @@ class OneShot:
         self._choice: Mapping[str, str | float] = {}
         self._decided: Mapping[str, Tensor] = {}
         if isinstance(self.method, GradientMethod) and self.folder.report(None) is None:
-            require_memory(self.method, self.decoder.model, self._views(), length, device)
+            require_memory(self.method, self.decoder.model, self._views, length, device)
         self.reports: list[dict[str, Any]] = []
         self._states: dict[str, list[State]] = {}
 
@@ -183,7 +183,7 @@ class OneShot:
                 self.method,
                 self.decoder,
                 self.calibration.tokens,
-                self._views(),
+                self._views,
                 self._tree,
                 rate=self.settings.learning_rate or 0.0,
                 advance=advance,
@@ -220,7 +220,7 @@ class OneShot:
 
     def _tree(self, names: Container[str]) -> Node:
         """The masks that some layers may have."""
-        views = {name: view for name, view in self._views().items() if name in names}
+        views = {name: view for name, view in self._views.items() if name in names}
         groups: dict[Level, dict[str, View]] = {}
         for name, view in views.items():
             groups.setdefault(self._level(name), {})[name] = view
@@ -230,6 +230,7 @@ class OneShot:
         nodes = {node.name: node for tree in trees for node in tree.tensors}
         return Node("the model", tuple(nodes[name] for name in views))
 
+    @cached_property
     def _views(self) -> dict[str, View]:
         """Outputs and inputs of the layers of all blocks, by name of the weight."""
         layers = [layers_of(self.decoder, number) for number in range(len(self.decoder))]
@@ -321,23 +322,22 @@ class OneShot:
 
     def calibration_losses(self) -> dict[str, float]:
         """The mean of −log p over the predicted calibration tokens, dense and sparse."""
-        found = {}
-        for name, key in (("dense", "dense calibration"), ("sparse", "calibration")):
-            own = [float(self.decoder.losses(s).double().mean()) for s in self._states[key]]
-            shared = gather_json(self.group, list(zip(self._own, own, strict=True)))
-            found[name] = fmean(loss for _, loss in sorted(chain(*shared)))
-        return found
+        keys, known = {"dense": "dense calibration", "sparse": "calibration"}, [1] * len(self._own)
+        return {n: fmean(self._losses(key, self._own, known)) for n, key in keys.items()}
 
     def losses(self) -> dict[str, list[float]]:
         """The mean −log p over the scored tokens of each test window, dense and sparse."""
-        rank, size = self.group.rank, self.group.size
-        found: dict[str, list[float]] = {}
-        for name in [each for each in ("dense", "sparse") if each in self._states]:
-            known = zip(self._states[name], self.test.known[rank::size], strict=True)
-            own = [float(self.decoder.losses(s)[k - 1 :].double().mean()) for s, k in known]
-            shared = gather_json(self.group, own)
-            found[name] = [shared[i % size][i // size] for i in range(len(self.test))]
-        return found
+        mine = slice(self.group.rank, None, self.group.size)
+        numbers, known = range(len(self.test))[mine], self.test.known[mine]
+        names = [each for each in ("dense", "sparse") if each in self._states]
+        return {name: self._losses(name, numbers, known) for name in names}
+
+    def _losses(self, name: str, numbers: Sequence[int], known: Sequence[int]) -> list[float]:
+        """Of all windows, in order, the mean −log p after the first `known`; given this rank's."""
+        states = zip(self._states[name], known, strict=True)
+        own = [float(self.decoder.losses(s)[k - 1 :].double().mean()) for s, k in states]
+        shared = gather_json(self.group, list(zip(numbers, own, strict=True)))
+        return [loss for _, loss in sorted(chain(*shared))]
 
     def perplexity(self, losses: Sequence[float]) -> float:
         """exp of the mean −log p over all scored tokens, from that of each window."""

@@ -19,7 +19,7 @@ from pins.oneshot.shared_rows import by_rows
 
 LEAST = 1e-10  # of the error of 0; a swap that lowers the error by less may be rounding
 MOST = 1000  # swaps of a row
-ROOM = 1 << 21  # numbers in the inverses of a batch of rows: 16 MB
+ROOM = 1 << 21  # numbers in the inverses of the rows that go on together: 16 MB
 CACHE = 1 << 16  # pairs looked at together
 
 
@@ -67,7 +67,10 @@ def _descended(
 
 
 class _Rows:
-    """Rows that keep equally many: S and what is outside of it, P, x, and q_j, σ_j, r_j."""
+    """Rows that keep equally many: S and what is outside of it, x, P_ii, q_j, σ_j, and r_j.
+
+    P itself is that of the start and what swaps added, −uuᵀ and vvᵀ for each two `steps` u and v.
+    """
 
     def __init__(self, gram: Tensor, right: Tensor, mask: Tensor) -> None:
         self.gram, self.mask = gram, mask
@@ -85,6 +88,8 @@ class _Rows:
             torch.mm(cross, inverse, out=self.q[row])  # a row for each j
             self.sigma[row] -= torch.linalg.vecdot(self.q[row], cross)
             self.r[row] -= cross @ self.weight[row]
+        self.own = self.inverse.diagonal(dim1=1, dim2=2).clone()
+        self.steps = self.own[:, None, :][:, :0]
 
     def descend(self, bounds: RowBounds, least: Tensor) -> int:
         """Make the best swaps that lower the error by more than `least`; their number."""
@@ -103,31 +108,30 @@ class _Rows:
 
     def swaps(self, bounds: RowBounds) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Swaps, among them the best of each row that lowers the error: row, j, i, the change."""
-        own = self.inverse.diagonal(dim1=1, dim2=2)
         if bounds.length == len(self.gram):
-            row, j = self._promising(own)
+            row, j = self._promising()
             change, i = changes(
                 self.q[row, j], self.sigma[row, j, None], self.r[row, j, None],
-                self.weight[row], own[row],
+                self.weight[row], self.own[row],
             ).min(1)  # fmt: skip
         else:
-            row, j, i = self._allowed(bounds).nonzero(as_tuple=True)
+            row, j, i = self._allowed(bounds)
             change = changes(
                 self.q[row, j, i], self.sigma[row, j], self.r[row, j],
-                self.weight[row, i], own[row, i],
+                self.weight[row, i], self.own[row, i],
             )  # fmt: skip
         return row, j, i, change
 
-    def _promising(self, own: Tensor) -> tuple[Tensor, Tensor]:
+    def _promising(self) -> tuple[Tensor, Tensor]:
         """The rows and their j that may have the best swap: most pairs need no division.
 
         A swap that lowers the error does so by at most r_j² / σ_j, as if no weight went for j, and
         by at most that + 2 r_j q_ji x_i / (σ_j P_ii) − c_i, as if it were divided by σ_j alone.
         """
-        scaled = self.weight / own
+        scaled = self.weight / self.own
         costs, gains = self.weight * scaled, self.r.square() / self.sigma
         rates = 2 * self.r / self.sigma
-        step = max(CACHE // self.inverse[:, 0].numel(), 1)
+        step = max(CACHE // self.own.numel(), 1)
         more = [
             (self.q[:, at : at + step] * scaled[:, None])
             .mul_(rates[:, at : at + step, None])
@@ -136,23 +140,32 @@ class _Rows:
             for at in range(0, self.q.shape[1], step)
         ]
         most = gains + torch.cat(more, 1).clamp(max=0)
-        row, j = torch.arange(len(own), device=own.device), most.argmax(1)
+        row, j = torch.arange(len(most), device=most.device), most.argmax(1)
         known = changes(
-            self.q[row, j], self.sigma[row, j, None], self.r[row, j, None], self.weight, own
+            self.q[row, j], self.sigma[row, j, None], self.r[row, j, None], self.weight, self.own
         ).amin(1)
         most[row, j] = torch.inf
         found = most > (-known).clamp(min=0)[:, None]
         row, j = found.nonzero(as_tuple=True)
         return row, j
 
-    def _allowed(self, bounds: RowBounds) -> Tensor:
-        """Which swaps keep the bounds of the groups, (rows, pruned, kept)."""
+    def _allowed(self, bounds: RowBounds) -> tuple[Tensor, ...]:
+        """The swaps that keep the bounds of the groups: row, j, i; some of them twice."""
         gains, loses = self.pruned // bounds.length, self.kept // bounds.length
-        numbers = loses.new_zeros(len(loses), len(self.gram) // bounds.length)
-        numbers.scatter_add_(1, loses, torch.ones_like(loses))
-        room = (numbers < bounds.maximum).gather(1, gains)
-        spare = (numbers > bounds.minimum).gather(1, loses)
-        return (gains[:, :, None] == loses[:, None]) | (room[:, :, None] & spare[:, None])
+        numbers = torch.arange(loses.shape[1], device=loses.device).expand_as(loses)
+        places = loses.new_full((len(loses), len(self.gram)), -1).scatter_(1, self.kept, numbers)
+        group = gains[:, :, None] * bounds.length + torch.arange(bounds.length, device=loses.device)
+        found = places.gather(1, group.flatten(1)).view(group.shape)
+        row, j, at = (found >= 0).nonzero(as_tuple=True)
+        inside = row, j, found[row, j, at]
+        if bounds.minimum == bounds.maximum:
+            return inside
+        counts = loses.new_zeros(len(loses), len(self.gram) // bounds.length)
+        counts.scatter_add_(1, loses, torch.ones_like(loses))
+        room = (counts < bounds.maximum).gather(1, gains)
+        spare = (counts > bounds.minimum).gather(1, loses)
+        across = (room[:, :, None] & spare[:, None]).nonzero(as_tuple=True)
+        return tuple(torch.cat(each) for each in zip(inside, across, strict=True))
 
     def _leave(self, stay: Tensor) -> Tensor:
         """Take out the other rows; the last ones that stay take their places: the old numbers."""
@@ -160,7 +173,7 @@ class _Rows:
         if len(order) < len(stay):
             holes = (~stay[: len(order)]).nonzero()[:, 0]
             order[holes] = stay[len(order) :].nonzero()[:, 0] + len(order)
-            for name in ("rows", "kept", "pruned", "inverse", "weight", "q", "sigma", "r"):
+            for name in ("rows", "kept", "pruned", "weight", "own", "q", "sigma", "r", "steps"):
                 each = getattr(self, name)
                 each[holes] = each[order[holes]]
                 setattr(self, name, each[: len(order)])
@@ -169,8 +182,11 @@ class _Rows:
     def exchange(self, i: Tensor, j: Tensor) -> None:
         """Prune the i-th kept input and keep the j-th pruned one; each takes the other's place."""
         at = torch.arange(len(i), device=i.device)
-        own, value = self.inverse[at, i, i][:, None], self.weight[at, i][:, None]
-        column, across = self.inverse[at, i] / own, self.q[at, :, i]
+        own, value = self.own[at, i, None], self.weight[at, i, None]
+        signed = self.steps[at, :, i]
+        signed[:, ::2] *= -1
+        column = self.inverse[self.rows, i] + (signed[:, None] @ self.steps)[:, 0]
+        column, across = column / own, self.q[at, :, i]
         # S without the input: its place among the kept ones is 0
         self.weight -= column * value
         self.sigma += across.square() / own
@@ -198,8 +214,9 @@ class _Rows:
         self.r -= rest * r
         column[at, i], row[at, i] = 1, -1
         self.weight -= row * (r / sigma)
-        steps, factors = torch.stack([column, row], 1), torch.stack([-own, 1 / sigma], 1)
-        self.inverse.baddbmm_((steps * factors).mT, steps)
+        steps = torch.stack([column * own.sqrt(), row * sigma.rsqrt()], 1)
+        self.own += steps[:, 1].square() - steps[:, 0].square()
+        self.steps = torch.cat([self.steps, steps], 1)
 
 
 def changes(q: Tensor, sigma: Tensor, r: Tensor, weight: Tensor, own: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import itertools
 import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -17,13 +17,18 @@ from tests.pins.runs.tiny_runs import save_data, save_model
 
 def start(name: str, *options: str, out: Path) -> None:
     """Do what `python -m benchmarks.NAME OPTIONS --out OUT` does."""
-    words = [*options, "--out", str(out)]
+    given = [*options, "--out", str(out)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [name, *words])
-        patch.setattr(sys, "orig_argv", ["python", "-m", f"benchmarks.{name}", *words])
+        patch.setattr(sys, "argv", [name, *given])
+        patch.setattr(sys, "orig_argv", ["python", "-m", f"benchmarks.{name}", *given])
         with pytest.raises(SystemExit) as end:
             runpy.run_module(f"benchmarks.{name}", run_name="__main__")
     assert end.value.code == 0
+
+
+def words(options: Mapping[str, Any]) -> list[str]:
+    """Options of a driver as its command takes them."""
+    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
 
 
 def rendered_again(driver: ModuleType, file: Path, *ends: str, **options: Any) -> dict[str, str]:

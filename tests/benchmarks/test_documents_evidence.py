@@ -1,4 +1,4 @@
-"""The six rows of evidence are what the results files say, and so are the words around them."""
+"""The seven rows of evidence are what the results files say, and so are the words around them."""
 
 import functools
 import json
@@ -12,19 +12,30 @@ import pytest
 from benchmarks.documents import evidence
 from benchmarks.documents.readme import ROOT
 from benchmarks.end_accuracy.table import summary
+from benchmarks.harness.one_shot import HALF
 from benchmarks.harness.results import RESULTS, read
+from benchmarks.oneshot.methods import RIVALS
+from benchmarks.oneshot.table import by_setting, compared
 from verification.formatting import exact_percent
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_there_are_six_and_each_leads_somewhere() -> None:
+def test_there_are_seven_and_each_leads_somewhere() -> None:
     rows = evidence.rows()
-    assert len(rows) == 6
+    assert len(rows) == 7
     for _claim, _number, link in rows:
         target = re.search(r"\]\(([^)#]+)", link)
         assert target is not None
         assert (ROOT / target[1]).is_file()
+
+
+def test_swaps_after_alps_are_lower_than_each_rival_in_the_windows_of_the_test() -> None:
+    cells = by_setting(read(RESULTS / "oneshot-perplexity.json")["rows"])[HALF]
+    for rival in RIVALS:
+        found = compared(cells["alps + swaps"], cells[rival])
+        assert found is not None
+        assert found.lower, rival
 
 
 def test_the_fractions_at_which_the_real_loss_rises_are_those_measured() -> None:

@@ -12,8 +12,7 @@ from benchmarks.oneshot.methods import METHODS, ONE_DRAW, OURS, RIVALS
 from benchmarks.oneshot.table import compared, goals, table
 from pins.errors import FileError, SettingError
 from pins.oneshot.settings import Settings
-from tests.benchmarks.started import interrupted, rendered_again, start
-from tests.pins.oneshot.tiny_decoders import save_decoder, save_text
+from tests.benchmarks.started import interrupted, rendered_again, start, words
 
 METHODS_HERE = "magnitude,wanda,alps + swaps"
 SMALL: dict[str, Any] = {
@@ -28,18 +27,10 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A tiny decoder and a text."""
-    folder = tmp_path_factory.mktemp("given")
-    return {"model": str(save_decoder(folder / "a-model")), "data": save_text(folder / "a.txt")}
-
-
-@pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory, given: dict[str, Any]) -> Path:
     """A folder with what the command writes, as anyone would start it."""
     out = tmp_path_factory.mktemp("results")
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**SMALL, **given}.items()]
-    start("oneshot", *words, out=out)
+    start("oneshot", *words({**SMALL, **given}), out=out)
     return out
 
 

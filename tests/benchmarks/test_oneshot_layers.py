@@ -13,24 +13,16 @@ from pins.errors import SettingError
 from pins.models.decoder import Decoder
 from pins.oneshot.methods.registry import METHODS as ALL
 from pins.oneshot.settings import Settings
-from tests.benchmarks.started import interrupted, rendered_again, start
-from tests.pins.oneshot.tiny_decoders import save_decoder, save_text
+from tests.benchmarks.started import interrupted, rendered_again, start, words
 
 SMALL: dict[str, Any] = {"task": "text", "blocks": "1", "calibration": 6, "length": 8}
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A tiny decoder and a text."""
-    folder = tmp_path_factory.mktemp("given")
-    return {"model": str(save_decoder(folder / "a-model")), "data": save_text(folder / "a.txt")}
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory, given: dict[str, Any]) -> Path:
     """A folder with what the command writes, as anyone would start it."""
     out = tmp_path_factory.mktemp("results")
-    start("oneshot_layers", *(f"--{k}={v}" for k, v in {**SMALL, **given}.items()), out=out)
+    start("oneshot_layers", *words({**SMALL, **given}), out=out)
     return out
 
 
@@ -79,8 +71,8 @@ def test_the_table_is_made_from_the_results_file_alone(
     results: Path, given: dict[str, Any]
 ) -> None:
     text = rendered_again(driver, results / driver.FILE, "md")["md"]
-    assert "| method | q | k | v | o | gate | up | down | all | best of 7 |" in text
-    assert "windows of 8 tokens of text's train text. Layers of the blocks 1, from what" in text
+    assert "| method | blocks | q | k | v | o | gate | up | down | all | best of 7 |" in text
+    assert "tokens of text's train text. Layers of blocks numbered 1, from what" in text
     for path in (results, *given.values()):
         assert str(path) not in text
 
@@ -114,9 +106,10 @@ def test_an_excess_is_over_the_least_error_of_the_same_layer(results: Path) -> N
     assert excesses(rows, "wanda") == {"a": [1.0, 0.0], "b": [0.0, 1.0]}
     assert excesses(rows, "alps + swaps") == {"a": [0.0, 0.0], "b": [0.5, 0.0]}
     text = table({**read(results / driver.FILE), "rows": rows})
-    assert "| method | a | b | all | best of 4 | swaps | core-seconds |" in text
-    assert "| wanda | 50 % | 50 % | 50 % | 2 |  | 36 |" in text
-    assert "| alps + swaps | 0 % | 25 % | 12.5 % | 3 | 10 | 36 |" in text
+    assert "| method | blocks | a | b | all | best of 4 | swaps | core-seconds |" in text
+    assert "| wanda | 2 | 50 % | 50 % | 50 % | 2 |  | 36 |" in text
+    assert "| alps + swaps | 2 | 0 % | 25 % | 12.5 % | 3 | 10 | 36 |" in text
+    assert "errors are 12.50 % to 50.00 % of the layers' outputs. Not measured: magnitude, " in text
     assert "0.04 core-hours for 4 runs" in text
 
 

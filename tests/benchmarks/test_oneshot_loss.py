@@ -8,25 +8,16 @@ from benchmarks.harness.results import read
 from benchmarks.oneshot_loss import driver
 from benchmarks.oneshot_loss.table import METHODS, RANKED, table
 from pins.oneshot.settings import Settings
-from tests.benchmarks.started import interrupted, rendered_again, start
-from tests.pins.oneshot.tiny_decoders import save_decoder, save_text
+from tests.benchmarks.started import interrupted, rendered_again, start, words
 
 SMALL: dict[str, Any] = {"task": "text", "calibration": 3, "test_windows": 3, "length": 8}
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A tiny decoder and a text."""
-    folder = tmp_path_factory.mktemp("given")
-    return {"model": str(save_decoder(folder / "a-model")), "data": save_text(folder / "a.txt")}
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory, given: dict[str, Any]) -> Path:
     """A folder with what the command writes, as anyone would start it."""
     out = tmp_path_factory.mktemp("results")
-    words = {**SMALL, **given}.items()
-    start("oneshot_loss", *(f"--{k.replace('_', '-')}={v}" for k, v in words), out=out)
+    start("oneshot_loss", *words({**SMALL, **given}), out=out)
     return out
 
 
@@ -76,6 +67,7 @@ def test_changes_are_from_the_dense_model(results: Path) -> None:
     assert "The dense loss is 3.000 there, and 4.500 here" in text
     assert "| magnitude | each row | – | −1.00 | +2.00 | +2.00 | +3 ± 1 | 1,808 | 360 |" in text
     assert "| obs | each row | – | −1.00 | +2.00 | **+0.25** | **+0.375 ± 0.12** | 131 |" in text
+    assert "Not measured: sensitivity, trust-region, obs + swaps, alps + swaps." in text
     assert "0.2 core-hours for 2 runs" in text
 
 

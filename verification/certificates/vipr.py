@@ -90,8 +90,8 @@ def export(certificate: Path, out: Path, *, force: bool = False) -> Export:
     if kind is checker._KINDS["budget"]:
         _require_proved(certificate, digest)
         program = budget_program(claim, evidence["multiplier"])
-        comments = _budget_comments(certificate, digest, claim)
-        return _written(program, comments, out, UNSAID_OF_BUDGETS)
+        comments = _budget_comments(claim)
+        return _written(program, certificate, digest, comments, out, UNSAID_OF_BUDGETS)
     if claim.keys() != CLAIM:
         raise CertificateError(
             f"{certificate} is not exported: its claim is not about one tree of bounds"
@@ -109,8 +109,8 @@ def export(certificate: Path, out: Path, *, force: bool = False) -> Export:
     masks = {role: bytes(mask) for role, mask in weights.masks.items()}
     numbers = weights.scores, weights.costs, masks, weights.potentials
     program = Program.of(claim, evidence["multiplier"], *numbers)
-    comments = _comments(certificate, digest, claim, kind.files(claim, evidence), program.exponent)
-    return _written(program, comments, out)
+    comments = _comments(claim, kind.files(claim, evidence), program.exponent)
+    return _written(program, certificate, digest, comments, out)
 
 
 def _require_proved(certificate: Path, digest: str, scan: Scan | None = None) -> None:
@@ -121,8 +121,17 @@ def _require_proved(certificate: Path, digest: str, scan: Scan | None = None) ->
         raise CertificateError(f"{certificate} changed while it was read: export it again")
 
 
-def _written(program: Program, comments: Iterable[str], out: Path, unsaid: str = UNSAID) -> Export:
+def _written(
+    program: Program,
+    certificate: Path,
+    digest: str,
+    comments: Iterable[str],
+    out: Path,
+    unsaid: str = UNSAID,
+) -> Export:
     """Write the file, and what it says."""
+    origin = f"pins {pins.__version__}: {certificate.name!a}, sha256 {digest}"
+    comments = origin, *comments, f"not said: {unsaid}"
     with atomic(out) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
         file.writelines(f"% {line}\n" for line in comments)
         file.writelines(_sections(program))
@@ -155,11 +164,8 @@ class _Weights(Scan):
         return block
 
 
-def _comments(
-    certificate: Path, digest: str, claim: dict[str, Any], files: dict[str, Any], exponent: int
-) -> Iterator[str]:
+def _comments(claim: dict[str, Any], files: dict[str, Any], exponent: int) -> Iterator[str]:
     """What the file is made of, and what its objective and its variables are; in ASCII."""
-    yield f"pins {pins.__version__}: {certificate.name!a}, sha256 {digest}"
     for role, file in files.items():
         if file:
             yield f"{role}: {file['file']!a}, sha256 {file['sha256']}"
@@ -176,12 +182,10 @@ def _comments(
             shape = "x".join(map(str, tensor["shape"]))
             yield f"x{start} ... x{stop - 1}: {tensor['name']!a} {shape}, {order}"
         start = stop
-    yield f"not said: {UNSAID}"
 
 
-def _budget_comments(certificate: Path, digest: str, claim: dict[str, Any]) -> Iterator[str]:
-    """What the file is made of, and what its objective and its variables are; in ASCII."""
-    yield f"pins {pins.__version__}: {certificate.name!a}, sha256 {digest}"
+def _budget_comments(claim: dict[str, Any]) -> Iterator[str]:
+    """What the objective and the variables of the file are; in ASCII."""
     yield f"objective: minus the error, in units of {claim['units']['error']}"
     yield f"budget: in units of {claim['units']['cost']}; x = 1 chooses an option"
     start = 0
@@ -189,7 +193,6 @@ def _budget_comments(certificate: Path, digest: str, claim: dict[str, Any]) -> I
         stop = start + len(layer["levels"])
         yield f"x{start} ... x{stop - 1}: {layer['name']!a}, its levels in order"
         start = stop
-    yield f"not said: {UNSAID_OF_BUDGETS}"
 
 
 def _sections(program: Program) -> Iterator[str]:

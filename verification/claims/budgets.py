@@ -25,6 +25,7 @@ from verification.testing.random_budgets import planted_budget, random_budgets
 SMALL = (5, 3)  # layers, options: 2¹⁵ points
 LARGE = (20, 6)
 HARD = ((40, 10, 0.4), (60, 12, 0.8), (90, 15, 1.2))  # layers, options; seconds of CBC
+SOURCE = "Lagrangian bound and exact core of the multiple-choice knapsack"
 SCOPE = "random tables of integers with ties and equal layers"
 
 Rule = Callable[[BudgetProgram], Indices]
@@ -104,9 +105,7 @@ def accepted_iff_true(setting: Setting, judge: Judge) -> Finding:
     return search(f"{cases} certificates", wrong, certificates=cases)
 
 
-def time_limit(
-    setting: Setting, noticed: Callable[[PulpAnswer, KnapsackFormulation], bool]
-) -> Finding:
+def time_limit(setting: Setting, noticed: Notice) -> Finding:
     """Stop CBC on a program of which an optimum is known, and judge its answer.
 
     Where CBC is too fast, or has no point yet, a harder one and more seconds follow.
@@ -143,7 +142,7 @@ def _solver_claim(backend: str) -> Claim:
         id=f"budget-{backend}",
         statement=f"{TITLE[backend]} finds no better choice of levels within a budget.",
         scope=f"{SCOPE}; {LARGE[0]} layers × {LARGE[1]} levels",
-        source="Lagrangian bound and exact core of the multiple-choice knapsack",
+        source=SOURCE,
         check=lambda setting: against_solver(backend, instances(setting, LARGE, exact)),
         control_statement="nor one that is better than a greedy by ratio",
         control=lambda setting: against_solver(backend, instances(setting, LARGE, greedy)),
@@ -155,7 +154,7 @@ CLAIMS = (
         id="budget-enumeration",
         statement="The choice of levels is an optimum of the budget's program.",
         scope=f"{SCOPE}; {SMALL[0]} layers × {SMALL[1]} levels, all choices compared",
-        source="Lagrangian bound and exact core of the multiple-choice knapsack",
+        source=SOURCE,
         check=lambda setting: against_enumeration(instances(setting, SMALL, exact), SCOPE),
         control_statement="so is the choice of a greedy by ratio",
         control=lambda setting: against_enumeration(instances(setting, SMALL, greedy), SCOPE),

@@ -21,6 +21,8 @@ FACTS: dict[str, Any] = {
         "tokens": 1023, "rest": 7, "text_sha256": "0" * 64,
     },
     "calibration": {"windows": 32, "tokens": 16384, "text_sha256": "1" * 64},
+    "budget": None,
+    "blocks": [{"layers": {"a": {"level": 0.5}, "b": {"level": "2:4"}, "c": {"level": 0.5}}}],
     "left_dense": [],
     "loss_change": {"dense": 2.0, "sparse": 2.5, "measured": 0.5, "predicted": None},
     "decision": None,
@@ -29,6 +31,12 @@ FACTS: dict[str, Any] = {
     "bytes": 19744,
     "peak_bytes": None,
 }  # fmt: skip
+BUDGET = {
+    "budget": {"cost": "bytes", "exact": "100", "value": 100.0},
+    "cost": {"exact": "90", "value": 90.0},
+    "gap": {"exact": "1/8", "value": 0.125},
+    "optimal": False,
+}
 
 
 def changed(*path: str, to: object) -> dict[str, Any]:
@@ -72,6 +80,8 @@ def table(facts: dict[str, Any]) -> str:
         (decided(2.0), "scores within its trust region", ""),
         (decided(2.0), "by gradients of the dense model's", ""),
         (changed("certificates", to={}), "no certificates: ", "reconstruction error"),
+        (changed("budget", to=BUDGET), "| budget | 90 of at most 100 bytes", "0.5 in 2, 2:4 in 1"),
+        (changed("budget", to=BUDGET | {"optimal": True}), "errors is least; levels", ""),
         (changed("left_dense", to=["a", "b"]), "left dense | 2 matrices", "reaches: a, …"),
         (changed("perplexity", "sparse", to=None), "sparse | not finite |", "not finite"),
         (changed("settings", "pattern", to="2:4"), "at most 2:4 along the inputs", ""),

@@ -75,7 +75,7 @@ def test_every_change_is_that_of_the_refitted_masks(seed: int, kept: int) -> Non
             rows.sigma[0, :, None],
             rows.r[0, :, None],
             rows.weight[0],
-            rows.inverse[0].diagonal(),
+            rows.own[0],
         )
         for j, into in enumerate(rows.pruned[0].tolist()):
             for i, out in enumerate(rows.kept[0].tolist()):
