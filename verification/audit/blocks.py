@@ -6,10 +6,12 @@ A block without a kept weight, or without a pruned one, is whole: free weights c
 import torch
 from torch import Tensor
 
+from verification.audit.runs import Break, few
+
 PRIMES = (2, 3, 5, 7)  # by which blocks grow; whole rows and columns are tried by themselves
 
 
-def largest_blocks(kept: Tensor, pruned: Tensor) -> tuple[int, int]:
+def largest_blocks(kept: Tensor, pruned: Tensor, *, breaks: bool = False) -> tuple[int, int]:
     """The (r, c) with the most weights such that each r × c block is whole; (1, 1) if none is.
 
     Only sides of which every prime factor is at most 7 are looked for, and whole rows and columns.
@@ -18,6 +20,8 @@ def largest_blocks(kept: Tensor, pruned: Tensor) -> tuple[int, int]:
     Args:
         kept: bool (outputs, inputs).
         pruned: bool, likewise, disjoint from `kept`.
+        breaks: a few blocks may be mixed, beside the whole ones that are kept, and those that are
+            pruned.
     """
     found = {(1, 1)}
     open_: list[tuple[int, int, Tensor, Tensor]] = [(1, 1, kept, pruned)]
@@ -32,7 +36,9 @@ def largest_blocks(kept: Tensor, pruned: Tensor) -> tuple[int, int]:
                 continue
             seen.add(sides)
             own = [_any(each, down, right) for each in (has_kept, has_pruned)]
-            if not (own[0] & own[1]).any():
+            mixed = int((own[0] & own[1]).count_nonzero())
+            whole = min(int(each.count_nonzero()) for each in own) - mixed
+            if mixed <= (few(whole) if breaks else 0):
                 found.add(sides)
                 open_.append((*sides, own[0], own[1]))
     return max(found, key=lambda sides: (sides[0] * sides[1], sides))
@@ -41,6 +47,23 @@ def largest_blocks(kept: Tensor, pruned: Tensor) -> tuple[int, int]:
 def block_kept(kept: Tensor, sides: tuple[int, int]) -> Tensor:
     """Whether each block r × c has a kept weight, (outputs / r, inputs / c)."""
     return _any(kept, *sides)
+
+
+def broken_blocks(kept: Tensor, pruned: Tensor, sides: tuple[int, int]) -> tuple[Break, ...]:
+    """The blocks with kept and pruned weights; of the two, those that are fewer are out of place.
+
+    Args:
+        kept: bool (outputs, inputs).
+        pruned: bool, likewise, disjoint from `kept`.
+        sides: r and c, which divide the shape.
+    """
+    r, c = sides
+    of_blocks = [
+        each.view(len(each) // r, r, -1, c).sum((1, 3)).flatten() for each in (kept, pruned)
+    ]
+    mixed = ((of_blocks[0] > 0) & (of_blocks[1] > 0)).nonzero().flatten().tolist()
+    counts = [(i, *(int(each[i]) for each in of_blocks)) for i in mixed]
+    return tuple(Break(i, more, r * c if more > less else 0) for i, more, less in counts)
 
 
 def expanded(blocks: Tensor, sides: tuple[int, int]) -> Tensor:

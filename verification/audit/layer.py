@@ -139,10 +139,14 @@ def _stated(pattern: Pattern) -> dict[str, Any]:
 
 def _broken(pattern: Pattern, broken: Break, shape: torch.Size) -> dict[str, Any]:
     """A break by its row, or its column where runs go along the outputs; then its place there."""
-    width = shape[-1] if pattern.sides[0] == 1 else shape[-2]
-    line, begin = divmod(broken.run * pattern.length, width)
-    what = "row" if pattern.sides[0] == 1 else "column"
-    return {what: line, "from": begin, "kept": broken.kept, "expected": broken.expected}
+    r, c = pattern.sides
+    if c == 1 and r > 1 and pattern.kind != "blocks":
+        column, row = divmod(broken.run * r, shape[-2])
+        place = {"column": column, "from": row}
+    else:
+        row, column = divmod(broken.run * c, shape[-1])
+        place = {"row": row * r, "from": column}
+    return {**place, "kept": broken.kept, "expected": broken.expected}
 
 
 def _dead_heads(name: str, kept: Tensor, config: Mapping[str, Any]) -> list[int] | None:

@@ -9,8 +9,8 @@ The first that is found of this list, the narrower before the wider:
     at most N:M          each M consecutive inputs keep at most N ≤ M/2
     unstructured         none of these
 
-Free weights count whichever way fits. If a few runs keep another number than all others, the
-pattern is found with its breaks.
+Free weights count whichever way fits. If a few runs keep another number than all others, or a few
+blocks are not whole, the pattern is found with its breaks.
 """
 
 import math
@@ -24,7 +24,7 @@ from torch import Tensor
 from pins.selection.blocks import Blocks
 from pins.selection.constraints import AtMostNofM, NofM, PerRow, PerTensor
 from pins.selection.tree import Node, View
-from verification.audit.blocks import block_kept, expanded, largest_blocks
+from verification.audit.blocks import block_kept, broken_blocks, expanded, largest_blocks
 from verification.audit.runs import LONGEST_GROUP, Break, filled, same_count
 
 INPUTS, OUTPUTS = "inputs", "outputs"
@@ -39,7 +39,8 @@ class Pattern:
         kind: "dense", "empty", "blocks", "N:M", "rows", "columns", "at most N:M" or "unstructured".
         sides: rows and columns of a block; of a run (1, M), along the outputs (M, 1).
         keep: N of each run; 0 where there are none.
-        breaks: the runs that keep another number; empty if the pattern holds.
+        breaks: the runs that keep another number, the blocks that are not whole; empty if the
+            pattern holds.
     """
 
     kind: str
@@ -113,6 +114,7 @@ def find_pattern(kept: Tensor, pruned: Tensor) -> Pattern:
         _first(kept, free, range(2, LONGEST_GROUP + 1), "N:M")
         or (Pattern("blocks", blocks) if blocks != (1, 1) else None)
         or _whole_runs(kept, free)
+        or _broken_blocks(kept, pruned)
         or _at_most(kept)
         or Pattern("unstructured")
     )
@@ -168,6 +170,15 @@ def _whole_runs(kept: Tensor, free: Tensor) -> Pattern | None:
         if max(sides) > 1 and (same := same_count(_runs(kept, sides), _runs(free, sides)))
     ]
     return min(found, key=lambda each: bool(each.breaks), default=None)
+
+
+def _broken_blocks(kept: Tensor, pruned: Tensor) -> Pattern | None:
+    rows, columns = kept.shape[-2:]
+    kept, pruned = kept.reshape(-1, columns), pruned.reshape(-1, columns)
+    sides = largest_blocks(kept, pruned, breaks=True)
+    if sides == (1, 1) or rows % sides[0]:
+        return None
+    return Pattern("blocks", sides, breaks=broken_blocks(kept, pruned, sides))
 
 
 def _at_most(kept: Tensor) -> Pattern | None:

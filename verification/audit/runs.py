@@ -38,6 +38,11 @@ class SameCount:
     breaks: tuple[Break, ...]
 
 
+def few(runs: int) -> int:
+    """How many of so many runs may differ from the others, so that they break a pattern."""
+    return max(min(runs // ALMOST, MOST_BREAKS), 1 if runs >= FEWEST else 0)
+
+
 def same_count(kept: Tensor, free: Tensor) -> SameCount | None:
     """The number from 1 to length − 1 that fits most runs, the least of several.
 
@@ -50,7 +55,7 @@ def same_count(kept: Tensor, free: Tensor) -> SameCount | None:
         100 do, or if there is one run only.
     """
     runs, length = kept.shape
-    allowed = max(min(runs // ALMOST, MOST_BREAKS), 1 if runs >= FEWEST else 0)
+    allowed = few(runs)
     if runs < 2 or length < 2:
         return None
     some = max(runs // 8, 1)  # enough to refuse nearly every length that does not fit

@@ -77,7 +77,8 @@ def _broken(layer: Mapping[str, Any]) -> str:
     said = []
     for each in layer["breaks"][:SHOWN]:
         what = "row" if "row" in each else "column"
-        of_many = f" from {each['from']}" if layer["pattern"]["kind"] == "N:M" else ""
+        whole = layer["pattern"]["kind"] in ("rows", "columns")
+        of_many = "" if whole else f" from {each['from']}"
         said.append(f"{what} {each[what]}{of_many} keeps {each['kept']}, not {each['expected']}")
     more = len(layer["breaks"]) - len(said)
     return (

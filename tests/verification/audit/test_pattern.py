@@ -103,6 +103,31 @@ def test_one_weight_moved_and_the_blocks_are_no_longer_whole() -> None:
     assert largest_blocks(mask, ~mask) == (1, 1)
 
 
+@given(st.sampled_from([(4, 4), (2, 8), (1, 4)]), seeds, st.booleans(), st.integers(0, 511))
+def test_one_weight_grown_back_or_lost_breaks_its_block(
+    sides: tuple[int, int], seed: int, grown: bool, at: int
+) -> None:
+    mask = of_blocks((16, 32), sides, seed)
+    kept = mask[:: sides[0], :: sides[1]]  # of each block one
+    assume(5 <= int(kept.count_nonzero()) <= kept.numel() - 5)
+    others = (mask != grown).view(-1).nonzero().flatten()
+    place = int(others[at % len(others)])
+    mask.view(-1)[place] = grown
+    found = find_pattern(mask, ~mask)
+    assert (found.kind, found.sides) == ("blocks", sides)
+    [one] = found.breaks
+    width, size = 32 // sides[1], sides[0] * sides[1]
+    row, column = divmod(place, 32)
+    assert one.run == row // sides[0] * width + column // sides[1]
+    assert (one.kept, one.expected) == ((1, 0) if grown else (size - 1, size))
+
+
+@given(st.sampled_from([0.01, 0.1, 0.5, 0.9, 0.99]), seeds)
+def test_scattered_weights_are_no_blocks_with_breaks(density: float, seed: int) -> None:
+    mask = torch.rand(64, 64, generator=torch.Generator().manual_seed(seed)) < density
+    assert find_pattern(mask, ~mask).kind != "blocks"
+
+
 @given(seeds)
 def test_a_mask_of_no_pattern_is_unstructured(seed: int) -> None:
     mask = torch.rand(40, 48, generator=torch.Generator().manual_seed(seed)) > 0.4
