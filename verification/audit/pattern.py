@@ -110,11 +110,12 @@ def find_pattern(kept: Tensor, pruned: Tensor) -> Pattern:
     if blocks != (1, 1) and (rows == blocks[0] or columns == blocks[1]):
         return Pattern("blocks", blocks)
     free = ~(kept | pruned)
+    runs = _whole_runs(kept, free)
     return (
         _first(kept, free, range(2, LONGEST_GROUP + 1), "N:M")
         or (Pattern("blocks", blocks) if blocks != (1, 1) else None)
-        or _whole_runs(kept, free)
-        or _broken_blocks(kept, pruned)
+        or (runs if runs and not runs.breaks else _broken_blocks(kept, pruned))
+        or runs
         or _at_most(kept)
         or Pattern("unstructured")
     )
