@@ -37,8 +37,8 @@ def largest_blocks(kept: Tensor, pruned: Tensor, *, breaks: bool = False) -> tup
             seen.add(sides)
             own = [_any(each, down, right) for each in (has_kept, has_pruned)]
             mixed = int((own[0] & own[1]).count_nonzero())
-            whole = min(int(each.count_nonzero()) for each in own) - mixed
-            if mixed <= (few(whole) if breaks else 0):
+            allowed = few(min(int(e.count_nonzero()) for e in own) - mixed) if breaks else 0
+            if mixed <= allowed:
                 found.add(sides)
                 open_.append((*sides, own[0], own[1]))
     return max(found, key=lambda sides: (sides[0] * sides[1], sides))

@@ -64,10 +64,10 @@ def compare(name: str, dense: Tensor, sparse: Tensor, mask: Tensor | None = None
         FileError: NaN or infinity in A or B, or B is not zero where its mask prunes.
     """
     for what, each in (("dense", dense), ("sparse", sparse)):
-        if not _plain(each).isfinite().all():
+        if not wide(each).isfinite().all():
             raise FileError(f"{name!r} of the {what} model holds NaN or infinity: nothing to audit")
     rounded = dense.to(sparse.dtype)
-    before, after = _plain(rounded), _plain(sparse)
+    before, after = wide(rounded), wide(sparse)
     kept, pruned = after != 0, (after == 0) & (before != 0)
     if mask is not None:
         if (kept & ~mask).any():
@@ -84,7 +84,7 @@ def compare(name: str, dense: Tensor, sparse: Tensor, mask: Tensor | None = None
         sparse,
         kept,
         pruned,
-        int(((_plain(dense) != 0) & (before == 0)).count_nonzero()),
+        int(((wide(dense) != 0) & (before == 0)).count_nonzero()),
         int((kept & (before == 0) & (after != 0)).count_nonzero()),
         len(difference),
         float(difference.abs().max()) if len(difference) else 0.0,
@@ -92,6 +92,6 @@ def compare(name: str, dense: Tensor, sparse: Tensor, mask: Tensor | None = None
     )
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """Numbers that can be compared: floats of 8 bits cannot."""
+def wide(tensor: Tensor) -> Tensor:
+    """In a dtype that can be compared and ranked: floats of 8 bits cannot."""
     return tensor.float() if tensor.element_size() < 2 else tensor

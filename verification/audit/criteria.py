@@ -21,8 +21,10 @@ from pins import masks as mask_files
 from pins.selection.optimality import optimality
 from pins.selection.tree import Node
 from pins.utils.io import save_tensors
+from verification.audit.comparison import wide
 from verification.audit.pattern import Pattern
 from verification.audit.rounding import rounding
+from verification.certificates.document import beside
 from verification.certificates.formula import Formula
 from verification.certificates.from_files import certify_files, certify_formula
 from verification.certificates.selection import save_scores
@@ -136,14 +138,15 @@ def judge(
         scope: its name.
         certificate: the file to write; its files lie beside it.
     """
-    files = {r: certificate.with_suffix(f".{r}.safetensors") for r in ("weights", "scores", "mask")}
+    files = {role: beside(certificate, role) for role in ("weights", "scores", "mask")}
+    scores = {name: _scores(criterion, w) for name, w in weights.items()}
     mask_files.save(masks, files["mask"])
     if criterion == MAGNITUDE:
         save_tensors(weights, files["weights"], {"format": "pt"})
         formula = Formula(MAGNITUDE, {"weights": files["weights"]})
         document = certify_formula(formula, certificate, keep=tree, mask=files["mask"])
     else:
-        save_scores({n: _scores(criterion, w) for n, w in weights.items()}, files["scores"])
+        save_scores(scores, files["scores"])
         document = certify_files(
             files["scores"], certificate, keep=tree, mask=files["mask"], criterion=criterion
         )
@@ -162,7 +165,7 @@ def judge(
         scope,
         " and ".join(sorted({str(w.dtype).removeprefix("torch.") for w in weights.values()})),
         regret,
-        sum(float(_scores(criterion, w).double().sum()) for w in weights.values()),
+        sum(float(each.double().sum()) for each in scores.values()),
         exchanged,
         ties,
         None,
@@ -178,11 +181,6 @@ def _scores(criterion: str, weights: Tensor) -> Tensor:
     if criterion == MAGNITUDE:
         return weights.abs()
     return weights.double() ** 2  # exact for weights of up to 32 bits
-
-
-def wide(weights: Tensor) -> Tensor:
-    """The weights in a dtype that scores can have."""
-    return weights.float() if weights.element_size() < 2 else weights
 
 
 def _counted(

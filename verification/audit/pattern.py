@@ -14,7 +14,6 @@ blocks are not whole, the pattern is found with its breaks.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,15 +109,14 @@ def find_pattern(kept: Tensor, pruned: Tensor) -> Pattern:
     if blocks != (1, 1) and (rows == blocks[0] or columns == blocks[1]):
         return Pattern("blocks", blocks)
     free = ~(kept | pruned)
+    if found := _n_of_m(kept, free):
+        return found
+    if blocks != (1, 1):
+        return Pattern("blocks", blocks)
     runs = _whole_runs(kept, free)
-    return (
-        _first(kept, free, range(2, LONGEST_GROUP + 1), "N:M")
-        or (Pattern("blocks", blocks) if blocks != (1, 1) else None)
-        or (runs if runs and not runs.breaks else _broken_blocks(kept, pruned))
-        or runs
-        or _at_most(kept)
-        or Pattern("unstructured")
-    )
+    if runs and not runs.breaks:
+        return runs
+    return _broken_blocks(kept, pruned) or runs or _at_most(kept) or Pattern("unstructured")
 
 
 def completed(pattern: Pattern, kept: Tensor, pruned: Tensor) -> Tensor:
@@ -148,18 +146,16 @@ def _runs(flags: Tensor, sides: tuple[int, int]) -> Tensor:
     return (flags if sides[0] == 1 else flags.mT).reshape(-1, max(sides))
 
 
-def _first(kept: Tensor, free: Tensor, lengths: range, kind: str) -> Pattern | None:
-    """The first length of which all runs keep one number, but for breaks: inputs, then outputs."""
-    for sides in _sides(kept.shape, lengths):
+def _n_of_m(kept: Tensor, free: Tensor) -> Pattern | None:
+    """The least M of which all groups keep one number, but for breaks: inputs, then outputs."""
+    rows, columns = kept.shape[-2:]
+    lengths = range(2, LONGEST_GROUP + 1)
+    along_inputs = [(1, m) for m in lengths if columns % m == 0 and m < columns]
+    along_outputs = [(m, 1) for m in lengths if rows % m == 0 and m < rows]
+    for sides in along_inputs + along_outputs:
         if found := same_count(_runs(kept, sides), _runs(free, sides)):
-            return Pattern(kind, sides, found.keep, found.breaks)
+            return Pattern("N:M", sides, found.keep, found.breaks)
     return None
-
-
-def _sides(shape: torch.Size, lengths: range) -> Iterator[tuple[int, int]]:
-    rows, columns = shape[-2:]
-    yield from ((1, m) for m in lengths if columns % m == 0 and m < columns)
-    yield from ((m, 1) for m in lengths if rows % m == 0 and m < rows)
 
 
 def _whole_runs(kept: Tensor, free: Tensor) -> Pattern | None:

@@ -19,7 +19,6 @@ from pins.models.stored_model import CONFIG, StoredModel
 from pins.utils.folder_lock import LOCK
 from pins.utils.io import read_state, sha256, write_json, write_state
 from pins.utils.text_files import read_object
-from verification.audit.change import MOVED
 from verification.audit.claims import RUN, Facts, Stated, claims_of
 from verification.audit.criteria import MAGNITUDE
 from verification.audit.layer import LayerAudit, audit_layer
@@ -55,6 +54,7 @@ class Audit:
         self._require_coverage()
         self._facts: list[Facts] = []
         self._found: list[dict[str, Any]] = []
+        self._inputs = {"dense": _files(self.dense), "sparse": _files(self.sparse)}
         self._start()
 
     def __len__(self) -> int:
@@ -85,7 +85,7 @@ class Audit:
             "format": FORMAT,
             "version": VERSION,
             "pins": pins.__version__,
-            **self._inputs(),
+            **self._inputs,
             "coverage": self.matching.coverage,
             "unmatched": {
                 "dense": [*self.matching.only_dense],
@@ -116,7 +116,7 @@ class Audit:
     def _start(self) -> None:
         """Take the folder, or go on in it."""
         begun = self.out / LAYERS / START
-        own = {"format": FORMAT, "version": VERSION, "pins": pins.__version__, **self._inputs()}
+        own = {"format": FORMAT, "version": VERSION, "pins": pins.__version__, **self._inputs}
         if begun.is_file():
             if read_object(begun) != own:
                 raise FileError(f"{self.out} holds an audit of other files: give another folder")
@@ -124,9 +124,6 @@ class Audit:
         if self.out.is_dir() and any(each.name != LOCK for each in self.out.iterdir()):
             raise FileError(f"{self.out} is not an empty folder: give another one")
         write_json(own, begun)
-
-    def _inputs(self) -> dict[str, Any]:
-        return {"dense": _files(self.dense), "sparse": _files(self.sparse)}
 
     def _new(self, number: int, pair: Pair, file: Path) -> LayerAudit:
         place = self.out / CERTIFICATES / f"{number:03}"
@@ -149,8 +146,8 @@ class Audit:
         """
         pruned = {each["tensor"]: each for each in matrices if each["pruned"]}
         free = all(each["pattern"]["kind"] == "unstructured" for each in pruned.values())
-        moved = any((each["explanation"] or "").startswith(MOVED) for each in pruned.values())
-        if len(pruned) < 2 or not free or moved:
+        alone = all(each["criteria"] for each in pruned.values())
+        if len(pruned) < 2 or not (free and alone):
             return []
         place = self.out / CERTIFICATES / GLOBAL
         _remove(place)

@@ -15,7 +15,8 @@ from pins.selection.optimality import optimality
 from pins.selection.tree import View
 from pins.utils import bit_packing
 from pins.utils.lazy_tensors import Computed
-from verification.audit.criteria import MAGNITUDE, Judgement, judge, wide
+from verification.audit.comparison import wide
+from verification.audit.criteria import MAGNITUDE, Judgement, judge
 from verification.audit.layer import compared
 from verification.audit.matching import Pair
 from verification.certificates.regret import regret
@@ -32,20 +33,27 @@ def judge_model(pairs: Sequence[Pair], certificate: Path) -> Judgement:
     """
     shapes = {pair.name: torch.Size(pair.sparse.shape) for pair in pairs}
     own = {pair.name: pair for pair in pairs}
-    bits, kept = {}, 0
+    bits, dtypes, kept, same = {}, {}, 0, True
     for pair in pairs:
-        mask = compared(pair)[1].kept
-        bits[pair.name], kept = bit_packing.packed(mask), kept + int(mask.count_nonzero())
+        dense, found = compared(pair)
+        same &= dense.dtype == found.sparse.dtype
+        bits[pair.name], dtypes[pair.name] = bit_packing.packed(found.kept), found.sparse.dtype
+        kept += int(found.kept.count_nonzero())
     masks = Computed(shapes, lambda name: bit_packing.unpacked(bits[name], shapes[name]))
     tree = Cardinality(kept).tree({name: View.of(shape) for name, shape in shapes.items()})
 
+    def read(name: str) -> Tensor:
+        weights, _ = own[name].dense.read()
+        assert weights is not None, "compared above"
+        return weights
+
     def stored(name: str) -> Tensor:
-        return wide(compared(own[name])[0])
+        return wide(read(name))
 
     def rounded(name: str) -> Tensor:
-        return wide(compared(own[name])[1].dense)
+        return wide(read(name).to(dtypes[name]))
 
-    for weights in (stored, rounded):
+    for weights in (stored,) if same else (stored, rounded):
         if optimality(_magnitudes(shapes, weights), masks, tree=tree).holds:
             held = {name: weights(name) for name in shapes}
             return judge(MAGNITUDE, held, dict(masks), tree, GLOBAL, certificate)
