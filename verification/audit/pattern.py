@@ -131,7 +131,8 @@ def completed(pattern: Pattern, kept: Tensor, pruned: Tensor) -> Tensor:
         return torch.ones_like(kept)
     if pattern.kind == "blocks":
         matrix = kept.reshape(-1, kept.shape[-1])
-        return expanded(block_kept(matrix, pattern.sides), pattern.sides).view(kept.shape)
+        whole = expanded(block_kept(matrix, pattern.sides), pattern.sides).view(kept.shape)
+        return whole & ~pruned  # of a block that is not whole
     if pattern.kind not in ("N:M", "rows", "columns"):
         return kept
     runs = _runs(kept, pattern.sides)

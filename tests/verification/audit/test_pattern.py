@@ -120,6 +120,7 @@ def test_one_weight_grown_back_or_lost_breaks_its_block(
     row, column = divmod(place, 32)
     assert one.run == row // sides[0] * width + column // sides[1]
     assert (one.kept, one.expected) == ((1, 0) if grown else (size - 1, size))
+    assert torch.equal(completed(found, mask, ~mask), mask)  # no other weight counts as kept
 
 
 @given(st.sampled_from([0.01, 0.1, 0.5, 0.9, 0.99]), seeds)
